@@ -1,0 +1,1 @@
+"""Devices, their emulation and calibration."""

@@ -1,0 +1,41 @@
+"""The errors that pepper raises for a user's mistake or a machine's fault.
+
+Each message is one line that names the key or file, the value and the fix.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class PepperError(Exception):
+    """Root of pepper's own errors; the command line prints its message and exits with status 2."""
+
+
+class ConfigError(PepperError, ValueError):
+    """A configuration key has a value that pepper cannot use."""
+
+
+class ModelError(PepperError, ValueError):
+    """An ONNX model is missing, corrupt or cannot be used as asked."""
+
+
+class DeviceError(PepperError, RuntimeError):
+    """A device cannot be set up or does not answer as asked."""
+
+
+class MeasureError(PepperError, RuntimeError):
+    """A measurement failed: the worker crashed, hung or refused the model."""
+
+
+class TrackingError(PepperError, RuntimeError):
+    """The tracking store is unreachable or refused a record."""
+
+
+class PlacementError(PepperError, ValueError):
+    """A placement problem is contradictory or has no solution."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a hint such as ``; did you mean 'resnet50'?``, or an empty string if nothing is near."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {matches[0]!r}?" if matches else ""

@@ -1,0 +1,1 @@
+"""ONNX graphs: load, cuts, characteristics, split."""

@@ -1,0 +1,201 @@
+"""Where a model comes from: its file, its identity and the tensors that it takes and gives."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import onnx
+
+from pepper.errors import ModelError, nearest
+
+PACKAGE_SCHEME = "pkg://"
+"""``pkg://onnx/backend/...`` names a file inside an installed Python package."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A tensor at a model's border.
+
+    Attributes:
+        name: The ONNX value name.
+        dtype: The ONNX element type in lower case, such as ``float`` or ``int64``.
+        shape: The dimensions; a string is a symbolic dimension, None an unknown one.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str | None, ...]
+
+
+def resolve_path(path: str) -> Path:
+    """Return the file that ``path`` (a plain path or a ``pkg://package/file`` address) names.
+
+    Raises:
+        ModelError: There is no such package or file, or it is a directory.
+    """
+    if path.startswith(PACKAGE_SCHEME):
+        package, _, inside = path.removeprefix(PACKAGE_SCHEME).partition("/")
+        spec = find_spec(package) if package.isidentifier() else None
+        if spec is None or not spec.submodule_search_locations:
+            raise ModelError(
+                f"model.path={path}: no Python package named {package!r} is installed; pip install it"
+            )
+        file = Path(spec.submodule_search_locations[0]) / inside
+    else:
+        file = Path(path).expanduser()
+    if file.is_dir():
+        raise ModelError(f"model.path={path}: is a directory; name the .onnx file in it")
+    if not file.is_file():
+        siblings = [p.name for p in file.parent.glob("*.onnx")] if file.parent.is_dir() else []
+        raise ModelError(
+            f"model.path={path}: no such file{nearest(file.name, siblings) or '; check the path'}"
+        )
+    return file
+
+
+def read_proto(file: Path) -> onnx.ModelProto:
+    """Read the model without its external weights.
+
+    Raises:
+        ModelError: The file is unreadable or is not an ONNX model.
+    """
+    try:
+        proto = onnx.load(str(file), load_external_data=False)
+    except OSError as error:
+        raise ModelError(f"{file}: cannot be read ({error.strerror}); check its permissions") from error
+    except Exception as error:  # protobuf raises its own DecodeError, onnx others: all mean the same here
+        raise ModelError(
+            f"{file}: not a readable ONNX model (corrupt or truncated); export it again"
+        ) from error
+    if not proto.graph.node or not proto.graph.output:
+        raise ModelError(f"{file}: not an ONNX model (it has no operators or no outputs); export it again")
+    return proto
+
+
+def external_files(proto: onnx.ModelProto, file: Path) -> list[Path]:
+    """Return the external weight files that the model names, sorted.
+
+    Raises:
+        ModelError: A file is missing or lies outside the model's folder.
+    """
+    folder = file.parent.resolve()
+    names = {
+        entry.value
+        for tensor in onnx.external_data_helper._get_all_tensors(proto)
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    files = []
+    for name in sorted(names):
+        weight_file = (folder / name).resolve()
+        if not weight_file.is_relative_to(folder):
+            raise ModelError(
+                f"{file}: external data {name!r} lies outside the model's folder; move it beside the model"
+            )
+        if not weight_file.is_file():
+            raise ModelError(f"{file}: external data file {name!r} is missing; put it beside the model")
+        files.append(weight_file)
+    return files
+
+
+def content_hash(files: Sequence[Path]) -> str:
+    """Return the SHA-256 (hex) of the model file and its external weight files, in the given order."""
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    """Describe a graph input or output."""
+    tensor = value.type.tensor_type
+    shape = tuple(
+        dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in tensor.shape.dim
+    )
+    return TensorSpec(value.name, onnx.TensorProto.DataType.Name(tensor.elem_type).lower(), shape)
+
+
+def real_inputs(graph: onnx.GraphProto) -> list[TensorSpec]:
+    """Return the inputs that a caller must feed; old models list their weights among the inputs too."""
+    weights = {tensor.name for tensor in graph.initializer}
+    weights |= {tensor.values.name for tensor in graph.sparse_initializer}
+    return [tensor_spec(value) for value in graph.input if value.name not in weights]
+
+
+def concrete_shapes(
+    inputs: Sequence[TensorSpec],
+    shapes: Mapping[str, Sequence[int]],
+    dims: Mapping[str, int],
+    batch: int | None,
+) -> dict[str, list[int]]:
+    """Give every input a fixed shape.
+
+    A shape named for the input wins, then a value for a symbolic dimension; a dynamic *first* dimension
+    left over is the batch and defaults to 1. Any other dynamic dimension must be given.
+
+    Args:
+        inputs: The model's inputs.
+        shapes: Whole shapes by input name (``model.shapes.NAME``).
+        dims: Sizes by symbolic dimension name (``model.dims.NAME``).
+        batch: Size of a dynamic first dimension (``model.batch``); None means 1.
+
+    Raises:
+        ModelError: A dimension has no value, or a given one contradicts the model.
+    """
+    known = [spec.name for spec in inputs]
+    for name in shapes:
+        if name not in known:
+            raise ModelError(
+                f"model.shapes.{name}: the model has no such input{nearest(name, known)}"
+                f" (inputs: {', '.join(known)})"
+            )
+    symbols = {dim for spec in inputs for dim in spec.shape if isinstance(dim, str)}
+    for name in dims:
+        if name not in symbols:
+            raise ModelError(
+                f"model.dims.{name}: the model has no such dimension{nearest(name, symbols)}"
+                f" (dynamic dimensions: {', '.join(sorted(symbols)) or 'none'})"
+            )
+    result = {}
+    for spec in inputs:
+        if spec.name in shapes:
+            result[spec.name] = _checked_shape(spec, list(shapes[spec.name]))
+        else:
+            result[spec.name] = [_dimension(spec, axis, dims, batch) for axis in range(len(spec.shape))]
+    return result
+
+
+def _checked_shape(spec: TensorSpec, shape: list[int]) -> list[int]:
+    fits = len(shape) == len(spec.shape) and all(
+        given >= 1 and (not isinstance(fixed, int) or fixed == given)
+        for given, fixed in zip(shape, spec.shape, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join("?" if dim is None else str(dim) for dim in spec.shape)
+        raise ModelError(
+            f"model.shapes.{spec.name}={shape}: the model wants [{wanted}]; give a shape that fits"
+        )
+    return shape
+
+
+def _dimension(spec: TensorSpec, axis: int, dims: Mapping[str, int], batch: int | None) -> int:
+    dim = spec.shape[axis]
+    if isinstance(dim, int):
+        if axis == 0 and batch not in (None, dim) and len(spec.shape) > 1:
+            raise ModelError(
+                f"model.batch={batch}: input {spec.name!r} has a fixed first dimension of {dim}; drop it"
+            )
+        return dim
+    if isinstance(dim, str) and dim in dims:
+        return dims[dim]
+    if axis == 0:
+        return 1 if batch is None else batch
+    fix = f"model.dims.{dim}=N or " if isinstance(dim, str) else ""
+    raise ModelError(
+        f"input {spec.name!r}: dimension {axis} ({dim or 'unnamed'}) is dynamic and has no value;"
+        f" give {fix}model.shapes.{spec.name}=[...]"
+    )

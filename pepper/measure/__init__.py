@@ -1,0 +1,1 @@
+"""Timed inference in worker processes, under load, with a verdict."""

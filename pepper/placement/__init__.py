@@ -1,0 +1,1 @@
+"""Where to cut and where to place: problems, solvers, plans."""

@@ -1,0 +1,1 @@
+"""Axes to cells: identity, order, resume, progress."""
