@@ -142,19 +142,9 @@ def _index(
         for name in node.output:
             producers[name] = index
         writes = tuple(tensor_id(name) if name else None for name in node.output)
-        kind = node.op_type
-        operators.append(
-            Operator(
-                index,
-                node.name or f"{kind}_{index}",
-                kind,
-                _domain(node.domain),
-                node,
-                reads,
-                captured,
-                writes,
-            )
-        )
+        kind, domain = node.op_type, "" if node.domain == "ai.onnx" else node.domain
+        called = node.name or f"{kind}_{index}"
+        operators.append(Operator(index, called, kind, domain, node, reads, captured, writes))
     output_ids = tuple(tensor_id(name) for name in outputs)
     tensors = []
     for name, number in ids.items():
