@@ -126,17 +126,13 @@ def why_no_cut(graph: Graph, name: str) -> str:
         return f"{name!r} is only {border}: nothing lies on its other side"
     if any(cut.tensors == (tensor.id,) for cut in find_cuts(graph, "tensors")):
         return f"{name!r} is a cut"
-    best = min(
-        (cut_behind(graph, p) for p in range(span[0], min(span[1], span[0] + 64) + 1)),
-        key=lambda c: len(c.tensors),
-    )
-    beside = [graph.tensors[t] for t in best.tensors if t != tensor.id]
-    named = ", ".join(f"{t.name!r} (read by {graph.operators[t.readers[-1]].name!r})" for t in beside[:3]) + (
-        f" and {len(beside) - 3} more" if len(beside) > 3 else ""
-    )
+    crossing = cut_behind(graph, span[0]).tensors
+    beside = [graph.tensors[t] for t in crossing if t != tensor.id]
+    named = ", ".join(f"{t.name!r} (read by {graph.operators[t.readers[-1]].name!r})" for t in beside[:3])
+    more = f" and {len(beside) - 3} more" if len(beside) > 3 else ""
     return (
-        f"{len(best.tensors)} tensors cross behind {name!r}: beside it {named};"
-        f" allow it with cuts.kind=frontiers cuts.max_tensors={len(best.tensors)}"
+        f"{len(crossing)} tensors cross behind {name!r}, beside it {named}{more};"
+        f" allow it with cuts.kind=frontiers cuts.max_tensors={len(crossing)}"
     )
 
 

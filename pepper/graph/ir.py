@@ -102,8 +102,8 @@ class Graph:
         tensors: Every tensor that they read or write, and the model's inputs and outputs.
         inputs: Ids of the inputs that a caller feeds.
         outputs: Ids of the model's outputs.
-        makers: The node that computes each computed weight, by tensor id; every other weight is an
-            initializer.
+        makers: The node that computes each computed weight, by tensor name, in topological order; every
+            other weight is an initializer.
         fixed: Whether all shapes are fixed by the file or by the caller (not by a default), so that parts
             may hold them as constants.
     """
@@ -114,7 +114,7 @@ class Graph:
     tensors: Sequence[Tensor]
     inputs: Sequence[int]
     outputs: Sequence[int]
-    makers: Mapping[int, onnx.NodeProto]
+    makers: Mapping[str, onnx.NodeProto]
     fixed: bool
 
     @cached_property

@@ -154,8 +154,7 @@ def _index(
         tensors.append(
             Tensor(number, name, dtype, shape, size, is_weight, producers.get(name), tuple(readers[number]))
         )
-    used = {ids[name]: node for name, node in makers.items() if name in ids}
-    return Graph(path, proto, tuple(operators), tuple(tensors), input_ids, output_ids, used, fixed)
+    return Graph(path, proto, tuple(operators), tuple(tensors), input_ids, output_ids, makers, fixed)
 
 
 def _live(nodes: _Nodes, outputs: Iterable[str]) -> list[tuple[onnx.NodeProto, list[str]]]:
@@ -208,11 +207,12 @@ def _is_random(node: onnx.NodeProto, functions: set[tuple[str, str]]) -> bool:
     return (
         node.op_type in _RANDOM
         or (node.domain, node.op_type) in functions
-        or any(_is_random(inner, functions) for graph in _bodies(node) for inner in graph.node)
+        or any(_is_random(inner, functions) for graph in bodies(node) for inner in graph.node)
     )
 
 
-def _bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+def bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """Graphs that the node runs: the branches of If, the body of Loop and Scan."""
     return [
         graph
         for attribute in node.attribute
@@ -224,7 +224,7 @@ def _bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
 def captured_names(node: onnx.NodeProto) -> list[str]:
     """Names that the node's bodies, nested ones too, read from outside it, in order."""
     names: dict[str, None] = {}
-    for graph in _bodies(node):
+    for graph in bodies(node):
         local = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
         local |= {sparse.values.name for sparse in graph.sparse_initializer}
         for inner in graph.node:
@@ -300,7 +300,7 @@ def _check_domains(proto: onnx.ModelProto, path: Path) -> None:
                     f"{path}: {_called(node)} belongs to the unknown domain {node.domain!r};"
                     " export the model with standard operators, or with the operator as a local function"
                 )
-            pending.extend(body.node for body in _bodies(node))
+            pending.extend(body.node for body in bodies(node))
 
 
 def _called(node: onnx.NodeProto) -> str:

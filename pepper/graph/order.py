@@ -48,20 +48,20 @@ def _levels(graph: Graph, separators: Sequence[Separator]) -> list[int]:
             if (tensor.id, reader) not in far_edges:
                 root[find(reader)] = find(vertex)
     for separator in separators:
-        for group in separator.far:  # readers in one component may be joined by far edges of others only
-            for reader in group[1:]:
-                root[find(reader)] = find(group[0])
+        for first, *others in separator.far:  # far edges of other separators may be all that joins them
+            for reader in others:
+                root[find(reader)] = find(first)
 
     links = [(find(count + s.tensor), find(group[0]), s.tensor) for s in separators for group in s.far]
     chain = _longest_path(links)
-    on_chain = {tensor: level for level, (_, _, tensor) in enumerate(chain, start=1)}
+    on_chain = {label: level for level, (_, _, label) in enumerate(chain, start=1)}
     joined: dict[int, list[int]] = {}
-    for source, target, tensor in links:
-        if tensor not in on_chain:
+    for source, target, label in links:
+        if label not in on_chain:
             joined.setdefault(source, []).append(target)
             joined.setdefault(target, []).append(source)
     level_of: dict[int, int] = {chain[0][0]: 0} if chain else {}
-    level_of |= {target: on_chain[tensor] for _, target, tensor in links if tensor in on_chain}
+    level_of |= {target: on_chain[label] for _, target, label in links if label in on_chain}
     pending = list(level_of)
     while pending:
         block = pending.pop()
