@@ -1,0 +1,332 @@
+"""Characteristics of any part of a model: what a latency model learns from, and what a plan weighs.
+
+A part is a run of operators in the graph's order, from a start to an end position (exclusive). Preparing a
+graph takes time linear in its size (up to a logarithm); after it, any set of parts is described by a few
+array operations.
+"""
+
+import math
+import warnings
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from pepper.errors import ModelError
+from pepper.graph.cost_kinds import KINDS, MAC_KINDS
+from pepper.graph.costs import Cost, operator_costs
+from pepper.graph.intervals import Positions, RangeMaximum, Values, longest_paths, sums_inside
+from pepper.graph.ir import Graph, Tensor
+
+SEED_FEATURES = ("conv_layers", "filter_details", "pool_layers", "fully_conn_layers", "total_parameters")
+"""The five characteristics of PEPPER (IOT '25, doi 10.1145/3770501.3770528), by its definitions."""
+
+_BY_KIND = (
+    *(f"macs_{kind}" for kind in MAC_KINDS),
+    *(f"bytes_{kind}" for kind in KINDS),
+    *(f"operators_{kind}" for kind in KINDS),
+)
+
+FEATURES = (
+    "operators",
+    "depth",
+    "macs",
+    "macs_int8",
+    "macs_float16",
+    "read_bytes",
+    "written_bytes",
+    "arithmetic_intensity",
+    "parameters",
+    "weight_bytes",
+    "input_tensors",
+    "input_bytes",
+    "output_tensors",
+    "output_bytes",
+    "activation_peak_bytes",
+    "widest_layer",
+    "largest_operator_macs",
+    "product_m",
+    "product_k",
+    "product_n",
+    *SEED_FEATURES,
+    *_BY_KIND,
+)
+"""The columns of `Characteristics.table`, in order; the same for every model.
+
+- ``operators``: operators of the graph; ``depth``: those on the longest path.
+- ``macs``: multiply-accumulates, also by precision (``macs_int8``, ``macs_float16``) and by kind
+  (``macs_<kind>``, see `cost_kinds.MAC_KINDS`).
+- ``read_bytes``, ``written_bytes``: what the operators read (weights included, each time) and write;
+  ``bytes_<kind>`` is the sum of both by kind. Views, such as Reshape, move nothing.
+- ``arithmetic_intensity``: MACs per byte read or written.
+- ``parameters``: elements of the weights that the part reads, each weight once, without 64-bit integers,
+  booleans and strings (shapes, axes and the like); ``weight_bytes``: bytes of all that it reads.
+- ``input_*``, ``output_*``: tensors that enter the part (model inputs too) and that leave it.
+- ``activation_peak_bytes``: the most bytes of activations alive while one of its operators runs: a tensor
+  lives from its writer to its last reader in the model, a model input from the start and a model output to
+  the end; what only passes by the part does not count.
+- ``widest_layer``: the most elements that one operator writes; ``largest_operator_macs``: the most MACs.
+- ``product_m``, ``product_k``, ``product_n``: sizes of the matrix products, their geometric mean weighted
+  by MACs (0 without MACs): what a kernel's efficiency depends on.
+- ``operators_<kind>``: kernels launched, by kind; those of a loop's body count once a trip.
+"""
+
+_COLUMN = {name: column for column, name in enumerate(FEATURES)}
+_ENTERING = ("input_bytes", "input_tensors", "weight_bytes", "total_parameters", "parameters")
+_LEAVING = ("output_bytes", "output_tensors")
+_POOLS = {"MaxPool", "AveragePool", "GlobalAveragePool"}
+_NO_PARAMETERS = {"int64", "uint64", "bool", "string"}
+
+
+class CostWarning(UserWarning):
+    """The cost of some operators is not, or not fully, known."""
+
+
+class Characteristics:
+    """The characteristics of every part of one graph.
+
+    Attributes:
+        graph: The graph.
+        gaps: A line for each operator whose cost is not, or not fully, known.
+        crossing_bytes: Bytes of the tensors written before and read at or after each position, shape
+            (operators + 1,).
+
+    Example:
+        >>> characteristics = Characteristics(load_graph("model.onnx"))
+        >>> starts, ends = every_part([0, 12, 40, 97])
+        >>> characteristics.table(starts, ends)[:, FEATURES.index("macs")]
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        """Cost every operator; a `CostWarning` names the first gap if there is any."""
+        self.graph = graph
+        self._count = len(graph.operators)
+        costs, gaps = operator_costs(graph)
+        self.gaps: Sequence[str] = tuple(gaps)
+        if gaps:
+            rest = f" (and {len(gaps) - 1} more: see Characteristics.gaps)" if len(gaps) > 1 else ""
+            warnings.warn(f"{graph.file}: cost not fully known: {gaps[0]}{rest}", CostWarning, stacklevel=2)
+        self._prefix: dict[str, Values] = {"operators": np.arange(self._count + 1.0)}
+        self._add_costs(costs)
+        held = [(tensor, index) for index, of in enumerate(costs) for c in of for tensor in c.held]
+        dense_inputs = self._add_seed_features()
+        self._add_spans(held, dense_inputs)
+
+    def table(self, starts: Sequence[int] | Positions, ends: Sequence[int] | Positions) -> Values:
+        """Describe many parts at once.
+
+        Args:
+            starts: First position of each part, shape (P,).
+            ends: End position (exclusive) of each part, shape (P,).
+
+        Returns:
+            An array of shape (P, len(FEATURES)), its columns named by `FEATURES`.
+
+        Raises:
+            ModelError: A part is empty or reaches beyond the graph.
+        """
+        first, last = np.asarray(starts, np.int64), np.asarray(ends, np.int64)
+        if np.any(first < 0) or np.any(first >= last) or np.any(last > self._count):
+            raise ModelError(
+                f"{self.graph.file}: a part runs from a position to a later one, between 0 and {self._count}"
+            )
+        result = np.zeros((len(first), len(FEATURES)))
+        if not len(first):
+            return result
+
+        def put(name: str, values: Values) -> None:
+            result[:, _COLUMN[name]] = values
+
+        def total(name: str) -> Values:
+            return self._prefix[name][last] - self._prefix[name][first]
+
+        for name in self._prefix.keys() & _COLUMN.keys():
+            put(name, total(name))
+        inside = sums_inside(*self._spans, first, last)
+        for column, name in enumerate(_ENTERING):
+            put(name, total(f"uses/{name}") - inside[:, column])
+        for column, name in enumerate(_LEAVING, len(_ENTERING)):
+            put(name, total(f"writes/{name}") - inside[:, column])
+        result[:, _COLUMN["fully_conn_layers"]] += inside[:, -1]
+        passing_by = self._awaited_bytes[first] - result[:, _COLUMN["input_bytes"]]
+        put("activation_peak_bytes", self._live_bytes(first, last) - passing_by)
+        put("widest_layer", self._widest(first, last))
+        put("largest_operator_macs", self._largest(first, last))
+        put("depth", longest_paths(self._predecessors, first, last))
+        macs = result[:, _COLUMN["macs"]]
+        moved = result[:, _COLUMN["read_bytes"]] + result[:, _COLUMN["written_bytes"]]
+        put("arithmetic_intensity", np.divide(macs, moved, out=np.zeros_like(macs), where=moved > 0))
+        for side in "mkn":
+            mean_log = np.divide(total(f"log/{side}"), macs, out=np.zeros_like(macs), where=macs > 0)
+            put(f"product_{side}", np.where(macs > 0, np.exp(mean_log), 0.0))
+        return result
+
+    def part(self, start: int, end: int) -> dict[str, float]:
+        """Describe one part, by feature name.
+
+        Raises:
+            ModelError: The part is empty or reaches beyond the graph.
+        """
+        return dict(zip(FEATURES, self.table([start], [end])[0].tolist(), strict=True))
+
+    @property
+    def cumulative_macs(self) -> Values:
+        """MACs of the operators before each position, shape (operators + 1,)."""
+        return self._prefix["macs"]
+
+    def _add_costs(self, costs: Sequence[Sequence[Cost]]) -> None:
+        """Turn the operators' costs into prefix sums, and the largest of them into a range maximum."""
+        number = {kind: i for i, kind in enumerate(KINDS)}
+        rows = []
+        for index, entries in enumerate(costs):
+            for cost in entries:
+                logs = [0.0, 0.0, 0.0]
+                for product in cost.products:
+                    for side in range(3):
+                        logs[side] += product.macs * math.log(max(product[side + 1], 1))
+                rows.append(
+                    (
+                        index,
+                        number[cost.kind],
+                        cost.macs,
+                        cost.read_bytes,
+                        cost.written_bytes,
+                        cost.operators,
+                        cost.precision == "int8",
+                        cost.precision == "float16",
+                        *logs,
+                    )
+                )
+        index, kind, macs, read, written, launches, int8, float16, *logs = np.array(rows, float).T
+        where = index.astype(np.int64)
+        self._sum_up("macs", where, macs)
+        self._sum_up("macs_int8", where, macs * int8)
+        self._sum_up("macs_float16", where, macs * float16)
+        self._sum_up("read_bytes", where, read)
+        self._sum_up("written_bytes", where, written)
+        for side, values in zip("mkn", logs, strict=True):
+            self._sum_up(f"log/{side}", where, values)
+        for present in np.unique(kind):
+            name, of = KINDS[int(present)], kind == present
+            if name in MAC_KINDS:
+                self._sum_up(f"macs_{name}", where[of], macs[of])
+            self._sum_up(f"bytes_{name}", where[of], (read + written)[of])
+            self._sum_up(f"operators_{name}", where[of], launches[of])
+        self._largest = RangeMaximum(np.diff(self._prefix["macs"]))
+        elements = [
+            max((math.prod(tensors[t].shape or (0,)) for t in operator.writes), default=0)
+            for tensors in [self.graph.tensors]
+            for operator in self.graph.operators
+        ]
+        self._widest = RangeMaximum(np.array(elements, float))
+
+    def _add_seed_features(self) -> list[tuple[int, int]]:
+        """Count layers as the seed does; return the pairs of operators that are one dense layer together."""
+        operators, tensors = self.graph.operators, self.graph.tensors
+        found: dict[str, list[tuple[int, int]]] = {name: [] for name in SEED_FEATURES[:4]}
+        pairs = []
+        for operator in operators:
+            kind, index = operator.kind, operator.index
+            if kind in _POOLS:
+                found["pool_layers"].append((index, 1))
+            elif kind == "Gemm":
+                found["fully_conn_layers"].append((index, 1))
+            elif kind in ("Conv", "MatMul"):
+                data, weight = (None if t is None else tensors[t] for t in operator.inputs[:2])
+                writer = data.producer if data is not None else None
+                before = operators[writer].kind if writer is not None else ""
+                is_weight = weight is not None and weight.is_weight
+                if kind == "Conv" and is_weight and weight is not None:
+                    found["conv_layers"].append((index, 1))
+                    found["filter_details"].append((index, weight.shape[0] if weight.shape else 0))
+                if kind == "MatMul" and is_weight:
+                    found["fully_conn_layers"].append((index, 1))
+                elif writer is not None and before == ("GlobalAveragePool" if kind == "Conv" else "Flatten"):
+                    pairs.append((writer, index))
+        for name, values in found.items():
+            where, amounts = np.array(values or [(0, 0)]).T
+            self._sum_up(name, where, amounts)
+        return pairs
+
+    def _sum_up(self, name: str, where: Positions, values: Values) -> None:
+        """Add the prefix sums of values at the given operators."""
+        sums = np.zeros(self._count + 1)
+        np.cumsum(np.bincount(where, values, self._count), out=sums[1:])
+        self._prefix[name] = sums
+
+    def _add_spans(self, held: Sequence[tuple[Tensor, int]], pairs: Sequence[tuple[int, int]]) -> None:
+        """Prepare what depends on where a tensor is written and read.
+
+        A tensor enters a part once, at its first reader there. So every pair of consecutive uses (written,
+        read, read ...) is a span, and what enters is what the part's operators use less the spans inside it.
+        What leaves is what they write less the tensors whose whole life lies inside.
+        """
+        count, outputs = self._count, set(self.graph.outputs)
+        uses: list[tuple[int, int, int, int, int, int, int]] = []
+        lives: list[tuple[int, int, int, int]] = []
+        for tensor in self.graph.tensors:
+            size, before = tensor.bytes or 0, -1 if tensor.producer is None else tensor.producer
+            if tensor.is_weight:
+                amounts = (0, 0, size, *_elements(tensor))
+            else:
+                amounts = (size, 1, 0, 0, 0)
+                last = tensor.readers[-1] if tensor.readers else before
+                lives.append((before, last, count if tensor.id in outputs else last, size))
+            for reader in tensor.readers:
+                uses.append((before, reader, *amounts))
+                before = reader
+            if tensor.id in outputs and not tensor.is_weight:
+                uses.append((before, count, *amounts))
+        uses += [(-1, index, 0, 0, tensor.bytes or 0, *_elements(tensor)) for tensor, index in held]
+        use = np.array(uses, np.int64).reshape(-1, 7)
+        life = np.array(lives, np.int64).reshape(-1, 4)
+        life = life[life[:, 2] >= 0]  # not an input that nothing reads
+        for column, name in enumerate(_ENTERING, 2):
+            used = use[use[:, 1] < count]
+            self._sum_up(f"uses/{name}", used[:, 1], used[:, column])
+        born, last_read, end, size = life.T
+        self._awaited_bytes = _held_over(use[:, 0] + 1, use[:, 1] + 1, use[:, 2], count)
+        written = born >= 0
+        self.crossing_bytes = _held_over(born[written] + 1, last_read[written] + 1, size[written], count)
+        alive = _held_over(np.maximum(born, 0), np.minimum(end + 1, count), size, count)
+        self._live_bytes = RangeMaximum(alive[:-1])
+        self._sum_up("writes/output_bytes", born[written], size[written])
+        self._sum_up("writes/output_tensors", born[written], np.ones(written.sum()))
+        values = np.zeros((len(use) + written.sum() + len(pairs), len(_ENTERING) + len(_LEAVING) + 1))
+        values[: len(use), : len(_ENTERING)] = use[:, 2:]
+        stop = len(use) + written.sum()
+        values[len(use) : stop, len(_ENTERING)] = size[written]
+        values[len(use) : stop, len(_ENTERING) + 1] = 1
+        values[stop:, -1] = 1
+        pair = np.array(pairs, np.int64).reshape(-1, 2)
+        first = np.concatenate((use[:, 0], born[written], pair[:, 0]))
+        last = np.concatenate((use[:, 1], end[written], pair[:, 1]))
+        self._spans = first, last, values
+
+    @cached_property
+    def _predecessors(self) -> list[list[int]]:
+        """The operators that each operator reads from."""
+        tensors = self.graph.tensors
+        return [
+            list({p for t in operator.reads if (p := tensors[t].producer) is not None})
+            for operator in self.graph.operators
+        ]
+
+
+def every_part(positions: Sequence[int]) -> tuple[Positions, Positions]:
+    """Starts and ends of the parts between any two of the positions (ascending)."""
+    at = np.asarray(positions, np.int64)
+    start, end = np.triu_indices(len(at), 1)
+    return at[start], at[end]
+
+
+def _elements(tensor: Tensor) -> tuple[int, int]:
+    """Elements of a weight, and those that are parameters."""
+    elements = math.prod(tensor.shape) if tensor.shape is not None else 0
+    return elements, 0 if tensor.dtype in _NO_PARAMETERS else elements
+
+
+def _held_over(starts: Positions, ends: Positions, values: Positions, count: int) -> Values:
+    """Sum at each of the positions 0 to ``count`` the values of the spans ``[start, end)`` that hold it."""
+    steps = np.bincount(starts, values, count + 2) - np.bincount(ends, values, count + 2)
+    return np.cumsum(steps)[: count + 1]
