@@ -10,7 +10,7 @@ from pepper.graph.ir import Graph
 
 # Runtimes fuse these into the operator that feeds them, so that their data never goes through memory.
 _FOLLOWERS = frozenset(
-    [
+    {
         "Add",
         "BatchNormalization",
         "BiasGelu",
@@ -40,7 +40,7 @@ _FOLLOWERS = frozenset(
         "Sum",
         "Tanh",
         "ThresholdedRelu",
-    ]
+    }
 )
 _PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization"})
 
@@ -118,8 +118,6 @@ def _parts_needed(ends: Sequence[float], total: float, limit: float) -> float:
     needed, start, previous = 1, 0.0, 0.0
     for end in (*ends, total):
         if end - start > limit:
-            if previous == start and end - previous > limit:
-                return float("inf")
             needed, start = needed + 1, previous
             if end - start > limit:
                 return float("inf")

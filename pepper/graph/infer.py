@@ -12,6 +12,7 @@ TensorType = tuple[str | None, tuple[int, ...] | None]
 """The element type in lower case and the shape; None where unknown."""
 
 _SMALL_BYTES = 1024  # integer weights up to this size may hold shapes, whose values inference needs
+_LOOSE = {"If", "Loop", "Scan"}  # ONNX lets what they carry change shape
 _SHAPE_TYPES = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
 _DTYPES = {number: name.lower() for name, number in onnx.TensorProto.DataType.items() if number}
 
@@ -91,21 +92,23 @@ def _skeleton(
             onnx.helper.make_tensor_value_info(sparse.values.name, sparse.values.data_type, sparse.dims)
         )
     shapes = shapes or {}
+    functions = {(function.domain, function.name) for function in proto.functions}
     for value in graph.input:
         if value.name not in weights:
             _set_shape(result.graph.input.add(), value, shapes.get(value.name))
     # The file's own shapes of inner tensors may belong to other input shapes: keep those that no rule gives.
-    opaque = {name for node in graph.node if not _has_rule(node, proto) for name in node.output}
-    if opaque:
-        stated = {value.name: value for value in graph.value_info if value.name in opaque}
-        for name in opaque & (stated.keys() | shapes.keys()):
-            value = stated.get(name) or onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-            _set_shape(result.graph.value_info.add(), value, shapes.get(name))
+    written = {name: node for node in graph.node for name in node.output}
+    opaque = {name for name, node in written.items() if not _has_rule(node, functions)}
+    stated = {value.name: value for value in graph.value_info if value.name in opaque or value.name in shapes}
+    for name in stated.keys() | (written.keys() & shapes.keys()):
+        value = stated.get(name) or onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+        _set_shape(result.graph.value_info.add(), value, shapes.get(name))
     for value in graph.output:
-        output = result.graph.output.add()
-        output.CopyFrom(value)
-        if value.name not in opaque and value.type.HasField("tensor_type"):
-            output.type.tensor_type.ClearField("shape")
+        if value.name in written:
+            output = result.graph.output.add()
+            output.CopyFrom(value)
+            if value.name not in opaque and value.type.HasField("tensor_type"):
+                output.type.tensor_type.ClearField("shape")
     return result
 
 
@@ -118,14 +121,13 @@ def _set_shape(target: onnx.ValueInfoProto, value: onnx.ValueInfoProto, shape: S
         )
 
 
-def _has_rule(node: onnx.NodeProto, proto: onnx.ModelProto) -> bool:
+def _has_rule(node: onnx.NodeProto, functions: set[tuple[str, str]]) -> bool:
+    """Whether inference is sure to give the node's output shapes."""
     if node.domain in ("", "ai.onnx"):
-        return True
+        return node.op_type not in _LOOSE
     if node.domain == contrib.DOMAIN:
         return node.op_type in contrib.RULES
-    return any((f.domain, f.name) == (node.domain, node.op_type) for f in proto.functions) or onnx.defs.has(
-        node.op_type, node.domain
-    )
+    return (node.domain, node.op_type) in functions or onnx.defs.has(node.op_type, node.domain)
 
 
 def _small_external(tensor: onnx.TensorProto, folder: Path) -> onnx.TensorProto | None:
