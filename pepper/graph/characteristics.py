@@ -7,14 +7,15 @@ array operations.
 
 import math
 import warnings
+from array import array
 from collections.abc import Sequence
-from functools import cached_property
+from itertools import chain, pairwise
 
 import numpy as np
 
 from pepper.errors import ModelError
 from pepper.graph.cost_kinds import KINDS, MAC_KINDS
-from pepper.graph.costs import Cost, operator_costs
+from pepper.graph.costs import Costing
 from pepper.graph.intervals import Positions, RangeMaximum, Values, longest_paths, sums_inside
 from pepper.graph.ir import Graph, Tensor
 
@@ -101,16 +102,12 @@ class Characteristics:
         """Cost every operator; a `CostWarning` names the first gap if there is any."""
         self.graph = graph
         self._count = len(graph.operators)
-        costs, gaps = operator_costs(graph)
-        self.gaps: Sequence[str] = tuple(gaps)
-        if gaps:
-            rest = f" (and {len(gaps) - 1} more: see Characteristics.gaps)" if len(gaps) > 1 else ""
-            warnings.warn(f"{graph.file}: cost not fully known: {gaps[0]}{rest}", CostWarning, stacklevel=2)
         self._prefix: dict[str, Values] = {"operators": np.arange(self._count + 1.0)}
-        self._add_costs(costs)
-        held = [(tensor, index) for index, of in enumerate(costs) for c in of for tensor in c.held]
-        dense_inputs = self._add_seed_features()
-        self._add_spans(held, dense_inputs)
+        self.gaps, held = self._add_costs()
+        if self.gaps:
+            more = f" (and {len(self.gaps) - 1} more)" if len(self.gaps) > 1 else ""
+            warnings.warn(f"{graph.file}: cost not known of {self.gaps[0]}{more}", CostWarning, stacklevel=2)
+        self._add_spans(held, self._add_seed_features())
 
     def table(self, starts: Sequence[int] | Positions, ends: Sequence[int] | Positions) -> Values:
         """Describe many parts at once.
@@ -174,17 +171,20 @@ class Characteristics:
         """MACs of the operators before each position, shape (operators + 1,)."""
         return self._prefix["macs"]
 
-    def _add_costs(self, costs: Sequence[Sequence[Cost]]) -> None:
-        """Turn the operators' costs into prefix sums, and the largest of them into a range maximum."""
+    def _add_costs(self) -> tuple[Sequence[str], list[tuple[Tensor, int]]]:
+        """Turn costs into prefix sums; return the gaps, and weights inside bodies with their operators."""
         number = {kind: i for i, kind in enumerate(KINDS)}
-        rows = []
-        for index, entries in enumerate(costs):
+        held: list[tuple[Tensor, int]] = []
+        rows = array("d")  # flat, as a hundred thousand tuples would keep the garbage collector busy
+        costing = Costing(self.graph)
+        for index, entries in enumerate(costing):
             for cost in entries:
                 logs = [0.0, 0.0, 0.0]
                 for product in cost.products:
                     for side in range(3):
                         logs[side] += product.macs * math.log(max(product[side + 1], 1))
-                rows.append(
+                held += [(tensor, index) for tensor in cost.held]
+                rows.extend(
                     (
                         index,
                         number[cost.kind],
@@ -197,28 +197,29 @@ class Characteristics:
                         *logs,
                     )
                 )
-        index, kind, macs, read, written, launches, int8, float16, *logs = np.array(rows, float).T
-        where = index.astype(np.int64)
+        columns = np.frombuffer(rows).reshape(-1, 11).T
+        where, kind = columns[0].astype(np.int64), columns[1].astype(np.int64)
+        macs, read, written, launches, int8, float16 = columns[2:8]
         self._sum_up("macs", where, macs)
         self._sum_up("macs_int8", where, macs * int8)
         self._sum_up("macs_float16", where, macs * float16)
         self._sum_up("read_bytes", where, read)
         self._sum_up("written_bytes", where, written)
-        for side, values in zip("mkn", logs, strict=True):
-            self._sum_up(f"log/{side}", where, values)
-        for present in np.unique(kind):
-            name, of = KINDS[int(present)], kind == present
+        for name, values in zip(("log/m", "log/k", "log/n"), columns[8:], strict=True):
+            self._sum_up(name, where, values)
+        for present in np.unique(kind).tolist():
+            name, of = KINDS[present], kind == present
             if name in MAC_KINDS:
                 self._sum_up(f"macs_{name}", where[of], macs[of])
             self._sum_up(f"bytes_{name}", where[of], (read + written)[of])
             self._sum_up(f"operators_{name}", where[of], launches[of])
         self._largest = RangeMaximum(np.diff(self._prefix["macs"]))
-        elements = [
-            max((math.prod(tensors[t].shape or (0,)) for t in operator.writes), default=0)
-            for tensors in [self.graph.tensors]
-            for operator in self.graph.operators
-        ]
-        self._widest = RangeMaximum(np.array(elements, float))
+        elements = np.zeros(self._count)
+        for tensor in self.graph.tensors:
+            if tensor.producer is not None and tensor.shape is not None:
+                elements[tensor.producer] = max(elements[tensor.producer], math.prod(tensor.shape))
+        self._widest = RangeMaximum(elements)
+        return costing.gaps, held
 
     def _add_seed_features(self) -> list[tuple[int, int]]:
         """Count layers as the seed does; return the pairs of operators that are one dense layer together."""
@@ -244,8 +245,8 @@ class Characteristics:
                 elif writer is not None and before == ("GlobalAveragePool" if kind == "Conv" else "Flatten"):
                     pairs.append((writer, index))
         for name, values in found.items():
-            where, amounts = np.array(values or [(0, 0)]).T
-            self._sum_up(name, where, amounts)
+            at, amounts = np.array(values or [(0, 0)]).T
+            self._sum_up(name, at, amounts.astype(float))
         return pairs
 
     def _sum_up(self, name: str, where: Positions, values: Values) -> None:
@@ -261,56 +262,53 @@ class Characteristics:
         read, read ...) is a span, and what enters is what the part's operators use less the spans inside it.
         What leaves is what they write less the tensors whose whole life lies inside.
         """
-        count, outputs = self._count, set(self.graph.outputs)
-        uses: list[tuple[int, int, int, int, int, int, int]] = []
-        lives: list[tuple[int, int, int, int]] = []
-        for tensor in self.graph.tensors:
-            size, before = tensor.bytes or 0, -1 if tensor.producer is None else tensor.producer
-            if tensor.is_weight:
-                amounts = (0, 0, size, *_elements(tensor))
-            else:
-                amounts = (size, 1, 0, 0, 0)
-                last = tensor.readers[-1] if tensor.readers else before
-                lives.append((before, last, count if tensor.id in outputs else last, size))
-            for reader in tensor.readers:
-                uses.append((before, reader, *amounts))
-                before = reader
-            if tensor.id in outputs and not tensor.is_weight:
-                uses.append((before, count, *amounts))
-        uses += [(-1, index, 0, 0, tensor.bytes or 0, *_elements(tensor)) for tensor, index in held]
-        use = np.array(uses, np.int64).reshape(-1, 7)
-        life = np.array(lives, np.int64).reshape(-1, 4)
-        life = life[life[:, 2] >= 0]  # not an input that nothing reads
-        for column, name in enumerate(_ENTERING, 2):
-            used = use[use[:, 1] < count]
-            self._sum_up(f"uses/{name}", used[:, 1], used[:, column])
-        born, last_read, end, size = life.T
-        self._awaited_bytes = _held_over(use[:, 0] + 1, use[:, 1] + 1, use[:, 2], count)
-        written = born >= 0
+        count, tensors = self._count, self.graph.tensors
+        readers = [tensor.readers for tensor in tensors]
+        reads = np.array([len(of) for of in readers], np.int64)
+        reader = np.fromiter(chain.from_iterable(readers), np.int64, reads.sum())
+        born = np.array([-1 if t.producer is None else t.producer for t in tensors], np.int64)
+        is_weight = np.array([t.is_weight for t in tensors])
+        is_output = np.zeros(len(tensors), bool)
+        is_output[list(self.graph.outputs)] = True
+        is_output &= ~is_weight
+        amounts = np.array([_amounts(t) for t in tensors], float)
+        last_read = born.copy()
+        last_read[reads > 0] = reader[np.cumsum(reads)[reads > 0] - 1]
+
+        of = np.repeat(np.arange(len(tensors)), reads)
+        before = np.concatenate(([-1], reader[:-1]))
+        before[(np.cumsum(reads) - reads)[reads > 0]] = born[reads > 0]
+        edge = np.unique(np.stack((reader, born[of]))[:, born[of] >= 0], axis=1)
+        self._predecessors = _grouped(edge[0], edge[1], count)
+
+        held_by = np.array([index for _, index in held], np.int64)
+        held_amounts = np.array([_amounts(t) for t, _ in held], float).reshape(-1, len(_ENTERING))
+        used = np.concatenate((reader, held_by))
+        used_amounts = np.concatenate((amounts[of], held_amounts))
+        for column, name in enumerate(_ENTERING):
+            self._sum_up(f"uses/{name}", used, used_amounts[:, column])
+        # A model output is awaited by the caller at the very end.
+        waits = np.concatenate((before, np.full(len(held), -1), last_read[is_output]))
+        until = np.concatenate((used, np.full(is_output.sum(), count)))
+        awaited = np.concatenate((used_amounts, amounts[is_output]))
+        self._awaited_bytes = _held_over(waits + 1, until + 1, awaited[:, 0], count)
+
+        size, end = amounts[:, 0], np.where(is_output, count, last_read)
+        written = (born >= 0) & ~is_weight
         self.crossing_bytes = _held_over(born[written] + 1, last_read[written] + 1, size[written], count)
-        alive = _held_over(np.maximum(born, 0), np.minimum(end + 1, count), size, count)
+        lives = (end >= 0) & ~is_weight
+        alive = _held_over(np.maximum(born, 0)[lives], np.minimum(end + 1, count)[lives], size[lives], count)
         self._live_bytes = RangeMaximum(alive[:-1])
         self._sum_up("writes/output_bytes", born[written], size[written])
         self._sum_up("writes/output_tensors", born[written], np.ones(written.sum()))
-        values = np.zeros((len(use) + written.sum() + len(pairs), len(_ENTERING) + len(_LEAVING) + 1))
-        values[: len(use), : len(_ENTERING)] = use[:, 2:]
-        stop = len(use) + written.sum()
-        values[len(use) : stop, len(_ENTERING)] = size[written]
-        values[len(use) : stop, len(_ENTERING) + 1] = 1
-        values[stop:, -1] = 1
-        pair = np.array(pairs, np.int64).reshape(-1, 2)
-        first = np.concatenate((use[:, 0], born[written], pair[:, 0]))
-        last = np.concatenate((use[:, 1], end[written], pair[:, 1]))
-        self._spans = first, last, values
 
-    @cached_property
-    def _predecessors(self) -> list[list[int]]:
-        """The operators that each operator reads from."""
-        tensors = self.graph.tensors
-        return [
-            list({p for t in operator.reads if (p := tensors[t].producer) is not None})
-            for operator in self.graph.operators
-        ]
+        pair = np.array(pairs, np.int64).reshape(-1, 2)
+        leaving = np.stack((size[written], np.ones(written.sum())), axis=1)
+        self._spans = (
+            np.concatenate((waits, born[written], pair[:, 0])),
+            np.concatenate((until, end[written], pair[:, 1])),
+            _side_by_side(awaited, leaving, np.ones((len(pair), 1))),
+        )
 
 
 def every_part(positions: Sequence[int]) -> tuple[Positions, Positions]:
@@ -320,13 +318,32 @@ def every_part(positions: Sequence[int]) -> tuple[Positions, Positions]:
     return at[start], at[end]
 
 
-def _elements(tensor: Tensor) -> tuple[int, int]:
-    """Elements of a weight, and those that are parameters."""
+def _amounts(tensor: Tensor) -> tuple[int, int, int, int, int]:
+    """What a tensor adds to each of `_ENTERING` where it enters."""
+    size = tensor.bytes or 0
+    if not tensor.is_weight:
+        return size, 1, 0, 0, 0
     elements = math.prod(tensor.shape) if tensor.shape is not None else 0
-    return elements, 0 if tensor.dtype in _NO_PARAMETERS else elements
+    return 0, 0, size, elements, 0 if tensor.dtype in _NO_PARAMETERS else elements
 
 
-def _held_over(starts: Positions, ends: Positions, values: Positions, count: int) -> Values:
+def _grouped(keys: Positions, values: Positions, count: int) -> list[list[int]]:
+    """List the values of each key, the keys being sorted."""
+    flat, bounds = values.tolist(), np.searchsorted(keys, np.arange(count + 1)).tolist()
+    return [flat[start:end] for start, end in pairwise(bounds)]
+
+
+def _side_by_side(*blocks: Values) -> Values:
+    """A block-diagonal matrix: rows below rows, columns beside columns."""
+    result = np.zeros(np.sum([block.shape for block in blocks], axis=0))
+    row = column = 0
+    for block in blocks:
+        result[row : row + block.shape[0], column : column + block.shape[1]] = block
+        row, column = row + block.shape[0], column + block.shape[1]
+    return result
+
+
+def _held_over(starts: Positions, ends: Positions, values: Values, count: int) -> Values:
     """Sum at each of the positions 0 to ``count`` the values of the spans ``[start, end)`` that hold it."""
     steps = np.bincount(starts, values, count + 2) - np.bincount(ends, values, count + 2)
     return np.cumsum(steps)[: count + 1]

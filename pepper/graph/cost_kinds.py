@@ -97,9 +97,9 @@ class UnknownCostError(Exception):
 
 
 class Product(NamedTuple):
-    """``count`` matrix products of ``m x k`` by ``k x n``."""
+    """``times`` matrix products of ``m x k`` by ``k x n``."""
 
-    count: int
+    times: int
     m: int
     k: int
     n: int
@@ -107,7 +107,7 @@ class Product(NamedTuple):
     @property
     def macs(self) -> int:
         """Multiply-accumulates."""
-        return self.count * self.m * self.k * self.n
+        return self.times * self.m * self.k * self.n
 
 
 class Work(NamedTuple):

@@ -1,8 +1,8 @@
 """What each operator of a graph costs: arithmetic, bytes moved, and the costs inside its bodies."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import onnx
@@ -50,47 +50,50 @@ class Cost:
         """The cost of running it several times."""
         return replace(
             self,
-            products=[product._replace(count=product.count * times) for product in self.products],
+            products=[product._replace(times=product.times * times) for product in self.products],
             read_bytes=self.read_bytes * times,
             written_bytes=self.written_bytes * times,
             operators=self.operators * times,
         )
 
 
-def operator_costs(graph: Graph) -> tuple[list[list[Cost]], list[str]]:
-    """Cost every operator.
+class Costing:
+    """Costs the operators of a graph.
 
     An If costs its costliest branch; a Loop its body times a constant trip count; a Scan its body times the
     sequence length; a local function its body.
 
-    Returns:
-        The costs of each operator, one entry each (operators with bodies have one for each operator inside
-        as well), and the gaps: a line for each operator whose cost is not, or not fully, known.
+    Attributes:
+        graph: The graph.
     """
-    costing = _Costing(graph)
-    tensors, operators = graph.tensors, graph.operators
-    costs = []
-    for operator in operators:
-        inputs = [None if t is None else tensors[t] for t in operator.inputs]
-        call = Call(operator.proto, inputs, [None if t is None else tensors[t] for t in operator.outputs])
-        first = inputs[0].producer if inputs and inputs[0] is not None else None
-        dequantized = first is not None and operators[first].kind == "DequantizeLinear"
-        scope = {tensors[t].name: tensors[t] for t in operator.captures}
-        costs.append(costing.costs(call, operator.name, scope, dequantized))
-    return costs, list(costing.gaps)
 
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self._gaps: dict[str, None] = {}
 
-@dataclass
-class _Costing:
-    graph: Graph
-    gaps: dict[str, None] = field(default_factory=dict)
+    @property
+    def gaps(self) -> Sequence[str]:
+        """A line for each operator met so far whose cost is not, or not fully, known."""
+        return tuple(self._gaps)
 
-    def costs(
+    def __iter__(self) -> Iterator[list[Cost]]:
+        """Cost each operator in turn: one entry, and one for each operator inside its bodies."""
+        tensors, operators = self.graph.tensors, self.graph.operators
+        for operator in operators:
+            inputs = [None if t is None else tensors[t] for t in operator.inputs]
+            outputs = [None if t is None else tensors[t] for t in operator.outputs]
+            first = inputs[0].producer if inputs and inputs[0] is not None else None
+            dequantized = first is not None and operators[first].kind == "DequantizeLinear"
+            scope = {tensors[t].name: tensors[t] for t in operator.captures}
+            call = Call(operator.proto, inputs, outputs)
+            yield self._costs(call, operator.name, scope, dequantized)
+
+    def _costs(
         self, call: Call, name: str, scope: Mapping[str, Tensor], dequantized: bool = False
     ) -> list[Cost]:
         proto = call.proto
         domain = "" if proto.domain == "ai.onnx" else proto.domain
-        if (domain, proto.op_type) in self.functions:
+        if (domain, proto.op_type) in self._functions:
             return self._function(call, name)
         rule = RULES.get((domain, proto.op_type))
         try:
@@ -109,7 +112,7 @@ class _Costing:
     def _priced(self, call: Call, name: str, work: Work, dequantized: bool) -> Cost:
         read, written = work.read_bytes, work.written_bytes
         if read is None:
-            read = self._bytes(call, name, dict.fromkeys(call.inputs))
+            read = self._bytes(call, name, {t.name: t for t in call.inputs if t is not None}.values())
         if written is None:
             written = self._bytes(call, name, call.outputs)
         if work.kind == "classical":
@@ -135,25 +138,24 @@ class _Costing:
         return total
 
     def _gap(self, name: str, proto: onnx.NodeProto, reason: str) -> None:
-        self.gaps[f"{name} ({proto.op_type}): {reason}"] = None
+        self._gaps[f"{name} ({proto.op_type}): {reason}"] = None
 
     # Bodies: each is inferred as a model of its own, at the shapes that it is called with.
 
     @cached_property
-    def functions(self) -> dict[tuple[str, str], onnx.FunctionProto]:
+    def _functions(self) -> dict[tuple[str, str], onnx.FunctionProto]:
         return {(f.domain, f.name): f for f in self.graph.proto.functions}
 
     @cached_property
     def _constants(self) -> dict[str, onnx.TensorProto]:
         """Small weights of the main graph by name: trip counts, shapes."""
         found = {t.name: t for t in self.graph.proto.graph.initializer if _is_small(t)}
-        for number, maker in self.graph.makers.items():
+        for name, maker in self.graph.makers.items():
             for attribute in maker.attribute:
                 if maker.op_type == "Constant" and attribute.name == "value" and _is_small(attribute.t):
-                    tensor = onnx.TensorProto()
-                    tensor.CopyFrom(attribute.t)
-                    tensor.name = self.graph.tensors[number].name
-                    found[tensor.name] = tensor
+                    found[name] = onnx.TensorProto()
+                    found[name].CopyFrom(attribute.t)
+                    found[name].name = name
         return found
 
     def _function(self, call: Call, name: str) -> list[Cost]:
@@ -170,14 +172,14 @@ class _Costing:
             return []
 
     def _bodies(self, call: Call, name: str, scope: Mapping[str, Tensor]) -> list[Cost]:
-        kind = call.proto.op_type
+        kind, trips = call.proto.op_type, None
         if kind == "If":
             branches = [
                 self._inside(call.attribute(branch), scope, name) for branch in ("then_branch", "else_branch")
             ]
             return max(branches, key=lambda costs: _weight_of(costs))
         body = call.attribute("body")
-        given, trips = dict(scope), None
+        given = dict(scope)
         if kind == "Loop":
             given |= _named(body.input[2:], call.inputs[2:])
             trips = self._trip_count(call)
@@ -188,10 +190,9 @@ class _Costing:
             axes = call.attribute("scan_input_axes", [0] * scanned)
             for value, tensor, axis in zip(body.input[states:], call.inputs[states:], axes, strict=False):
                 if tensor is not None and tensor.shape:
-                    trips = tensor.shape[axis]
                     rest = list(tensor.shape)
-                    del rest[axis]
-                    given[value.name] = _tensor(value.name, tensor.dtype, tuple(rest), tensor.is_weight)
+                    trips = rest.pop(axis)
+                    given[value.name] = _tensor(value.name, tensor.dtype, tuple(rest))
         if trips is None:
             self._gap(name, call.proto, "how often its body runs is unknown: counted once")
             trips = 1
@@ -254,7 +255,7 @@ class _Costing:
                 held += [t for t in outputs if t is not None and node.op_type == "Constant"]
             else:
                 inner = node.name or node.op_type
-                costs += self.costs(Call(node, inputs, outputs), f"{name}/{inner}", scope)
+                costs += self._costs(Call(node, inputs, outputs), f"{name}/{inner}", scope)
         return [*costs, Cost("view", (), 0, 0, operators=0, held=held)] if held else costs
 
 
