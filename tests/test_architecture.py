@@ -91,6 +91,4 @@ def test_imports_run_one_way(path: Path) -> None:
 @pytest.mark.parametrize("path", modules(), ids=dotted)
 def test_heavy_imports_are_lazy(path: Path) -> None:
     tops = {name.split(".")[0] for name in top_level_imports(ast.parse(path.read_text()))}
-    assert not tops & LAZY, (
-        f"pepper.{dotted(path)} imports {tops & LAZY} at its top; move it into the function"
-    )
+    assert not tops & LAZY, f"pepper.{dotted(path)} imports {tops & LAZY} at its top; move it into the function"

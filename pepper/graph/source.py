@@ -39,9 +39,7 @@ def resolve_path(path: str) -> Path:
         package, _, inside = path.removeprefix(PACKAGE_SCHEME).partition("/")
         spec = find_spec(package) if package.isidentifier() else None
         if spec is None or not spec.submodule_search_locations:
-            raise ModelError(
-                f"model.path={path}: no Python package named {package!r} is installed; pip install it"
-            )
+            raise ModelError(f"model.path={path}: no Python package named {package!r} is installed; pip install it")
         file = Path(spec.submodule_search_locations[0]) / inside
     else:
         file = Path(path).expanduser()
@@ -49,9 +47,7 @@ def resolve_path(path: str) -> Path:
         raise ModelError(f"model.path={path}: is a directory; name the .onnx file in it")
     if not file.is_file():
         siblings = [p.name for p in file.parent.glob("*.onnx")] if file.parent.is_dir() else []
-        raise ModelError(
-            f"model.path={path}: no such file{nearest(file.name, siblings) or '; check the path'}"
-        )
+        raise ModelError(f"model.path={path}: no such file{nearest(file.name, siblings) or '; check the path'}")
     return file
 
 
@@ -66,9 +62,7 @@ def read_proto(file: Path) -> onnx.ModelProto:
     except OSError as error:
         raise ModelError(f"{file}: cannot be read ({error.strerror}); check its permissions") from error
     except Exception as error:  # protobuf raises its own DecodeError, onnx others: all mean the same here
-        raise ModelError(
-            f"{file}: not a readable ONNX model (corrupt or truncated); export it again"
-        ) from error
+        raise ModelError(f"{file}: not a readable ONNX model (corrupt or truncated); export it again") from error
     if not proto.graph.node or not proto.graph.output:
         raise ModelError(f"{file}: not an ONNX model (it has no operators or no outputs); export it again")
     return proto
@@ -113,9 +107,7 @@ def content_hash(files: Sequence[Path]) -> str:
 def tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
     """Describe a graph input or output."""
     tensor = value.type.tensor_type
-    shape = tuple(
-        dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in tensor.shape.dim
-    )
+    shape = tuple(dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in tensor.shape.dim)
     return TensorSpec(value.name, onnx.TensorProto.DataType.Name(tensor.elem_type).lower(), shape)
 
 
@@ -150,8 +142,7 @@ def concrete_shapes(
     for name in shapes:
         if name not in known:
             raise ModelError(
-                f"model.shapes.{name}: the model has no such input{nearest(name, known)}"
-                f" (inputs: {', '.join(known)})"
+                f"model.shapes.{name}: the model has no such input{nearest(name, known)} (inputs: {', '.join(known)})"
             )
     symbols = {dim for spec in inputs for dim in spec.shape if isinstance(dim, str)}
     for name in dims:
@@ -176,9 +167,7 @@ def _checked_shape(spec: TensorSpec, shape: list[int]) -> list[int]:
     )
     if not fits:
         wanted = ", ".join("?" if dim is None else str(dim) for dim in spec.shape)
-        raise ModelError(
-            f"model.shapes.{spec.name}={shape}: the model wants [{wanted}]; give a shape that fits"
-        )
+        raise ModelError(f"model.shapes.{spec.name}={shape}: the model wants [{wanted}]; give a shape that fits")
     return shape
 
 
@@ -186,9 +175,7 @@ def _dimension(spec: TensorSpec, axis: int, dims: Mapping[str, int], batch: int 
     dim = spec.shape[axis]
     if isinstance(dim, int):
         if axis == 0 and batch not in (None, dim) and len(spec.shape) > 1:
-            raise ModelError(
-                f"model.batch={batch}: input {spec.name!r} has a fixed first dimension of {dim}; drop it"
-            )
+            raise ModelError(f"model.batch={batch}: input {spec.name!r} has a fixed first dimension of {dim}; drop it")
         return dim
     if isinstance(dim, str) and dim in dims:
         return dims[dim]

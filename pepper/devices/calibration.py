@@ -1,0 +1,111 @@
+"""A device's measured characteristics: what a latency model learns instead of the device's name."""
+
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from pepper.devices import host
+from pepper.devices.device import Device, DeviceSpec
+
+SECONDS = 0.3
+TIMEOUT_S = 120.0
+VERSION = 1  # raise it when a kernel changes: old cache files are then measured again
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How fast a device is, measured inside its share.
+
+    Attributes:
+        gflops_single: Single-precision matrix product on one core, GFLOP/s.
+        gflops: The same with all of the device's threads.
+        memory_gbps: Large copy, read and write together, GB/s.
+        share: CPU time that a core really gave, against the same core unthrottled.
+        cores: Number of cores.
+        frequency_mhz: The processor's frequency; None where the machine does not tell.
+        l1_bytes: First-level data cache.
+        l2_bytes: Second-level cache.
+        l3_bytes: Third-level cache.
+        instruction_sets: Those that decide which kernels onnxruntime picks.
+        cpu_model: The processor's name.
+        throttle_method: What held the device to its share.
+    """
+
+    gflops_single: float
+    gflops: float
+    memory_gbps: float
+    share: float
+    cores: int
+    frequency_mhz: int | None
+    l1_bytes: int
+    l2_bytes: int
+    l3_bytes: int
+    instruction_sets: list[str]
+    cpu_model: str
+    throttle_method: str
+
+
+def cache_folder() -> Path:
+    """Return the folder of this user's cached calibrations (XDG base directories)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "pepper" / "calibration"
+
+
+def calibrate(spec: DeviceSpec, folder: Path | None = None) -> Calibration:
+    """Return the device's characteristics, measuring them (about two seconds) the first time.
+
+    Args:
+        spec: The device.
+        folder: Where measured calibrations are kept; the user's cache by default.
+    """
+    file = (folder or cache_folder()) / f"{spec.identity}-v{VERSION}.json"
+    if file.is_file():
+        return Calibration(**json.loads(file.read_text()))
+    calibration = measure(spec)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_suffix(f".{os.getpid()}")
+    draft.write_text(json.dumps(asdict(calibration), indent=2))
+    draft.replace(file)
+    return calibration
+
+
+def measure(spec: DeviceSpec) -> Calibration:
+    """Measure the device now."""
+    with Device(spec) as device:
+        one = device.start("pepper.devices.calibrator", spec.cores[:1])
+        free_share = one.request("share", timeout_s=TIMEOUT_S, seconds=SECONDS)[0]["share"]
+        device.confine(one.pid)
+        share = one.request("share", timeout_s=TIMEOUT_S, seconds=SECONDS)[0]["share"] / free_share
+        memory_gbps = one.request("copy", timeout_s=TIMEOUT_S, seconds=SECONDS)[0]["gbps"]
+        method = device.throttle_method
+    # A process of its own for each thread count: a library fixes it at its start.
+    single_spec = replace(spec, cores=spec.cores[:1], threads=1)
+    with Device(single_spec) as device:
+        gflops_single = _gflops(device)
+    if spec.threads == 1 and len(spec.cores) == 1:
+        gflops = gflops_single
+    else:
+        with Device(spec) as device:
+            gflops = _gflops(device)
+    facts = host.cpu_facts()
+    return Calibration(
+        gflops_single=gflops_single,
+        gflops=gflops,
+        memory_gbps=memory_gbps,
+        share=share,
+        cores=len(spec.cores),
+        frequency_mhz=facts["frequency_mhz"],
+        l1_bytes=facts["caches"].get("l1_bytes", 0),
+        l2_bytes=facts["caches"].get("l2_bytes", 0),
+        l3_bytes=facts["caches"].get("l3_bytes", 0),
+        instruction_sets=facts["instruction_sets"],
+        cpu_model=facts["cpu_model"],
+        throttle_method=method,
+    )
+
+
+def _gflops(device: Device) -> float:
+    process = device.start("pepper.devices.calibrator")
+    process.request("matmul", timeout_s=TIMEOUT_S, seconds=0.05)  # loads the library, starts its threads
+    device.confine(process.pid)
+    return float(process.request("matmul", timeout_s=TIMEOUT_S, seconds=SECONDS)[0]["gflops"])

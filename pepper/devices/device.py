@@ -1,0 +1,142 @@
+"""Devices: what runs models. Local and emulated ones; a remote one joins behind the same interface."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from pepper.config import DeviceConfig
+from pepper.devices import host
+from pepper.devices.process import Process
+from pepper.devices.throttle import Throttle, make_throttle, memory_limit
+from pepper.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class DeviceSpec:
+    """A device with every default filled in; equal specs are the same device.
+
+    Attributes:
+        name: How runs and tables call it; not part of its identity.
+        kind: ``local`` or ``emulated``.
+        cores: CPU indices that it runs on.
+        threads: onnxruntime's intra-operator threads.
+        provider: onnxruntime execution provider.
+        share: CPU time that each core gives to it, 0 < share <= 1.
+        throttle: How the share is asked to be enforced.
+        period_ms: Length of one run-and-wait cycle.
+        memory_bytes: Most memory of its processes; None is no limit.
+    """
+
+    name: str
+    kind: str
+    cores: tuple[int, ...]
+    threads: int
+    provider: str
+    share: float
+    throttle: str
+    period_ms: float
+    memory_bytes: int | None
+
+    def facts(self) -> dict[str, Any]:
+        """Return what makes this device itself, its machine included and its name left out."""
+        facts = {"machine": host.machine_id(), **vars(self)}
+        del facts["name"]
+        return facts
+
+    @property
+    def identity(self) -> str:
+        """A short hash of the facts."""
+        return hashlib.sha256(json.dumps(self.facts(), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def resolve(config: DeviceConfig) -> DeviceSpec:
+    """Fill in a device's cores and threads from this machine.
+
+    Raises:
+        ConfigError: It asks for cores that this machine does not give.
+    """
+    allowed = host.allowed_cores()
+    if config.cores is None:
+        count = config.threads or len(allowed)
+        if count > len(allowed):
+            raise ConfigError(
+                f"device.threads={count}: this machine gives {len(allowed)} cores; use at most {len(allowed)}"
+            )
+        cores = allowed[-count:]  # the first cores serve most interrupts
+    else:
+        missing = [core for core in config.cores if core not in allowed]
+        if missing:
+            raise ConfigError(f"device.cores={config.cores}: core {missing[0]} is not among this machine's {allowed}")
+        cores = sorted(config.cores)
+    return DeviceSpec(
+        name=config.name,
+        kind=config.kind,
+        cores=tuple(cores),
+        threads=config.threads or len(cores),
+        provider=config.provider,
+        share=config.share,
+        throttle=config.throttle,
+        period_ms=config.period_ms,
+        memory_bytes=config.memory_bytes,
+    )
+
+
+class Device:
+    """A device in use: starts programs on its cores, and holds them to its share.
+
+    Leaving the context ends its programs, also those that are stopped, and removes the throttle.
+    """
+
+    def __init__(self, spec: DeviceSpec) -> None:
+        self.spec = spec
+        self._processes: list[Process] = []
+        self._throttles: list[Throttle] | None = None  # made when the first process is confined
+
+    def start(self, module: str, cores: Sequence[int] | None = None) -> Process:
+        """Start a program on the device's cores (or some of them), not yet held to the share."""
+        process = Process(module, cores or self.spec.cores, self.spec.threads)
+        self._processes.append(process)
+        return process
+
+    def confine(self, pid: int) -> None:
+        """Hold a process to the device's share from now on, together with those confined before.
+
+        Raises:
+            DeviceError: The throttle asked for cannot be used on this machine.
+        """
+        if self._throttles is None:
+            self._throttles = self._make_throttles()
+        for throttle in self._throttles:
+            throttle.add(pid)
+
+    def _make_throttles(self) -> list[Throttle]:
+        spec = self.spec
+        throttles: list[Throttle] = []
+        if spec.memory_bytes is not None:
+            throttles.append(memory_limit(spec.memory_bytes))
+        if spec.share < 1:
+            throttles.append(make_throttle(spec.throttle, spec.share, spec.cores, spec.period_ms))
+        return throttles
+
+    @property
+    def throttle_method(self) -> str:
+        """What holds the processes to the share: ``none``, ``cgroup-v1``, ``cgroup-v2`` or ``suspend``."""
+        return self._throttles[-1].method if self._throttles and self.spec.share < 1 else "none"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for process in self._processes:
+            process.kill()
+            process.close()
+        for throttle in self._throttles or ():
+            throttle.close()

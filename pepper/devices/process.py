@@ -1,0 +1,152 @@
+"""Programs that run on a device, and the channel to them."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+
+from pepper.devices.protocol import Arrays, Json, receive, send
+from pepper.errors import MeasureError
+
+PACKAGE_ROOT = str(Path(__file__).parents[2])
+
+# All else is left out: a stray OMP_* or ORT_* setting must not change what is measured.
+ENVIRONMENT_KEPT = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "VIRTUAL_ENV",
+    "PYTHONPATH",
+)
+STDERR_KEPT_BYTES = 4096
+
+
+class Process:
+    """A Python program in a process of its own, answering requests (see :mod:`pepper.devices.protocol`).
+
+    The parent blocks while it waits: it uses no CPU time beside the measurement.
+
+    Args:
+        module: What to run, as in ``python -m``.
+        cores: CPU indices that it may use.
+        threads: Threads that numerical libraries may use.
+    """
+
+    def __init__(self, module: str, cores: Sequence[int], threads: int = 1) -> None:
+        self.module = module
+        self._connection, theirs = multiprocessing.Pipe()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        environment = {key: os.environ[key] for key in ENVIRONMENT_KEPT if key in os.environ}
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (PACKAGE_ROOT, environment.get("PYTHONPATH"))))
+        for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            environment[variable] = str(threads)
+        with theirs:
+            # A session of its own: Ctrl-C in the terminal reaches the parent only, which then ends its children.
+            self._popen = subprocess.Popen(
+                [sys.executable, "-m", module, str(theirs.fileno()), str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._stderr,
+                env=environment,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        psutil.Process(self._popen.pid).cpu_affinity(list(cores))  # long before it starts threads
+
+    @property
+    def pid(self) -> int:
+        """The process's identifier."""
+        return self._popen.pid
+
+    def request(
+        self, op: str, *, timeout_s: float, arrays: Arrays | None = None, **fields: Any
+    ) -> tuple[Json, dict[str, Any]]:
+        """Send a request and wait for its answer.
+
+        Args:
+            op: The handler's name.
+            timeout_s: Longest wait; then the process is killed.
+            arrays: Arrays that go with the request.
+            **fields: The handler's arguments, JSON-able.
+
+        Raises:
+            MeasureError: The program refused the request, crashed, or did not answer in time.
+        """
+        try:
+            send(self._connection, {"op": op, **fields}, arrays)
+            if not self._connection.poll(timeout_s):
+                self.kill()
+                raise MeasureError(
+                    f"{self.module}: no answer to {op!r} within {timeout_s:g} s (hung); it was killed;"
+                    " raise measure.time_limit_seconds if the model is that slow"
+                )
+            message, answered = receive(self._connection)
+        except (EOFError, OSError) as error:
+            raise MeasureError(self._obituary(op)) from error
+        if "error" in message:
+            raise MeasureError(message["error"])
+        return message["result"], answered
+
+    def _obituary(self, op: str) -> str:
+        """Say in one line how the process ended."""
+        try:
+            code = self._popen.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return f"{self.module}: closed its connection during {op!r}"
+        end = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+        if code == -signal.SIGKILL:
+            end += ", likely out of memory"
+        self._stderr.seek(0, os.SEEK_END)
+        self._stderr.seek(max(0, self._stderr.tell() - STDERR_KEPT_BYTES))
+        last_words = self._stderr.read().decode(errors="replace").strip().splitlines()
+        return f"{self.module}: crashed during {op!r} ({end}){': ' + last_words[-1] if last_words else ''}"
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._popen.poll() is None
+
+    def cpu_seconds(self) -> float:
+        """CPU time used so far, all threads, user and system."""
+        times = psutil.Process(self.pid).cpu_times()
+        return float(times.user + times.system)
+
+    def kill(self) -> None:
+        """End the process now, whatever it does, and wait until it is gone."""
+        self._popen.kill()  # SIGKILL ends a stopped process too
+        self._popen.wait()
+
+    def close(self) -> None:
+        """End the process: it stops by itself when its connection closes, else it is killed."""
+        self._connection.close()
+        deadline = time.monotonic() + 0.5
+        while self.alive and time.monotonic() < deadline:
+            time.sleep(0.002)
+        self.kill()
+        self._stderr.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self.kill()
+        self.close()

@@ -1,0 +1,164 @@
+"""Hold a group of processes to a share of CPU time: by suspend and resume, or by cgroup quota."""
+
+import contextlib
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+
+from pepper.devices import host
+from pepper.devices.process import Process
+from pepper.errors import DeviceError
+
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+GROUP_NAME = re.compile(r"pepper-(\d+)-\d+")
+LEAST_QUOTA_US = 1000  # the kernel's own minimum; a smaller quota is refused or not applied
+TIMEOUT_S = 30.0
+
+
+class Throttle(Protocol):
+    """Holds processes to limits until it is closed."""
+
+    method: str
+
+    def add(self, pid: int) -> None:
+        """Hold one more process (all its threads)."""
+
+    def close(self) -> None:
+        """Let go of every process."""
+
+
+class Suspend:
+    """Stop and continue the processes in turn; needs no privileges.
+
+    Args:
+        share: CPU time of each core, 0 < share < 1.
+        period_ms: Length of one run-and-stop cycle.
+        cores: The device's cores; the signals are sent from another one where there is one.
+    """
+
+    method = "suspend"
+
+    def __init__(self, share: float, period_ms: float, cores: Sequence[int]) -> None:
+        self._share, self._period_ms = share, period_ms
+        others = [core for core in host.allowed_cores() if core not in cores]
+        self._suspender = Process("pepper.devices.suspender", others or list(cores))
+
+    def add(self, pid: int) -> None:
+        """Stop and continue this process with the others from now on."""
+        self._suspender.request("add", timeout_s=TIMEOUT_S, pid=pid, share=self._share, period_ms=self._period_ms)
+
+    def close(self) -> None:
+        """Stop stopping: every process continues."""
+        self._suspender.close()
+
+
+class Cgroup:
+    """A control group, version 2 or 1, with a CPU quota or a memory limit.
+
+    The kernel applies a quota at its scheduler tick (4 ms at 250 Hz), so a short period is coarse.
+
+    Args:
+        controller: ``cpu`` or ``memory``.
+        settings: Values by file name for each version, written in order.
+        root: Where the cgroup file system is mounted.
+
+    Raises:
+        DeviceError: The controller is not writable here.
+    """
+
+    _count = 0
+
+    def __init__(
+        self,
+        controller: str,
+        settings: dict[str, dict[str, str]],
+        root: Path = CGROUP_ROOT,
+    ) -> None:
+        Cgroup._count += 1
+        unified = (root / "cgroup.controllers").exists()
+        self.method = "cgroup-v2" if unified else "cgroup-v1"
+        parent = root if unified else root / controller
+        self._folder = parent / f"pepper-{os.getpid()}-{Cgroup._count}"
+        try:
+            if unified:
+                _write(root / "cgroup.subtree_control", f"+{controller}")
+            _remove_stale(parent)
+            self._folder.mkdir()
+            for file, value in settings[self.method].items():
+                _write(self._folder / file, value)
+        except OSError as error:
+            self.close()
+            raise DeviceError(
+                f"no writable cgroup {controller} controller ({error.filename}: {error.strerror});"
+                f" run as root{' or set device.throttle=suspend' if controller == 'cpu' else ''}"
+            ) from error
+
+    def add(self, pid: int) -> None:
+        """Move the process into the group."""
+        _write(self._folder / "cgroup.procs", str(pid))
+
+    def close(self) -> None:
+        """Move what still runs back to the parent group and remove the group."""
+        with contextlib.suppress(OSError):
+            for pid in (self._folder / "cgroup.procs").read_text().split():
+                _write(self._folder.parent / "cgroup.procs", pid)
+        with contextlib.suppress(OSError):
+            self._folder.rmdir()
+
+
+def cpu_quota(share: float, cores: int, period_ms: float, root: Path = CGROUP_ROOT) -> Cgroup:
+    """Return a group that gets this share of each of its cores.
+
+    The period is longer than asked for where the quota would fall below what the kernel applies.
+    """
+    period_us = max(round(period_ms * 1000), round(LEAST_QUOTA_US / (share * cores)))
+    quota_us = round(period_us * share * cores)
+    return Cgroup(
+        "cpu",
+        {
+            "cgroup-v2": {"cpu.max": f"{quota_us} {period_us}"},
+            "cgroup-v1": {"cpu.cfs_period_us": str(period_us), "cpu.cfs_quota_us": str(quota_us)},
+        },
+        root,
+    )
+
+
+def memory_limit(memory_bytes: int, root: Path = CGROUP_ROOT) -> Cgroup:
+    """Return a group whose processes together get at most this much memory (no swap)."""
+    return Cgroup(
+        "memory",
+        {
+            "cgroup-v2": {"memory.max": str(memory_bytes), "memory.swap.max": "0"},
+            "cgroup-v1": {"memory.limit_in_bytes": str(memory_bytes)},
+        },
+        root,
+    )
+
+
+def _write(file: Path, text: str) -> None:
+    with file.open("r+") as stream:  # the files exist; creating one is refused there
+        stream.write(text)
+
+
+def _remove_stale(parent: Path) -> None:
+    """Remove the empty groups that killed runs left behind."""
+    for folder in parent.glob("pepper-*"):
+        name = GROUP_NAME.fullmatch(folder.name)
+        if name and not psutil.pid_exists(int(name[1])):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def make_throttle(method: str, share: float, cores: Sequence[int], period_ms: float) -> Throttle:
+    """Return the throttle asked for; ``auto`` is suspend and resume, whose steps are the finer ones.
+
+    Raises:
+        DeviceError: The method asked for cannot be used here.
+    """
+    if method == "cgroup":
+        return cpu_quota(share, len(cores), period_ms)
+    return Suspend(share, period_ms, cores)

@@ -1,0 +1,44 @@
+"""A model as the configuration names it: its file, its identity and what to feed it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pepper.config import ModelConfig
+from pepper.graph.source import (
+    concrete_shapes,
+    content_hash,
+    external_files,
+    read_proto,
+    real_inputs,
+    resolve_path,
+)
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """An ONNX file that is ready to be measured.
+
+    Attributes:
+        name: How runs and tables call it.
+        file: Where it is.
+        content_hash: SHA-256 (hex) of the file and its external weights.
+        shapes: A fixed shape for every input.
+    """
+
+    name: str
+    file: Path
+    content_hash: str
+    shapes: dict[str, list[int]]
+
+
+def find_model(config: ModelConfig) -> ModelFile:
+    """Check that the model can be read and give each of its inputs a fixed shape.
+
+    Raises:
+        ModelError: The file is missing or corrupt, or a dynamic dimension has no value.
+    """
+    file = resolve_path(config.path)
+    proto = read_proto(file)
+    shapes = concrete_shapes(real_inputs(proto.graph), config.shapes, config.dims, config.batch)
+    digest = content_hash([file, *external_files(proto, file)])
+    return ModelFile(str(config.name), file.resolve(), digest, shapes)

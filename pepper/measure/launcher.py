@@ -1,0 +1,190 @@
+"""Runs a model on a device in a fresh worker process and profiles it under one load after another."""
+
+import time
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Self
+
+from pepper.config import LoadConfig, MeasureConfig
+from pepper.devices import host
+from pepper.devices.device import Device, DeviceSpec
+from pepper.errors import MeasureError
+from pepper.graph.model import ModelFile
+from pepper.measure.load import Usage, loaded_cores, percent_between, start_load
+from pepper.measure.profile import Profile
+from pepper.measure.statistics import summarise
+from pepper.measure.validity import drift_percent, invalid_reasons
+
+SHARE_SECONDS = 0.2
+OPERATOR_RUNS = 10
+
+
+class Bench:
+    """A model opened on a device; serves every load of that pair from one worker.
+
+    Args:
+        model: The model.
+        device: The device.
+        measure: When timing starts and stops.
+        generator: Which load generator to use; None where every load is idle.
+
+    Raises:
+        MeasureError: On entering: the worker refused the model, crashed or hung.
+    """
+
+    def __init__(self, model: ModelFile, device: DeviceSpec, measure: MeasureConfig, generator: str | None) -> None:
+        self._model = model
+        self._spec = device
+        self._measure = measure
+        self._generator = generator
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._device = stack.enter_context(Device(self._spec))
+            self._worker = self._device.start("pepper.measure.worker")
+            self._facts = self._ask("facts")
+            free_share = self._ask("share", seconds=SHARE_SECONDS / 2)["share"]
+            self._device.confine(self._worker.pid)
+            self._share = 1.0
+            if self._spec.share < 1:
+                self._share = self._ask("share", seconds=SHARE_SECONDS)["share"] / free_share
+            self._opened = self._ask(
+                "open",
+                path=str(self._model.file),
+                provider=self._spec.provider,
+                threads=self._spec.threads,
+                shapes=self._model.shapes,
+                seed=self._measure.seed,
+                **vars(self._measure.session),
+            )
+            self._load = None
+            if self._generator is not None:
+                self._load = start_load(self._generator, self._device)
+                stack.callback(self._load.close)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def _ask(self, op: str, **fields: Any) -> dict[str, Any]:
+        result, arrays = self._worker.request(op, timeout_s=self._measure.time_limit_seconds, **fields)
+        return {**result, **arrays}
+
+    def profile(self, load: LoadConfig) -> Profile:
+        """Measure the model under this load.
+
+        Raises:
+            MeasureError: The worker crashed or hung, or the load could not be started.
+        """
+        started_s = time.time()
+        measure, spec = self._measure, self._spec
+        cores = loaded_cores(load, len(spec.cores))
+        try:
+            load_alone = self._set_load(load, cores)
+            before = host.state()
+            warm_up = self._ask(
+                "warm_up", min_seconds=measure.warmup_min_seconds, max_seconds=measure.warmup_max_seconds
+            )
+            times = host.CoreTimes(list(spec.cores))
+            used_before = self._usage()
+            span = self._ask(
+                "time",
+                min_seconds=measure.min_seconds,
+                min_samples=measure.min_samples,
+                ci_percent=measure.ci_percent,
+                max_seconds=measure.max_seconds,
+                max_samples=measure.max_samples,
+            )
+            used_after = self._usage()
+            busy_s, steal_s = times.since_start()
+            after = host.state()
+        finally:
+            if self._load is not None and self._worker.alive:
+                self._load.set(LoadConfig(name="idle", percent=0))
+        samples = {"start_ns": span.pop("start_ns"), "latency_ns": span.pop("latency_ns")}
+        latency_ms = samples["latency_ns"] / 1e6
+        wall_s = used_after.clock_s - used_before.clock_s
+        load_s = used_after.cpu_s - used_before.cpu_s
+        capacity_s = wall_s * len(spec.cores)
+        if spec.threads == len(spec.cores) == 1:
+            # The worker never sleeps: what it and the load lack of the device's time, others took. This is exact,
+            # where the kernel's own figures are sampled at its tick and lie beside a throttle's cycle.
+            foreign_s = capacity_s * self._share - span["cpu_s"] - load_s
+        elif spec.share == 1:
+            foreign_s = busy_s - span["cpu_s"] - load_s
+        else:
+            foreign_s = 0.0
+        metrics = {
+            **summarise(latency_ms),
+            **self._opened,
+            **warm_up,
+            **span,
+            "throughput_per_s": len(latency_ms) / span["timed_s"],
+            "cpu_per_inference_ms": 1000 * span["cpu_s"] / len(latency_ms),
+            "drift_percent": drift_percent(latency_ms),
+            "share_achieved": self._share,
+            "load_alone_percent": load_alone,
+            "load_timed_percent": percent_between(used_before, used_after, spec.share, cores) if cores else 0.0,
+            "device_busy_percent": 100 * (span["cpu_s"] + load_s) / (capacity_s * spec.share),
+            "foreign_percent": 100 * foreign_s / capacity_s,
+            "steal_percent": 100 * steal_s / capacity_s,
+        }
+        metrics["latency_ci_percent"] = (
+            50 * (metrics["latency_p50_high_ms"] - metrics["latency_p50_low_ms"]) / metrics["latency_p50_ms"]
+        )
+        reasons = invalid_reasons(
+            metrics,
+            measure,
+            requested_load=load.percent,
+            requested_share=spec.share,
+            before=before,
+            after=after,
+        )
+        return Profile(
+            status="FINISHED",
+            started_s=started_s,
+            ended_s=time.time(),
+            verdict="INVALID" if reasons else "VALID",
+            reasons=reasons,
+            metrics={name: float(value) for name, value in metrics.items()},
+            samples=samples,
+            environment={
+                "host": host.cpu_facts(),
+                "worker": self._facts,
+                "throttle_method": self._device.throttle_method,
+                "before": before,
+                "after": after,
+            },
+            operators=self._ask("operators", runs=OPERATOR_RUNS)["profile"] if measure.operators else None,
+        )
+
+    def _usage(self) -> Usage:
+        return self._load.usage() if self._load else Usage(0.0, time.perf_counter())
+
+    def _set_load(self, load: LoadConfig, cores: int) -> float:
+        """Start the load and return what it uses of the device while it runs there alone, percent."""
+        if not cores:
+            return 0.0
+        if self._load is None:
+            raise MeasureError("no load generator was started for this device")
+        self._load.set(load)
+        before = self._load.usage()
+        time.sleep(self._measure.verify_load_seconds)
+        return percent_between(before, self._load.usage(), self._spec.share, cores)
+
+
+def failed(error: Exception, started_s: float) -> Profile:
+    """Return the profile of a cell that could not be measured, with its reason in one line."""
+    reason = " ".join(str(error).split())
+    return Profile(status="FAILED", started_s=started_s, ended_s=time.time(), reasons=[reason])
+
+
+def killed(started_s: float) -> Profile:
+    """Return the profile of a cell that was interrupted."""
+    return Profile(status="KILLED", started_s=started_s, ended_s=time.time(), reasons=["interrupted"])

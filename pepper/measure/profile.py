@@ -1,0 +1,39 @@
+"""What one cell's measurement gives: samples, figures, surroundings and a verdict."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass
+class Profile:
+    """The samples of a cell with their statistics and verdict.
+
+    Attributes:
+        status: ``FINISHED``, ``FAILED`` or ``KILLED``.
+        verdict: ``VALID`` or ``INVALID``; empty where nothing was measured.
+        reasons: Why it is INVALID or FAILED, one sentence each.
+        metrics: Figures; each name carries its unit.
+        samples: ``start_ns`` (since the timed span's start) and ``latency_ns``, shape (n,) each.
+        environment: State of the machine before and after, and facts of the worker.
+        operators: onnxruntime's per-operator profile (JSON text), where asked for.
+        started_s: When it began, seconds since 1970.
+        ended_s: When it ended.
+    """
+
+    status: str
+    started_s: float
+    ended_s: float
+    verdict: str = ""
+    reasons: list[str] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
+    samples: "dict[str, np.ndarray[Any, Any]]" = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    operators: str | None = None
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the figures may be used."""
+        return self.status == "FINISHED" and self.verdict == "VALID"

@@ -1,0 +1,87 @@
+"""The verdict on a profile: may its figures be trusted?"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pepper.config import LimitsConfig, MeasureConfig
+from pepper.measure.statistics import median_interval
+
+
+def drift_percent(latency_ms: "np.ndarray[Any, Any]") -> float:
+    """Return how far the latency moved from the first to the last third of the samples, percent.
+
+    It is the gap between the 95 % confidence intervals of the two thirds' medians: 0 where they overlap.
+    """
+    third = len(latency_ms) // 3
+    if third < 2:
+        return 0.0
+    first_low, first_high = median_interval(latency_ms[:third])
+    last_low, last_high = median_interval(latency_ms[-third:])
+    gap = max(0.0, last_low - first_high) - max(0.0, first_low - last_high)
+    return float(100 * gap / np.median(latency_ms[:third]))
+
+
+def invalid_reasons(
+    metrics: Mapping[str, float],
+    measure: MeasureConfig,
+    *,
+    requested_load: float,
+    requested_share: float,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+) -> list[str]:
+    """Return why the figures should not be trusted; empty means VALID.
+
+    Args:
+        metrics: The cell's figures.
+        measure: What was asked for, with the limits.
+        requested_load: Load asked for, percent of the loaded cores.
+        requested_share: CPU share asked for.
+        before: Machine state before the timed span.
+        after: The same after it.
+    """
+    limits: LimitsConfig = measure.limits
+    reasons = []
+
+    def check(key: str, value: float, limit: float, say: str) -> None:
+        if not abs(value) <= limit:
+            reasons.append(f"{key}: {say} (limit {limit:g})")
+
+    count = int(metrics["samples"])
+    if count < measure.min_samples:
+        reasons.append(f"too few samples: {count} of at least {measure.min_samples}")
+    ci = metrics["latency_ci_percent"]
+    check("unstable", ci, limits.ci_percent, f"the median is known to {ci:.1f} % only")
+    drift = metrics["drift_percent"]
+    check("unstable", drift, limits.drift_percent, f"the latency drifted by {drift:+.1f} %")
+    load = metrics["load_alone_percent"]
+    check(
+        "load missed",
+        load - requested_load,
+        limits.load_points,
+        f"{load:.1f} % alone on the device, asked for {requested_load:g} %",
+    )
+    share = metrics["share_achieved"]
+    check(
+        "share missed",
+        100 * (share / requested_share - 1),
+        limits.share_percent,
+        f"{share:.3f} achieved, asked for {requested_share:g}",
+    )
+    foreign = metrics["foreign_percent"]
+    check(
+        "noisy neighbour",
+        max(0.0, foreign),
+        limits.foreign_percent,
+        f"{foreign:.1f} % of the cores went to others",
+    )
+    steal = metrics["steal_percent"]
+    check("noisy neighbour", steal, limits.steal_percent, f"the hypervisor kept {steal:.1f} % of the cores")
+    if after["throttle_count"] > before["throttle_count"]:
+        reasons.append("throttled: the processor was too hot; let it cool down")
+    for key in ("governor", "affinity"):
+        if after[key] != before[key]:
+            reasons.append(f"environment changed: {key} was {before[key]}, then {after[key]}")
+    return reasons

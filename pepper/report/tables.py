@@ -1,0 +1,51 @@
+"""Results as aligned tables, for a terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+STYLES = {"VALID": "green", "INVALID": "yellow", "FAILED": "red", "KILLED": "red"}
+
+
+def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return one line a cell: what was measured, its median with the 95 % interval, and the verdict.
+
+    Args:
+        rows: Results by column name, as in a sweep's ``results.csv``.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("model", "device", "load"):
+        table.add_column(name)
+    for name in ("threads", "median ms", "95 % interval", "p90 ms", "inferences/s", "samples"):
+        table.add_column(name, justify="right")
+    table.add_column("verdict")
+    for row in rows:
+        verdict = row["verdict"] or row["status"]
+        measured = row.get("latency_p50_ms") is not None
+        table.add_row(
+            str(row["model"]),
+            str(row["device"]),
+            str(row["load"]),
+            str(row["threads"]),
+            _number(row.get("latency_p50_ms")),
+            f"{row['latency_p50_low_ms']:.2f} .. {row['latency_p50_high_ms']:.2f}" if measured else "",
+            _number(row.get("latency_p90_ms")),
+            _number(row.get("throughput_per_s")),
+            f"{row['samples']:.0f}" if measured else "",
+            f"[{STYLES[verdict]}]{verdict}[/]{' (reused)' if row['reused'] else ''}",
+        )
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def show(item: Table | str) -> None:
+    """Print a table or a line; colours only on a terminal, lines never folded when piped."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=200)
+    console.print(item, soft_wrap=isinstance(item, str), markup=not isinstance(item, str))

@@ -1,0 +1,155 @@
+"""``python -m pepper.run``: Hydra in, one task out."""
+
+import contextlib
+import itertools
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from pepper import config
+from pepper.errors import PepperError, nearest
+
+STATUS_ERROR = 2
+STATUS_INTERRUPTED = 130
+
+HELP = """\
+pepper: profile ONNX models on devices under load, learn their latency, place their parts.
+
+usage: python -m pepper.run [GROUP=OPTION] [KEY=VALUE] [+sweep=NAME] [--config-dir DIR]
+
+  python -m pepper.run                                    profile one model on this machine, idle
+  python -m pepper.run +sweep=loads                       models x devices x loads
+  python -m pepper.run model=resnet50 device.threads=1    another model, one thread
+  python -m pepper.run model=onnx model.path=my.onnx model.shapes.input=[1,3,640,640]
+  python -m pepper.run +sweep=loads model=resnet50 sweep.rerun=all
+
+{groups}
+Any key can be set: KEY=VALUE; --cfg job prints them all, conf/ explains each.
+--config-dir DIR adds your own options (DIR/model/mine.yaml: model=mine).
+--hydra-help lists Hydra's own flags (shell completion: --shell-completion).
+"""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived; unwinds like Ctrl-C."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the task that the command line asks for and return the exit status."""
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    if {"--help", "-h"} & set(argv):
+        print(HELP.format(groups=_groups(argv)))
+        return 0
+    try:
+        with _signals():
+            return _hydra(argv)
+    except PepperError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return STATUS_ERROR
+    except Terminated:
+        print("terminated: finished cells are kept", file=sys.stderr)
+        return 128 + signal.SIGTERM
+    except KeyboardInterrupt:
+        print("interrupted: finished cells are kept; the same command goes on from here", file=sys.stderr)
+        return STATUS_INTERRUPTED
+
+
+def _groups(argv: Sequence[str]) -> str:
+    """List every option with the first line of its file."""
+    roots = [config.conf_dir()]
+    for flag, value in itertools.pairwise(argv):
+        if flag in ("--config-dir", "-cd"):
+            roots.append(Path(value))
+    lines = []
+    for group in ("task", "model", "device", "load", "measure", "sweep", "tracking"):
+        lines.append(f"{'+' if group == 'sweep' else ''}{group}=")
+        for file in sorted(file for root in roots for file in (root / group).glob("*.yaml")):
+            with file.open() as stream:
+                summary = stream.readline().strip("# .\n")
+            lines.append(f"  {file.stem:<14} {summary}")
+    return "\n".join(lines) + "\n"
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """Let SIGTERM unwind like Ctrl-C, so that children end and finished cells are kept."""
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _hydra(argv: list[str]) -> int:
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import HydraException
+    from omegaconf import DictConfig
+    from omegaconf.errors import OmegaConfBaseException
+
+    config.register()
+    statuses = []
+
+    def job(cfg: DictConfig) -> None:
+        overrides = list(HydraConfig.get().overrides.task)
+        statuses.append(_task(config.typed(cfg), overrides))
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here whole; pepper says them in a line
+    before, sys.argv[1:] = sys.argv[1:], argv
+    try:
+        hydra.main(version_base="1.3", config_path=str(config.conf_dir()), config_name="run")(job)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise PepperError(_explain(error)) from error
+    finally:
+        sys.argv[1:] = before
+    return max(statuses, default=0)
+
+
+def _task(cfg: config.PepperConfig, overrides: list[str]) -> int:
+    """Run one task; each is imported only when asked for."""
+    name = cfg.task.name
+    if name == "profile":
+        from hydra import compose
+
+        from pepper.tasks.profile import profile
+
+        return profile(cfg, overrides, lambda changed: compose("run", overrides=list(changed)))
+    if name == "import":
+        from pepper.tasks.import_results import import_results
+
+        return import_results(cfg)
+    raise PepperError(f"task.name={name}: no such task{nearest(name, ('profile', 'import'))}")
+
+
+def _explain(error: Exception) -> str:
+    """Say in one line what is wrong with the command line or an option file, and the fix."""
+    from hydra.errors import MissingConfigException
+    from omegaconf import OmegaConf
+
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        options = error.options or []
+        return f"{group}={option}: no such option{nearest(option, options)} (options: {', '.join(options)})"
+    cause: Any = error.__cause__ or error
+    key = getattr(cause, "full_key", None)
+    lines = [line.strip() for line in str(cause).splitlines()]
+    message = next((line for line in lines if not line.startswith(("full_key", "object_type"))), "")
+    if key:
+        schema = getattr(cause, "parent_node", None)
+        known = [str(name) for name in schema or ()] if OmegaConf.is_dict(schema) else []
+        hint = nearest(str(key).rpartition(".")[2], known)
+        listed = f" (keys: {', '.join(known)})" if known and not hint else ""
+        return f"{key}: {message}{hint}{listed}"
+    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

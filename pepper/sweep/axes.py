@@ -1,0 +1,97 @@
+"""From a sweep's axes to its cells: each option is composed once, cells are their product."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from pepper.config import PepperConfig, typed
+from pepper.devices.device import resolve
+from pepper.errors import ConfigError, ModelError, nearest
+from pepper.graph.model import ModelFile, find_model
+from pepper.measure.load import check_load
+from pepper.sweep.cells import Cell
+
+GROUPS = ("model", "device", "load", "measure")
+
+Compose = Callable[[Sequence[str]], DictConfig]
+"""Composes the configuration from a list of Hydra overrides."""
+
+
+def plan(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> list[Cell]:
+    """Return the cells of the configured sweep; without one, the single cell of the configuration.
+
+    A group or key that stands on the command line wins over the sweep's axis of that name.
+
+    Args:
+        config: The whole configuration.
+        overrides: The command line's overrides that made it.
+        compose: Composes the configuration from overrides.
+
+    Raises:
+        ConfigError: An axis names no group or key, or an option or value does not fit.
+        ModelError: The single model cannot be used; in a sweep its cells carry the error instead.
+    """
+    if config.sweep is None:
+        return [_cell(config, find_model(config.model), None)]
+    given = {override.lstrip("+~").split("=", 1)[0] for override in overrides}
+    axes = {name: values for name, values in config.sweep.axes.items() if name not in given}
+    for name in axes:
+        if name.split(".")[0] not in GROUPS:
+            raise ConfigError(f"sweep.axes.{name}: not an axis{nearest(name, GROUPS)} (groups: {', '.join(GROUPS)})")
+    choices = [_choices(group, axes, overrides, compose, config) for group in GROUPS]
+    models: dict[int, ModelFile | ModelError] = {}
+    for choice in choices[0]:
+        try:
+            models[id(choice)] = find_model(choice.model)
+        except ModelError as error:
+            models[id(choice)] = error
+    cells = []
+    for model, device, load, measure in itertools.product(*choices):
+        point = PepperConfig(
+            task=config.task,
+            model=model.model,
+            device=device.device,
+            load=load.load,
+            measure=measure.measure,
+            tracking=config.tracking,
+        )
+        found = models[id(model)]
+        if isinstance(found, ModelError):
+            cells.append(_cell(point, None, str(found)))
+        else:
+            cells.append(_cell(point, found, None))
+    return cells
+
+
+def _cell(config: PepperConfig, model: ModelFile | None, error: str | None) -> Cell:
+    device = resolve(config.device)
+    check_load(config.load, device)
+    return Cell(config.model, model, device, config.load, config.measure, error)
+
+
+def _choices(
+    group: str,
+    axes: dict[str, list[Any]],
+    overrides: Sequence[str],
+    compose: Compose,
+    config: PepperConfig,
+) -> list[PepperConfig]:
+    """Return the configuration once for each value of the group: its options times its keys' values."""
+    keys = [name for name in axes if name.startswith(f"{group}.")]
+    if group not in axes and not keys:
+        return [config]
+    choices = []
+    for option in axes.get(group, [None]):
+        composed = compose([*overrides, f"{group}={option}"]) if option is not None else compose(overrides)
+        for values in itertools.product(*(axes[key] for key in keys)):
+            chosen = composed.copy()
+            for key, value in zip(keys, values, strict=True):
+                try:
+                    OmegaConf.update(chosen, key, value)
+                except OmegaConfBaseException as error:
+                    raise ConfigError(f"sweep.axes.{key}: {value!r}: {str(error).splitlines()[0]}") from error
+            choices.append(typed(chosen))
+    return choices

@@ -1,0 +1,91 @@
+"""A cell: one point of a sweep, and its identity."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any
+
+from pepper.config import LoadConfig, MeasureConfig, ModelConfig
+from pepper.devices.device import DeviceSpec
+from pepper.graph.model import ModelFile
+
+IDENTITY_VERSION = 1  # raise it when the meaning of a measurement changes: finished cells are then measured again
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A model on a device under a load, measured in one way.
+
+    Attributes:
+        model_config: The model as the configuration names it.
+        model: The model's file; None where it cannot be read.
+        device: The device.
+        load: The load.
+        measure: When timing starts and stops.
+        error: Why the cell cannot be measured at all; None if it can.
+    """
+
+    model_config: ModelConfig
+    model: ModelFile | None
+    device: DeviceSpec
+    load: LoadConfig
+    measure: MeasureConfig
+    error: str | None = None
+
+    @property
+    def name(self) -> str:
+        """How a person finds the cell among runs."""
+        return f"{self.model_config.name} / {self.device.name} / {self.load.name} / {self.device.threads}t"
+
+    @cached_property
+    def identity(self) -> str:
+        """SHA-256 (hex) of all that decides what is measured; names of options are left out."""
+        load = asdict(self.load)
+        del load["name"]
+        measure = asdict(self.measure)
+        del measure["time_limit_seconds"]
+        facts = {
+            "identity_version": IDENTITY_VERSION,
+            "onnxruntime": version("onnxruntime"),
+            "model": self.model.content_hash if self.model else self.model_config.path,
+            "shapes": self.model.shapes if self.model else None,
+            "device": self.device.facts(),
+            "load": load if self.load.percent else {"percent": 0.0},
+            "measure": measure,
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def bench_key(self) -> str:
+        """Equal for the cells that one worker can serve: all but the load agrees."""
+        facts = [asdict(self.model_config), asdict(self.device), asdict(self.measure), self.load.generator]
+        return json.dumps(facts, sort_keys=True)
+
+    def params(self) -> dict[str, Any]:
+        """Return the facts of the cell, the ones that matter first."""
+        device, load, session = self.device, self.load, self.measure.session
+        return {
+            "model": self.model_config.name,
+            "device": device.name,
+            "load": load.name,
+            "load_percent": load.percent,
+            "load_cores": load.cores or (len(device.cores) if load.percent else 0),
+            "load_generator": load.generator,
+            "threads": device.threads,
+            "share": device.share,
+            "cores": ",".join(map(str, device.cores)),
+            "provider": device.provider,
+            "memory_limit_bytes": device.memory_bytes,
+            "throttle": device.throttle,
+            "throttle_period_ms": device.period_ms,
+            "optimization": session.optimization,
+            "spinning": session.spinning,
+            "parallel": session.parallel,
+            "seed": self.measure.seed,
+            "batch": next(iter(self.model.shapes.values()), [1])[0] if self.model else None,
+            "input_shapes": json.dumps(self.model.shapes) if self.model else None,
+            "model_path": self.model_config.path,
+            "model_sha256": self.model.content_hash if self.model else None,
+        }

@@ -1,0 +1,112 @@
+"""The MLflow store: opened once, checked before anything is measured."""
+
+import contextlib
+import fcntl
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pepper.config import TrackingConfig
+from pepper.errors import TrackingError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+LEAST_FREE_BYTES = 50 * 2**20
+
+
+def check_folder(folder: Path) -> None:
+    """Make sure that results can be kept on disk.
+
+    Raises:
+        TrackingError: The folder is read-only, or the disk is full.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"0")
+    except OSError as error:
+        raise TrackingError(
+            f"tracking.folder={folder}: cannot be written ({error.strerror}); free it or set tracking.folder"
+        ) from error
+    free = shutil.disk_usage(folder).free
+    if free < LEAST_FREE_BYTES:
+        raise TrackingError(
+            f"tracking.folder={folder}: the disk is full ({free // 2**20} MiB left); free 50 MiB or set tracking.folder"
+        )
+
+
+@contextlib.contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock: only one process at a time makes the database or logs what waits."""
+    with (folder / ".lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+class Store:
+    """An open tracking store and pepper's experiment in it.
+
+    Args:
+        config: Where runs are kept.
+
+    Raises:
+        TrackingError: The folder cannot be written, or the store does not answer.
+    """
+
+    def __init__(self, config: TrackingConfig) -> None:
+        self.config = config
+        self.folder = Path(config.folder)
+        check_folder(self.folder)
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(config.timeout_seconds))
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        for name in ("mlflow", "alembic", "urllib3"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        with reaching(config), lock(self.folder):
+            self.client = self._connect()
+            self.experiment_id = self._experiment()
+
+    def _connect(self) -> "MlflowClient":
+        from mlflow import MlflowClient
+
+        scheme, _, path = self.config.uri.partition(":///")
+        if scheme == "sqlite":
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        return MlflowClient(self.config.uri)
+
+    def _experiment(self) -> str:
+        name = self.config.experiment
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            artifacts = Path(self.config.artifacts).absolute().as_uri() if self.config.artifacts else None
+            return str(self.client.create_experiment(name, artifact_location=artifacts))
+        if found.lifecycle_stage != "active":
+            raise TrackingError(
+                f"tracking.experiment={name}: was deleted in MLflow; restore it there or set tracking.experiment"
+            )
+        return str(found.experiment_id)
+
+
+@contextlib.contextmanager
+def reaching(config: TrackingConfig) -> Iterator[None]:
+    """Turn what the store throws into one clear line.
+
+    Raises:
+        TrackingError: The store is unreachable, refuses, or its disk is full.
+    """
+    from mlflow.exceptions import MlflowException
+    from requests.exceptions import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, RequestException, OSError) as error:
+        cause = " ".join(str(error).split())[:200]
+        raise TrackingError(
+            f"tracking.uri={config.uri}: the store does not answer ({cause}); check it or set tracking.uri"
+        ) from error
