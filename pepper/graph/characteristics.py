@@ -9,6 +9,7 @@ import math
 import warnings
 from array import array
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain, pairwise
 
 import numpy as np
@@ -18,6 +19,7 @@ from pepper.graph.cost_kinds import KINDS, MAC_KINDS
 from pepper.graph.costs import Costing
 from pepper.graph.intervals import Positions, RangeMaximum, Values, longest_paths, sums_inside
 from pepper.graph.ir import Graph, Tensor
+from pepper.graph.stored import stored_weights
 
 SEED_FEATURES = ("conv_layers", "filter_details", "pool_layers", "fully_conn_layers", "total_parameters")
 """The five characteristics of PEPPER (IOT '25, doi 10.1145/3770501.3770528), by its definitions."""
@@ -262,39 +264,36 @@ class Characteristics:
         read, read ...) is a span, and what enters is what the part's operators use less the spans inside it.
         What leaves is what they write less the tensors whose whole life lies inside.
         """
-        count, tensors = self._count, self.graph.tensors
-        readers = [tensor.readers for tensor in tensors]
-        reads = np.array([len(of) for of in readers], np.int64)
-        reader = np.fromiter(chain.from_iterable(readers), np.int64, reads.sum())
-        born = np.array([-1 if t.producer is None else t.producer for t in tensors], np.int64)
-        is_weight = np.array([t.is_weight for t in tensors])
-        is_output = np.zeros(len(tensors), bool)
-        is_output[list(self.graph.outputs)] = True
-        is_output &= ~is_weight
+        count, outputs = self._count, set(self.graph.outputs)
+        tensors = [tensor for tensor in self.graph.tensors if not tensor.is_weight]
+        is_output = np.array([tensor.id in outputs for tensor in tensors], bool)
+        tensors += stored_weights(self.graph)
+        tensors += [replace(tensor, readers=(index,)) for tensor, index in held]
+        is_weight = np.arange(len(tensors)) >= len(is_output)
+        is_output = np.concatenate((is_output, np.zeros(is_weight.sum(), bool)))
         amounts = np.array([_amounts(t) for t in tensors], float)
+        born = np.array([-1 if t.producer is None else t.producer for t in tensors], np.int64)
+        reads = np.array([len(t.readers) for t in tensors], np.int64)
+        reader = np.fromiter(chain.from_iterable(t.readers for t in tensors), np.int64, reads.sum())
+        is_read, stop = reads > 0, np.cumsum(reads)
         last_read = born.copy()
-        last_read[reads > 0] = reader[np.cumsum(reads)[reads > 0] - 1]
-
+        last_read[is_read] = reader[stop[is_read] - 1]
         of = np.repeat(np.arange(len(tensors)), reads)
         before = np.concatenate(([-1], reader[:-1]))
-        before[(np.cumsum(reads) - reads)[reads > 0]] = born[reads > 0]
+        before[(stop - reads)[is_read]] = born[is_read]
         edge = np.unique(np.stack((reader, born[of]))[:, born[of] >= 0], axis=1)
         self._predecessors = _grouped(edge[0], edge[1], count)
 
-        held_by = np.array([index for _, index in held], np.int64)
-        held_amounts = np.array([_amounts(t) for t, _ in held], float).reshape(-1, len(_ENTERING))
-        used = np.concatenate((reader, held_by))
-        used_amounts = np.concatenate((amounts[of], held_amounts))
         for column, name in enumerate(_ENTERING):
-            self._sum_up(f"uses/{name}", used, used_amounts[:, column])
-        # A model output is awaited by the caller at the very end.
-        waits = np.concatenate((before, np.full(len(held), -1), last_read[is_output]))
-        until = np.concatenate((used, np.full(is_output.sum(), count)))
-        awaited = np.concatenate((used_amounts, amounts[is_output]))
+            self._sum_up(f"uses/{name}", reader, amounts[of, column])
+        # The caller awaits a model output at the very end.
+        waits = np.concatenate((before, last_read[is_output]))
+        until = np.concatenate((reader, np.full(is_output.sum(), count)))
+        awaited = amounts[np.concatenate((of, np.flatnonzero(is_output)))]
         self._awaited_bytes = _held_over(waits + 1, until + 1, awaited[:, 0], count)
 
         size, end = amounts[:, 0], np.where(is_output, count, last_read)
-        written = (born >= 0) & ~is_weight
+        written = born >= 0
         self.crossing_bytes = _held_over(born[written] + 1, last_read[written] + 1, size[written], count)
         lives = (end >= 0) & ~is_weight
         alive = _held_over(np.maximum(born, 0)[lives], np.minimum(end + 1, count)[lives], size[lives], count)
