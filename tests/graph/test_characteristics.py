@@ -20,7 +20,7 @@ from pepper.graph.costs import Costing
 from pepper.graph.ir import Graph, Operator, Tensor
 from pepper.graph.load import load_graph
 
-per_folder = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+per_folder = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @st.composite
