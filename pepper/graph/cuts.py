@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pepper.errors import ModelError, nearest
-from pepper.graph.ir import Graph
-from pepper.graph.separators import Separator, find_separators, flow_neighbours
+from pepper.graph.ir import Graph, Separator
+from pepper.graph.separators import flow_neighbours
 
 CutKind = Literal["bridges", "tensors", "frontiers"]
 
@@ -56,7 +56,7 @@ def find_cuts(graph: Graph, kind: CutKind = "tensors", max_tensors: int = 4) -> 
         for position, tensors in _frontiers(graph, limit)
         if kind == "frontiers" or len(tensors) == 1
     ]
-    separators = {separator.tensor: separator for separator in find_separators(graph)}
+    separators = {separator.tensor: separator for separator in graph.separators}
     listed = {cut.tensors for cut in cuts}
     cuts += [_branch_cut(graph, s) for t, s in separators.items() if (t,) not in listed]
     if kind == "bridges":
@@ -175,10 +175,10 @@ def _branch_cut(graph: Graph, separator: Separator) -> Cut:
 
 
 def _near_side(graph: Graph, tensor: int) -> npt.NDArray[np.bool_]:
-    """Operators that stay connected to the tensor's producer (or first reader) without the tensor."""
+    """Operators that stay connected to the tensor's producer without the tensor."""
     count = len(graph.operators)
     neighbours = flow_neighbours(graph)
-    start = neighbours[count + tensor][0]
+    start = next(separator.home for separator in graph.separators if separator.tensor == tensor)
     seen = np.zeros(len(neighbours), bool)
     seen[[start, count + tensor]] = True
     pending = [start]

@@ -88,6 +88,23 @@ class Operator:
         return [t for t in self.outputs if t is not None]
 
 
+@dataclass(frozen=True, slots=True)
+class Separator:
+    """A tensor that alone connects two sides of the graph.
+
+    Attributes:
+        tensor: Its id.
+        home: The operator that writes it; for an input, one that reads it.
+        far: Its readers away from home, grouped by the component that they lie in.
+        near: How many operators lie in the component of its home.
+    """
+
+    tensor: int
+    home: int
+    far: tuple[tuple[int, ...], ...]
+    near: int
+
+
 @dataclass(frozen=True)
 class Graph:
     """An ONNX model as operators and tensors.
@@ -106,6 +123,7 @@ class Graph:
             other weight is an initializer.
         fixed: Whether all shapes are fixed by the file or by the caller (not by a default), so that parts
             may hold them as constants.
+        separators: The tensors at which the graph falls apart; see `pepper.graph.separators`.
     """
 
     file: Path
@@ -116,6 +134,7 @@ class Graph:
     outputs: Sequence[int]
     makers: Mapping[str, onnx.NodeProto]
     fixed: bool
+    separators: Sequence[Separator] = ()
 
     @cached_property
     def by_name(self) -> dict[str, Tensor]:
@@ -138,9 +157,7 @@ class Graph:
         """Tensors in use that operators write and whose shape could not be inferred, in order."""
         outputs = set(self.outputs)
         return [
-            t
-            for t in self.tensors
-            if t.producer is not None and t.shape is None and (t.readers or t.id in outputs)
+            t for t in self.tensors if t.producer is not None and t.shape is None and (t.readers or t.id in outputs)
         ]
 
 

@@ -1,6 +1,9 @@
 """From an ONNX file to a `Graph`: check, infer, tell weights from operators, drop what is dead, order."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+import gc
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -52,7 +55,23 @@ def load_graph(
     Raises:
         ModelError: The file is no valid model, or a dynamic dimension has no value.
     """
-    path = source.resolve_path(str(file))
+    with _no_collection():
+        return _load(source.resolve_path(str(file)), shapes or {}, dims or {}, batch)
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Hold the garbage collector back: it would search the growing graph, which holds no cycles, in vain."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _load(path: Path, shapes: Mapping[str, Sequence[int]], dims: Mapping[str, int], batch: int | None) -> Graph:
     proto = source.read_proto(path)
     source.external_files(proto, path)
     nodes = _sorted_nodes(proto, path)
@@ -60,15 +79,15 @@ def load_graph(
 
     inputs = source.real_inputs(proto.graph)
     written = {name for node, _ in nodes for name in node.output}
-    inner = {name: shape for name, shape in (shapes or {}).items() if name in written}
-    outer = {name: shape for name, shape in (shapes or {}).items() if name not in written}
-    concrete = source.concrete_shapes(inputs, outer, dims or {}, batch)
+    inner = {name: shape for name, shape in shapes.items() if name in written}
+    outer = {name: shape for name, shape in shapes.items() if name not in written}
+    concrete = source.concrete_shapes(inputs, outer, dims, batch)
     try:
         types = infer.infer_types(proto, path.parent, {**concrete, **inner})
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     fixed = all(
-        isinstance(dim, int) or spec.name in outer or dim in (dims or {}) or (axis == 0 and batch is not None)
+        isinstance(dim, int) or spec.name in outer or dim in dims or (axis == 0 and batch is not None)
         for spec in inputs
         for axis, dim in enumerate(spec.shape)
     )
@@ -95,9 +114,7 @@ def _build(
     standing: list[tuple[onnx.NodeProto, list[str]]] = []
     constants = set(weights)
     for node, captures in nodes:
-        if all(name in constants for name in (*node.input, *captures) if name) and not _is_random(
-            node, random
-        ):
+        if all(name in constants for name in (*node.input, *captures) if name) and not _is_random(node, random):
             constants.update(node.output)
             makers.update((name, node) for name in node.output)
         elif fixed and (folded := _folded_shape(node, types)) is not None:
@@ -121,40 +138,31 @@ def _index(
     fixed: bool,
 ) -> Graph:
     """Number tensors and operators."""
-    ids: dict[str, int] = {}
+    ids: dict[str, int] = {name: number for number, name in enumerate(inputs)}
     producers: dict[str, int] = {}
-    readers: list[list[int]] = []
+    readers: defaultdict[int | None, list[int]] = defaultdict(list)
 
-    def tensor_id(name: str) -> int:
-        number = ids.setdefault(name, len(ids))
-        if number == len(readers):
-            readers.append([])
-        return number
+    def numbered(names: Iterable[str]) -> tuple[int | None, ...]:
+        return tuple([ids.setdefault(name, len(ids)) if name else None for name in names])
 
-    input_ids = tuple(tensor_id(name) for name in inputs)
     operators = []
     for index, (node, captures) in enumerate(nodes):
-        reads = tuple(tensor_id(name) if name else None for name in node.input)
-        captured = tuple(tensor_id(name) for name in captures)
+        reads, captured, writes = numbered(node.input), numbered(captures), numbered(node.output)
         for number in {*reads, *captured}:
-            if number is not None:
-                readers[number].append(index)
-        for name in node.output:
-            producers[name] = index
-        writes = tuple(tensor_id(name) if name else None for name in node.output)
+            readers[number].append(index)
+        producers.update((name, index) for name in node.output)
         kind, domain = node.op_type, "" if node.domain == "ai.onnx" else node.domain
         called = node.name or f"{kind}_{index}"
-        operators.append(Operator(index, called, kind, domain, node, reads, captured, writes))
-    output_ids = tuple(tensor_id(name) for name in outputs)
+        held = tuple([number for number in captured if number is not None])
+        operators.append(Operator(index, called, kind, domain, node, reads, held, writes))
+    output_ids = tuple(ids.setdefault(name, len(ids)) for name in outputs)
     tensors = []
     for name, number in ids.items():
         is_weight = name in initializers or name in makers
         dtype, shape = initializers.get(name) or infer.tensor_type(types.get(name))
         size = size_bytes(dtype, shape)
-        tensors.append(
-            Tensor(number, name, dtype, shape, size, is_weight, producers.get(name), tuple(readers[number]))
-        )
-    return Graph(path, proto, tuple(operators), tuple(tensors), input_ids, output_ids, makers, fixed)
+        tensors.append(Tensor(number, name, dtype, shape, size, is_weight, producers.get(name), tuple(readers[number])))
+    return Graph(path, proto, tuple(operators), tuple(tensors), tuple(range(len(inputs))), output_ids, makers, fixed)
 
 
 def _live(nodes: _Nodes, outputs: Iterable[str]) -> list[tuple[onnx.NodeProto, list[str]]]:

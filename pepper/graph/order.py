@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from pepper.graph.ir import Graph, Operator
-from pepper.graph.separators import Separator, find_separators
+from pepper.graph.ir import Graph, Operator, Separator
+from pepper.graph.separators import find_separators
 
 
 def arrange(graph: Graph) -> Graph:
@@ -16,10 +16,11 @@ def arrange(graph: Graph) -> Graph:
     Between these, the file's own order and a depth-first one compete: the one in which fewer tensors
     cross, summed over all positions, wins.
     """
-    levels = _levels(graph, find_separators(graph))
+    separators = find_separators(graph)
+    levels = _levels(graph, separators)
     orders = [sorted(order, key=levels.__getitem__) for order in (range(len(levels)), _depth_first(graph))]
     best = min(orders, key=lambda order: _crossings(graph, order))
-    return _renumber(graph, best)
+    return _renumber(replace(graph, separators=separators), best)
 
 
 def _levels(graph: Graph, separators: Sequence[Separator]) -> list[int]:
@@ -164,4 +165,12 @@ def _renumber(graph: Graph, order: Sequence[int]) -> Graph:
         )
         for tensor in graph.tensors
     ]
-    return replace(graph, operators=tuple(operators), tensors=tuple(tensors))
+    separators = [
+        replace(
+            separator,
+            home=new[separator.home],
+            far=tuple(tuple(new[reader] for reader in group) for group in separator.far),
+        )
+        for separator in graph.separators
+    ]
+    return replace(graph, operators=tuple(operators), tensors=tuple(tensors), separators=separators)

@@ -9,25 +9,8 @@ other components than its producer. (A bridge from an operator to the tensor tha
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from pepper.graph.ir import Graph
-
-
-@dataclass(frozen=True, slots=True)
-class Separator:
-    """A tensor that alone connects two sides of the graph.
-
-    Attributes:
-        tensor: Its id.
-        far: Its readers on the far side (away from its producer; for an input, from its first reader),
-            grouped by the component that they lie in.
-        near: How many operators lie in the component of its producer.
-    """
-
-    tensor: int
-    far: tuple[tuple[int, ...], ...]
-    near: int
+from pepper.graph.ir import Graph, Separator
 
 
 def flow_neighbours(graph: Graph) -> list[Sequence[int]]:
@@ -78,7 +61,7 @@ def find_separators(graph: Graph) -> list[Separator]:
             apart = sum(inside[child] for child, is_alone in zip(hanging, alone, strict=True) if is_alone)
             near = inside[root[vertex]] - apart if home < 0 else inside[home]
             groups = tuple(tuple(components[place]) for place in far)
-            result.append(Separator(vertex - count, groups, near))
+            result.append(Separator(vertex - count, components[home][0], groups, near))
     return result
 
 
