@@ -175,13 +175,16 @@ def _attention(call: Call) -> Work:
 
 
 def _linear_attention(call: Call) -> Work:
-    """A state of key size by value size per head is updated and read once a token."""
+    """A state of key size by value size per head is updated and read at each token, twice by delta rules."""
     q, v = call.shape(0), call.shape(2)
     heads, kv_heads = call.attribute("q_num_heads", 1), call.attribute("kv_num_heads", 1)
-    products = (
-        Product(q[0] * q[1] * kv_heads, q[2] // heads, 1, v[2] // kv_heads),
-        Product(q[0] * q[1] * heads, 1, q[2] // heads, v[2] // kv_heads),
-    )
+    tokens, key_size, value_size = q[0] * q[1], q[2] // heads, v[2] // kv_heads
+    products = [
+        Product(tokens * kv_heads, key_size, 1, value_size),
+        Product(tokens * heads, 1, key_size, value_size),
+    ]
+    if b"delta" in call.attribute("update_rule", b"gated_delta"):
+        products.append(Product(tokens * kv_heads, 1, key_size, value_size))
     return Work("attention", products)
 
 

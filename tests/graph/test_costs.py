@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 from models import Builder, value
 from onnx import TensorProto, helper, parser
+from onnx.backend.test.case.node import collect_testcases
 
 from pepper.graph.characteristics import FEATURES, Characteristics, CostWarning
 from pepper.graph.cost_kinds import KINDS, MAC_KINDS
@@ -230,6 +231,29 @@ def test_attention_and_packed_weights(model: onnx.ModelProto, macs: int, tmp_pat
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CostWarning)  # sizes of outputs that no shape rule gives
         assert whole(model, tmp_path)["macs"] == macs
+
+
+@pytest.mark.slow
+def test_attention_costs_what_its_definition_does(tmp_path: Path) -> None:
+    """ONNX defines attention as a function of simpler operators: their MACs must be the operator's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # onnx computes every operator's example on the way
+        cases = {case.name: case.model for case in collect_testcases() if "attention" in case.name}
+    compared = 0
+    for name, model in cases.items():
+        expanded = next((cases[f"{name}_expanded{v}"] for v in ("", "_ver26") if f"{name}_expanded{v}" in cases), None)
+        if expanded is None or "nonpad" in name:  # padding is only known when the model runs
+            continue
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", CostWarning)
+            simple = Characteristics(load_graph(models.save(expanded, tmp_path / "model.onnx")))
+        if any("MatMul" in gap for gap in simple.gaps):
+            assert caught
+            continue
+        fused = whole(model, tmp_path)
+        assert fused["macs"] == fused["macs_attention"] == simple.cumulative_macs[-1], name
+        compared += 1
+    assert compared > 50
 
 
 @pytest.mark.parametrize(("kind", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
