@@ -247,7 +247,7 @@ class Characteristics:
                 elif writer is not None and before == ("GlobalAveragePool" if kind == "Conv" else "Flatten"):
                     pairs.append((writer, index))
         for name, values in found.items():
-            at, amounts = np.array(values or [(0, 0)]).T
+            at, amounts = np.array(values, np.int64).reshape(-1, 2).T
             self._sum_up(name, at, amounts.astype(float))
         return pairs
 
@@ -271,7 +271,7 @@ class Characteristics:
         tensors += [replace(tensor, readers=(index,)) for tensor, index in held]
         is_weight = np.arange(len(tensors)) >= len(is_output)
         is_output = np.concatenate((is_output, np.zeros(is_weight.sum(), bool)))
-        amounts = np.array([_amounts(t) for t in tensors], float)
+        amounts = np.array([_amounts(t) for t in tensors], float).reshape(-1, len(_ENTERING))
         born = np.array([-1 if t.producer is None else t.producer for t in tensors], np.int64)
         reads = np.array([len(t.readers) for t in tensors], np.int64)
         reader = np.fromiter(chain.from_iterable(t.readers for t in tensors), np.int64, reads.sum())
@@ -279,7 +279,7 @@ class Characteristics:
         last_read = born.copy()
         last_read[is_read] = reader[stop[is_read] - 1]
         of = np.repeat(np.arange(len(tensors)), reads)
-        before = np.concatenate(([-1], reader[:-1]))
+        before = np.concatenate(([-1], reader))[:-1]
         before[(stop - reads)[is_read]] = born[is_read]
         edge = np.unique(np.stack((reader, born[of]))[:, born[of] >= 0], axis=1)
         self._predecessors = _grouped(edge[0], edge[1], count)

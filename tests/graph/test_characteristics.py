@@ -262,3 +262,10 @@ def test_a_part_lies_inside_the_graph(start: int, end: int, tmp_path: Path) -> N
 def test_no_parts(tmp_path: Path) -> None:
     graph = load_graph(models.save(models.chain(), tmp_path / "m.onnx"))
     assert Characteristics(graph).table([], []).shape == (0, len(FEATURES))
+
+
+def test_a_graph_without_operators(tmp_path: Path) -> None:
+    b = Builder()
+    made = b.op("Identity", b.weight(4))
+    graph = load_graph(models.save(b.model([], [value(made, None)]), tmp_path / "m.onnx"))
+    assert Characteristics(graph).crossing_bytes.tolist() == [0]
