@@ -91,8 +91,8 @@ class Characteristics:
     Attributes:
         graph: The graph.
         gaps: A line for each operator whose cost is not, or not fully, known.
-        crossing_bytes: Bytes of the tensors written before and read at or after each position, shape
-            (operators + 1,).
+        crossing_bytes: Bytes of the tensors that are written (model inputs: read) before each position and
+            read at or after it, shape (operators + 1,).
 
     Example:
         >>> characteristics = Characteristics(load_graph("model.onnx"))
@@ -276,7 +276,8 @@ class Characteristics:
         reads = np.array([len(t.readers) for t in tensors], np.int64)
         reader = np.fromiter(chain.from_iterable(t.readers for t in tensors), np.int64, reads.sum())
         is_read, stop = reads > 0, np.cumsum(reads)
-        last_read = born.copy()
+        first_read, last_read = born.copy(), born.copy()
+        first_read[is_read] = reader[(stop - reads)[is_read]]
         last_read[is_read] = reader[stop[is_read] - 1]
         of = np.repeat(np.arange(len(tensors)), reads)
         before = np.concatenate(([-1], reader))[:-1]
@@ -294,7 +295,8 @@ class Characteristics:
 
         size, end = amounts[:, 0], np.where(is_output, count, last_read)
         written = born >= 0
-        self.crossing_bytes = _held_over(born[written] + 1, last_read[written] + 1, size[written], count)
+        begun = np.where(written, born, first_read)
+        self.crossing_bytes = _held_over(begun + 1, last_read + 1, np.where(is_weight, 0.0, size), count)
         lives = (end >= 0) & ~is_weight
         alive = _held_over(np.maximum(born, 0)[lives], np.minimum(end + 1, count)[lives], size[lives], count)
         self._live_bytes = RangeMaximum(alive[:-1])
