@@ -64,7 +64,7 @@ def breaks_fusion(graph: Graph, cut: Cut) -> bool:
 
 
 def balanced_cuts(
-    graph: Graph, cuts: Sequence[Cut], parts: int, cost: Sequence[float], slack: float = 0.1
+    graph: Graph, cuts: Sequence[Cut], parts: int, cost: Sequence[float], slack: float = 0.05
 ) -> list[Cut]:
     """Choose cuts that make ``parts`` parts of nearly equal cost, in time linear in cuts and parts.
 
@@ -89,7 +89,7 @@ def balanced_cuts(
         raise ModelError(
             f"split.parts={parts}: the model has {len(choices)} cuts of this kind, enough for"
             f" {len(choices) + 1} parts; ask for fewer, or allow more crossing tensors with"
-            " cuts.kind=frontiers cuts.max_tensors=N"
+            " cuts=frontiers cuts.max_tensors=N"
         )
     if parts == 1:
         return []

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +11,7 @@ from pepper.errors import ModelError, nearest
 from pepper.graph.ir import Graph, Separator
 from pepper.graph.separators import flow_neighbours
 
-CutKind = Literal["bridges", "tensors", "frontiers"]
+CUT_KINDS = ("bridges", "tensors", "frontiers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ class Cut:
     in_order: bool = True
 
 
-def find_cuts(graph: Graph, kind: CutKind = "tensors", max_tensors: int = 4) -> list[Cut]:
+def find_cuts(graph: Graph, kind: str = "tensors", max_tensors: int = 4) -> list[Cut]:
     """Find the cuts of a graph, by position, in linear time.
 
     Args:
@@ -47,9 +46,12 @@ def find_cuts(graph: Graph, kind: CutKind = "tensors", max_tensors: int = 4) -> 
             one edge of the operator graph crosses, its bridge in Tarjan's sense. ``frontiers``: every
             position in the order that at most ``max_tensors`` tensors cross, and the ``tensors`` cuts.
         max_tensors: The limit of ``frontiers``.
+
+    Raises:
+        ModelError: There is no such kind.
     """
-    if kind not in get_args(CutKind):
-        raise ModelError(f"cuts.kind={kind}: no such kind; use {', '.join(get_args(CutKind))}")
+    if kind not in CUT_KINDS:
+        raise ModelError(f"cuts.kind={kind}: no such kind; use {', '.join(CUT_KINDS)}")
     limit = max_tensors if kind == "frontiers" else 1
     cuts = [
         Cut(position, tensors, _bytes(graph, tensors))
@@ -132,7 +134,7 @@ def why_no_cut(graph: Graph, name: str) -> str:
     more = f" and {len(beside) - 3} more" if len(beside) > 3 else ""
     return (
         f"{len(crossing)} tensors cross behind {name!r}, beside it {named}{more};"
-        f" allow it with cuts.kind=frontiers cuts.max_tensors={len(crossing)}"
+        f" allow it with cuts=frontiers cuts.max_tensors={len(crossing)}"
     )
 
 

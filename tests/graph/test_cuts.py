@@ -13,9 +13,7 @@ from pepper.graph.cuts import Cut, before, cut_at, find_cuts, why_no_cut
 from pepper.graph.ir import Graph
 from pepper.graph.load import load_graph
 
-per_folder = settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+per_folder = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def near(graph: Graph, cut: Cut) -> set[int]:
@@ -132,14 +130,12 @@ def test_a_cut_that_does_not_exist_suggests_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"relu_9.*did you mean 'relu_2_0'|did you mean"):
         cut_at(graph, "relu_9")
     with pytest.raises(ModelError, match=r"cuts\.kind=colour"):
-        find_cuts(graph, "colour")  # type: ignore[arg-type]
+        find_cuts(graph, "colour")
 
 
 def test_a_cut_at_a_tensor_is_the_position_behind_it_if_it_does_not_cross_alone(tmp_path: Path) -> None:
     graph = load_graph(models.save(models.unet(), tmp_path / "u.onnx"))
-    hidden = next(
-        t for t in graph.tensors if t.producer and t.readers and "cross behind" in why_no_cut(graph, t.name)
-    )
+    hidden = next(t for t in graph.tensors if t.producer and t.readers and "cross behind" in why_no_cut(graph, t.name))
     cut = cut_at(graph, hidden.name)
     assert hidden.id in cut.tensors
     assert len(cut.tensors) > 1
