@@ -65,8 +65,6 @@ class Store:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(config.timeout_seconds))
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        for name in ("mlflow", "alembic", "urllib3"):
-            logging.getLogger(name).setLevel(logging.ERROR)
         with reaching(config), lock(self.folder):
             self.client = self._connect()
             self.experiment_id = self._experiment()
@@ -74,6 +72,8 @@ class Store:
     def _connect(self) -> "MlflowClient":
         from mlflow import MlflowClient
 
+        for name in ("mlflow", "alembic", "urllib3"):  # MLflow sets its loggers' levels when it is imported
+            logging.getLogger(name).setLevel(logging.ERROR)
         scheme, _, path = self.config.uri.partition(":///")
         if scheme == "sqlite":
             Path(path).parent.mkdir(parents=True, exist_ok=True)
