@@ -84,7 +84,9 @@ class Store:
         found = self.client.get_experiment_by_name(name)
         if found is None:
             artifacts = Path(self.config.artifacts).absolute().as_uri() if self.config.artifacts else None
-            return str(self.client.create_experiment(name, artifact_location=artifacts))
+            # The UI then opens the experiment with the columns of training runs, not of language-model traces.
+            tags = {"mlflow.experimentKind": "custom_model_development"}
+            return str(self.client.create_experiment(name, artifact_location=artifacts, tags=tags))
         if found.lifecycle_stage != "active":
             raise TrackingError(
                 f"tracking.experiment={name}: was deleted in MLflow; restore it there or set tracking.experiment"
