@@ -81,7 +81,7 @@ class DeviceConfig:
         provider: onnxruntime execution provider.
         share: CPU time that each core gives to the device, 0 < share <= 1.
         throttle: How a share is enforced: ``suspend``, ``cgroup``, or ``auto`` (suspend: it is finer).
-        period_ms: Length of one run-and-wait cycle of a throttled device.
+        period_ms: Mean length of one run-and-wait cycle of a throttled device; None is 3 (suspend) or 10 (cgroup).
         memory_bytes: Most memory that the device's worker may use; None is no limit.
     """
 
@@ -92,7 +92,7 @@ class DeviceConfig:
     provider: str = "CPUExecutionProvider"
     share: float = 1.0
     throttle: str = "auto"
-    period_ms: float = 3.0
+    period_ms: float | None = None
     memory_bytes: int | None = None
 
     def __post_init__(self) -> None:
