@@ -13,7 +13,6 @@ from pepper.devices.process import Process
 from pepper.devices.throttle import Throttle, make_throttle, memory_limit
 from pepper.errors import ConfigError
 
-
 # As short as each method allows without costing the device time: a quota acts at the scheduler's tick only.
 PERIOD_MS = {"auto": 3.0, "suspend": 3.0, "cgroup": 10.0}
 
