@@ -139,13 +139,13 @@ def test_multirun_measures_a_cell_for_each_job(finished: Desk) -> None:
 @pytest.mark.slow
 def test_what_is_measured_again(desk: Desk) -> None:
     """Finished cells stand or fall by verdict and ``sweep.rerun``."""
-    desk.sweep("one", "# One.\nname: one\naxes:\n  model: [tiny]\n  device: [share100]\n")
-    shaky = "measure.limits.ci_percent=1e-9"
+    desk.sweep("one", "# One.\nname: one\naxes:\n  model: [tiny]\n  device: [share100]\n  load: [cpu50]\n")
+    shaky = "measure.limits.load_points=1e-9"
     reused = []
     for rerun in ("none", "none", "failed"):
         outcome = desk("+sweep=one", f"sweep.rerun={rerun}", shaky)
         assert outcome.status == 0
-        assert "INVALID tiny / share100 / idle: unstable" in outcome.out
+        assert "INVALID tiny / share100 / cpu50: load missed" in outcome.out
         reused.append("1 finished before" in outcome.out)
     assert reused == [False, True, False]
     for _ in range(2):
