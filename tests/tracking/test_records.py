@@ -91,7 +91,7 @@ def test_a_record_that_cannot_be_written_is_absent(tmp_path: Path, monkeypatch: 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(TrackingError, match="No space left on device.*free some space"):
+    with pytest.raises(TrackingError, match=r"No space left on device\); free some space"):
         Pending(tmp_path).add(a_record())
     assert list((tmp_path / "pending").iterdir()) == []
 

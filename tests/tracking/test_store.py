@@ -6,7 +6,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -27,8 +27,16 @@ def free_port() -> int:
 def server(folder: Path, database: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """A real tracking server."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-        + ["--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(folder / "server")],
+        [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            f"--port={port}",
+            "--workers=1",
+            f"--backend-store-uri=sqlite:///{database}",
+            f"--artifacts-destination={folder / 'server'}",
+        ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd=folder,
@@ -192,7 +200,7 @@ def test_a_disk_that_fills_up_in_mid_sweep(desk: Desk, tmp_path: Path) -> None:
         assert command.stderr is not None
         assert "[1/2]" in command.stderr.readline()
         wait_until(lambda: not list((disk / "pending").iterdir()))  # the first is logged
-        with (disk / "filler").open("wb", buffering=0) as filler, pytest.raises(OSError, match="No space"):
+        with suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
             while True:
                 filler.write(bytes(2**20))
         outcome = desk.finish(command)
