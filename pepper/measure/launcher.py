@@ -16,7 +16,7 @@ from pepper.measure.profile import Profile
 from pepper.measure.statistics import summarise
 from pepper.measure.validity import drift_percent, invalid_reasons
 
-SHARE_SECONDS = 0.06
+SHARE_SECONDS = 0.04
 SETTLE_SECONDS = 0.02  # a new load's first bursts come in step
 OPERATOR_RUNS = 10
 
@@ -46,7 +46,7 @@ class Bench:
             self._worker = self._device.start("pepper.measure.worker")
             self._facts = self._ask("facts")
             self._share = 1.0
-            free_share = self._measure_share() if self._spec.share < 1 else 1.0
+            free_share = self._ask("share", seconds=SHARE_SECONDS)["share"]
             self._device.confine(self._worker.pid)
             if self._spec.share < 1:
                 self._share = self._measure_share() / free_share
@@ -80,7 +80,7 @@ class Bench:
 
     def _measure_share(self) -> float:
         """Return the fraction of a core's time that the worker gets: the median of three short trials."""
-        return median(self._ask("share", seconds=SHARE_SECONDS)["share"] for _ in range(3))
+        return float(median(self._ask("share", seconds=SHARE_SECONDS)["share"] for _ in range(3)))
 
     def profile(self, load: LoadConfig) -> Profile:
         """Measure the model under this load.
