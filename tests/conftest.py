@@ -1,5 +1,6 @@
 """Small real models, options of a user's own, and the command line, in this process or in one of its own."""
 
+import io
 import os
 import shutil
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,11 @@ import numpy as np
 import onnx
 import psutil
 import pytest
+from hydra import compose, initialize_config_dir
 from onnx import TensorProto, helper, numpy_helper
+
+from pepper import config
+from pepper.config import PepperConfig
 
 ROOT = Path(__file__).parent.parent
 
@@ -137,10 +143,12 @@ def options(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
     return folder
 
 
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where calibrations are kept, for all tests: each device is calibrated once."""
-    return tmp_path_factory.mktemp("cache")
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep calibrations apart from the user's, and for all tests: each device is calibrated once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -151,6 +159,13 @@ def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("database") / "mlflow.db"
     MlflowClient(f"sqlite:///{file}").search_experiments()
     return file
+
+
+def composed(*overrides: str) -> PepperConfig:
+    """The configuration that these command-line overrides make."""
+    config.register()
+    with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
+        return config.typed(compose("run", overrides=list(overrides)))
 
 
 @dataclass
@@ -175,8 +190,6 @@ class Desk:
 
     folder: Path
     options: Path
-    cache: Path
-    capture: Any = None
     running: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
@@ -191,13 +204,14 @@ class Desk:
         # MLflow keeps open stores by URI: one process that works in several folders needs whole paths.
         store = f"{self.folder}/mlruns"
         return [
+            *(flag for flag in overrides if flag == "-m"),  # Hydra wants its flags before the overrides
             "--config-dir",
             str(self.options),
             *QUICK,
             f"tracking.uri={self.uri}",
             f"tracking.artifacts={store}/artifacts",
             f"tracking.folder={store}",
-            *overrides,
+            *(override for override in overrides if override != "-m"),
         ]
 
     def sweep(self, name: str, text: str) -> None:
@@ -208,16 +222,16 @@ class Desk:
         """Run the command in this process: quicker, since mlflow is imported once."""
         from pepper.run import main
 
-        self.capture.readouterr()
-        status = main(self.arguments(*overrides))
-        return Outcome(status, *self.capture.readouterr())
+        with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+            status = main(self.arguments(*overrides))
+        return Outcome(status, out.getvalue(), err.getvalue())
 
     def start(self, *overrides: str) -> subprocess.Popen[str]:
         """Start ``python -m pepper.run`` in a process of its own."""
         process = subprocess.Popen(
             [sys.executable, "-m", "pepper.run", *self.arguments(*overrides)],
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(self.cache)},
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -246,21 +260,18 @@ class Desk:
 MakeDesk = Callable[[Path], Desk]
 
 
-@pytest.fixture
-def make_desk(
-    options: Path, cache: Path, fresh_database: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
-) -> Iterator[MakeDesk]:
-    """Set up desks; whatever they started is ended afterwards."""
+@pytest.fixture(scope="session")
+def make_desk(options: Path, fresh_database: Path) -> Iterator[MakeDesk]:
+    """Set up desks; whatever they started is ended with the session."""
     desks = []
 
     def make(folder: Path) -> Desk:
         (folder / "mlruns").mkdir(parents=True)
         shutil.copy(fresh_database, folder / "mlruns" / "mlflow.db")
         shutil.copytree(options, folder / "options")
-        desks.append(Desk(folder, folder / "options", cache, capsys))
+        desks.append(Desk(folder, folder / "options"))
         return desks[-1]
 
-    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     yield make
     for process in (process for desk in desks for process in desk.running):
         if process.poll() is None:

@@ -5,12 +5,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import Desk, Outcome
-from hydra import compose, initialize_config_dir
+from conftest import Desk, Outcome, composed
 from omegaconf import OmegaConf
 
 from pepper import config
-from pepper.config import PepperConfig, typed
 
 CONF = config.conf_dir()
 FILES = sorted(path for path in CONF.rglob("*.yaml") if path.name != "run.yaml")
@@ -28,12 +26,6 @@ PLAIN = {"name", "path", "defaults"}
 
 def option(path: Path) -> str:
     return str(path.relative_to(CONF).with_suffix(""))
-
-
-def composed(*overrides: str) -> PepperConfig:
-    config.register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return typed(compose("run", overrides=list(overrides)))
 
 
 def test_the_default_composes() -> None:

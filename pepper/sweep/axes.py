@@ -92,6 +92,10 @@ def _choices(
                 try:
                     OmegaConf.update(chosen, key, value, force_add=key.startswith(OPEN_KEYS))
                 except OmegaConfBaseException as error:
-                    raise ConfigError(f"sweep.axes.{key}: {value!r}: {str(error).splitlines()[0]}") from error
+                    parent, _, name = key.rpartition(".")
+                    known = [str(known) for known in OmegaConf.select(chosen, parent) or ()]
+                    hint = nearest(name, known) if name not in known else ""
+                    message = f"sweep.axes.{key}: {value!r}: {str(error).splitlines()[0]}{hint}"
+                    raise ConfigError(message) from error
             choices.append(typed(chosen))
     return choices

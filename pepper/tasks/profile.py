@@ -185,7 +185,7 @@ def _close(store: Store, parent: str, status: str, rows: list[dict[str, Any]], s
                 for suffix in ("png", "svg"):
                     latency(rows, folder / f"latency.{suffix}")
         runs.end_sweep(store, parent, status, {**metrics, "wall_s": seconds}, "\n".join(lines))
-    except TrackingError as error:
+    except (TrackingError, OSError) as error:  # OSError: no room for the files on their way to the store
         log.unlogged = str(error)
 
 
