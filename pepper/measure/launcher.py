@@ -2,6 +2,7 @@
 
 import time
 from contextlib import ExitStack
+from statistics import median
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,7 +16,8 @@ from pepper.measure.profile import Profile
 from pepper.measure.statistics import summarise
 from pepper.measure.validity import drift_percent, invalid_reasons
 
-SHARE_SECONDS = 0.2
+SHARE_SECONDS = 0.04
+SETTLE_SECONDS = 0.02  # a new load's first bursts come in step
 OPERATOR_RUNS = 10
 
 
@@ -43,11 +45,11 @@ class Bench:
             self._device = stack.enter_context(Device(self._spec))
             self._worker = self._device.start("pepper.measure.worker")
             self._facts = self._ask("facts")
-            free_share = self._ask("share", seconds=SHARE_SECONDS / 2)["share"]
-            self._device.confine(self._worker.pid)
             self._share = 1.0
+            free_share = self._ask("share", seconds=SHARE_SECONDS)["share"]
+            self._device.confine(self._worker.pid)
             if self._spec.share < 1:
-                self._share = self._ask("share", seconds=SHARE_SECONDS)["share"] / free_share
+                self._share = self._measure_share() / free_share
             self._opened = self._ask(
                 "open",
                 path=str(self._model.file),
@@ -75,6 +77,10 @@ class Bench:
     def _ask(self, op: str, **fields: Any) -> dict[str, Any]:
         result, arrays = self._worker.request(op, timeout_s=self._measure.time_limit_seconds, **fields)
         return {**result, **arrays}
+
+    def _measure_share(self) -> float:
+        """Return the fraction of a core's time that the worker gets: the median of three short trials."""
+        return float(median(self._ask("share", seconds=SHARE_SECONDS)["share"] for _ in range(3)))
 
     def profile(self, load: LoadConfig) -> Profile:
         """Measure the model under this load.
@@ -112,14 +118,17 @@ class Bench:
         wall_s = used_after.clock_s - used_before.clock_s
         load_s = used_after.cpu_s - used_before.cpu_s
         capacity_s = wall_s * len(spec.cores)
+        used_s = span["cpu_s"] + load_s
+        share, foreign_s = self._share, 0.0
         if spec.threads == len(spec.cores) == 1:
-            # The worker never sleeps: what it and the load lack of the device's time, others took. This is exact,
-            # where the kernel's own figures are sampled at its tick and lie beside a throttle's cycle.
-            foreign_s = capacity_s * self._share - span["cpu_s"] - load_s
+            # A worker with one thread never sleeps: what it and the load used is what the device really gave. That
+            # is exact, where the kernel's figures for a core are sampled at its tick, in step with the throttle.
+            if spec.share < 1:
+                share = used_s / capacity_s
+            else:
+                foreign_s = capacity_s - used_s
         elif spec.share == 1:
-            foreign_s = busy_s - span["cpu_s"] - load_s
-        else:
-            foreign_s = 0.0
+            foreign_s = busy_s - used_s
         metrics = {
             **summarise(latency_ms),
             **self._opened,
@@ -128,10 +137,11 @@ class Bench:
             "throughput_per_s": len(latency_ms) / span["timed_s"],
             "cpu_per_inference_ms": 1000 * span["cpu_s"] / len(latency_ms),
             "drift_percent": drift_percent(latency_ms),
-            "share_achieved": self._share,
+            "share_before": self._share,
+            "share_achieved": share,
             "load_alone_percent": load_alone,
             "load_timed_percent": percent_between(used_before, used_after, spec.share, cores) if cores else 0.0,
-            "device_busy_percent": 100 * (span["cpu_s"] + load_s) / (capacity_s * spec.share),
+            "device_busy_percent": 100 * used_s / (capacity_s * spec.share),
             "foreign_percent": 100 * foreign_s / capacity_s,
             "steal_percent": 100 * steal_s / capacity_s,
         }
@@ -174,6 +184,7 @@ class Bench:
         if self._load is None:
             raise MeasureError("no load generator was started for this device")
         self._load.set(load)
+        time.sleep(SETTLE_SECONDS)
         before = self._load.usage()
         time.sleep(self._measure.verify_load_seconds)
         return percent_between(before, self._load.usage(), self._spec.share, cores)

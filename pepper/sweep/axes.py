@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pepper.config import PepperConfig, typed
+from pepper.config import OPEN_KEYS, PepperConfig, typed
 from pepper.devices.device import resolve
 from pepper.errors import ConfigError, ModelError, nearest
 from pepper.graph.model import ModelFile, find_model
@@ -90,8 +90,12 @@ def _choices(
             chosen = composed.copy()
             for key, value in zip(keys, values, strict=True):
                 try:
-                    OmegaConf.update(chosen, key, value)
+                    OmegaConf.update(chosen, key, value, force_add=key.startswith(OPEN_KEYS))
                 except OmegaConfBaseException as error:
-                    raise ConfigError(f"sweep.axes.{key}: {value!r}: {str(error).splitlines()[0]}") from error
+                    parent, _, name = key.rpartition(".")
+                    known = [str(known) for known in OmegaConf.select(chosen, parent) or ()]
+                    hint = nearest(name, known) if name not in known else ""
+                    message = f"sweep.axes.{key}: {value!r}: {str(error).splitlines()[0]}{hint}"
+                    raise ConfigError(message) from error
             choices.append(typed(chosen))
     return choices

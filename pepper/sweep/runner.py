@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
-from pepper.errors import DeviceError, MeasureError, PepperError
+from pepper.errors import DeviceError, MeasureError
 from pepper.measure.launcher import Bench, failed, killed
 from pepper.measure.profile import Profile
 from pepper.sweep.cells import Cell
@@ -67,7 +67,7 @@ def _run_block(cells: list[Cell], record: Record) -> list[Cell]:
                     return cells[current + 1 :]
                 record(cell, profile)
                 current += 1
-    except PepperError as error:  # the worker never opened the model: no load will change that
+    except (MeasureError, DeviceError) as error:  # the worker never opened the model: no load will change that
         for cell in cells:
             record(cell, failed(error, started_s))
     except KeyboardInterrupt:

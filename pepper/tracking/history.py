@@ -64,7 +64,10 @@ def history(store: Store) -> "pd.DataFrame":
 
     key = hashlib.sha256(f"{store.config.uri}\n{store.experiment_id}".encode()).hexdigest()[:12]
     file = store.folder / "cache" / f"history-v{CACHE_VERSION}-{key}.parquet"
-    known = pd.read_parquet(file) if file.exists() else pd.DataFrame(columns=COLUMNS)
+    try:
+        known = pd.read_parquet(file)
+    except (OSError, ValueError):  # absent, or damaged: all is read again
+        known = pd.DataFrame(columns=COLUMNS)
     metric = f"metrics.{LOGGED_METRIC}"
     newest = known[metric].max() if metric in known and len(known) else 0.0
     with reaching(store.config):

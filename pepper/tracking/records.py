@@ -6,6 +6,7 @@ import uuid
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -71,15 +72,21 @@ class Pending:
         """Return the waiting records, oldest first.
 
         Raises:
-            TrackingError: A record is of a version that this pepper does not know.
+            TrackingError: A record is damaged, or of a version that this pepper does not know.
         """
         files = sorted(self.folder.glob("[!.]*/record.json"), key=lambda file: file.stat().st_mtime_ns)
         return [self._read(file) for file in files]
 
     def _read(self, file: Path) -> Record:
-        facts = json.loads(file.read_text())
-        if facts.pop("schema") != SCHEMA:
-            raise TrackingError(f"{file}: written by another version of pepper; import it with that one")
+        try:
+            facts = json.loads(file.read_text())
+            if facts.pop("schema") == SCHEMA:
+                return self._record(file, facts)
+        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, BadZipFile) as error:
+            raise TrackingError(f"{file}: damaged ({error}); remove its folder to go on without it") from error
+        raise TrackingError(f"{file}: written by another version of pepper; import it with that one")
+
+    def _record(self, file: Path, facts: dict[str, Any]) -> Record:
         samples_file = file.with_name("samples.npz")
         samples = dict(np.load(samples_file)) if samples_file.exists() else {}
         facts["profile"] = Profile(**facts["profile"], samples=samples)

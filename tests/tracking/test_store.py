@@ -1,0 +1,211 @@
+"""Stores that cannot be reached, fail in mid-sweep or cannot be written: one line, and nothing measured is lost."""
+
+import os
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from conftest import Desk, wait_until
+
+CELL = ("model=tiny", "device=share100")
+
+pytestmark = pytest.mark.slow
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def server(folder: Path, database: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A real tracking server."""
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            f"--port={port}",
+            "--workers=1",
+            f"--backend-store-uri=sqlite:///{database}",
+            f"--artifacts-destination={folder / 'server'}",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=folder,
+        start_new_session=True,
+        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+    )
+
+    def up() -> bool:
+        assert process.poll() is None, "the server ended"
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    try:
+        wait_until(up, timeout_s=60)
+        yield process
+    finally:
+        stop(process)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, 9)
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://127.0.0.1:9",
+        "nonsense://somewhere",
+        "postgresql+nodriver://localhost/x",
+        "sqlite:////proc/nowhere/mlflow.db",
+        "plain/folder",
+    ],
+)
+def test_a_store_that_cannot_be_reached(desk: Desk, uri: str) -> None:
+    outcome = desk(*CELL, f"tracking.uri={uri}")
+    assert outcome.status == 2
+    assert f"tracking.uri={uri}" in outcome.error
+    assert "check it or set tracking.uri" in outcome.error
+    assert outcome.out == ""
+    assert not desk.pending, "nothing was measured"
+
+
+def test_a_database_that_is_none(desk: Desk) -> None:
+    (desk.folder / "mlruns" / "mlflow.db").write_bytes(b"not a database" * 100)
+    outcome = desk(*CELL)
+    assert outcome.status == 2
+    assert "tracking.uri=" in outcome.error
+
+
+def test_a_deleted_experiment(desk: Desk) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(desk.uri)
+    client.delete_experiment(client.create_experiment("pepper/profiles"))
+    outcome = desk(*CELL)
+    assert outcome.status == 2
+    assert "tracking.experiment=pepper/profiles: was deleted" in outcome.error
+
+
+def test_a_server_that_fails_in_mid_sweep(desk: Desk, fresh_database: Path) -> None:
+    """Results are kept, and ``task=import`` logs them once the server is back."""
+    desk.sweep("two", "# Two.\nname: two\naxes:\n  model: [tiny]\n  device: [share100]\n  load: [idle, cpu25, cpu50]\n")
+    database, port = desk.folder / "server.db", free_port()
+    database.write_bytes(fresh_database.read_bytes())
+    uri = f"http://127.0.0.1:{port}"
+    tracking = ("tracking=server", f"tracking.uri={uri}", "tracking.artifacts=null", "tracking.timeout_seconds=2")
+    with server(desk.folder, database, port) as process:
+        command = desk.start("+sweep=two", *tracking, "measure.min_seconds=1", "measure.max_seconds=1")
+        assert command.stderr is not None
+        assert "[1/3]" in command.stderr.readline()
+        stop(process)
+        outcome = desk.finish(command)
+    assert outcome.status == 1
+    assert "Traceback" not in outcome.err
+    warnings = [line for line in outcome.err.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == 1
+    assert "results are kept in" in warnings[0]
+    assert outcome.err.splitlines()[-1].startswith("error: tracking.uri=")
+    assert "task=import" in outcome.err.splitlines()[-1]
+    assert outcome.out.count("VALID") == 3, "the table is shown all the same"
+    assert len(desk.pending) == 3
+
+    away = desk("task=import", *tracking)
+    assert away.status == 2
+    assert uri in away.error
+    assert len(desk.pending) == 3
+
+    with server(desk.folder, database, port):
+        for count in (3, 0):
+            outcome = desk("task=import", *tracking)
+            assert outcome.status == 0, outcome.err
+            assert f"logged {count} waiting results to {uri}" in outcome.out
+        runs = desk.runs(uri=uri)
+        assert len(runs) == 3
+        assert {run.info.status for run in runs} == {"FINISHED"}
+        parent = {run.data.tags["mlflow.parentRunId"] for run in runs}
+        assert parent == {run.info.run_id for run in desk.runs("sweep", uri=uri)}
+    assert not desk.pending
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    """A folder that even root cannot write to."""
+    folder = tmp_path / "readonly"
+    folder.mkdir()
+    folder.chmod(0o555)
+    if os.geteuid() == 0 and subprocess.run(["chattr", "+i", folder], check=False, capture_output=True).returncode:
+        pytest.skip("root writes everywhere here: no chattr")
+    yield folder
+    if os.geteuid() == 0:
+        subprocess.run(["chattr", "-i", folder], check=True)
+    folder.chmod(0o755)
+
+
+def test_a_folder_that_is_read_only(desk: Desk, read_only: Path) -> None:
+    outcome = desk(*CELL, f"tracking.folder={read_only}")
+    assert outcome.status == 2
+    assert f"tracking.folder={read_only}: cannot be written" in outcome.error
+    assert list(read_only.iterdir()) == []
+
+
+def test_a_folder_that_is_a_file(desk: Desk, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    outcome = desk(*CELL, f"tracking.folder={file}/mlruns")
+    assert outcome.status == 2
+    assert "cannot be written (Not a directory)" in outcome.error
+
+
+@contextmanager
+def small_disk(folder: Path, mebibytes: int) -> Iterator[Path]:
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "none", str(folder)]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("no tmpfs can be mounted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_that_is_full(desk: Desk, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 40) as disk:
+        outcome = desk(*CELL, f"tracking.folder={disk}")
+        assert outcome.status == 2
+        assert f"tracking.folder={disk}: the disk is full" in outcome.error
+        assert list(disk.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_in_mid_sweep(desk: Desk, tmp_path: Path) -> None:
+    desk.sweep("two", "# Two.\nname: two\naxes:\n  model: [tiny, small]\n  device: [share100]\n")
+    with small_disk(tmp_path / "disk", 60) as disk:
+        command = desk.start(
+            "+sweep=two", f"tracking.folder={disk}", "measure.min_seconds=1.5", "measure.max_seconds=1.5"
+        )
+        assert command.stderr is not None
+        assert "[1/2]" in command.stderr.readline()
+        wait_until(lambda: not list((disk / "pending").iterdir()))  # the first is logged
+        with suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(2**20))
+        outcome = desk.finish(command)
+    assert outcome.status == 2
+    assert "Traceback" not in outcome.err
+    assert "cannot keep results (No space left on device); free some space" in outcome.err.splitlines()[-1]
+    assert len(desk.runs()) == 1, "the cell before it is logged"
+    assert desk.runs("sweep")[0].info.status != "RUNNING"
