@@ -30,16 +30,6 @@ from pepper.graph.verify import random_inputs
 LIGHT = "pkg://onnx/backend/test/data/light/light_{}.onnx"
 MODELS = ["bvlc_alexnet", "densenet121", "inception_v1", "inception_v2", "resnet50"]
 MODELS += ["shufflenet", "squeezenet", "vgg19", "zfnet512"]
-    "bvlc_alexnet",
-    "densenet121",
-    "inception_v1",
-    "inception_v2",
-    "resnet50",
-    "shufflenet",
-    "squeezenet",
-    "vgg19",
-    "zfnet512",
-]
 
 
 def session(file: Path) -> ort.InferenceSession:
