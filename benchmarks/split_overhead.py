@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -48,7 +49,7 @@ def chain(files: list[Path], feeds: dict[str, Any]) -> list[Callable[[], object]
         fed = {value.name: values[value.name] for value in part.get_inputs()}
         names = [value.name for value in part.get_outputs()]
         values.update(zip(names, part.run(names, fed), strict=True))
-        calls.append(lambda part=part, names=names, fed=fed: part.run(names, fed))
+        calls.append(partial(part.run, names, fed))
     return calls
 
 
