@@ -13,9 +13,7 @@ import onnx
 
 from pepper.graph.ir import Tensor
 
-CONV_KINDS = tuple(
-    f"conv_{form}_k{side}" for form in ("dense", "grouped", "depthwise") for side in (1, 3, 5, 7)
-)
+CONV_KINDS = tuple(f"conv_{form}_k{side}" for form in ("dense", "grouped", "depthwise") for side in (1, 3, 5, 7))
 """Convolutions by form and kernel side (the geometric mean of the sides, rounded up; 7 means 7 and more)."""
 
 MAC_KINDS = (*CONV_KINDS, "conv_transpose", "gemm", "matmul", "attention", "recurrent", "spectral")

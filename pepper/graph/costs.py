@@ -88,9 +88,7 @@ class Costing:
             call = Call(operator.proto, inputs, outputs)
             yield self._costs(call, operator.name, scope, dequantized)
 
-    def _costs(
-        self, call: Call, name: str, scope: Mapping[str, Tensor], dequantized: bool = False
-    ) -> list[Cost]:
+    def _costs(self, call: Call, name: str, scope: Mapping[str, Tensor], dequantized: bool = False) -> list[Cost]:
         proto = call.proto
         domain = "" if proto.domain == "ai.onnx" else proto.domain
         if (domain, proto.op_type) in self._functions:
@@ -174,9 +172,7 @@ class Costing:
     def _bodies(self, call: Call, name: str, scope: Mapping[str, Tensor]) -> list[Cost]:
         kind, trips = call.proto.op_type, None
         if kind == "If":
-            branches = [
-                self._inside(call.attribute(branch), scope, name) for branch in ("then_branch", "else_branch")
-            ]
+            branches = [self._inside(call.attribute(branch), scope, name) for branch in ("then_branch", "else_branch")]
             return max(branches, key=lambda costs: _weight_of(costs))
         body = call.attribute("body")
         given = dict(scope)
@@ -205,13 +201,9 @@ class Costing:
         trips = int(onnx.numpy_helper.to_array(count).item())
         return trips if 0 <= trips <= _LONGEST_LOOP else None
 
-    def _model(
-        self, graph: onnx.GraphProto, given: Mapping[str, Tensor], outputs: Sequence[str]
-    ) -> onnx.ModelProto:
+    def _model(self, graph: onnx.GraphProto, given: Mapping[str, Tensor], outputs: Sequence[str]) -> onnx.ModelProto:
         proto = self.graph.proto
-        model = onnx.ModelProto(
-            ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions
-        )
+        model = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
         model.graph.name = graph.name or "body"
         model.graph.node.extend(graph.node)
         model.graph.initializer.extend(graph.initializer)
@@ -247,8 +239,7 @@ class Costing:
                 t is not None and t.is_weight for t in inputs
             )
             outputs = [
-                _tensor(o, *infer.tensor_type(types.get(o)), is_weight=constant) if o else None
-                for o in node.output
+                _tensor(o, *infer.tensor_type(types.get(o)), is_weight=constant) if o else None for o in node.output
             ]
             scope |= {t.name: t for t in outputs if t is not None}
             if constant:

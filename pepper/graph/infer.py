@@ -40,9 +40,7 @@ def infer_types(
             reason = " ".join(str(error).split())[:300]
             raise ModelError(f"shapes cannot be inferred at {_listed(shapes)}: {reason}") from error
     return {
-        value.name: value.type
-        for group in (inferred.input, inferred.value_info, inferred.output)
-        for value in group
+        value.name: value.type for group in (inferred.input, inferred.value_info, inferred.output) for value in group
     }
 
 
@@ -65,9 +63,7 @@ def weight_type(tensor: onnx.TensorProto) -> TensorType:
     return _DTYPES.get(tensor.data_type), tuple(tensor.dims)
 
 
-def _skeleton(
-    proto: onnx.ModelProto, folder: Path, shapes: Mapping[str, Sequence[int]] | None
-) -> onnx.ModelProto:
+def _skeleton(proto: onnx.ModelProto, folder: Path, shapes: Mapping[str, Sequence[int]] | None) -> onnx.ModelProto:
     """Copy the model with its large weights reduced to typed inputs."""
     graph = proto.graph
     result = onnx.ModelProto(ir_version=max(proto.ir_version, 4))  # from 4 on, weights need not be inputs
@@ -83,9 +79,7 @@ def _skeleton(
         elif (small := _small_external(tensor, folder)) is not None:
             result.graph.initializer.add().CopyFrom(small)
         else:
-            result.graph.input.append(
-                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
-            )
+            result.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     for sparse in graph.sparse_initializer:
         weights.add(sparse.values.name)
         result.graph.input.append(
@@ -116,9 +110,7 @@ def _set_shape(target: onnx.ValueInfoProto, value: onnx.ValueInfoProto, shape: S
     target.CopyFrom(value)
     if shape is not None:
         target.type.tensor_type.ClearField("shape")
-        target.type.tensor_type.shape.dim.extend(
-            onnx.TensorShapeProto.Dimension(dim_value=size) for size in shape
-        )
+        target.type.tensor_type.shape.dim.extend(onnx.TensorShapeProto.Dimension(dim_value=size) for size in shape)
 
 
 def _has_rule(node: onnx.NodeProto, functions: set[tuple[str, str]]) -> bool:

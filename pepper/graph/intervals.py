@@ -9,9 +9,7 @@ Positions = NDArray[np.int64]
 Values = NDArray[np.float64]
 
 
-def sums_inside(
-    first: Positions, last: Positions, values: Values, starts: Positions, ends: Positions
-) -> Values:
+def sums_inside(first: Positions, last: Positions, values: Values, starts: Positions, ends: Positions) -> Values:
     """Sum, for every range, the values of the spans that lie inside it.
 
     A span ``[first, last]`` lies inside the range ``[start, end)`` if ``start <= first`` and ``last < end``.

@@ -249,9 +249,7 @@ def _part_model(
     model.functions.extend(_functions(part.node, whole))
     border = {tensors[t].name for t in (*fed, *gives)}
     names = [tensors[t].name for t in (*reads, *inside)]
-    part.value_info.extend(
-        whole.stated[name] for name in names if name in whole.stated and name not in border
-    )
+    part.value_info.extend(whole.stated[name] for name in names if name in whole.stated and name not in border)
     part.quantization_annotation.extend(
         whole.quantization[name] for name in dict.fromkeys(names) if name in whole.quantization
     )

@@ -119,13 +119,9 @@ def difference(expected: Any, got: Any) -> float:
 def _draw(rng: np.random.Generator, graph: Graph, tensor: int) -> npt.NDArray[Any]:
     value = graph.tensors[tensor]
     if value.dtype is None or value.shape is None:
-        raise ModelError(
-            f"input {value.name!r} is no tensor of known type and shape, so no value can be drawn"
-        )
+        raise ModelError(f"input {value.name!r} is no tensor of known type and shape, so no value can be drawn")
     shape = value.shape
-    dtype = np.dtype(
-        onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.DataType.Value(value.dtype.upper()))
-    )
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.DataType.Value(value.dtype.upper())))
     if dtype.kind == "O":
         return np.full(shape, "a", dtype=object)
     if dtype.kind in "iub":

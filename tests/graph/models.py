@@ -176,9 +176,7 @@ def scan() -> onnx.ModelProto:
         [value("state", [4]), value("item", [4])],
         [value("total", [4]), value("copy", [4])],
     )
-    b.op(
-        "Scan", b.constant(np.zeros(4), np.float32), x, outputs=["last", "all"], body=graph, num_scan_inputs=1
-    )
+    b.op("Scan", b.constant(np.zeros(4), np.float32), x, outputs=["last", "all"], body=graph, num_scan_inputs=1)
     y = b.op("Tanh", b.linear("all", 4, 4))
     return b.model([value("x", [3, 4])], [value("last", None), value(y, None)])
 
@@ -331,7 +329,5 @@ MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
 
 def save(model: onnx.ModelProto, file: Path, external: bool = False) -> Path:
     """Write the model; ``external`` puts every weight into a file beside it."""
-    onnx.save_model(
-        model, str(file), save_as_external_data=external, location=f"{file.name}.data", size_threshold=0
-    )
+    onnx.save_model(model, str(file), save_as_external_data=external, location=f"{file.name}.data", size_threshold=0)
     return file

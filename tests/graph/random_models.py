@@ -53,8 +53,7 @@ def all_cuts(graph: Graph) -> Iterator[tuple[tuple[int, ...], set[int]]]:
     """Every way to part the operators in two so that data flows one way, with what crosses."""
     count = len(graph.operators)
     needs = [
-        {p for t in operator.reads if (p := graph.tensors[t].producer) is not None}
-        for operator in graph.operators
+        {p for t in operator.reads if (p := graph.tensors[t].producer) is not None} for operator in graph.operators
     ]
     for mask in range(1, 2**count - 1):
         near = {index for index in range(count) if mask >> index & 1}

@@ -82,9 +82,7 @@ def test_a_shape_that_no_rule_gives_can_be_given(tmp_path: Path) -> None:
     b = Builder()
     x = b.op("Tanh", b.op("CropAndResize", "x", domain="com.microsoft", outputs=["cropped"]))
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
-    file = models.save(
-        b.model([value("x", [1, 4])], [value(x, None)], opset_imports=opsets), tmp_path / "m.onnx"
-    )
+    file = models.save(b.model([value("x", [1, 4])], [value(x, None)], opset_imports=opsets), tmp_path / "m.onnx")
     assert [tensor.name for tensor in load_graph(file).unknown_shapes()] == ["cropped", x]
     assert load_graph(file, shapes={"cropped": [1, 2]}).tensor(x).shape == (1, 2)
 

@@ -33,9 +33,7 @@ def test_real_models_in_parts_give_the_whole_output(file: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("kind", ["tensors", "frontiers"])
 @pytest.mark.parametrize("name", models.MODELS)
-def test_every_kind_of_model_cut_everywhere_gives_the_whole_output(
-    name: str, kind: str, tmp_path: Path
-) -> None:
+def test_every_kind_of_model_cut_everywhere_gives_the_whole_output(name: str, kind: str, tmp_path: Path) -> None:
     graph = load_graph(models.save(models.MODELS[name](), tmp_path / "m.onnx"))
     cuts = find_cuts(graph, kind, max_tensors=5)
     manifest = split(graph, cuts, tmp_path / "parts")
@@ -77,9 +75,7 @@ def test_external_weights_stay_external_and_go_where_they_are_read(tmp_path: Pat
     manifest = split(graph, find_cuts(graph), tmp_path / "parts")
     assert verify(graph, manifest, tmp_path / "parts", threads=1).ok
     parts = part_protos(manifest, tmp_path / "parts")
-    readers = [
-        number for number, part in enumerate(parts) if "w0" in {w.name for w in part.graph.initializer}
-    ]
+    readers = [number for number, part in enumerate(parts) if "w0" in {w.name for w in part.graph.initializer}]
     assert readers == [0, len(parts) - 1]  # the shared table
     for spec, model in zip(manifest.parts, parts, strict=True):
         outside = [w for w in model.graph.initializer if w.data_location == onnx.TensorProto.EXTERNAL]
