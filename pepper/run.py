@@ -49,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _signals():
             return _hydra(argv)
+    except BrokenPipeError:  # whoever reads the output has seen enough, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except Terminated:
         print("terminated: finished cells are kept", file=sys.stderr)
         return 128 + signal.SIGTERM
