@@ -33,28 +33,43 @@ MODELS = ["bvlc_alexnet", "densenet121", "inception_v1", "inception_v2", "resnet
 MODELS += ["shufflenet", "squeezenet", "vgg19", "zfnet512"]
 
 
-def session(file: Path) -> ort.InferenceSession:
+LEVELS = {
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "disabled": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+}
+
+
+def session(file: Path, optimization: str) -> ort.InferenceSession:
     options = ort.SessionOptions()
+    options.graph_optimization_level = LEVELS[optimization]
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     return ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
 
-def chain(files: list[Path], feeds: dict[str, Any]) -> list[Callable[[], object]]:
-    """One call a part, each on the inputs that the parts before it give."""
+def chain(files: list[Path], feeds: dict[str, Any], optimization: str) -> list[Callable[[], object]]:
+    """One call a part, each on the inputs that the parts before it give, outputs in memory kept for them."""
     values = dict(feeds)
     calls: list[Callable[[], object]] = []
     for file in files:
-        part = session(file)
+        part = session(file, optimization)
         fed = {value.name: values[value.name] for value in part.get_inputs()}
         names = [value.name for value in part.get_outputs()]
         values.update(zip(names, part.run(names, fed), strict=True))
-        calls.append(partial(part.run, names, fed))
+        binding = part.io_binding()
+        for name, array in fed.items():
+            binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array))
+        for name in names:
+            binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(values[name]))
+        calls.append(partial(part.run_with_iobinding, binding))
     return calls
 
 
-def ratio(whole: list[Callable[[], object]], parts: list[Callable[[], object]], seconds: float) -> float:
-    """Sum of the parts' medians over the whole's, from interleaved rounds."""
+def medians(
+    whole: list[Callable[[], object]], parts: list[Callable[[], object]], seconds: float
+) -> tuple[float, float]:
+    """Median seconds of the whole, and the sum of the parts' medians, from interleaved rounds."""
     times: list[list[float]] = [[] for _ in (*whole, *parts)]
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times[0]) < 5:
@@ -62,8 +77,8 @@ def ratio(whole: list[Callable[[], object]], parts: list[Callable[[], object]], 
             start = time.perf_counter()
             call()
             taken.append(time.perf_counter() - start)
-    medians = [statistics.median(taken) for taken in times]
-    return sum(medians[1:]) / medians[0]
+    first, *others = [statistics.median(taken) for taken in times]
+    return first, sum(others)
 
 
 def choices(graph: Graph, parts: int) -> dict[str, list[Cut]]:
@@ -79,22 +94,34 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
     parser.add_argument("--parts", type=int, nargs="+", default=[2, 4, 8])
     parser.add_argument("--seconds", type=float, default=3.0, help="timing per model, parts and choice of borders")
+    parser.add_argument(
+        "--optimization", choices=LEVELS, default="all", help="extended: without the blocked layout of convolutions"
+    )
     arguments = parser.parse_args()
     columns = [f"{kind} {count}" for count in arguments.parts for kind in ("preferred", "any")]
-    print(f"{'model':<14}" + "".join(f"{column:>14}" for column in columns) + "   fusions broken")
+    print(
+        f"{'model':<14}" + "".join(f"{column:>14}" for column in columns) + "  whole ms  us per border   fusions broken"
+    )
     for name in arguments.models:
         graph = load_graph(LIGHT.format(name))
         feeds = random_inputs(graph)
-        whole = chain([graph.file], feeds)
-        row, broken = "", []
+        whole = chain([graph.file], feeds, arguments.optimization)
+        row, broken, border_us = "", [], []
         for count in arguments.parts:
             for cuts in choices(graph, count).values():
                 with tempfile.TemporaryDirectory() as folder:
                     manifest = split(graph, cuts, Path(folder) / "parts")
-                    parts = chain([Path(folder) / "parts" / part.file for part in manifest.parts], feeds)
-                row += f"{ratio(whole, parts, arguments.seconds):>14.3f}"
+                    parts = chain(
+                        [Path(folder) / "parts" / part.file for part in manifest.parts], feeds, arguments.optimization
+                    )
+                alone, together = medians(whole, parts, arguments.seconds)
+                row += f"{together / alone:>14.3f}"
+                if len(parts) > 1:
+                    border_us.append(1e6 * (together - alone) / (len(parts) - 1))
                 broken.append(str(sum(balance.breaks_fusion(graph, cut) for cut in cuts)))
-        print(f"{name:<14}{row}   {' '.join(broken)}", flush=True)
+        print(
+            f"{name:<14}{row}{1e3 * alone:>10.1f}{statistics.median(border_us):>14.0f}   {' '.join(broken)}", flush=True
+        )
 
 
 if __name__ == "__main__":
