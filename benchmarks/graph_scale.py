@@ -4,7 +4,7 @@ Two kinds of graph: a deep residual network, and a transformer whose mask every 
 what ONNX itself needs: reading the file and inferring its shapes. A last line gives the peak memory of
 analysing a model with 4 GB of external weights (a sparse file).
 
-    python benchmarks/graph_scale.py
+    python -m benchmarks.graph_scale
 """
 
 import argparse
@@ -171,7 +171,7 @@ def peak_memory(total_bytes: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         external(file, total_bytes)
-        command = [sys.executable, __file__, "--analyse", str(file)]
+        command = [sys.executable, "-m", "benchmarks.graph_scale", "--analyse", str(file)]
         peak = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     print(f"{total_bytes / 2**30:.0f} GiB of external weights: peak memory {peak / 1024:.0f} MiB")
 

@@ -247,12 +247,10 @@ def _part_model(
     part.input.extend(_value(graph, t, types) for t in sorted(fed, key=_input_rank(graph)))
     part.output.extend(_value(graph, t, types) for t in gives)
     model.functions.extend(_functions(part.node, whole))
-    border = {tensors[t].name for t in (*fed, *gives)}
-    names = [tensors[t].name for t in (*reads, *inside)]
-    part.value_info.extend(whole.stated[name] for name in names if name in whole.stated and name not in border)
-    part.quantization_annotation.extend(
-        whole.quantization[name] for name in dict.fromkeys(names) if name in whole.quantization
-    )
+    names = dict.fromkeys(tensors[t].name for t in (*reads, *inside))
+    inner = names.keys() - {tensors[t].name for t in (*fed, *gives)}
+    part.value_info.extend(whole.stated[name] for name in names if name in inner and name in whole.stated)
+    part.quantization_annotation.extend(whole.quantization[name] for name in names if name in whole.quantization)
     return model
 
 
