@@ -93,7 +93,7 @@ def measure(spec: DeviceSpec) -> Calibration:
     facts = host.cpu_facts()
     return Calibration(
         gflops_single=gflops_single,
-        gflops=gflops,
+        gflops=max(gflops, gflops_single),  # it can always run on one
         memory_gbps=memory_gbps,
         share=share,
         cores=len(spec.cores),
