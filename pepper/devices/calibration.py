@@ -1,5 +1,6 @@
 """A device's measured characteristics: what a latency model learns instead of the device's name."""
 
+import contextlib
 import json
 import os
 from dataclasses import asdict, dataclass, replace
@@ -62,7 +63,7 @@ def calibrate(spec: DeviceSpec, folder: Path | None = None) -> Calibration:
     """
     spec = replace(spec, memory_bytes=None)  # a limit makes nothing faster or slower, but the kernels need room
     file = (folder or cache_folder()) / f"{spec.identity}-v{VERSION}.json"
-    if file.is_file():
+    with contextlib.suppress(OSError, ValueError, TypeError):  # absent, or damaged: measured (again)
         return Calibration(**json.loads(file.read_text()))
     calibration = measure(spec)
     file.parent.mkdir(parents=True, exist_ok=True)

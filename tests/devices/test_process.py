@@ -35,7 +35,7 @@ def test_arrays_go_both_ways(process: Process) -> None:
 
 
 def test_an_error_is_raised_here_and_the_process_lives_on(process: Process) -> None:
-    with pytest.raises(MeasureError, match="^ValueError: not like this$"):
+    with pytest.raises(MeasureError, match=r"^ValueError: not like this$"):
         process.request("refuse", timeout_s=10)
     assert process.request("echo", timeout_s=10, text="on")[0] == {"text": "on"}
 
@@ -134,7 +134,7 @@ def test_children_die_with_a_parent_that_is_killed(started: list[psutil.Process]
     assert parent.stdout is not None
     started += [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
     assert len(started) == 3
-    assert started[1].status() == psutil.STATUS_STOPPED
+    wait_until(lambda: started[1].status() == psutil.STATUS_STOPPED)
     parent.kill()
     parent.communicate()
     wait_until(lambda: not alive(started), timeout_s=5)
