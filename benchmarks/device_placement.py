@@ -16,6 +16,7 @@ import numpy as np
 
 from pepper.errors import PlacementError
 from pepper.placement.dag import DagProblem, Kind, Output
+from pepper.placement.dag_latency import solve_latency
 from pepper.placement.dag_throughput import solve_throughput
 
 
@@ -108,10 +109,9 @@ def main() -> None:
     args = parser.parse_args()
     files = sorted(args.workloads.glob("*.json")) if args.workloads.is_dir() else [args.workloads]
     for path in files:
-        if "throughput" not in path.name: continue
         begin = time.perf_counter()
         problem = load_workload(path)
-        solution = solve_throughput(problem, args.time_limit)
+        solution = (solve_latency if "latency" in path.name else solve_throughput)(problem, args.time_limit)
         seconds = time.perf_counter() - begin
         print(path.stem, problem.n_items, solution.value, solution.bound, solution.gap, round(seconds,4), REFERENCES.get(path.stem))
 

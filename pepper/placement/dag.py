@@ -3,7 +3,9 @@
 The model of Tarnawski et al., "Efficient Algorithms for Device Placement of DNN Graph Operators" (NeurIPS
 2020): accelerators exchange outputs through the host's memory, so an output costs its writer and each of its
 readers the same time once; host devices (CPUs) read and write for nothing. A device's share is *contiguous*: the
-devices can be put in an order in which all precedence points forwards.
+devices can be put in an order in which all precedence points forwards. In one request, a share off the host
+starts when all that it reads is in the host's memory, reads, computes and writes, while the host runs any number
+of items side by side; there, contiguity is asked of the accelerators alone.
 """
 
 import math
@@ -171,8 +173,8 @@ class DagCost:
     Attributes:
         load_ms: Time of each device for one request, with transfers.
         memory_bytes: Memory of each device.
-        period_ms: The largest load.
-        latency_ms: Time of one request.
+        period_ms: The largest load; ``inf`` if the devices cannot be put in order (shares not contiguous).
+        latency_ms: Time of one request; ``inf`` if a share must wait for itself.
         violations: What the placement breaks, one line each.
     """
 
@@ -217,12 +219,11 @@ def evaluate_dag(problem: DagProblem, places: Sequence[Place]) -> DagCost:
     broken += [f"group {number} is apart" for number, where in by_group.items() if len(where) > 1]
     order = {device: k for k, device in enumerate(devices)}
     share = np.array([order[place] for place in places], dtype=np.int64)
-    if len(np.unique(condense(share, problem.precedence))) < len(devices):
-        broken.append("shares are not contiguous: two devices wait for each other")
+    contiguous = len(np.unique(condense(share, problem.precedence))) == len(devices)
     return DagCost(
         tuple(load.values()),
         tuple(memory.values()),
-        max(load.values()),
+        max(load.values()) if contiguous else math.inf,
         _latency(problem, places, load),
         tuple(broken),
     )

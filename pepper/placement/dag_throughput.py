@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pepper.errors import PlacementError
 from pepper.placement.dag import DagProblem, Kind, Place, condense, evaluate_dag
 from pepper.placement.evaluate import TOLERANCE
-from pepper.placement.ideals import Bits, Blocks, Ideals, all_ideals, members, prefixes, sums
+from pepper.placement.ideals import Bits, Blocks, Ideals, all_ideals, members, orders, prefixes, sums
 from pepper.placement.problem import Floats
 
 MOST_IDEALS = 3_000_000
@@ -202,14 +202,16 @@ class Filling:
         counts = tuple(min(kind.count, blocks.n) for kind in kinds)
         self._states = list(itertools.product(*(range(count + 1) for count in counts)))
         bands = self._bands(work, blocks.block_ms.sum(axis=1), capacities(blocks, target_ms), counts)
+        self.value, self.shares = math.inf, ()
         useful = np.flatnonzero(np.logical_or.reduce(list(bands.values())))
+        if not len(useful):
+            return
         useful = useful[np.argsort(work[0, useful], kind="stable")]
         self._ideals = ideals = Ideals(blocks, bits[useful])
         self._tight = [ideals.size.max() > kind.memory_bytes for kind in kinds]
         bands = {state: np.flatnonzero(band[useful]) for state, band in bands.items()}
         size = members(ideals.bits, blocks.n).sum(axis=1)
         empty, full = np.flatnonzero(size == 0), np.flatnonzero(size == blocks.n)
-        self.value, self.shares = math.inf, ()
         if not len(empty) or not len(full):
             return
 
@@ -391,32 +393,3 @@ class _Throughput:
         assert not cost.violations, cost.violations
         if cost.period_ms < self.value:
             self.places, self.value = places, cost.period_ms
-
-
-def orders(blocks: Blocks) -> list[list[int]]:
-    """Return topological orders that differ in what they finish first: depth, breadth, and the numbering."""
-    after: list[list[int]] = [[] for _ in range(blocks.n)]
-    for block, needs in enumerate(blocks.before):
-        for need in needs:
-            after[need].append(block)
-    depth = np.zeros(blocks.n)
-    height = np.zeros(blocks.n)
-    for block in range(blocks.n):
-        depth[block] = max((depth[b] + 1 for b in blocks.before[block]), default=0)
-    for block in range(blocks.n - 1, -1, -1):
-        height[block] = max((height[b] + 1 for b in after[block]), default=0)
-    found = [list(range(blocks.n))]
-    for key in (depth, -height, -depth + depth.max()):
-        waiting = [len(needs) for needs in blocks.before]
-        ready = [b for b in range(blocks.n) if not waiting[b]]
-        order = []
-        while ready:
-            block = min(ready, key=lambda b: (key[b], b))
-            ready.remove(block)
-            order.append(block)
-            for b in after[block]:
-                waiting[b] -= 1
-                if not waiting[b]:
-                    ready.append(b)
-        found.append(order)
-    return found

@@ -5,6 +5,7 @@ bits, so that all ideals are made, and all pairs of them costed, by a few array 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,15 @@ class Blocks:
         """Number of blocks."""
         return len(self.before)
 
+    @cached_property
+    def after(self) -> tuple[tuple[int, ...], ...]:
+        """For each block the blocks that it precedes directly."""
+        after: list[list[int]] = [[] for _ in range(self.n)]
+        for block, needs in enumerate(self.before):
+            for need in needs:
+                after[need].append(block)
+        return tuple(map(tuple, after))
+
     def bits(self, members: frozenset[int] | tuple[int, ...]) -> Bits:
         """Return a set of blocks as a row of 64-bit words."""
         row = np.zeros((self.n + 63) // 64, dtype=np.uint64)
@@ -70,6 +80,32 @@ def all_ideals(blocks: Blocks, most: int) -> Bits | None:
         ideals[count : count + len(grown)] = grown
         count += len(grown)
     return ideals[:count]
+
+
+def orders(blocks: Blocks) -> list[list[int]]:
+    """Return topological orders that differ in what they finish first: depth, breadth, and the numbering."""
+    after = blocks.after
+    depth = np.zeros(blocks.n)
+    height = np.zeros(blocks.n)
+    for block in range(blocks.n):
+        depth[block] = max((depth[b] + 1 for b in blocks.before[block]), default=0)
+    for block in range(blocks.n - 1, -1, -1):
+        height[block] = max((height[b] + 1 for b in after[block]), default=0)
+    found = [list(range(blocks.n))]
+    for key in (depth, -height, -depth + depth.max()):
+        waiting = [len(needs) for needs in blocks.before]
+        ready = [b for b in range(blocks.n) if not waiting[b]]
+        order = []
+        while ready:
+            block = min(ready, key=lambda b: (key[b], b))
+            ready.remove(block)
+            order.append(block)
+            for b in after[block]:
+                waiting[b] -= 1
+                if not waiting[b]:
+                    ready.append(b)
+        found.append(order)
+    return found
 
 
 def prefixes(blocks: Blocks, orders: list[list[int]]) -> Bits:

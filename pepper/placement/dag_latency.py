@@ -1,0 +1,262 @@
+"""Latency of the DAG problem: labels over ideals, exact where the ideals are few.
+
+Every placement is a chain of ideals in which a step adds one share to an accelerator or one block to the host.
+After a step only the finish times of what is still to be read matter. Of two labels at one ideal, the one that has
+used no more devices and finished nothing later dominates.
+"""
+
+import math
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pepper.errors import PlacementError
+from pepper.placement.dag import DagProblem, Place, condense, evaluate_dag
+from pepper.placement.dag_throughput import DagSolution, OutOfTimeError, contract, together
+from pepper.placement.ideals import Bits, Ideals, all_ideals, members, orders, prefixes
+from pepper.placement.problem import Floats
+
+MOST_IDEALS = 20_000
+"""Ideals for which the exact pass is tried."""
+
+NEIGHBOURHOODS = 200
+"""Rounds of neighbourhood search."""
+
+
+@dataclass(frozen=True)
+class _Step:
+    """How a label came to be: the ideal reached, on which kind, and the step before."""
+
+    ideal: int
+    kind: int
+    before: "_Step | None"
+
+
+def solve_latency(problem: DagProblem, time_limit_s: float = 60.0, seed: int = 0) -> DagSolution:
+    """Minimise the time of one request.
+
+    Args:
+        problem: The items and devices; at most one kind works in the host's memory.
+        time_limit_s: When to stop with the best found and its bound.
+        seed: Of the neighbourhood search.
+
+    Raises:
+        PlacementError: If no placement was found.
+    """
+    if sum(kind.host for kind in problem.kinds) > 1:
+        raise PlacementError("dag: more than one kind of host device; merge them for the latency of one request")
+    return _Latency(problem, time.monotonic() + time_limit_s).solve(Random(seed))
+
+
+class _Latency:
+    def __init__(self, problem: DagProblem, deadline: float) -> None:
+        self.problem, self.deadline = problem, deadline
+        self.block = together(problem, problem.blocks, math.inf)
+        self.blocks = contract(problem, self.block)
+        n = problem.n_items
+        self.reads = np.zeros((n, n), dtype=bool)
+        for output in problem.outputs:
+            self.reads[output.writer, list(output.readers)] = True
+        pairs = [tuple(map(int, pair)) for pair in np.argwhere(self.reads)]
+        position = condense(np.arange(n), pairs)
+        self.items = [sorted(np.flatnonzero(self.block == b), key=position.__getitem__) for b in range(self.blocks.n)]
+        self.host = next((k for k, kind in enumerate(problem.kinds) if kind.host and kind.count), None)
+        quickest = np.min([kind.item_ms for kind in problem.kinds if kind.count], axis=0)
+        # Least time from the start of an item to the end of all.
+        self.ahead = quickest.copy()
+        for item in np.argsort(-position):
+            self.ahead[item] += self.ahead[self.reads[item]].max(initial=0.0)
+        self.places: tuple[Place, ...] | None = None
+        self.value = math.inf
+        self.chain: list[frozenset[int]] = []
+
+    def solve(self, random: Random) -> DagSolution:
+        bound = float(self.ahead.max())
+        if math.isinf(bound):
+            raise PlacementError("dag: an item can run on no device; check its times")
+        exact = len(np.unique(self.problem.group)) == len(np.unique(self.problem.blocks))
+        try:
+            self.search(prefixes(self.blocks, orders(self.blocks)))
+            ideals = all_ideals(self.blocks, MOST_IDEALS)
+            if ideals is not None:
+                self.search(ideals)
+                bound = self.value if exact else bound
+            else:
+                for _ in range(NEIGHBOURHOODS):
+                    self.search(prefixes(self.blocks, [self._near_order(random) for _ in range(6)]))
+        except OutOfTimeError:
+            pass
+        if self.places is None:
+            raise PlacementError("dag: no placement found; memory or the time limit is short")
+        return DagSolution(self.places, self.value, min(bound, self.value))
+
+    def _near_order(self, random: Random) -> list[int]:
+        """Return a random order of precedence through the best chain's ideals."""
+        stage = {b: k for k, share in enumerate(self.chain) for b in share}
+        waiting = [len(needs) for needs in self.blocks.before]
+        after = self.blocks.after
+        ready = [b for b in range(self.blocks.n) if not waiting[b]]
+        order: list[int] = []
+        while ready:
+            first = min(stage.get(b, 0) for b in ready)
+            block = random.choice([b for b in ready if stage.get(b, 0) <= first + (random.random() < 0.1)])
+            ready.remove(block)
+            order.append(block)
+            for b in after[block]:
+                waiting[b] -= 1
+                if not waiting[b]:
+                    ready.append(b)
+        return order
+
+    def search(self, bits: Bits) -> None:
+        """Take the best placement whose steps are among the given ideals."""
+        n_blocks = self.blocks.n
+        bits = bits[np.argsort(members(bits, n_blocks).sum(axis=1), kind="stable")]
+        ideals = Ideals(self.blocks, bits)
+        row = {bits[k].tobytes(): k for k in range(len(bits))}
+        inside_blocks = members(bits, n_blocks)
+        inside = inside_blocks[:, self.block]
+        frontier = inside & ((~inside).astype(np.float32) @ self.reads.T.astype(np.float32) > 0)
+        n_kinds = len(self.problem.kinds)
+        # Labels wait at their ideal as rows: devices used of each kind, end of all so far, ends of the frontier.
+        waiting: dict[int, list[tuple[Floats, list[_Step | None]]]] = defaultdict(list)
+        waiting[0].append((np.zeros((1, n_kinds + 1)), [None]))
+        for at in range(len(bits) - 1):
+            if time.monotonic() > self.deadline:
+                raise OutOfTimeError
+            if at not in waiting:
+                continue
+            rows, steps = self._best(waiting.pop(at), inside[at], frontier[at])
+            if len(rows):
+                self._to_host(ideals, row, at, rows, steps, inside_blocks, frontier, waiting)
+                self._to_accelerators(ideals, at, rows, steps, inside, frontier, waiting)
+        last = len(bits) - 1
+        if last in waiting:
+            rows, steps = self._best(waiting.pop(last), inside[last], frontier[last])
+            if len(rows):
+                self._take(steps[int(rows[:, n_kinds].argmin())], inside_blocks)
+
+    def _best(
+        self,
+        waiting: list[tuple[Floats, list[_Step | None]]],
+        inside: NDArray[np.bool_],
+        frontier: NDArray[np.bool_],
+    ) -> tuple[Floats, list[_Step | None]]:
+        """Keep the labels that may win and that no other dominates."""
+        rows = np.concatenate([some for some, _ in waiting])
+        steps = [step for _, some in waiting for step in some]
+        n_kinds = len(self.problem.kinds)
+        unread = np.where(self.reads[frontier] & ~inside, self.ahead, 0.0).max(axis=1, initial=0.0)
+        least = (rows[:, n_kinds + 1 :] + unread).max(axis=1, initial=0.0)
+        least = np.maximum(least, rows[:, n_kinds])
+        hopeful = np.flatnonzero(least < self.value * (1 - 1e-12))
+        order = hopeful[np.lexsort((rows[hopeful].sum(axis=1), least[hopeful]))]
+        kept: list[int] = []
+        pool = np.empty((len(order), rows.shape[1]))
+        for k in order:
+            if not (pool[: len(kept)] <= rows[k]).all(axis=1).any():
+                pool[len(kept)] = rows[k]
+                kept.append(int(k))
+        return rows[kept], [steps[k] for k in kept]
+
+    def _to_host(
+        self,
+        ideals: Ideals,
+        row: dict[bytes, int],
+        at: int,
+        rows: Floats,
+        steps: list[_Step | None],
+        inside_blocks: NDArray[np.bool_],
+        frontier: NDArray[np.bool_],
+        waiting: dict[int, list[tuple[Floats, list[_Step | None]]]],
+    ) -> None:
+        """Add one block to the host, each item as soon as its inputs are there."""
+        if self.host is None:
+            return
+        n_kinds, kind = len(self.problem.kinds), self.problem.kinds[self.host]
+        edge = np.flatnonzero(frontier[at])
+        for block in np.flatnonzero(~inside_blocks[at]):
+            target = row.get((ideals.bits[at] | self.blocks.bits((int(block),))).tobytes())
+            if (
+                target is None
+                or ideals.blocks.unable[self.host, block]
+                or not all(inside_blocks[at, b] for b in self.blocks.before[block])
+            ):
+                continue
+            ends = {int(item): rows[:, n_kinds + 1 + k] for k, item in enumerate(edge)}
+            for item in self.items[block]:
+                inputs = [ends[int(i)] for i in np.flatnonzero(self.reads[:, item])]
+                ready = np.max(inputs, axis=0) if inputs else np.zeros(len(rows))
+                ends[int(item)] = ready + kind.item_ms[item]
+            finished = np.max([rows[:, n_kinds], *(ends[int(i)] for i in self.items[block])], axis=0)
+            kept = [ends[int(item)] for item in np.flatnonzero(frontier[target])]
+            table = np.stack([*rows[:, :n_kinds].T, finished, *kept], axis=1)
+            waiting[target].append((table, [_Step(target, self.host, step) for step in steps]))
+
+    def _to_accelerators(
+        self,
+        ideals: Ideals,
+        at: int,
+        rows: Floats,
+        steps: list[_Step | None],
+        inside: NDArray[np.bool_],
+        frontier: NDArray[np.bool_],
+        waiting: dict[int, list[tuple[Floats, list[_Step | None]]]],
+    ) -> None:
+        """Give one device each share that begins at this ideal."""
+        n_kinds = len(self.problem.kinds)
+        here = np.array([at])
+        ahead = np.arange(at + 1, len(ideals))
+        ahead = ahead[ideals.nested(here, ahead)[0]]
+        edge = np.flatnonzero(frontier[at])
+        share = inside[ahead] & ~inside[at]
+        needs = share.astype(np.float32) @ self.reads[edge].T.astype(np.float32) > 0
+        ends = rows[:, n_kinds + 1 :]
+        start = np.zeros((len(rows), len(ahead)))
+        for k in range(len(edge)):
+            np.maximum(start, ends[:, k, None] * needs[:, k], out=start)
+        unread = (share.astype(np.float32) @ self.reads.astype(np.float32) > 0) & ~inside[ahead]
+        tail = np.where(unread, self.ahead, 0.0).max(axis=1)
+        moved = ideals.transfer_ms(here, ahead)[0]
+        for k, kind in enumerate(self.problem.kinds):
+            if kind.host or not kind.count:
+                continue
+            load = ideals.work_ms[k, ahead] - ideals.work_ms[k, at] + moved
+            possible = ideals.unable[k, ahead] == ideals.unable[k, at]
+            possible &= ideals.size[ahead] - ideals.size[at] <= kind.memory_bytes * (1 + 1e-9)
+            end = start + load
+            hopeful = (end + tail < self.value) & possible & (rows[:, k] < kind.count)[:, None]
+            for column in np.flatnonzero(hopeful.any(axis=0)):
+                some = np.flatnonzero(hopeful[:, column])
+                target = int(ahead[column])
+                onward = np.flatnonzero(frontier[target])
+                table = np.empty((len(some), n_kinds + 1 + len(onward)))
+                table[:, :n_kinds] = rows[some, :n_kinds]
+                table[:, k] += 1
+                table[:, n_kinds] = np.maximum(rows[some, n_kinds], end[some, column])
+                old = inside[at, onward]
+                table[:, n_kinds + 1 :] = end[some, column, None]
+                table[:, n_kinds + 1 + np.flatnonzero(old)] = ends[some][:, np.searchsorted(edge, onward[old])]
+                waiting[target].append((table, [_Step(target, k, steps[i]) for i in some]))
+
+    def _take(self, step: _Step | None, inside_blocks: NDArray[np.bool_]) -> None:
+        place_of_block: dict[int, Place] = {}
+        used: dict[int, int] = defaultdict(int)
+        chain = []
+        while step is not None:
+            before = inside_blocks[step.before.ideal] if step.before else np.zeros(self.blocks.n, dtype=bool)
+            share = frozenset(np.flatnonzero(inside_blocks[step.ideal] & ~before).tolist())
+            chain.append(share)
+            for block in share:
+                place_of_block[block] = (step.kind, used[step.kind])
+            used[step.kind] += not self.problem.kinds[step.kind].host
+            step = step.before
+        places = tuple(place_of_block[b] for b in self.block.tolist())
+        cost = evaluate_dag(self.problem, places)
+        assert not cost.violations, cost.violations
+        if cost.latency_ms < self.value:
+            self.places, self.value, self.chain = places, cost.latency_ms, chain[::-1]
