@@ -8,6 +8,7 @@ used no more devices and finished nothing later dominates.
 import math
 import time
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
 
@@ -16,15 +17,22 @@ from numpy.typing import NDArray
 
 from pepper.errors import PlacementError
 from pepper.placement.dag import DagProblem, Place, condense, evaluate_dag
+from pepper.placement.dag_paths import path_bound
 from pepper.placement.dag_throughput import DagSolution, OutOfTimeError, contract, together
 from pepper.placement.ideals import Bits, Ideals, all_ideals, members, orders, prefixes
 from pepper.placement.problem import Floats
 
-MOST_IDEALS = 20_000
-"""Ideals for which the exact pass is tried."""
+MOST_IDEALS = 6_000
+"""Ideals for which all placements are searched."""
+
+WIDTHS = (4, 32, 256, math.inf)
+"""Labels kept at an ideal in each pass over all ideals: quick answers first, the proof last."""
+
+EXACT_SHARE = 0.6
+"""Share of the time for those passes; what is left without a proof goes to neighbourhood search."""
 
 NEIGHBOURHOODS = 200
-"""Rounds of neighbourhood search."""
+"""Most rounds of that search, each along two random orders near the best chain."""
 
 
 @dataclass(frozen=True)
@@ -65,34 +73,48 @@ class _Latency:
         position = condense(np.arange(n), pairs)
         self.items = [sorted(np.flatnonzero(self.block == b), key=position.__getitem__) for b in range(self.blocks.n)]
         self.host = next((k for k, kind in enumerate(problem.kinds) if kind.host and kind.count), None)
-        quickest = np.min([kind.item_ms for kind in problem.kinds if kind.count], axis=0)
-        # Least time from the start of an item to the end of all.
-        self.ahead = quickest.copy()
-        for item in np.argsort(-position):
-            self.ahead[item] += self.ahead[self.reads[item]].max(initial=0.0)
+        # Least time to the end of all, from when an item's inputs are there, by devices still free.
+        self.ahead = path_bound(problem, self.reads, np.argsort(position))
+        self.off_host = np.array([not kind.host for kind in problem.kinds])
         self.places: tuple[Place, ...] | None = None
         self.value = math.inf
         self.chain: list[frozenset[int]] = []
 
     def solve(self, random: Random) -> DagSolution:
-        bound = float(self.ahead.max())
+        bound = float(self.ahead[-1, ~self.reads.any(axis=0)].max())
         if math.isinf(bound):
             raise PlacementError("dag: an item can run on no device; check its times")
+        if self.host is not None and np.isfinite(self.problem.kinds[self.host].item_ms).all():
+            self._keep([(self.host, 0)] * self.problem.n_items)
         exact = len(np.unique(self.problem.group)) == len(np.unique(self.problem.blocks))
-        try:
-            self.search(prefixes(self.blocks, orders(self.blocks)))
-            ideals = all_ideals(self.blocks, MOST_IDEALS)
-            if ideals is not None:
-                self.search(ideals)
-                bound = self.value if exact else bound
-            else:
-                for _ in range(NEIGHBOURHOODS):
-                    self.search(prefixes(self.blocks, [self._near_order(random) for _ in range(6)]))
-        except OutOfTimeError:
-            pass
+        self._explore([[order] for order in orders(self.blocks)], self.deadline)
+        ideals = all_ideals(self.blocks, MOST_IDEALS)
+        now = time.monotonic()
+        for width in WIDTHS if ideals is not None else ():
+            if bound >= self.value * (1 - 1e-9):
+                break
+            try:
+                dropped = self.search(ideals, width, now + EXACT_SHARE * (self.deadline - now))
+            except OutOfTimeError:
+                break
+            if exact:
+                bound = max(bound, min(dropped, self.value))
+        if bound < self.value * (1 - 1e-9):
+            self._explore((self._near_orders(random) for _ in range(NEIGHBOURHOODS)), self.deadline)
         if self.places is None:
             raise PlacementError("dag: no placement found; memory or the time limit is short")
         return DagSolution(self.places, self.value, min(bound, self.value))
+
+    def _explore(self, families: Iterable[list[list[int]]], deadline: float) -> None:
+        """Search the ideals along a few orders at a time."""
+        try:
+            for some in families:
+                self.search(prefixes(self.blocks, some), WIDTHS[0], deadline)
+        except OutOfTimeError:
+            pass
+
+    def _near_orders(self, random: Random) -> list[list[int]]:
+        return [self._near_order(random) for _ in range(2)]
 
     def _near_order(self, random: Random) -> list[int]:
         """Return a random order of precedence through the best chain's ideals."""
@@ -112,8 +134,21 @@ class _Latency:
                     ready.append(b)
         return order
 
-    def search(self, bits: Bits) -> None:
-        """Take the best placement whose steps are among the given ideals."""
+    def search(self, bits: Bits, width: float, deadline: float) -> float:
+        """Take the best placement whose steps are among the given ideals.
+
+        Args:
+            bits: The ideals.
+            width: Most labels kept at one of them.
+            deadline: When to give up.
+
+        Returns:
+            A bound on what the dropped labels could have become.
+
+        Raises:
+            OutOfTimeError: If the deadline passed.
+        """
+        dropped = math.inf
         n_blocks = self.blocks.n
         bits = bits[np.argsort(members(bits, n_blocks).sum(axis=1), kind="stable")]
         ideals = Ideals(self.blocks, bits)
@@ -126,42 +161,56 @@ class _Latency:
         waiting: dict[int, list[tuple[Floats, list[_Step | None]]]] = defaultdict(list)
         waiting[0].append((np.zeros((1, n_kinds + 1)), [None]))
         for at in range(len(bits) - 1):
-            if time.monotonic() > self.deadline:
+            if time.monotonic() > deadline:
                 raise OutOfTimeError
             if at not in waiting:
                 continue
-            rows, steps = self._best(waiting.pop(at), inside[at], frontier[at])
+            rows, steps, least = self._best(waiting.pop(at), inside[at], frontier[at], width)
+            dropped = min(dropped, least)
             if len(rows):
                 self._to_host(ideals, row, at, rows, steps, inside_blocks, frontier, waiting)
                 self._to_accelerators(ideals, at, rows, steps, inside, frontier, waiting)
         last = len(bits) - 1
         if last in waiting:
-            rows, steps = self._best(waiting.pop(last), inside[last], frontier[last])
+            rows, steps, _ = self._best(waiting.pop(last), inside[last], frontier[last], 1)
             if len(rows):
-                self._take(steps[int(rows[:, n_kinds].argmin())], inside_blocks)
+                self._take(steps[0], inside_blocks)
+        return dropped
 
     def _best(
         self,
         waiting: list[tuple[Floats, list[_Step | None]]],
         inside: NDArray[np.bool_],
         frontier: NDArray[np.bool_],
-    ) -> tuple[Floats, list[_Step | None]]:
-        """Keep the labels that may win and that no other dominates."""
+        width: float,
+    ) -> tuple[Floats, list[_Step | None], float]:
+        """Keep the labels that may win and that no other dominates, and the bound of what is too many."""
         rows = np.concatenate([some for some, _ in waiting])
         steps = [step for _, some in waiting for step in some]
         n_kinds = len(self.problem.kinds)
-        unread = np.where(self.reads[frontier] & ~inside, self.ahead, 0.0).max(axis=1, initial=0.0)
-        least = (rows[:, n_kinds + 1 :] + unread).max(axis=1, initial=0.0)
+        unread = self.reads[frontier] & ~inside
+        after = np.where(unread, self.ahead[:, None], 0.0).max(axis=2)
+        least = (rows[:, n_kinds + 1 :] + after[self._free(rows)]).max(axis=1, initial=0.0)
         least = np.maximum(least, rows[:, n_kinds])
         hopeful = np.flatnonzero(least < self.value * (1 - 1e-12))
         order = hopeful[np.lexsort((rows[hopeful].sum(axis=1), least[hopeful]))]
         kept: list[int] = []
+        dropped = math.inf
         pool = np.empty((len(order), rows.shape[1]))
         for k in order:
             if not (pool[: len(kept)] <= rows[k]).all(axis=1).any():
+                if len(kept) >= width:
+                    dropped = float(least[k])
+                    break
                 pool[len(kept)] = rows[k]
                 kept.append(int(k))
-        return rows[kept], [steps[k] for k in kept]
+        return rows[kept], [steps[k] for k in kept], dropped
+
+    def _free(self, rows: Floats) -> NDArray[np.int64]:
+        """Number of devices off the host that each label may still use."""
+        used = rows[:, : len(self.problem.kinds)][:, self.off_host].sum(axis=1)
+        free: NDArray[np.int64] = np.maximum(len(self.ahead) - 1 - used.astype(np.int64), 0)
+        return free
 
     def _to_host(
         self,
@@ -220,7 +269,8 @@ class _Latency:
         for k in range(len(edge)):
             np.maximum(start, ends[:, k, None] * needs[:, k], out=start)
         unread = (share.astype(np.float32) @ self.reads.astype(np.float32) > 0) & ~inside[ahead]
-        tail = np.where(unread, self.ahead, 0.0).max(axis=1)
+        free = max(0, int(self._free(rows).max()) - 1)
+        tail = np.where(unread, self.ahead[free], 0.0).max(axis=1)
         moved = ideals.transfer_ms(here, ahead)[0]
         for k, kind in enumerate(self.problem.kinds):
             if kind.host or not kind.count:
@@ -255,8 +305,13 @@ class _Latency:
                 place_of_block[block] = (step.kind, used[step.kind])
             used[step.kind] += not self.problem.kinds[step.kind].host
             step = step.before
-        places = tuple(place_of_block[b] for b in self.block.tolist())
+        if self._keep([place_of_block[b] for b in self.block.tolist()]):
+            self.chain = chain[::-1]
+
+    def _keep(self, places: list[Place]) -> bool:
+        """Remember a placement if it is better."""
         cost = evaluate_dag(self.problem, places)
-        assert not cost.violations, cost.violations
-        if cost.latency_ms < self.value:
-            self.places, self.value, self.chain = places, cost.latency_ms, chain[::-1]
+        better = not cost.violations and cost.latency_ms < self.value
+        if better:
+            self.places, self.value = tuple(places), cost.latency_ms
+        return better
