@@ -2,10 +2,11 @@
 
 `relaxed` lets every device be used freely and forgets the limits that run over several parts: one vectorised
 dynamic program whose value is a lower bound, and whose plan is optimal whenever it breaks no rule. `distinct`
-adds which devices are taken; `labels` adds everything. `solve` asks them in turn until one has the proof.
+adds which devices are taken, and `balanced` does so for the throughput of many devices; `labels` adds
+everything. `solve` asks them in turn until one has the proof.
 
-A solver takes ``(problem, objective, deadline)`` and returns a `Found`; to add one, append it to `SOLVERS`, and
-the contract tests run over it.
+A solver takes ``(problem, objective, deadline)`` and returns a `Found`; to add one, append it to `SOLVERS`,
+and the contract tests run over it.
 """
 
 import math
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pepper.errors import PlacementError
+from pepper.placement.balanced import balanced
 from pepper.placement.costs import Costs
 from pepper.placement.distinct import distinct
 from pepper.placement.evaluate import Stages, evaluate
@@ -30,7 +32,12 @@ Solver = Callable[[ChainProblem, str, float], Found]
 EXPLAIN_S = 5.0
 """Most time for finding out why there is no plan."""
 
-SOLVERS: dict[str, Solver] = {"relaxed": relaxed, "distinct": distinct, "labels": labels}
+SOLVERS: dict[str, Solver] = {
+    "relaxed": relaxed,
+    "distinct": distinct,
+    "balanced": balanced,
+    "labels": labels,
+}
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,7 @@ def solve(problem: ChainProblem, objective: str = "latency", time_limit_s: float
 
 
 def pareto(problem: ChainProblem, time_limit_s: float = 60.0) -> tuple[Solution, ...]:
-    """Return the plans that are best in latency for some period, from the lowest latency to the lowest period.
+    """Return the plans of least latency for every period, from the lowest latency to the lowest period.
 
     Walks along the front: each plan must have a smaller period than the one before. When the time is up, the
     last solution carries what is missing: its gap is that of the walk's last step.

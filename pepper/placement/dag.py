@@ -2,10 +2,10 @@
 
 The model of Tarnawski et al., "Efficient Algorithms for Device Placement of DNN Graph Operators" (NeurIPS
 2020): accelerators exchange outputs through the host's memory, so an output costs its writer and each of its
-readers the same time once; host devices (CPUs) read and write for nothing. A device's share is *contiguous*: the
-devices can be put in an order in which all precedence points forwards. In one request, a share off the host
-starts when all that it reads is in the host's memory, reads, computes and writes, while the host runs any number
-of items side by side; there, contiguity is asked of the accelerators alone.
+readers the same time once; host devices (CPUs) read and write for nothing. A device's share is
+*contiguous*: the devices can be put in an order in which all precedence points forwards. In one request, a
+share off the host starts when all that it reads is in the host's memory, reads, computes and writes, while the
+host runs any number of items side by side; there, contiguity is asked of the accelerators alone.
 """
 
 import math
@@ -21,6 +21,10 @@ from pepper.placement.evaluate import TOLERANCE
 from pepper.placement.problem import Floats
 
 Ints = NDArray[np.int64]
+
+
+Place = tuple[int, int]
+"""The index of a kind, and which of its devices."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +125,8 @@ class DagProblem:
 def condense(block: Ints, precedence: Sequence[tuple[int, int]]) -> Ints:
     """Merge blocks that precede one another in a circle; number the result topologically.
 
-    Strongly connected components by Tarjan's algorithm ("Depth-first search and linear graph algorithms", SIAM J.
-    Computing 1972), which finishes them in reverse topological order.
+    Strongly connected components by Tarjan's algorithm ("Depth-first search and linear graph algorithms",
+    SIAM J. Computing 1972), which finishes them in reverse topological order.
     """
     n_blocks = int(block.max()) + 1
     after: list[set[int]] = [set() for _ in range(n_blocks)]
@@ -185,8 +189,35 @@ class DagCost:
     violations: tuple[str, ...]
 
 
-Place = tuple[int, int]
-"""The index of a kind, and which of its devices."""
+class OutOfTimeError(Exception):
+    """The deadline passed within a pass."""
+
+
+@dataclass(frozen=True)
+class DagSolution:
+    """An answer and how far from optimal it can be.
+
+    Attributes:
+        places: The place of each item.
+        value: What was minimised, in ms.
+        bound: No placement is below this.
+        gap: Relative distance from the bound to the value; 0 when proven.
+    """
+
+    places: tuple[Place, ...]
+    value: float
+    bound: float
+
+    @property
+    def gap(self) -> float:
+        """Relative distance from the bound to the value; 0 when proven."""
+        distance = self.value - self.bound
+        return 0.0 if distance <= 1e-7 * self.value else distance / self.value
+
+    @property
+    def proven(self) -> bool:
+        """Whether no placement is better."""
+        return self.gap == 0.0
 
 
 def evaluate_dag(problem: DagProblem, places: Sequence[Place]) -> DagCost:

@@ -1,8 +1,8 @@
 """Latency of the DAG problem: labels over ideals, exact where the ideals are few.
 
-Every placement is a chain of ideals in which a step adds one share to an accelerator or one block to the host.
-After a step only the finish times of what is still to be read matter. Of two labels at one ideal, the one that has
-used no more devices and finished nothing later dominates.
+Every placement is a chain of ideals in which a step adds one share to an accelerator or one block to the
+host. After a step only the finish times of what is still to be read matter. Of two labels at one ideal, the
+one that has used no more devices and finished nothing later dominates.
 """
 
 import math
@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pepper.errors import PlacementError
-from pepper.placement.dag import DagProblem, Place, condense, evaluate_dag
+from pepper.placement.contraction import contract, together
+from pepper.placement.dag import DagProblem, DagSolution, OutOfTimeError, Place, condense, evaluate_dag
 from pepper.placement.dag_paths import path_bound
-from pepper.placement.dag_throughput import DagSolution, OutOfTimeError, contract, together
-from pepper.placement.ideals import Bits, Ideals, all_ideals, members, orders, prefixes
+from pepper.placement.ideals import Bits, Ideals, all_ideals, members, near_order, orders, prefixes
 from pepper.placement.problem import Floats
 
 MOST_IDEALS = 6_000
@@ -56,7 +56,9 @@ def solve_latency(problem: DagProblem, time_limit_s: float = 60.0, seed: int = 0
         PlacementError: If no placement was found.
     """
     if sum(kind.host for kind in problem.kinds) > 1:
-        raise PlacementError("dag: more than one kind of host device; merge them for the latency of one request")
+        raise PlacementError(
+            "dag: more than one kind of host device; merge them for the latency of one request"
+        )
     return _Latency(problem, time.monotonic() + time_limit_s).solve(Random(seed))
 
 
@@ -69,9 +71,11 @@ class _Latency:
         self.reads = np.zeros((n, n), dtype=bool)
         for output in problem.outputs:
             self.reads[output.writer, list(output.readers)] = True
-        pairs = [tuple(map(int, pair)) for pair in np.argwhere(self.reads)]
+        pairs = [(int(a), int(b)) for a, b in np.argwhere(self.reads)]
         position = condense(np.arange(n), pairs)
-        self.items = [sorted(np.flatnonzero(self.block == b), key=position.__getitem__) for b in range(self.blocks.n)]
+        self.items = [
+            sorted(np.flatnonzero(self.block == b), key=position.__getitem__) for b in range(self.blocks.n)
+        ]
         self.host = next((k for k, kind in enumerate(problem.kinds) if kind.host and kind.count), None)
         # Least time to the end of all, from when an item's inputs are there, by devices still free.
         self.ahead = path_bound(problem, self.reads, np.argsort(position))
@@ -90,8 +94,8 @@ class _Latency:
         self._explore([[order] for order in orders(self.blocks)], self.deadline)
         ideals = all_ideals(self.blocks, MOST_IDEALS)
         now = time.monotonic()
-        for width in WIDTHS if ideals is not None else ():
-            if bound >= self.value * (1 - 1e-9):
+        for width in WIDTHS:
+            if ideals is None or bound >= self.value * (1 - 1e-9):
                 break
             try:
                 dropped = self.search(ideals, width, now + EXACT_SHARE * (self.deadline - now))
@@ -114,25 +118,8 @@ class _Latency:
             pass
 
     def _near_orders(self, random: Random) -> list[list[int]]:
-        return [self._near_order(random) for _ in range(2)]
-
-    def _near_order(self, random: Random) -> list[int]:
-        """Return a random order of precedence through the best chain's ideals."""
-        stage = {b: k for k, share in enumerate(self.chain) for b in share}
-        waiting = [len(needs) for needs in self.blocks.before]
-        after = self.blocks.after
-        ready = [b for b in range(self.blocks.n) if not waiting[b]]
-        order: list[int] = []
-        while ready:
-            first = min(stage.get(b, 0) for b in ready)
-            block = random.choice([b for b in ready if stage.get(b, 0) <= first + (random.random() < 0.1)])
-            ready.remove(block)
-            order.append(block)
-            for b in after[block]:
-                waiting[b] -= 1
-                if not waiting[b]:
-                    ready.append(b)
-        return order
+        stage = {block: k for k, share in enumerate(self.chain) for block in share}
+        return [near_order(self.blocks, stage, random) for _ in range(2)]
 
     def search(self, bits: Bits, width: float, deadline: float) -> float:
         """Take the best placement whose steps are among the given ideals.
@@ -157,7 +144,7 @@ class _Latency:
         inside = inside_blocks[:, self.block]
         frontier = inside & ((~inside).astype(np.float32) @ self.reads.T.astype(np.float32) > 0)
         n_kinds = len(self.problem.kinds)
-        # Labels wait at their ideal as rows: devices used of each kind, end of all so far, ends of the frontier.
+        # Labels wait at their ideal as rows: devices used by kind, end of all so far, ends of the frontier.
         waiting: dict[int, list[tuple[Floats, list[_Step | None]]]] = defaultdict(list)
         waiting[0].append((np.zeros((1, n_kinds + 1)), [None]))
         for at in range(len(bits) - 1):
@@ -290,7 +277,9 @@ class _Latency:
                 table[:, n_kinds] = np.maximum(rows[some, n_kinds], end[some, column])
                 old = inside[at, onward]
                 table[:, n_kinds + 1 :] = end[some, column, None]
-                table[:, n_kinds + 1 + np.flatnonzero(old)] = ends[some][:, np.searchsorted(edge, onward[old])]
+                table[:, n_kinds + 1 + np.flatnonzero(old)] = ends[some][
+                    :, np.searchsorted(edge, onward[old])
+                ]
                 waiting[target].append((table, [_Step(target, k, steps[i]) for i in some]))
 
     def _take(self, step: _Step | None, inside_blocks: NDArray[np.bool_]) -> None:

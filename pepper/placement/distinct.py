@@ -75,12 +75,12 @@ def distinct(problem: ChainProblem, objective: str, deadline: float) -> Found:
                 best[[row[usage] for usage in some], device] = ended
 
     final = costs.combine(best[:, :, n], costs.exit)
-    index, device = np.unravel_index(int(final.argmin()), final.shape)
-    value = float(final[index, device])
+    index, last = divmod(int(final.argmin()), n_devices)
+    value = float(final[index, last])
     if math.isinf(value):
         return Found(None, math.inf)
 
-    stages, usage, last, stop = [], usages[int(index)], int(device), n
+    stages, usage, stop = [], usages[index], n
     while True:
         previous = _less(usage, last)
         if not any(previous):

@@ -1,11 +1,13 @@
 """Downward-closed sets of a DAG ("ideals"), and what the share between two of them loads a device with.
 
-A contiguous share is the difference of two ideals, and devices in order fill a chain of them. Sets are rows of
-bits, so that all ideals are made, and all pairs of them costed, by a few array operations.
+A contiguous share is the difference of two ideals, and devices in order fill a chain of them. Sets are rows
+of bits, so that all ideals are made, and all pairs of them costed, by a few array operations.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from random import Random
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,9 @@ from numpy.typing import NDArray
 from pepper.placement.problem import Floats
 
 Bits = NDArray[np.uint64]
+
+STRAY = 0.1
+"""How often a random order takes a block of the next stage early."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,8 @@ class Blocks:
 def all_ideals(blocks: Blocks, most: int) -> Bits | None:
     """Return every ideal as a row of bits, or None when there are more than `most`.
 
-    Block by block in order of precedence: each ideal of the blocks so far is kept, and kept with the next block
-    if it holds all that precedes it. Nothing is made twice; O(n N) array work for N ideals.
+    Block by block in order of precedence: each ideal of the blocks so far is kept, and kept with the next
+    block if it holds all that precedes it. Nothing is made twice; O(n N) array work for N ideals.
     """
     words = (blocks.n + 63) // 64
     ideals = np.zeros((max(64, min(most, 1024)), words), dtype=np.uint64)
@@ -108,6 +113,23 @@ def orders(blocks: Blocks) -> list[list[int]]:
     return found
 
 
+def near_order(blocks: Blocks, stage: Mapping[int, int], random: Random) -> list[int]:
+    """Return a random topological order that mostly follows given stages, and so passes near their ideals."""
+    waiting = [len(needs) for needs in blocks.before]
+    ready = [b for b in range(blocks.n) if not waiting[b]]
+    order: list[int] = []
+    while ready:
+        latest = min(stage.get(b, 0) for b in ready) + (random.random() < STRAY)
+        block = random.choice([b for b in ready if stage.get(b, 0) <= latest])
+        ready.remove(block)
+        order.append(block)
+        for b in blocks.after[block]:
+            waiting[b] -= 1
+            if not waiting[b]:
+                ready.append(b)
+    return order
+
+
 def prefixes(blocks: Blocks, orders: list[list[int]]) -> Bits:
     """Return the ideals that are prefixes of the given topological orders, each once."""
     rows = []
@@ -128,8 +150,8 @@ def members(bits: Bits, n: int) -> NDArray[np.bool_]:
 class Ideals:
     """Ideals with the sums and traces that the loads of shares need.
 
-    A net counts for the share J \\ I if the share has some of its blocks and not all. With `cut(I)` the cost of
-    the nets of which I has some and not all, that is ``cut(I) + cut(J)``, less the cost of each net that both
+    A net counts for the share J \\ I if the share has some of its blocks and not all. With `cut(I)` the
+    cost of the nets of which I has some and not all, that is ``cut(I) + cut(J)``, less the cost of each net that both
     have partly, once, and once more if both have the same part: a product of two matrices.
 
     Attributes:

@@ -54,7 +54,7 @@ class _Resources:
             "memory": n_devices if problem.reuse else 0,
             "load": n_devices if problem.reuse and paced else 0,
             # Without reuse, only the links to and from the ends can serve twice.
-            "links": n_devices**2 if paced and (problem.reuse or problem.source and problem.sink) else 0,
+            "links": n_devices**2 if paced and (problem.reuse or (problem.source and problem.sink)) else 0,
         }
         stops = np.cumsum(list(sizes.values()))
         self._at = {

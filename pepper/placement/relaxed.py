@@ -80,7 +80,8 @@ class Completion:
 
     def after_parts(self, used: int) -> Floats:
         """Return (n + 1, D): `after` for a plan that has `used` parts already."""
-        return self.after[self.layers - used if self._limited else 0]
+        after: Floats = self.after[self.layers - used if self._limited else 0]
+        return after
 
     def stages(self) -> Stages:
         """Return the plan of least cost."""
@@ -99,8 +100,8 @@ class Completion:
 def relaxed(problem: ChainProblem, objective: str, deadline: float) -> Found:
     """Solve without the rules that run over several parts of a plan.
 
-    It keeps to pins, exclusions, links, the number of parts, and to memory and period part by part. It forgets
-    how often a device is used, what its parts take together, and the limits on latency and bytes.
+    It keeps to pins, exclusions, links, the number of parts, and to memory and period part by part. It
+    forgets how often a device is used, what its parts take together, and the limits on latency and bytes.
     """
     del deadline  # polynomial: there is nothing to stop
     costs = Costs(problem, objective)

@@ -49,7 +49,7 @@ def explain(problem: ChainProblem, has_plan: HasPlan) -> str:
         return "memory: the parts fit on no choice of devices, though each step fits somewhere; add memory"
     if problem.pinned and has_plan(replace(linked, devices=boundless, pinned={})):
         return (
-            f"pinned: no plan keeps to {dict(problem.pinned)}; a device holds one part unless `reuse` is set, "
+            f"pinned: no plan keeps to {dict(problem.pinned)}; a device holds one part unless `reuse` is set "
             "and must be able to run what is pinned to it"
         )
     return "problem: no device can run the steps; check part_ms, boundary_bytes and excluded"
