@@ -189,8 +189,8 @@ class DagCost:
     violations: tuple[str, ...]
 
 
-class OutOfTimeError(Exception):
-    """The deadline passed within a pass."""
+class GaveUpError(Exception):
+    """The deadline passed within a pass, or the pass would need too much memory."""
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from pepper.errors import PlacementError
 from pepper.placement.contraction import contract, together
-from pepper.placement.dag import DagProblem, DagSolution, OutOfTimeError, Place, condense, evaluate_dag
+from pepper.placement.dag import DagProblem, DagSolution, GaveUpError, Place, condense, evaluate_dag
 from pepper.placement.dag_paths import path_bound
 from pepper.placement.ideals import Bits, Ideals, all_ideals, members, near_order, orders, prefixes
 from pepper.placement.problem import Floats
 
-MOST_IDEALS = 6_000
-"""Ideals for which all placements are searched."""
+MOST_BYTES = 200_000
+"""Most memory of all ideals for which all placements are searched: 6,000 of them for 250 blocks."""
 
 WIDTHS = (4, 32, 256, math.inf)
 """Labels kept at an ideal in each pass over all ideals: quick answers first, the proof last."""
@@ -92,14 +92,14 @@ class _Latency:
             self._keep([(self.host, 0)] * self.problem.n_items)
         exact = len(np.unique(self.problem.group)) == len(np.unique(self.problem.blocks))
         self._explore([[order] for order in orders(self.blocks)], self.deadline)
-        ideals = all_ideals(self.blocks, MOST_IDEALS)
+        ideals = all_ideals(self.blocks, MOST_BYTES)
         now = time.monotonic()
         for width in WIDTHS:
             if ideals is None or bound >= self.value * (1 - 1e-9):
                 break
             try:
                 dropped = self.search(ideals, width, now + EXACT_SHARE * (self.deadline - now))
-            except OutOfTimeError:
+            except GaveUpError:
                 break
             if exact:
                 bound = max(bound, min(dropped, self.value))
@@ -114,7 +114,7 @@ class _Latency:
         try:
             for some in families:
                 self.search(prefixes(self.blocks, some), WIDTHS[0], deadline)
-        except OutOfTimeError:
+        except GaveUpError:
             pass
 
     def _near_orders(self, random: Random) -> list[list[int]]:
@@ -133,7 +133,7 @@ class _Latency:
             A bound on what the dropped labels could have become.
 
         Raises:
-            OutOfTimeError: If the deadline passed.
+            GaveUpError: If the deadline passed.
         """
         dropped = math.inf
         n_blocks = self.blocks.n
@@ -149,7 +149,7 @@ class _Latency:
         waiting[0].append((np.zeros((1, n_kinds + 1)), [None]))
         for at in range(len(bits) - 1):
             if time.monotonic() > deadline:
-                raise OutOfTimeError
+                raise GaveUpError
             if at not in waiting:
                 continue
             rows, steps, least = self._best(waiting.pop(at), inside[at], frontier[at], width)

@@ -13,6 +13,7 @@ the
 import itertools
 import math
 import time
+from contextlib import suppress
 from random import Random
 
 import numpy as np
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from pepper.errors import PlacementError
 from pepper.placement.contraction import contract, knapsack, together
-from pepper.placement.dag import DagProblem, DagSolution, Kind, OutOfTimeError, Place, evaluate_dag
+from pepper.placement.dag import DagProblem, DagSolution, GaveUpError, Kind, Place, evaluate_dag
 from pepper.placement.evaluate import TOLERANCE
 from pepper.placement.ideals import (
     Bits,
@@ -35,17 +36,26 @@ from pepper.placement.ideals import (
 )
 from pepper.placement.problem import Floats
 
-MOST_IDEALS = 3_000_000
-"""Ideals that a pass may hold (each takes n / 8 bytes)."""
+MOST_BYTES = 1 << 28
+"""Most memory of all ideals; a pass needs a few times as much."""
+
+MOST_CELLS = 200_000_000
+"""Most numbers that a pass may hold: its ideals, times the states and blocks."""
 
 PAIRS = 1 << 21
 """Pairs of ideals costed in one array operation."""
 
-TARGETS = (0.02, 0.1, 0.3, 1.0)
+TARGETS = (0.02, 0.06, 0.15, 0.3, 0.6, 1.0)
 """Where between the bound and the best known value the passes set their targets."""
 
 NEAR_ORDERS = 4
-"""Random orders searched together when there are too many ideals."""
+"""Random orders searched together where all ideals are many or too many."""
+
+MANY_IDEALS = 300_000
+"""Beyond these, a good value found by random orders first saves more than it costs."""
+
+EXPLORE_SHARE = 0.1
+"""Share of the time for that."""
 
 Share = tuple[int, frozenset[int]]
 """The index of a kind, and the blocks that one of its devices gets."""
@@ -81,6 +91,15 @@ def lower_bound(blocks: Blocks, counts: list[int]) -> float:
     return low
 
 
+class Family:
+    """Some ideals of a contracted problem, and their work."""
+
+    def __init__(self, blocks: Blocks, bits: Bits) -> None:
+        self.blocks = blocks
+        self.bits = bits
+        self.work_ms = sums(bits, blocks.block_ms)
+
+
 class Filling:
     """One pass: the best chain of the given ideals whose every device stays below a target.
 
@@ -89,23 +108,28 @@ class Filling:
         shares: Its shares.
     """
 
-    def __init__(
-        self, blocks: Blocks, kinds: tuple[Kind, ...], bits: Bits, target_ms: float, deadline: float
-    ) -> None:
+    def __init__(self, family: "Family", kinds: tuple[Kind, ...], target_ms: float, deadline: float) -> None:
         self._kinds, self._target, self._deadline = kinds, target_ms, deadline
-        work = sums(bits, blocks.block_ms)
+        blocks, work = family.blocks, family.work_ms
         counts = tuple(min(kind.count, blocks.n) for kind in kinds)
         self._states = list(itertools.product(*(range(count + 1) for count in counts)))
-        bands = self._bands(work, blocks.block_ms.sum(axis=1), capacities(blocks, target_ms), counts)
+        self._capacity = capacities(blocks, target_ms)
+        bands = self._bands(work, blocks.block_ms.sum(axis=1), counts)
         self.value = math.inf
         self.shares: tuple[Share, ...] = ()
         useful = np.flatnonzero(np.logical_or.reduce(list(bands.values())))
         if not len(useful):
             return
+        if len(useful) * (len(self._states) + blocks.n) > MOST_CELLS:
+            raise GaveUpError
         useful = useful[np.argsort(work[0, useful], kind="stable")]
-        self._ideals = ideals = Ideals(blocks, bits[useful])
+        self._ideals = ideals = Ideals(blocks, family.bits[useful])
+        self._slack = 1e-9 * (1.0 + float(work[0].max()))
         self._tight = [ideals.size.max() > kind.memory_bytes for kind in kinds]
-        reachable = {state: np.flatnonzero(band[useful]) for state, band in bands.items()}
+        reachable = {
+            state: np.flatnonzero(band[useful] & self._affords_cut(state, counts))
+            for state, band in bands.items()
+        }
         size = members(ideals.bits, blocks.n).sum(axis=1)
         empty, full = np.flatnonzero(size == 0), np.flatnonzero(size == blocks.n)
         if not len(empty) or not len(full):
@@ -141,17 +165,30 @@ class Filling:
         return (*state[:kind], state[kind] - 1, *state[kind + 1 :])
 
     def _bands(
-        self, work: Floats, total: Floats, capacity: Floats, counts: tuple[int, ...]
+        self, work: Floats, total: Floats, counts: tuple[int, ...]
     ) -> dict[tuple[int, ...], NDArray[np.bool_]]:
         """Which ideals can be given to some devices while the others can take the rest."""
         slack = 1e-9 * (1.0 + total)
         bands = {}
         for state in self._states:
-            most = capacity @ state + slack
-            least = total - capacity @ np.subtract(counts, state) - slack
+            most = self._capacity @ state + slack
+            least = total - self._capacity @ np.subtract(counts, state) - slack
             within = (work <= most[:, None]) & (work >= least[:, None])
             bands[state] = np.asarray(within.all(axis=0), dtype=bool)
         return bands
+
+    def _affords_cut(self, state: tuple[int, ...], counts: tuple[int, ...]) -> NDArray[np.bool_]:
+        """Which ideals leave time for what crosses their border, where one kind alone is on a side of it."""
+        ideals = self._ideals
+        fits = np.ones(len(ideals), dtype=bool)
+        for work, devices in (
+            (ideals.work_ms, state),
+            (ideals.blocks.block_ms.sum(axis=1)[:, None] - ideals.work_ms, np.subtract(counts, state)),
+        ):
+            used = np.flatnonzero(devices)
+            if len(used) == 1 and not self._kinds[used[0]].host:
+                fits &= work[used[0]] + ideals.cut_ms <= devices[used[0]] * self._target + self._slack
+        return fits
 
     def _extend(
         self,
@@ -166,16 +203,18 @@ class Filling:
         """Give one device of a kind the share from each source ideal to each target ideal."""
         ideals, work = self._ideals, self._ideals.work_ms[kind]
         order = self._ideals.work_ms[0]
+        most = self._capacity[0, kind] + self._slack
         step = max(1, PAIRS // max(1, len(targets)))
         for at in range(0, len(sources), step):
             if time.monotonic() > self._deadline:
-                raise OutOfTimeError
+                raise GaveUpError
             some = sources[at : at + step]
-            ahead = targets[np.searchsorted(order[targets], order[some[0]]) :]
+            window = order[some[[0, -1]]] + (-self._slack, most)
+            ahead = targets[slice(*np.searchsorted(order[targets], window))]
             if not len(ahead):
                 continue
             load = work[ahead] - work[some][:, None]
-            possible = (load >= 0) & (load < self._target)
+            possible = load < self._target
             possible &= ideals.unable[kind, ahead] == ideals.unable[kind, some][:, None]
             if self._tight[kind]:
                 limit = self._kinds[kind].memory_bytes * (1 + TOLERANCE)
@@ -243,53 +282,54 @@ class _Throughput:
         self.bound = lower_bound(blocks, [kind.count for kind in self.problem.kinds])
         if math.isinf(self.bound):
             raise PlacementError("dag: an item or group can run on no device; check its times and groups")
-        try:
+        with suppress(GaveUpError):
             for family in ([order] for order in orders(blocks)):
-                self._fill(block, prefixes(blocks, family), self.value)
-            self._fill(block, prefixes(blocks, orders(blocks)), self.value)
+                self._fill(block, Family(blocks, prefixes(blocks, family)), self.value)
             block = together(self.problem, block, self.value)
-            ideals = all_ideals(contract(self.problem, block), MOST_IDEALS)
+            blocks = contract(self.problem, block)
+            self._fill(block, Family(blocks, prefixes(blocks, orders(blocks))), self.value)
+            ideals = all_ideals(blocks, MOST_BYTES)
             if ideals is not None:
-                self._prove(block, ideals)
-            else:
-                self._explore(block, random)
-        except OutOfTimeError:
-            pass
+                if len(ideals) > MANY_IDEALS:
+                    now = time.monotonic()
+                    self._explore(block, random, now + EXPLORE_SHARE * (self.deadline - now))
+                with suppress(GaveUpError):
+                    self._prove(block, Family(blocks, ideals))
+            self._explore(block, random, self.deadline)
         if self.places is None:
             raise PlacementError(
                 "dag: no placement found; give more time, memory or devices, or make groups smaller"
             )
         return DagSolution(self.places, self.value, min(self.bound, self.value))
 
-    def _prove(self, block: NDArray[np.int64], bits: Bits) -> None:
+    def _prove(self, block: NDArray[np.int64], family: Family) -> None:
         """Take the best chain of all ideals."""
         start = self.bound
         for share in TARGETS if math.isfinite(self.value) else TARGETS[-1:]:
             target_ms = self.value if share == 1.0 else start + share * (self.value - start)
-            found = self._fill(block, bits, target_ms)
+            found = self._fill(block, family, target_ms)
             self.bound = self.value if found else target_ms
             if found:
                 return
         if self.places is None:
             raise PlacementError("dag: the items fit on no choice of devices; give more memory or devices")
 
-    def _explore(self, block: NDArray[np.int64], random: Random) -> None:
+    def _explore(self, block: NDArray[np.int64], random: Random, deadline: float) -> None:
         """Take the best chains of the ideals along random orders near the best chain."""
         blocks = contract(self.problem, block)
-        while self.bound < self.value:
+        while self.bound < self.value and time.monotonic() < deadline:
             stage = {}
             if self.places is not None:
                 position = {place: k for k, place in enumerate(self.chain)}
                 stage = {b: position[p] for b, p in zip(block.tolist(), self.places, strict=True)}
             near = [near_order(blocks, stage, random) for _ in range(NEAR_ORDERS)]
-            self._fill(block, prefixes(blocks, near), self.value)
+            self._fill(block, Family(blocks, prefixes(blocks, near)), self.value)
 
-    def _fill(self, block: NDArray[np.int64], bits: Bits, target_ms: float) -> bool:
+    def _fill(self, block: NDArray[np.int64], family: Family, target_ms: float) -> bool:
         """Take the best chain of some ideals below a target; tell whether there is one."""
         if time.monotonic() > self.deadline:
-            raise OutOfTimeError
-        blocks = contract(self.problem, block)
-        filling = Filling(blocks, self.problem.kinds, bits, target_ms, self.deadline)
+            raise GaveUpError
+        filling = Filling(family, self.problem.kinds, target_ms, self.deadline)
         if filling.shares:
             self._take(block, filling.shares)
         return bool(filling.shares)

@@ -62,14 +62,15 @@ class Blocks:
         return row
 
 
-def all_ideals(blocks: Blocks, most: int) -> Bits | None:
-    """Return every ideal as a row of bits, or None when there are more than `most`.
+def all_ideals(blocks: Blocks, most_bytes: int) -> Bits | None:
+    """Return every ideal as a row of bits, or None when they take more than `most_bytes`.
 
     Block by block in order of precedence: each ideal of the blocks so far is kept, and kept with the next
     block if it holds all that precedes it. Nothing is made twice; O(n N) array work for N ideals.
     """
     words = (blocks.n + 63) // 64
-    ideals = np.zeros((max(64, min(most, 1024)), words), dtype=np.uint64)
+    most = most_bytes // (8 * words)
+    ideals = np.zeros((1024, words), dtype=np.uint64)
     count = 1
     for block in range(blocks.n):
         needs = blocks.bits(blocks.before[block])
@@ -81,7 +82,8 @@ def all_ideals(blocks: Blocks, most: int) -> Bits | None:
             return None
         grown[:, block >> 6] |= np.uint64(1) << np.uint64(block & 63)
         if count + len(grown) > len(ideals):
-            ideals = np.concatenate([ideals[:count], np.zeros((count + len(grown), words), dtype=np.uint64)])
+            room = np.zeros((count + len(grown), words), dtype=np.uint64)
+            ideals = np.concatenate([ideals[:count], room])
         ideals[count : count + len(grown)] = grown
         count += len(grown)
     return ideals[:count]
@@ -216,13 +218,21 @@ class Ideals:
 
 
 def sums(bits: Bits, values: Floats) -> Floats:
-    """Return (K, N): the sum of each row of `values` (K, n) over the blocks of each ideal."""
-    parts = [members(rows, values.shape[1]) @ values.T for rows in _chunks(bits)]
-    return np.concatenate(parts).T
+    """Return (K, N): the sum of each row of `values` (K, n) over the blocks of each ideal.
 
-
-def _chunks(bits: Bits) -> list[Bits]:
-    return [bits[at : at + (1 << 15)] for at in range(0, len(bits), 1 << 15)]
+    Byte by byte, from tables of the sums of all 256 subsets of eight blocks.
+    """
+    octets = np.ascontiguousarray(bits).view(np.uint8)
+    padded = np.zeros((len(values), 8 * octets.shape[1]))
+    padded[:, : values.shape[1]] = values
+    subsets = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
+    total = np.zeros((len(values), len(bits)))
+    for octet in range(-(-values.shape[1] // 8)):
+        tables = padded[:, 8 * octet : 8 * octet + 8] @ subsets.T
+        for k, table in enumerate(tables):
+            if table.any():
+                total[k] += table[octets[:, octet]]
+    return total
 
 
 def _same_rows(rows: NDArray[np.bool_]) -> NDArray[np.int64]:
