@@ -1,4 +1,4 @@
-"""Place the operators of DNN graphs on accelerators and CPUs: published workloads, optima and times beside pepper's.
+"""Place the operators of DNN graphs on accelerators and CPUs, beside published optima and times.
 
 Workloads and reference programs: Tarnawski et al., "Efficient Algorithms for Device Placement of DNN Graph
 Operators", NeurIPS 2020. Any file of their format is solved; those with a published reference get a ratio.
@@ -8,6 +8,7 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from pepper.errors import PlacementError
-from pepper.placement.dag import DagProblem, Kind, Output
+from pepper.placement.dag import DagProblem, DagSolution, Kind, Output, evaluate_dag
 from pepper.placement.dag_latency import solve_latency
 from pepper.placement.dag_throughput import solve_throughput
 
@@ -27,6 +28,11 @@ class Reference:
     value: float
     seconds: float | None
 
+
+SOLVERS: dict[str, Callable[[DagProblem, float], DagSolution]] = {
+    "throughput": solve_throughput,
+    "latency": solve_latency,
+}
 
 REFERENCES = {
     "throughput_layers_bert24": Reference(17.7899, 0.04),
@@ -111,23 +117,51 @@ def main() -> None:
     )
     parser.add_argument("--workloads", type=Path, required=True, help="directory of workloads, or one file")
     parser.add_argument("--time-limit", type=float, default=60.0, help="seconds a problem (default: 60)")
-    parser.add_argument("--objective", choices=["throughput", "latency"])
+    parser.add_argument(
+        "--objective",
+        choices=SOLVERS,
+        help="default: latency for files whose name says so, else throughput",
+    )
     args = parser.parse_args()
     files = sorted(args.workloads.glob("*.json")) if args.workloads.is_dir() else [args.workloads]
+    if not files:
+        parser.error(f"--workloads: no *.json in {args.workloads}")
+    print(
+        f"{'workload':<34}{'nodes':>6}{'devices':>9}{'value':>12}{'gap':>9}"
+        f"{'reference':>11}{'ratio':>8}{'time s':>9}{'C++ s':>7}{'speed':>7}"
+    )
+    failed = False
     for path in files:
-        begin = time.perf_counter()
-        problem = load_workload(path)
-        solution = (solve_latency if "latency" in path.name else solve_throughput)(problem, args.time_limit)
-        seconds = time.perf_counter() - begin
-        print(
-            path.stem,
-            problem.n_items,
-            solution.value,
-            solution.bound,
-            solution.gap,
-            round(seconds, 4),
-            REFERENCES.get(path.stem),
-        )
+        objective = args.objective or ("latency" if "latency" in path.name else "throughput")
+        try:
+            print(row(path, objective, args.time_limit), flush=True)
+        except PlacementError as error:
+            failed = True
+            print(f"{path.stem:<34}{error}", flush=True)
+    print("value: largest load (throughput) or time of one request (latency); gap: proven distance to the")
+    print("optimum; ratio: value over reference; time: reading, solving and checking; speed: C++ over pepper")
+    raise SystemExit(failed)
+
+
+def row(path: Path, objective: str, time_limit_s: float) -> str:
+    begin = time.perf_counter()
+    problem = load_workload(path)
+    solution = SOLVERS[objective](problem, time_limit_s)
+    cost = evaluate_dag(problem, solution.places)
+    seconds = time.perf_counter() - begin
+    checked = cost.latency_ms if objective == "latency" else cost.period_ms
+    assert not cost.violations, cost.violations
+    assert math.isclose(checked, solution.value), (checked, solution.value)
+    counts = "+".join(str(kind.count) for kind in problem.kinds)
+    gap = "proven" if solution.proven else f"{solution.gap:.2%}"
+    line = f"{path.stem:<34}{problem.n_items:>6}{counts:>9}{solution.value:>12.6g}{gap:>9}"
+    reference = REFERENCES.get(path.stem)
+    if reference is None:
+        return f"{line}{'':>11}{'':>8}{seconds:>9.3f}"
+    line += f"{reference.value:>11.6g}{solution.value / reference.value:>8.4f}{seconds:>9.3f}"
+    if reference.seconds is None:
+        return line
+    return f"{line}{reference.seconds:>7.2f}{reference.seconds / seconds:>6.1f}x"
 
 
 if __name__ == "__main__":

@@ -34,7 +34,8 @@ def balanced(problem: ChainProblem, objective: str, deadline: float) -> Found:
     last that takes one device of its kind. Every kind has a price: a cheapest path that takes no more devices
     than there are is a plan, and if even the cheapest path costs more than all devices together, no plan
     meets the target (Lagrangian duality). Prices rise with demand by multiplicative weights (Arora, Hazan and
-    Kale, "The Multiplicative Weights Update Method", Theory of Computing 2012). O(n^2 D + n D^2) for one path.
+    Kale, "The Multiplicative Weights Update Method", Theory of Computing 2012). A path takes
+    O(n^2 D + n D^2).
 
     Says nothing with `reuse`, or for other objectives.
     """
@@ -80,15 +81,16 @@ class _Pricing:
         for start in range(self.n):
             times = self.costs.parts_from(start)
             self.longest_ms = max(self.longest_ms, float(times[np.isfinite(times)].max(initial=0.0)))
-        hops = self.costs.hop[np.isfinite(self.costs.hop)]
+        self.hop = np.stack([self.costs.hop(boundary) for boundary in range(self.n + 1)])
+        hops = self.hop[np.isfinite(self.hop)]
         self.longest_ms = max(self.longest_ms, float(hops.max(initial=0.0)))
 
     def next_value(self, low: float) -> float:
         """Return the least time of a part or hop that is not below `low`."""
         edge = low * (1 - 1e-12)
         least = math.inf
-        hop = self.costs
-        for times in (hop.hop, hop.entry, hop.exit, *(hop.parts_from(start) for start in range(self.n))):
+        parts = (self.costs.parts_from(start) for start in range(self.n))
+        for times in (self.hop, self.costs.entry, self.costs.exit, *parts):
             above = times[times >= edge]
             least = min(least, float(above.min(initial=math.inf)))
         return least if math.isfinite(least) else low
@@ -96,7 +98,7 @@ class _Pricing:
     def meet(self, target_ms: float, deadline: float) -> tuple[Stages | None, bool]:
         """Look for a plan within a period; tell also whether there surely is none."""
         within = [self.costs.parts_from(start) <= target_ms for start in range(self.n)]
-        hop = np.where(self.costs.hop <= target_ms, 0.0, math.inf)
+        hop = np.where(self.hop <= target_ms, 0.0, math.inf)
         ends = [np.where(end <= target_ms, 0.0, math.inf) for end in (self.costs.entry, self.costs.exit)]
         price = np.ones(len(self.most)) / self.most.sum()
         worth = price.copy()

@@ -18,7 +18,6 @@ class Costs:
         combine: ``np.add`` or ``np.maximum``.
         per_part: Cost added to every part of a ``latency`` plan so that equal plans go to fewer parts; far
             below the tolerance of a proof.
-        hop: (n + 1, D, D) cost of handing over at a boundary, [boundary, from, to].
         entry: (D,) cost of getting the input to each device.
         exit: (D,) cost of getting the output from each device.
         additive: Whether parts cost the sum over their steps and nothing limits a part by its extent.
@@ -39,6 +38,7 @@ class Costs:
             blocked[:, d] = device.name in problem.excluded
         for step, name in problem.pinned.items():
             blocked[step] |= np.arange(n_devices) != problem.index(name)
+        self._single = np.array([device.count == 1 for device in problem.devices])
         additive_ms = problem.part_ms.ndim == 2
         if additive_ms:
             blocked |= np.isinf(problem.part_ms)
@@ -50,18 +50,12 @@ class Costs:
         if problem.part_bytes.ndim == 1:
             self._bytes_before = np.concatenate([[0.0], np.cumsum(problem.part_bytes)])
 
-        latency_hop, throughput_hop = self._hops()
-        self.hop = throughput_hop if objective == "throughput" else latency_hop
-        top = problem.part_ms[np.isfinite(problem.part_ms)]
-        hops = latency_hop[np.isfinite(latency_hop)]
-        scale_ms = n * (top.max() if top.size else 0.0) + (n + 1) * (hops.max() if hops.size else 0.0)
-        self.per_part = 1e-12 * scale_ms if objective == "latency" else 0.0
+        scale_ms = self._scale_ms()
+        self.per_part = 1e-10 * scale_ms / n if objective == "latency" else 0.0
         # In ``parts``, all of a plan's latency weighs less than one part.
         self._per_ms = 0.5 / max(scale_ms, 1e-300) if objective == "parts" else 1.0
-        self.hop = self.hop * self._per_ms
         self.entry = self._end(problem.source, 0, outwards=False)
         self.exit = self._end(problem.sink, n, outwards=True)
-        self._mask_own_hops()
         self.additive = (
             additive_ms
             and objective == "latency"
@@ -95,28 +89,56 @@ class Costs:
             time_ms = 1.0 + time_ms * self._per_ms
         return np.where(bad, math.inf, time_ms + self.per_part)
 
-    def _hops(self) -> tuple[Floats, Floats]:
-        links, size = self.problem.links, self.problem.boundary_bytes[:, None, None]
-        missing = np.isinf(links.latency_ms) | np.isinf(links.ms_per_byte) | np.isinf(size)
+    def hop(self, boundary: int) -> Floats:
+        """Return (D, D): the cost of handing over at a boundary, [from, to].
+
+        From a kind to itself it is free with `reuse`, and impossible where the kind has one device.
+        """
+        hop = self._move(boundary)
+        own = np.arange(len(hop))
+        if self.problem.reuse:
+            hop[own, own] = 0.0 if math.isfinite(self.problem.boundary_bytes[boundary]) else math.inf
+        else:
+            hop[own[self._single], own[self._single]] = math.inf
+        return hop
+
+    def _move(self, boundary: int) -> Floats:
+        links, size = self.problem.links, float(self.problem.boundary_bytes[boundary])
+        if math.isinf(size):
+            return np.full(links.latency_ms.shape, math.inf)
+        # A missing link may be priced inf in any of the matrices; 0 bytes do not cross it either.
+        missing = np.isinf(links.latency_ms) | np.isinf(links.ms_per_byte)
         with np.errstate(invalid="ignore"):
-            delay = links.latency_ms + size * links.ms_per_byte
             occupied = size * links.occupied_ms_per_byte
-        missing = missing | np.isnan(occupied) | (occupied > self._period_ms)
-        return np.where(missing, math.inf, delay), np.where(missing, math.inf, occupied)
+            delay = links.latency_ms + size * links.ms_per_byte
+        missing |= np.isnan(occupied) | (occupied > self._period_ms)
+        cost = occupied if self.objective == "throughput" else delay * self._per_ms
+        return np.where(missing, math.inf, cost)
 
     def _end(self, name: str | None, boundary: int, outwards: bool) -> Floats:
         if name is None:
             return np.zeros(len(self.problem.devices))
         end = self.problem.index(name)
-        cost = (self.hop[boundary, :, end] if outwards else self.hop[boundary, end]).copy()
+        move = self._move(boundary)
+        cost = move[:, end] if outwards else move[end]
         cost[end] = 0.0
         return cost
 
-    def _mask_own_hops(self) -> None:
-        """Price a hop from a kind to itself: free with reuse, impossible where the kind has one device."""
-        cut = np.where(np.isinf(self.problem.boundary_bytes), math.inf, 0.0)
-        for d, device in enumerate(self.problem.devices):
-            if self.problem.reuse:
-                self.hop[:, d, d] = cut
-            elif device.count == 1:
-                self.hop[:, d, d] = math.inf
+    def _scale_ms(self) -> float:
+        """Return an upper bound on the latency of any plan, up to the transfers that none would make."""
+        problem = self.problem
+        times = np.where(np.isfinite(problem.part_ms), problem.part_ms, 0.0)
+        if times.ndim == 2:
+            parts_ms = float(times.max(axis=1).sum())
+        else:
+            parts_ms = float(times[np.triu_indices(problem.n_steps + 1, 1)].max())
+            if self.objective == "parts":
+                parts_ms *= problem.n_steps
+        links = problem.links
+        if parts_ms > 0.0 and self.objective != "parts":
+            return parts_ms
+        latency, rate = (
+            float(m[np.isfinite(m)].max(initial=0.0)) for m in (links.latency_ms, links.ms_per_byte)
+        )
+        sizes = problem.boundary_bytes[np.isfinite(problem.boundary_bytes)]
+        return parts_ms + float((latency + sizes * rate).sum())

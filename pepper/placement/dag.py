@@ -3,9 +3,11 @@
 The model of Tarnawski et al., "Efficient Algorithms for Device Placement of DNN Graph Operators" (NeurIPS
 2020): accelerators exchange outputs through the host's memory, so an output costs its writer and each of its
 readers the same time once; host devices (CPUs) read and write for nothing. A device's share is
-*contiguous*: the devices can be put in an order in which all precedence points forwards. In one request, a
-share off the host starts when all that it reads is in the host's memory, reads, computes and writes, while the
-host runs any number of items side by side; there, contiguity is asked of the accelerators alone.
+*contiguous*: the devices can be put in an order in which all precedence points forwards.
+
+In one request, a share off the host starts when all that it reads is in the host's memory, reads, computes
+and writes, while the host runs any number of items side by side; there, contiguity is asked of the
+accelerators alone.
 """
 
 import math

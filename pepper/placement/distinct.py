@@ -43,7 +43,7 @@ def distinct(problem: ChainProblem, objective: str, deadline: float) -> Found:
     stage = np.full((n_devices, n + 1, n + 1), math.inf)
     for start in range(n):
         stage[:, start, start + 1 :] = costs.parts_from(start).T
-    hop = np.ascontiguousarray(np.moveaxis(costs.hop, 0, 2))  # [from, to, boundary]
+    hop = np.stack([costs.hop(boundary) for boundary in range(n + 1)], axis=2)  # [from, to, boundary]
     row = {usage: k for k, usage in enumerate(usages)}
     # best[usage, last kind, boundary]: least cost of the steps before the boundary.
     best = np.full((len(usages), n_devices, n + 1), math.inf)

@@ -153,8 +153,8 @@ class Ideals:
     """Ideals with the sums and traces that the loads of shares need.
 
     A net counts for the share J \\ I if the share has some of its blocks and not all. With `cut(I)` the
-    cost of the nets of which I has some and not all, that is ``cut(I) + cut(J)``, less the cost of each net that both
-    have partly, once, and once more if both have the same part: a product of two matrices.
+    cost of the nets of which I has some and not all, that is ``cut(I) + cut(J)``, less the cost of each net
+    that both have partly, once, and once more if both have the same part: a product of two matrices.
 
     Attributes:
         bits: (N, words) the ideals.

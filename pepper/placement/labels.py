@@ -135,6 +135,7 @@ class _Search:
         unlimited = replace(problem, limits=replace(problem.limits, parts=math.inf))
         self._latency_after = Completion(Costs(unlimited, "latency")).after[0]
         self.resources = _Resources(problem, objective)
+        self.hop = [self.costs.hop(boundary) for boundary in range(problem.n_steps)]
         self.parts = [self.costs.parts_from(start) for start in range(problem.n_steps)]
         self.ends = [None if name is None else problem.index(name) for name in (problem.source, problem.sink)]
         self.best: Stages | None = None
@@ -168,7 +169,7 @@ class _Search:
         start = 0 if label.last is None else label.last.stop
         previous = self.ends[0] if label.last is None else label.last.device
         combine = self.costs.combine
-        hop = self.costs.entry if label.last is None else self.costs.hop[start, previous]
+        hop = self.costs.entry if label.last is None else self.hop[start][previous]
         value = combine(combine(label.value, hop), self.parts[start])
         after = self.completion.after_parts(label.parts + 1)[start + 1 :]
         least = combine(value, after)

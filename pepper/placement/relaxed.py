@@ -67,7 +67,7 @@ class Completion:
                 best = total[layer, choice, device]
                 self._stop[:, start] = start + 1 + choice
             if start:
-                total = combine(costs.hop[start], best[:, None, :])
+                total = combine(costs.hop(start), best[:, None, :])
                 choice = total.argmin(axis=2)
                 into = total[layer, device, choice]
                 if self._limited:

@@ -14,7 +14,7 @@ from pepper.placement.chain import SOLVERS, pareto, solve
 from pepper.placement.evaluate import Evaluation, Stage, Stages, evaluate
 from pepper.placement.problem import ChainProblem, Device, Limits, Links
 
-CASES = 1000
+CASES = 600
 
 
 def every_plan(n_steps: int, n_devices: int) -> Iterator[Stages]:
@@ -74,11 +74,17 @@ def random_problem(seed: int) -> ChainProblem:
     )
 
 
+def seeds(objective: str) -> range:
+    """Each objective has problems of its own."""
+    start = ["latency", "throughput", "pareto"].index(objective) * CASES
+    return range(start, start + CASES)
+
+
 @pytest.mark.parametrize("name", SOLVERS)
 @pytest.mark.parametrize("objective", ["latency", "throughput"])
 def test_solver_bounds_the_optimum_from_below(name: str, objective: str) -> None:
     settled = 0
-    for seed in range(CASES):
+    for seed in seeds(objective):
         problem = random_problem(seed)
         optimum = min((cost.value(objective) for _, cost in feasible(problem)), default=math.inf)
         found = SOLVERS[name](problem, objective, time.monotonic() + 60)
@@ -94,7 +100,7 @@ def test_solver_bounds_the_optimum_from_below(name: str, objective: str) -> None
 
 @pytest.mark.parametrize("objective", ["latency", "throughput"])
 def test_solve_is_optimal_with_fewest_parts(objective: str) -> None:
-    for seed in range(CASES):
+    for seed in seeds(objective):
         problem = random_problem(seed)
         plans = feasible(problem)
         if not plans:
@@ -115,7 +121,7 @@ def test_solve_is_optimal_with_fewest_parts(objective: str) -> None:
 
 
 def test_pareto_is_the_whole_front() -> None:
-    for seed in range(CASES):
+    for seed in seeds("pareto"):
         problem = random_problem(seed)
         points = {(cost.latency_ms, cost.period_ms) for _, cost in feasible(problem)}
         if not points:

@@ -12,7 +12,7 @@ from pepper.placement.dag import DagProblem, Kind, Output, Place, evaluate_dag
 from pepper.placement.dag_latency import solve_latency
 from pepper.placement.dag_throughput import solve_throughput
 
-CASES = 600
+CASES = 400
 
 
 def random_problem(seed: int, training: bool = False) -> DagProblem:
