@@ -21,6 +21,7 @@ from pepper.placement.dag import DagProblem, DagSolution, GaveUpError, Place, co
 from pepper.placement.dag_paths import path_bound
 from pepper.placement.ideals import Bits, Ideals, all_ideals, members, near_order, orders, prefixes
 from pepper.placement.problem import Floats
+from pepper.placement.shortage import explain_dag
 
 MOST_BYTES = 200_000
 """Most memory of all ideals for which all placements are searched: 6,000 of them for 250 blocks."""
@@ -87,7 +88,7 @@ class _Latency:
     def solve(self, random: Random) -> DagSolution:
         bound = float(self.ahead[-1, ~self.reads.any(axis=0)].max())
         if math.isinf(bound):
-            raise PlacementError("dag: an item can run on no device; check its times")
+            raise PlacementError(explain_dag(self.problem))
         if self.host is not None and np.isfinite(self.problem.kinds[self.host].item_ms).all():
             self._keep([(self.host, 0)] * self.problem.n_items)
         exact = len(np.unique(self.problem.group)) == len(np.unique(self.problem.blocks))
@@ -106,7 +107,7 @@ class _Latency:
         if bound < self.value * (1 - 1e-9):
             self._explore((self._near_orders(random) for _ in range(NEIGHBOURHOODS)), self.deadline)
         if self.places is None:
-            raise PlacementError("dag: no placement found; memory or the time limit is short")
+            raise PlacementError(explain_dag(self.problem))
         return DagSolution(self.places, self.value, min(bound, self.value))
 
     def _explore(self, families: Iterable[list[list[int]]], deadline: float) -> None:

@@ -35,6 +35,7 @@ from pepper.placement.ideals import (
     sums,
 )
 from pepper.placement.problem import Floats
+from pepper.placement.shortage import explain_dag
 
 MOST_BYTES = 1 << 28
 """Most memory of all ideals; a pass needs a few times as much."""
@@ -281,7 +282,7 @@ class _Throughput:
         blocks = contract(self.problem, block)
         self.bound = lower_bound(blocks, [kind.count for kind in self.problem.kinds])
         if math.isinf(self.bound):
-            raise PlacementError("dag: an item or group can run on no device; check its times and groups")
+            raise PlacementError(explain_dag(self.problem))
         with suppress(GaveUpError):
             for family in ([order] for order in orders(blocks)):
                 self._fill(block, Family(blocks, prefixes(blocks, family)), self.value)
@@ -297,9 +298,7 @@ class _Throughput:
                     self._prove(block, Family(blocks, ideals))
             self._explore(block, random, self.deadline)
         if self.places is None:
-            raise PlacementError(
-                "dag: no placement found; give more time, memory or devices, or make groups smaller"
-            )
+            raise PlacementError(explain_dag(self.problem))
         return DagSolution(self.places, self.value, min(self.bound, self.value))
 
     def _prove(self, block: NDArray[np.int64], family: Family) -> None:
@@ -312,7 +311,7 @@ class _Throughput:
             if found:
                 return
         if self.places is None:
-            raise PlacementError("dag: the items fit on no choice of devices; give more memory or devices")
+            raise PlacementError(explain_dag(self.problem))
 
     def _explore(self, block: NDArray[np.int64], random: Random, deadline: float) -> None:
         """Take the best chains of the ideals along random orders near the best chain."""
