@@ -64,16 +64,12 @@ def load_workload(path: Path) -> DagProblem:
         memory_bytes, accelerators = float(data["maxSizePerFPGA"]), int(data["maxFPGAs"])
         cpus = int(data["maxCPUs"])
     except (KeyError, json.JSONDecodeError) as error:
-        raise PlacementError(
-            f"{path}: not a placement workload ({error!r}); see the format's README"
-        ) from error
+        raise PlacementError(f"{path}: not a placement workload ({error!r}); see the format's README") from error
     cost: dict[int, float] = {}
     readers: dict[int, set[int]] = {}
     for source, target, cost_ms in ends:
         if not math.isclose(cost.setdefault(source, cost_ms), cost_ms, abs_tol=1e-6):
-            raise PlacementError(
-                f"{path}: edges of node {nodes[source]['id']} differ in cost; make them equal"
-            )
+            raise PlacementError(f"{path}: edges of node {nodes[source]['id']} differ in cost; make them equal")
         readers.setdefault(source, set()).add(target)
     group = np.array(_colours(nodes), dtype=np.int64)
     return DagProblem(
@@ -91,9 +87,7 @@ def load_workload(path: Path) -> DagProblem:
 def _colours(nodes: list[dict[str, Any]]) -> list[int]:
     """Number the colour classes; a node without one is alone."""
     numbers: dict[object, int] = {}
-    keys = [
-        ("class", n["colorClass"]) if n.get("colorClass") is not None else ("node", n["id"]) for n in nodes
-    ]
+    keys = [("class", n["colorClass"]) if n.get("colorClass") is not None else ("node", n["id"]) for n in nodes]
     return [numbers.setdefault(key, len(numbers)) for key in keys]
 
 
@@ -105,16 +99,12 @@ def _precedence(
         return tuple(edges)
     forward_groups = {g for g, back in zip(group, backward, strict=True) if not back}
     found = [(a, b) for a, b in edges if not backward[a] and not backward[b]]
-    found += [
-        (b, a) for a, b in edges if backward[a] and backward[b] and not {group[a], group[b]} <= forward_groups
-    ]
+    found += [(b, a) for a, b in edges if backward[a] and backward[b] and not {group[a], group[b]} <= forward_groups]
     return tuple(found)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workloads", type=Path, required=True, help="directory of workloads, or one file")
     parser.add_argument("--time-limit", type=float, default=60.0, help="seconds a problem (default: 60)")
     parser.add_argument(

@@ -82,9 +82,7 @@ def growth(name: str, sizes: list[int], problem_of: Callable[[int], ChainProblem
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0, help="of the random problems (default: 0)")
     parser.add_argument("--time-limit", type=float, default=10.0, help="seconds a problem (default: 10)")
     args = parser.parse_args()

@@ -74,9 +74,7 @@ class _Pricing:
     def __init__(self, problem: ChainProblem) -> None:
         self.costs = Costs(problem, "throughput")
         self.n = problem.n_steps
-        self.most = np.array(
-            [0 if d.name in problem.excluded else d.count for d in problem.devices], dtype=float
-        )
+        self.most = np.array([0 if d.name in problem.excluded else d.count for d in problem.devices], dtype=float)
         self.longest_ms = 0.0
         for start in range(self.n):
             times = self.costs.parts_from(start)
@@ -120,9 +118,7 @@ class _Pricing:
             worth += price
         return self._grow(within, hop, ends, worth / (worth @ self.most)), False
 
-    def _grow(
-        self, within: list[NDArray[np.bool_]], hop: Floats, ends: list[Floats], price: Floats
-    ) -> Stages | None:
+    def _grow(self, within: list[NDArray[np.bool_]], hop: Floats, ends: list[Floats], price: Floats) -> Stages | None:
         """Grow plans part by part within the numbers of devices; keep those that promise the least price."""
         n, n_devices = self.n, len(price)
         _, _, after = self._cheapest(within, hop, ends, price)

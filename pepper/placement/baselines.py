@@ -26,10 +26,7 @@ def each_fastest(problem: ChainProblem, objective: str) -> Stages | None:
     excluded = {problem.index(name) for name in problem.excluded}
     times = np.array(
         [
-            [
-                np.inf if d in excluded else problem.part_time_ms(step, step + 1, d)
-                for d in range(len(problem.devices))
-            ]
+            [np.inf if d in excluded else problem.part_time_ms(step, step + 1, d) for d in range(len(problem.devices))]
             for step in range(problem.n_steps)
         ]
     )
@@ -44,11 +41,7 @@ def one_cut(problem: ChainProblem, objective: str) -> Stages | None:
     n, devices = problem.n_steps, range(len(problem.devices))
     whole: list[Stages] = [(Stage(0, n, d),) for d in devices]
     halves: list[Stages] = [
-        (Stage(0, cut, a), Stage(cut, n, b))
-        for cut in range(1, n)
-        for a in devices
-        for b in devices
-        if a != b
+        (Stage(0, cut, a), Stage(cut, n, b)) for cut in range(1, n) for a in devices for b in devices if a != b
     ]
     return _best(problem, objective, whole + halves)
 
@@ -59,9 +52,7 @@ def equal_split(problem: ChainProblem, objective: str) -> Stages | None:
     plans = []
     for n_parts in range(1, min(n, len(units)) + 1):
         ends = [round(n * k / n_parts) for k in range(n_parts + 1)]
-        plans.append(
-            tuple(Stage(start, stop, d) for (start, stop), d in zip(pairwise(ends), units, strict=False))
-        )
+        plans.append(tuple(Stage(start, stop, d) for (start, stop), d in zip(pairwise(ends), units, strict=False)))
     return _best(problem, objective, plans)
 
 
@@ -76,15 +67,11 @@ def greedy(problem: ChainProblem, objective: str) -> Stages | None:
         best, best_ms = None, np.inf
         for d, device in enumerate(problem.devices):
             new = not chosen or d != chosen[-1]
-            if device.name in problem.excluded or (
-                new and not problem.reuse and used.get(d, 0) >= device.count
-            ):
+            if device.name in problem.excluded or (new and not problem.reuse and used.get(d, 0) >= device.count):
                 continue
             time_ms = problem.part_time_ms(step, step + 1, d)
             if here is not None and d != here:
-                time_ms += (
-                    links.latency_ms[here, d] + problem.boundary_bytes[step] * links.ms_per_byte[here, d]
-                )
+                time_ms += links.latency_ms[here, d] + problem.boundary_bytes[step] * links.ms_per_byte[here, d]
             if time_ms < best_ms:
                 best, best_ms = d, time_ms
         if best is None:
@@ -111,10 +98,7 @@ def compare(problem: ChainProblem, objective: str) -> dict[str, tuple[Stages, Ev
     A baseline is not a solver: its plan may break rules, which its `Evaluation` then lists.
     """
     found = {name: baseline(problem, objective) for name, baseline in BASELINES.items()}
-    return {
-        name: None if stages is None else (stages, evaluate(problem, stages))
-        for name, stages in found.items()
-    }
+    return {name: None if stages is None else (stages, evaluate(problem, stages)) for name, stages in found.items()}
 
 
 def _units(problem: ChainProblem) -> list[int]:

@@ -137,8 +137,6 @@ class Costs:
         links = problem.links
         if parts_ms > 0.0 and self.objective != "parts":
             return parts_ms
-        latency, rate = (
-            float(m[np.isfinite(m)].max(initial=0.0)) for m in (links.latency_ms, links.ms_per_byte)
-        )
+        latency, rate = (float(m[np.isfinite(m)].max(initial=0.0)) for m in (links.latency_ms, links.ms_per_byte))
         sizes = problem.boundary_bytes[np.isfinite(problem.boundary_bytes)]
         return parts_ms + float((latency + sizes * rate).sum())

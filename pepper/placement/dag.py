@@ -93,8 +93,7 @@ class DagProblem:
         for kind in self.kinds:
             if kind.count < 0 or math.isnan(kind.memory_bytes) or kind.memory_bytes < 0:
                 raise PlacementError(
-                    f"{kind.name}: count {kind.count} and memory_bytes {kind.memory_bytes}; "
-                    "give numbers of at least 0"
+                    f"{kind.name}: count {kind.count} and memory_bytes {kind.memory_bytes}; give numbers of at least 0"
                 )
         for name, values, size in (
             ("item_bytes", self.item_bytes, n),
@@ -269,9 +268,7 @@ def _latency(problem: DagProblem, places: Sequence[Place], load: dict[Place, flo
     ]
     duration: dict[tuple[int, ...], float] = {}
     for item, key in enumerate(unit):
-        duration[key] = (
-            float(problem.kinds[places[item][0]].item_ms[item]) if key[0] == -1 else load[places[item]]
-        )
+        duration[key] = float(problem.kinds[places[item][0]].item_ms[item]) if key[0] == -1 else load[places[item]]
     before: dict[tuple[int, ...], set[tuple[int, ...]]] = {key: set() for key in duration}
     for output in problem.outputs:
         for reader in output.readers:

@@ -57,9 +57,7 @@ def solve_latency(problem: DagProblem, time_limit_s: float = 60.0, seed: int = 0
         PlacementError: If no placement was found.
     """
     if sum(kind.host for kind in problem.kinds) > 1:
-        raise PlacementError(
-            "dag: more than one kind of host device; merge them for the latency of one request"
-        )
+        raise PlacementError("dag: more than one kind of host device; merge them for the latency of one request")
     return _Latency(problem, time.monotonic() + time_limit_s).solve(Random(seed))
 
 
@@ -74,9 +72,7 @@ class _Latency:
             self.reads[output.writer, list(output.readers)] = True
         pairs = [(int(a), int(b)) for a, b in np.argwhere(self.reads)]
         position = condense(np.arange(n), pairs)
-        self.items = [
-            sorted(np.flatnonzero(self.block == b), key=position.__getitem__) for b in range(self.blocks.n)
-        ]
+        self.items = [sorted(np.flatnonzero(self.block == b), key=position.__getitem__) for b in range(self.blocks.n)]
         self.host = next((k for k, kind in enumerate(problem.kinds) if kind.host and kind.count), None)
         # Least time to the end of all, from when an item's inputs are there, by devices still free.
         self.ahead = path_bound(problem, self.reads, np.argsort(position))
@@ -278,9 +274,7 @@ class _Latency:
                 table[:, n_kinds] = np.maximum(rows[some, n_kinds], end[some, column])
                 old = inside[at, onward]
                 table[:, n_kinds + 1 :] = end[some, column, None]
-                table[:, n_kinds + 1 + np.flatnonzero(old)] = ends[some][
-                    :, np.searchsorted(edge, onward[old])
-                ]
+                table[:, n_kinds + 1 + np.flatnonzero(old)] = ends[some][:, np.searchsorted(edge, onward[old])]
                 waiting[target].append((table, [_Step(target, k, steps[i]) for i in some]))
 
     def _take(self, step: _Step | None, inside_blocks: NDArray[np.bool_]) -> None:

@@ -128,8 +128,7 @@ class Filling:
         self._slack = 1e-9 * (1.0 + float(work[0].max()))
         self._tight = [ideals.size.max() > kind.memory_bytes for kind in kinds]
         reachable = {
-            state: np.flatnonzero(band[useful] & self._affords_cut(state, counts))
-            for state, band in bands.items()
+            state: np.flatnonzero(band[useful] & self._affords_cut(state, counts)) for state, band in bands.items()
         }
         size = members(ideals.bits, blocks.n).sum(axis=1)
         empty, full = np.flatnonzero(size == 0), np.flatnonzero(size == blocks.n)
@@ -165,9 +164,7 @@ class Filling:
     def _less(state: tuple[int, ...], kind: int) -> tuple[int, ...]:
         return (*state[:kind], state[kind] - 1, *state[kind + 1 :])
 
-    def _bands(
-        self, work: Floats, total: Floats, counts: tuple[int, ...]
-    ) -> dict[tuple[int, ...], NDArray[np.bool_]]:
+    def _bands(self, work: Floats, total: Floats, counts: tuple[int, ...]) -> dict[tuple[int, ...], NDArray[np.bool_]]:
         """Which ideals can be given to some devices while the others can take the rest."""
         slack = 1e-9 * (1.0 + total)
         bands = {}

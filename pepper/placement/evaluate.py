@@ -150,9 +150,7 @@ def _structure(problem: ChainProblem, stages: Stages) -> list[str]:
         broken.append(f"parts do not cover steps 0 to {problem.n_steps} in order")
     broken += [f"part {s.start}..{s.stop} is empty" for s in stages if s.stop <= s.start]
     broken += [
-        f"cut at boundary {s.start} is not allowed"
-        for s in stages[1:]
-        if math.isinf(problem.boundary_bytes[s.start])
+        f"cut at boundary {s.start} is not allowed" for s in stages[1:] if math.isinf(problem.boundary_bytes[s.start])
     ]
     if not problem.reuse:
         for device, kind in enumerate(problem.devices):
@@ -198,10 +196,7 @@ def simulate(problem: ChainProblem, stages: Stages, n_requests: int) -> tuple[Ev
         Events by request and position; the last of each request ends its answer (without the propagation).
     """
     result = evaluate(problem, stages)
-    names = [
-        f"{problem.devices[s.device].name}#{k}"
-        for s, k in zip(stages, instances(problem, stages), strict=True)
-    ]
+    names = [f"{problem.devices[s.device].name}#{k}" for s, k in zip(stages, instances(problem, stages), strict=True)]
     ends = [problem.source or "", *names, problem.sink or ""]
     visits: list[tuple[str, float, float]] = []
     for k, hop in enumerate(result.hops):

@@ -57,9 +57,7 @@ class _Resources:
             "links": n_devices**2 if paced and (problem.reuse or (problem.source and problem.sink)) else 0,
         }
         stops = np.cumsum(list(sizes.values()))
-        self._at = {
-            name: slice(stop - size, stop) for (name, size), stop in zip(sizes.items(), stops, strict=True)
-        }
+        self._at = {name: slice(stop - size, stop) for (name, size), stop in zip(sizes.items(), stops, strict=True)}
         self.limit = np.full(int(stops[-1]), math.inf)
         for name, limit in (
             ("latency", limits.latency_ms),
@@ -85,9 +83,7 @@ class _Resources:
             if self._sizes[name]:
                 used[self._at[name].start + offset] += amount
         if self._sizes["memory"]:
-            used[self._at["memory"].start + stage.device] += self.problem.part_memory_bytes(
-                stage.start, stage.stop
-            )
+            used[self._at["memory"].start + stage.device] += self.problem.part_memory_bytes(stage.start, stage.stop)
 
     def add_hop(self, used: Floats, boundary: int, source: int, target: int) -> None:
         links = self.problem.links
@@ -222,8 +218,6 @@ def _insert(row: list[_Label], label: _Label) -> None:
     if any(o.value <= label.value and o.parts <= label.parts and (o.used <= label.used).all() for o in row):
         return
     row[:] = [
-        o
-        for o in row
-        if not (label.value <= o.value and label.parts <= o.parts and (label.used <= o.used).all())
+        o for o in row if not (label.value <= o.value and label.parts <= o.parts and (label.used <= o.used).all())
     ]
     row.append(label)

@@ -83,9 +83,7 @@ class Links:
         return cls(full * link.latency_ms, full * link.ms_per_byte, full * link.ms_per_byte)
 
     @classmethod
-    def pairs(
-        cls, names: Sequence[str], links: Mapping[tuple[str, str], Link], both_ways: bool = True
-    ) -> "Links":
+    def pairs(cls, names: Sequence[str], links: Mapping[tuple[str, str], Link], both_ways: bool = True) -> "Links":
         """Connect the named pairs only.
 
         Args:

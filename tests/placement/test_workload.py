@@ -60,9 +60,7 @@ def test_backward_nodes_follow_their_colour(benchmark: Any, tmp_path: Path) -> N
     ("change", "message"),
     [({"nodes": [{"id": 1}]}, "not a placement workload"), ({"uneven": True}, "differ in cost")],
 )
-def test_bad_workload_is_one_clear_line(
-    benchmark: Any, tmp_path: Path, change: dict[str, Any], message: str
-) -> None:
+def test_bad_workload_is_one_clear_line(benchmark: Any, tmp_path: Path, change: dict[str, Any], message: str) -> None:
     content = training_graph() | change
     if "uneven" in change:
         content["edges"][0]["cost"] = 5.0
