@@ -81,7 +81,7 @@ class DeviceConfig:
         provider: onnxruntime execution provider.
         share: CPU time that each core gives to the device, 0 < share <= 1.
         throttle: How a share is enforced: ``suspend``, ``cgroup``, or ``auto`` (suspend: it is finer).
-        period_ms: Length of one run-and-wait cycle of a throttled device.
+        period_ms: Mean length of one run-and-wait cycle of a throttled device; None is 3 (suspend) or 10 (cgroup).
         memory_bytes: Most memory that the device's worker may use; None is no limit.
     """
 
@@ -92,7 +92,7 @@ class DeviceConfig:
     provider: str = "CPUExecutionProvider"
     share: float = 1.0
     throttle: str = "auto"
-    period_ms: float = 3.0
+    period_ms: float | None = None
     memory_bytes: int | None = None
 
     def __post_init__(self) -> None:
@@ -264,6 +264,55 @@ class SweepConfig:
 
 
 @dataclass
+class CutsConfig:
+    """Where a model may be cut.
+
+    Attributes:
+        kind: ``tensors`` (one tensor crosses), ``bridges`` (one edge of the operator graph) or
+            ``frontiers`` (up to ``max_tensors`` tensors).
+        max_tensors: The most tensors that may cross at a frontier.
+        why: A tensor; ``task=cuts`` says why no cut is there.
+    """
+
+    kind: str = MISSING
+    max_tensors: int = 4
+    why: str | None = None
+
+    def __post_init__(self) -> None:
+        _one_of("cuts.kind", self.kind, ("tensors", "bridges", "frontiers"))
+        _within("cuts.max_tensors", self.max_tensors, 1)
+
+
+@dataclass
+class SplitConfig:
+    """How ``task=split`` cuts a model up.
+
+    Attributes:
+        out: Folder for the parts and the manifest.
+        parts: How many parts of nearly equal MACs; None means 2.
+        at: Tensors to cut at, in place of ``parts``.
+        tolerance: Largest accepted difference between parts and whole, relative to the largest magnitude
+            in the output; None means 1e-4, or 2e-2 for half-precision and 8-bit models.
+        seed: Seed of the inputs that both run on.
+        log: Whether the parts are logged to MLflow.
+    """
+
+    out: str | None = None
+    parts: int | None = None
+    at: list[str] | None = None
+    tolerance: float | None = None
+    seed: int = 0
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        _within("split.parts", self.parts, 1)
+        _within("split.tolerance", self.tolerance, 0)
+        _within("split.seed", self.seed, 0)
+        if self.parts is not None and self.at is not None:
+            raise ConfigError(f"split.parts={self.parts}: split.at says where to cut already; drop one of them")
+
+
+@dataclass
 class TrackingConfig:
     """Where runs are kept.
 
@@ -295,6 +344,8 @@ class PepperConfig:
     load: LoadConfig = MISSING
     measure: MeasureConfig = MISSING
     tracking: TrackingConfig = MISSING
+    cuts: CutsConfig = MISSING
+    split: SplitConfig = MISSING
     sweep: SweepConfig | None = None
 
 

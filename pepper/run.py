@@ -26,6 +26,8 @@ usage: python -m pepper.run [GROUP=OPTION] [KEY=VALUE] [+sweep=NAME] [--config-d
   python -m pepper.run model=resnet50 device.threads=1    another model, one thread
   python -m pepper.run model=onnx model.path=my.onnx model.shapes.input=[1,3,640,640]
   python -m pepper.run +sweep=loads model=resnet50 sweep.rerun=all
+  python -m pepper.run task=cuts model=resnet50           where it can be cut
+  python -m pepper.run task=split model=resnet50 split.parts=4 split.out=parts
 
 {groups}
 Any key can be set: KEY=VALUE; --cfg job prints them all, conf/ explains each.
@@ -47,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _signals():
             return _hydra(argv)
+    except BrokenPipeError:  # whoever reads the output has seen enough, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except Terminated:
         print("terminated: finished cells are kept", file=sys.stderr)
         return 128 + signal.SIGTERM
@@ -67,7 +72,7 @@ def _groups(argv: Sequence[str]) -> str:
         if flag in ("--config-dir", "-cd"):
             roots.append(Path(value))
     lines = []
-    for group in ("task", "model", "device", "load", "measure", "sweep", "tracking"):
+    for group in ("task", "model", "device", "load", "measure", "sweep", "cuts", "split", "tracking"):
         lines.append(f"{'+' if group == 'sweep' else ''}{group}=")
         for file in sorted(file for root in roots for file in (root / group).glob("*.yaml")):
             with file.open() as stream:
@@ -131,7 +136,15 @@ def _task(cfg: config.PepperConfig, overrides: list[str]) -> int:
         from pepper.tasks.import_results import import_results
 
         return import_results(cfg)
-    raise PepperError(f"task.name={name}: no such task{nearest(name, ('profile', 'import'))}")
+    if name == "cuts":
+        from pepper.tasks.cuts import list_cuts
+
+        return list_cuts(cfg)
+    if name == "split":
+        from pepper.tasks.split import split
+
+        return split(cfg)
+    raise PepperError(f"task.name={name}: no such task{nearest(name, ('profile', 'import', 'cuts', 'split'))}")
 
 
 def _refuse(error: Exception) -> int:

@@ -13,6 +13,9 @@ from pepper.devices.process import Process
 from pepper.devices.throttle import Throttle, make_throttle, memory_limit
 from pepper.errors import ConfigError
 
+# As short as each method allows without costing the device time: a quota acts at the scheduler's tick only.
+PERIOD_MS = {"auto": 3.0, "suspend": 3.0, "cgroup": 10.0}
+
 
 @dataclass(frozen=True)
 class DeviceSpec:
@@ -79,7 +82,7 @@ def resolve(config: DeviceConfig) -> DeviceSpec:
         provider=config.provider,
         share=config.share,
         throttle=config.throttle,
-        period_ms=config.period_ms,
+        period_ms=PERIOD_MS[config.throttle] if config.period_ms is None else config.period_ms,
         memory_bytes=config.memory_bytes,
     )
 

@@ -118,14 +118,17 @@ class Bench:
         wall_s = used_after.clock_s - used_before.clock_s
         load_s = used_after.cpu_s - used_before.cpu_s
         capacity_s = wall_s * len(spec.cores)
+        used_s = span["cpu_s"] + load_s
+        share, foreign_s = self._share, 0.0
         if spec.threads == len(spec.cores) == 1:
-            # The worker never sleeps: what it and the load lack of the device's time, others took. This is exact,
-            # where the kernel's own figures are sampled at its tick and lie beside a throttle's cycle.
-            foreign_s = capacity_s * self._share - span["cpu_s"] - load_s
+            # A worker with one thread never sleeps: what it and the load used is what the device really gave. That
+            # is exact, where the kernel's figures for a core are sampled at its tick, in step with the throttle.
+            if spec.share < 1:
+                share = used_s / capacity_s
+            else:
+                foreign_s = capacity_s - used_s
         elif spec.share == 1:
-            foreign_s = busy_s - span["cpu_s"] - load_s
-        else:
-            foreign_s = 0.0
+            foreign_s = busy_s - used_s
         metrics = {
             **summarise(latency_ms),
             **self._opened,
@@ -134,10 +137,11 @@ class Bench:
             "throughput_per_s": len(latency_ms) / span["timed_s"],
             "cpu_per_inference_ms": 1000 * span["cpu_s"] / len(latency_ms),
             "drift_percent": drift_percent(latency_ms),
-            "share_achieved": self._share,
+            "share_before": self._share,
+            "share_achieved": share,
             "load_alone_percent": load_alone,
             "load_timed_percent": percent_between(used_before, used_after, spec.share, cores) if cores else 0.0,
-            "device_busy_percent": 100 * (span["cpu_s"] + load_s) / (capacity_s * spec.share),
+            "device_busy_percent": 100 * used_s / (capacity_s * spec.share),
             "foreign_percent": 100 * foreign_s / capacity_s,
             "steal_percent": 100 * steal_s / capacity_s,
         }

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 STYLES = {"VALID": "green", "INVALID": "yellow", "FAILED": "red", "KILLED": "red"}
@@ -41,6 +42,42 @@ def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
+
+
+def cuts_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return one line a cut: where it is, what crosses and how many bytes.
+
+    Args:
+        rows: ``position``, ``tensors``, ``dtype``, ``shape`` (text) and ``bytes`` (int or None).
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("operators before", justify="right")
+    for name in ("crossing", "dtype", "shape"):
+        table.add_column(name)
+    table.add_column("bytes", justify="right")
+    for row in rows:
+        size = "?" if row["bytes"] is None else f"{row['bytes']:,}"
+        table.add_row(row["position"], escape(row["tensors"]), row["dtype"], row["shape"], size)
+    return table
+
+
+def parts_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return one line a part: its work and what it is fed.
+
+    Args:
+        rows: ``file``, ``operators``, ``macs``, ``share`` (of all MACs) and ``inputs`` (name and bytes).
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("part")
+    for name in ("operators", "MACs", "share"):
+        table.add_column(name, justify="right")
+    table.add_column("reads")
+    for row in rows:
+        reads = [f"{name} ({'?' if size is None else f'{size:,}'} bytes)" for name, size in row["inputs"]]
+        table.add_row(
+            row["file"], str(row["operators"]), f"{row['macs']:.3g}", f"{row['share']:.0%}", escape("\n".join(reads))
+        )
+    return table
 
 
 def show(item: Table | str) -> None:

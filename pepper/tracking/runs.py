@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-CELL, SWEEP = "cell", "sweep"
+CELL, SWEEP, SPLIT = "cell", "sweep", "split"
 LOGGED_METRIC = "logged_unix_s"
 """When the run was logged: what a reader that knows all runs up to a time asks for."""
 
@@ -65,6 +65,27 @@ def artifacts(store: Store, run_id: str) -> "Iterator[Path]":
         yield Path(folder)
         with reaching(store.config):
             store.client.log_artifacts(run_id, folder)
+
+
+def log_split(store: Store, name: str, params: Mapping[str, object], difference: float, folder: Path) -> str:
+    """Log a split as a run, its parts and manifest as artifacts, and return the run's identifier.
+
+    Args:
+        store: The store.
+        name: The run's name.
+        params: Facts of the model and the parts.
+        difference: Largest difference between parts and whole.
+        folder: Where the parts are.
+    """
+    with reaching(store.config):
+        run = store.client.create_run(store.experiment_id, run_name=name, tags=_tags(SPLIT), start_time=_now_ms())
+        run_id = str(run.info.run_id)
+        for key, value in params.items():
+            store.client.log_param(run_id, key, value)
+        store.client.log_metric(run_id, "difference", difference)
+        store.client.log_artifacts(run_id, str(folder), "parts")
+        store.client.set_terminated(run_id, "FINISHED")
+    return run_id
 
 
 def flush(store: Store) -> int:

@@ -1,0 +1,158 @@
+"""Which cuts to take for parts of equal work."""
+
+from collections import deque
+from collections.abc import Sequence
+from itertools import accumulate
+
+from pepper.errors import ModelError
+from pepper.graph.cuts import Cut
+from pepper.graph.ir import Graph
+
+# Runtimes fuse these into the operator that feeds them, so that their data never goes through memory.
+_FOLLOWERS = frozenset(
+    {
+        "Add",
+        "BatchNormalization",
+        "BiasGelu",
+        "Clip",
+        "Div",
+        "Dropout",
+        "Elu",
+        "Erf",
+        "FastGelu",
+        "Gelu",
+        "HardSigmoid",
+        "HardSwish",
+        "Identity",
+        "LeakyRelu",
+        "Mish",
+        "Mul",
+        "PRelu",
+        "Pow",
+        "QuantizeLinear",
+        "QuickGelu",
+        "Relu",
+        "Selu",
+        "Sigmoid",
+        "Softplus",
+        "Sqrt",
+        "Sub",
+        "Sum",
+        "Tanh",
+        "ThresholdedRelu",
+    }
+)
+_PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization"})
+
+
+def breaks_fusion(graph: Graph, cut: Cut) -> bool:
+    """Tell whether the cut separates operators that runtimes fuse into one.
+
+    These are an element-wise operator on one tensor behind anything (Conv + BatchNormalization + Relu,
+    the steps of a decomposed Gelu or LayerNormalization), a residual sum behind a convolution or a matrix
+    product, and a quantised operator and the DequantizeLinear before it.
+    """
+    for tensor in (graph.tensors[t] for t in cut.tensors):
+        producer = None if tensor.producer is None else graph.operators[tensor.producer].kind
+        for reader in (graph.operators[r] for r in tensor.readers if r >= cut.position or not cut.in_order):
+            if producer == "DequantizeLinear":
+                return True
+            flowing = [t for t in reader.reads if not graph.tensors[t].is_weight]
+            if reader.kind in _FOLLOWERS and (len(flowing) == 1 or producer in _PRODUCTS):
+                return True
+    return False
+
+
+def balanced_cuts(
+    graph: Graph, cuts: Sequence[Cut], parts: int, cost: Sequence[float], slack: float = 0.05
+) -> list[Cut]:
+    """Choose cuts that make ``parts`` parts of nearly equal cost, in time linear in cuts and parts.
+
+    The costliest part comes within ``1 + slack`` of the least possible. Among such choices the one with
+    the fewest broken fusions is taken, then the one with the fewest crossing bytes.
+
+    Args:
+        graph: The graph.
+        cuts: Cuts to choose from; only those that lie in the order take part, one a position.
+        parts: How many parts to make, at least 1.
+        cost: What each operator costs, such as its MACs; where all are zero, operators count alike.
+        slack: How much imbalance a better border may cost.
+
+    Raises:
+        ModelError: There are too few cuts.
+    """
+    if parts < 1:
+        raise ModelError(f"split.parts={parts}: must be at least 1")
+    by_position = {cut.position: cut for cut in cuts if cut.in_order}
+    choices = [by_position[position] for position in sorted(by_position)]
+    if len(choices) < parts - 1:
+        raise ModelError(
+            f"split.parts={parts}: the model has {len(choices)} cuts of this kind, enough for"
+            f" {len(choices) + 1} parts; ask for fewer, or allow more crossing tensors with"
+            " cuts=frontiers cuts.max_tensors=N"
+        )
+    if parts == 1:
+        return []
+    work = cost if any(cost) else [1.0] * len(graph.operators)
+    total = list(accumulate(work, initial=0.0))
+    ends = [total[cut.position] for cut in choices]
+    limit = _least_bottleneck(ends, total[-1], parts) * (1 + slack)
+    penalty = [(int(breaks_fusion(graph, cut)), cut.bytes or 0) for cut in choices]
+    return [choices[index] for index in _cheapest(ends, total[-1], parts, limit, penalty)]
+
+
+def _least_bottleneck(ends: Sequence[float], total: float, parts: int) -> float:
+    """Least possible cost of the costliest part, to one part in a million."""
+    low, high = total / parts, total
+    while high - low > 1e-6 * total:
+        middle = (low + high) / 2
+        if _parts_needed(ends, total, middle) <= parts:
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def _parts_needed(ends: Sequence[float], total: float, limit: float) -> float:
+    """Fewest parts of at most ``limit`` each."""
+    needed, start, previous = 1, 0.0, 0.0
+    for end in (*ends, total):
+        if end - start > limit:
+            needed, start = needed + 1, previous
+            if end - start > limit:
+                return float("inf")
+        previous = end
+    return needed
+
+
+def _cheapest(
+    ends: Sequence[float], total: float, parts: int, limit: float, penalty: Sequence[tuple[int, int]]
+) -> list[int]:
+    """Indices of ``parts - 1`` cuts with the least summed penalty, every part at most ``limit``.
+
+    Dynamic programming over cuts, with a sliding window minimum: the cut before ends[i] must lie within
+    ``limit`` of it.
+    """
+    worst = (len(ends) + 1, 0)
+    best: list[tuple[int, int]] = [penalty[i] if end <= limit else worst for i, end in enumerate(ends)]
+    came: list[list[int]] = []
+    for _ in range(parts - 2):
+        window: deque[int] = deque()
+        following, source = [], []
+        for i, end in enumerate(ends):
+            if i and best[i - 1] < worst:
+                while window and best[window[-1]] >= best[i - 1]:
+                    window.pop()
+                window.append(i - 1)
+            while window and end - ends[window[0]] > limit:
+                window.popleft()
+            source.append(window[0] if window else -1)
+            broken, crossing = best[window[0]] if window else worst
+            following.append((broken + penalty[i][0], crossing + penalty[i][1]) if window else worst)
+        best = following
+        came.append(source)
+    last = min((i for i, end in enumerate(ends) if total - end <= limit), key=best.__getitem__)
+    chosen = [last]
+    for source in reversed(came):
+        chosen.append(source[chosen[-1]])
+    return chosen[::-1]

@@ -1,0 +1,170 @@
+"""The words that cost rules are written in: kinds of operators, matrix products, calls.
+
+A kind is what a latency model can tell apart, whatever the model file calls it.
+
+Operators of one kind cost alike for alike sizes. Those listed here are bound by memory: they read and write
+bytes and do no multiply-accumulates (MACs); the rules of operators that do are in ``cost_rules``.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import onnx
+
+from pepper.graph.ir import Tensor
+
+CONV_KINDS = tuple(f"conv_{form}_k{side}" for form in ("dense", "grouped", "depthwise") for side in (1, 3, 5, 7))
+"""Convolutions by form and kernel side (the geometric mean of the sides, rounded up; 7 means 7 and more)."""
+
+MAC_KINDS = (*CONV_KINDS, "conv_transpose", "gemm", "matmul", "attention", "recurrent", "spectral")
+"""Kinds of operators that do MACs; ``gemm`` multiplies by a weight, ``matmul`` two activations."""
+
+MEMORY_BOUND = {
+    "activation": """Abs Acos Acosh Asin Asinh Atan Atanh Celu Clip Cos Cosh Elu Erf Exp Gelu HardSigmoid
+        HardSwish LeakyRelu Log Mish PRelu Relu Selu Shrink Sigmoid Sin Sinh Softplus Softsign Sqrt SwiGLU
+        Swish Tan Tanh ThresholdedRelu com.microsoft:BiasGelu com.microsoft:BiasSplitGelu
+        com.microsoft:FastGelu com.microsoft:Gelu com.microsoft:QLinearLeakyRelu
+        com.microsoft:QLinearSigmoid com.microsoft:QOrderedGelu com.microsoft:QuickGelu
+        com.microsoft:ScaledSiLU com.microsoft:SwiGLU""",
+    "elementwise": """Add And BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil
+        Div Equal Floor Greater GreaterOrEqual IsInf IsNaN Less LessOrEqual Max Mean Min Mod Mul Neg Not Or
+        Pow Reciprocal RotaryEmbedding Round Sign Sub Sum Where Xor ai.onnx.preview.training:Adagrad
+        ai.onnx.preview.training:Adam ai.onnx.preview.training:Momentum com.microsoft:BiasAdd
+        com.microsoft:BiasDropout com.microsoft:BitmaskBiasDropout com.microsoft:BitmaskDropout
+        com.microsoft:ComplexMul com.microsoft:ComplexMulConj com.microsoft:GatedAdd
+        com.microsoft:GemmaRotaryEmbedding com.microsoft:IsAllFinite com.microsoft:LinearAttentionGate
+        com.microsoft:MRotaryEmbedding com.microsoft:MulInteger com.microsoft:QLinearAdd
+        com.microsoft:QLinearMul com.microsoft:QLinearWhere com.microsoft:RotaryEmbedding""",
+    "softmax": """Hardmax LogSoftmax Softmax SoftmaxCrossEntropyLoss com.microsoft:BiasSoftmax
+        com.microsoft:QLinearSoftmax""",
+    "normalization": """BatchNormalization GroupNormalization InstanceNormalization LRN LayerNormalization
+        LpNormalization MeanVarianceNormalization RMSNormalization SimplifiedLayerNormalization
+        ai.onnx.ml:Normalizer com.microsoft:BranchwiseRMSNorm com.microsoft:GatedRMSNorm
+        com.microsoft:GroupNorm com.microsoft:QOrderedLayerNormalization com.microsoft:RMSNormRotary
+        com.microsoft:SkipGroupNorm com.microsoft:SkipLayerNormalization
+        com.microsoft:SkipSimplifiedLayerNormalization com.ms.internal.nhwc:BatchNormalization
+        com.ms.internal.nhwc:InstanceNormalization com.ms.internal.nhwc:LRN""",
+    "pooling": """AveragePool GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MaxPool MaxRoiPool MaxUnpool
+        RoiAlign com.microsoft:CropAndResize com.microsoft:MaxpoolWithMask com.microsoft:NhwcMaxPool
+        com.microsoft:QLinearAveragePool com.microsoft:QLinearGlobalAveragePool
+        com.microsoft.nchwc:AveragePool com.microsoft.nchwc:GlobalAveragePool
+        com.microsoft.nchwc:GlobalMaxPool com.microsoft.nchwc:MaxPool com.ms.internal.nhwc:AveragePool
+        com.ms.internal.nhwc:GlobalAveragePool com.ms.internal.nhwc:GlobalLpPool
+        com.ms.internal.nhwc:GlobalMaxPool com.ms.internal.nhwc:LpPool com.ms.internal.nhwc:MaxPool
+        com.ms.internal.nhwc:MaxUnpool com.ms.internal.nhwc:QLinearAveragePool""",
+    "reduction": """ArgMax ArgMin CumProd CumSum NegativeLogLikelihoodLoss ReduceL1 ReduceL2 ReduceLogSum
+        ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare
+        com.microsoft:QLinearReduceMean com.microsoft:ReduceSumInteger""",
+    "movement": """CenterCropPad Col2Im Concat DepthToSpace Expand Pad ReverseSequence SpaceToDepth Split Tile
+        Transpose Trilu ai.onnx.ml:FeatureVectorizer com.microsoft:Pad com.microsoft:QLinearConcat
+        com.microsoft:RemovePadding com.microsoft:RestorePadding com.microsoft:Trilu
+        com.microsoft:UnfoldTensor com.microsoft.nchwc:ReorderInput com.microsoft.nchwc:ReorderOutput
+        com.ms.internal.nhwc:DepthToSpace com.ms.internal.nhwc:SpaceToDepth""",
+    "gather": """OneHot Scatter ScatterElements ScatterND TensorScatter com.microsoft:RelativePositionBias""",
+    "resize": """AffineGrid GridSample Resize Upsample com.microsoft:GridSample com.microsoft.nchwc:Upsample
+        com.ms.internal.nhwc:GridSample com.ms.internal.nhwc:Resize""",
+    "quantize": """DequantizeLinear DynamicQuantizeLinear QuantizeLinear com.microsoft:DequantizeBFP
+        com.microsoft:DequantizeLinear com.microsoft:DequantizeWithOrder com.microsoft:QuantizeBFP
+        com.microsoft:QuantizeLinear com.microsoft:QuantizeWithOrder""",
+    "sort": """Compress Multinomial NonMaxSuppression NonZero TopK Unique com.microsoft:DynamicTimeWarping
+        com.microsoft:NGramRepeatBlock com.microsoft:SampleOp com.microsoft:Unique""",
+    "constant": """Bernoulli BlackmanWindow Constant ConstantOfShape EyeLike HammingWindow HannWindow
+        MelWeightMatrix RandomNormal RandomNormalLike RandomUniform RandomUniformLike Range Shape Size
+        com.microsoft:Range""",
+    "text": """ImageDecoder RegexFullMatch StringConcat StringNormalizer StringSplit TfIdfVectorizer
+        com.microsoft:BifurcationDetector com.microsoft:MurmurHash3 com.microsoft:Tokenizer""",
+    "sequence": """ConcatFromSequence Optional OptionalGetElement OptionalHasElement SequenceAt
+        SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceLength SplitToSequence
+        ai.onnx.ml:CastMap ai.onnx.ml:DictVectorizer ai.onnx.ml:ZipMap""",
+    "classical": """ai.onnx.ml:Binarizer ai.onnx.ml:CategoryMapper ai.onnx.ml:Imputer ai.onnx.ml:LabelEncoder
+        ai.onnx.ml:OneHotEncoder ai.onnx.ml:Scaler ai.onnx.ml:TreeEnsemble
+        ai.onnx.ml:TreeEnsembleClassifier ai.onnx.ml:TreeEnsembleRegressor""",
+}
+
+VIEWS = "Dropout Flatten Identity Reshape Squeeze Unsqueeze com.microsoft:ExpandDims"
+
+LOOKUPS = """Gather GatherElements GatherND Slice ai.onnx.ml:ArrayFeatureExtractor
+    com.microsoft:GatherBlockQuantized com.microsoft:GatherND com.microsoft:GatherPacked"""
+
+KINDS = (*MAC_KINDS, *MEMORY_BOUND, "view", "control", "other")
+"""Every kind, in the order of the feature columns; ``other`` has no rule."""
+
+
+class UnknownCostError(Exception):
+    """The cost of one operator cannot be told; the message says why."""
+
+
+class Product(NamedTuple):
+    """``times`` matrix products of ``m x k`` by ``k x n``."""
+
+    times: int
+    m: int
+    k: int
+    n: int
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates."""
+        return self.times * self.m * self.k * self.n
+
+
+class Work(NamedTuple):
+    """What a rule says of an operator.
+
+    Attributes:
+        kind: One of ``cost_kinds.KINDS``.
+        products: Its arithmetic.
+        read_bytes: Bytes read; None for all that it is given.
+        written_bytes: Bytes written; None for all that it returns.
+    """
+
+    kind: str
+    products: Sequence[Product] = ()
+    read_bytes: int | None = None
+    written_bytes: int | None = None
+
+
+class Call(NamedTuple):
+    """An operator with the tensors that it reads and writes, by position."""
+
+    proto: onnx.NodeProto
+    inputs: Sequence[Tensor | None]
+    outputs: Sequence[Tensor | None]
+
+    def has(self, position: int) -> bool:
+        """Whether the optional input is given."""
+        return position < len(self.inputs) and self.inputs[position] is not None
+
+    def shape(self, position: int) -> tuple[int, ...]:
+        """Shape of an input; UnknownCostError if it is not known."""
+        return _shape(self.inputs, position, "input")
+
+    def output_shape(self, position: int = 0) -> tuple[int, ...]:
+        """Shape of an output; UnknownCostError if it is not known."""
+        return _shape(self.outputs, position, "output")
+
+    def sizes(self, *tensors: Tensor | None) -> int:
+        """Bytes of the given tensors together; UnknownCostError if one is not known."""
+        total = 0
+        for tensor in tensors:
+            if tensor is not None:
+                if tensor.bytes is None:
+                    raise UnknownCostError(f"the size of {tensor.name!r} is unknown")
+                total += tensor.bytes
+        return total
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        """Value of an attribute."""
+        for attribute in self.proto.attribute:
+            if attribute.name == name:
+                return onnx.helper.get_attribute_value(attribute)
+        return default
+
+
+def _shape(tensors: Sequence[Tensor | None], position: int, side: str) -> tuple[int, ...]:
+    tensor = tensors[position] if position < len(tensors) else None
+    if tensor is None:
+        raise UnknownCostError(f"it has no {side} {position}")
+    if tensor.shape is None:
+        raise UnknownCostError(f"the shape of {tensor.name!r} is unknown")
+    return tensor.shape

@@ -1,0 +1,271 @@
+"""What each operator of a graph costs: arithmetic, bytes moved, and the costs inside its bodies."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import onnx
+import onnx.inliner
+
+from pepper.errors import ModelError
+from pepper.graph import infer
+from pepper.graph.cost_kinds import Call, Product, UnknownCostError, Work
+from pepper.graph.cost_rules import RULES
+from pepper.graph.ir import Graph, Tensor, size_bytes
+
+_INT8 = {"int8", "uint8", "int4", "uint4", "int2", "uint2"}
+_FLOAT16 = {"float16", "bfloat16"}
+_LONGEST_LOOP = 1_000_000  # beyond it, a trip count stands for "until the condition fails"
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """One operator's cost, or the cost of one kind of operator inside a body.
+
+    Attributes:
+        kind: One of ``cost_kinds.KINDS``.
+        products: The matrix products that hold its MACs.
+        read_bytes: Bytes that it reads, weights included.
+        written_bytes: Bytes that it writes.
+        precision: ``int8``, ``float16`` or ``float32`` (anything else): what its MACs multiply.
+        operators: How often a kernel is launched; a loop's body counts once a trip.
+        held: Weights that its bodies hold.
+    """
+
+    kind: str
+    products: Sequence[Product]
+    read_bytes: int
+    written_bytes: int
+    precision: str = "float32"
+    operators: int = 1
+    held: Sequence[Tensor] = ()
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates."""
+        return sum(product.macs for product in self.products)
+
+    def repeated(self, times: int) -> "Cost":
+        """The cost of running it several times."""
+        return replace(
+            self,
+            products=[product._replace(times=product.times * times) for product in self.products],
+            read_bytes=self.read_bytes * times,
+            written_bytes=self.written_bytes * times,
+            operators=self.operators * times,
+        )
+
+
+class Costing:
+    """Costs the operators of a graph.
+
+    An If costs its costliest branch; a Loop its body times a constant trip count; a Scan its body times the
+    sequence length; a local function its body.
+
+    Attributes:
+        graph: The graph.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self._gaps: dict[str, None] = {}
+
+    @property
+    def gaps(self) -> Sequence[str]:
+        """A line for each operator met so far whose cost is not, or not fully, known."""
+        return tuple(self._gaps)
+
+    def __iter__(self) -> Iterator[list[Cost]]:
+        """Cost each operator in turn: one entry, and one for each operator inside its bodies."""
+        tensors, operators = self.graph.tensors, self.graph.operators
+        for operator in operators:
+            inputs = [None if t is None else tensors[t] for t in operator.inputs]
+            outputs = [None if t is None else tensors[t] for t in operator.outputs]
+            first = inputs[0].producer if inputs and inputs[0] is not None else None
+            dequantized = first is not None and operators[first].kind == "DequantizeLinear"
+            scope = {tensors[t].name: tensors[t] for t in operator.captures}
+            call = Call(operator.proto, inputs, outputs)
+            yield self._costs(call, operator.name, scope, dequantized)
+
+    def _costs(self, call: Call, name: str, scope: Mapping[str, Tensor], dequantized: bool = False) -> list[Cost]:
+        proto = call.proto
+        domain = "" if proto.domain == "ai.onnx" else proto.domain
+        if (domain, proto.op_type) in self._functions:
+            return self._function(call, name)
+        rule = RULES.get((domain, proto.op_type))
+        try:
+            if rule is None:
+                raise UnknownCostError("pepper has no cost rule for it")
+            work = rule(call)
+        except UnknownCostError as error:
+            self._gap(name, proto, str(error))
+            work = Work("other")
+        except (ArithmeticError, IndexError, TypeError, ValueError):
+            self._gap(name, proto, "its shapes or attributes are not those of the operator set")
+            work = Work("other")
+        cost = self._priced(call, name, work, dequantized)
+        return [cost, *self._bodies(call, name, scope)] if work.kind == "control" else [cost]
+
+    def _priced(self, call: Call, name: str, work: Work, dequantized: bool) -> Cost:
+        read, written = work.read_bytes, work.written_bytes
+        if read is None:
+            read = self._bytes(call, name, {t.name: t for t in call.inputs if t is not None}.values())
+        if written is None:
+            written = self._bytes(call, name, call.outputs)
+        if work.kind == "classical":
+            read += sum(4 * len(a.floats) + 8 * len(a.ints) for a in call.proto.attribute)
+        if not work.products:
+            return Cost(work.kind, (), read, written)
+        dtype = call.inputs[0].dtype if call.inputs[0] is not None else None
+        precision = "float32"
+        if dtype in _INT8 or dequantized or call.proto.op_type.startswith("DynamicQuantize"):
+            precision = "int8"
+        elif dtype in _FLOAT16:
+            precision = "float16"
+        return Cost(work.kind, work.products, read, written, precision)
+
+    def _bytes(self, call: Call, name: str, tensors: Iterable[Tensor | None]) -> int:
+        total = 0
+        for tensor in tensors:
+            if tensor is not None:
+                if tensor.bytes is None:
+                    self._gap(name, call.proto, f"the size of {tensor.name!r} is unknown")
+                else:
+                    total += tensor.bytes
+        return total
+
+    def _gap(self, name: str, proto: onnx.NodeProto, reason: str) -> None:
+        self._gaps[f"{name} ({proto.op_type}): {reason}"] = None
+
+    # Bodies: each is inferred as a model of its own, at the shapes that it is called with.
+
+    @cached_property
+    def _functions(self) -> dict[tuple[str, str], onnx.FunctionProto]:
+        return {(f.domain, f.name): f for f in self.graph.proto.functions}
+
+    @cached_property
+    def _constants(self) -> dict[str, onnx.TensorProto]:
+        """Small weights of the main graph by name: trip counts, shapes."""
+        found = {t.name: t for t in self.graph.proto.graph.initializer if _is_small(t)}
+        for name, maker in self.graph.makers.items():
+            for attribute in maker.attribute:
+                if maker.op_type == "Constant" and attribute.name == "value" and _is_small(attribute.t):
+                    found[name] = onnx.TensorProto()
+                    found[name].CopyFrom(attribute.t)
+                    found[name].name = name
+        return found
+
+    def _function(self, call: Call, name: str) -> list[Cost]:
+        caller = onnx.NodeProto()
+        caller.CopyFrom(call.proto)
+        caller.output[:] = [output or f"unread_{i}" for i, output in enumerate(call.proto.output)]
+        graph = onnx.GraphProto(name="call", node=[caller])
+        given = {t.name: t for t in call.inputs if t is not None}
+        model = self._model(graph, given, caller.output)
+        try:
+            return self._inside(onnx.inliner.inline_local_functions(model).graph, given, name)
+        except RuntimeError as error:
+            self._gap(name, call.proto, f"its function cannot be inlined ({error})")
+            return []
+
+    def _bodies(self, call: Call, name: str, scope: Mapping[str, Tensor]) -> list[Cost]:
+        kind, trips = call.proto.op_type, None
+        if kind == "If":
+            branches = [self._inside(call.attribute(branch), scope, name) for branch in ("then_branch", "else_branch")]
+            return max(branches, key=lambda costs: _weight_of(costs))
+        body = call.attribute("body")
+        given = dict(scope)
+        if kind == "Loop":
+            given |= _named(body.input[2:], call.inputs[2:])
+            trips = self._trip_count(call)
+        elif kind == "Scan":
+            scanned = call.attribute("num_scan_inputs", 1)
+            states = len(call.inputs) - scanned
+            given |= _named(body.input[:states], call.inputs[:states])
+            axes = call.attribute("scan_input_axes", [0] * scanned)
+            for value, tensor, axis in zip(body.input[states:], call.inputs[states:], axes, strict=False):
+                if tensor is not None and tensor.shape:
+                    rest = list(tensor.shape)
+                    trips = rest.pop(axis)
+                    given[value.name] = _tensor(value.name, tensor.dtype, tuple(rest))
+        if trips is None:
+            self._gap(name, call.proto, "how often its body runs is unknown: counted once")
+            trips = 1
+        return [cost.repeated(trips) for cost in self._inside(body, given, name)]
+
+    def _trip_count(self, call: Call) -> int | None:
+        count = self._constants.get(call.proto.input[0]) if call.has(0) else None
+        if count is None:
+            return None
+        trips = int(onnx.numpy_helper.to_array(count).item())
+        return trips if 0 <= trips <= _LONGEST_LOOP else None
+
+    def _model(self, graph: onnx.GraphProto, given: Mapping[str, Tensor], outputs: Sequence[str]) -> onnx.ModelProto:
+        proto = self.graph.proto
+        model = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
+        model.graph.name = graph.name or "body"
+        model.graph.node.extend(graph.node)
+        model.graph.initializer.extend(graph.initializer)
+        own = {tensor.name for tensor in graph.initializer}
+        for name, tensor in given.items():
+            if name in self._constants:
+                model.graph.initializer.append(self._constants[name])
+            elif tensor.dtype is not None:
+                elem = onnx.TensorProto.DataType.Value(tensor.dtype.upper())
+                model.graph.input.append(onnx.helper.make_tensor_value_info(name, elem, tensor.shape))
+        model.graph.input.extend(v for v in graph.input if v.name not in given and v.name not in own)
+        stated = {value.name: value for value in graph.output}
+        for name in outputs:
+            model.graph.output.append(stated.get(name) or onnx.ValueInfoProto(name=name))
+        return model
+
+    def _inside(self, graph: onnx.GraphProto, given: Mapping[str, Tensor], name: str) -> list[Cost]:
+        model = self._model(graph, given, [value.name for value in graph.output])
+        try:
+            types = infer.infer_types(model, self.graph.file.parent, None)
+        except ModelError:
+            types = {}  # every shape that is missing below makes a gap
+        scope = dict(given)
+        for value in graph.input:
+            scope.setdefault(value.name, _tensor(value.name, *infer.tensor_type(types.get(value.name))))
+        held = [_tensor(t.name, *infer.weight_type(t), is_weight=True) for t in graph.initializer]
+        costs: list[Cost] = []
+        for tensor in held:
+            scope[tensor.name] = tensor
+        for node in graph.node:
+            inputs = [scope.get(i) if i else None for i in node.input]
+            constant = not any(a.HasField("g") for a in node.attribute) and all(
+                t is not None and t.is_weight for t in inputs
+            )
+            outputs = [
+                _tensor(o, *infer.tensor_type(types.get(o)), is_weight=constant) if o else None for o in node.output
+            ]
+            scope |= {t.name: t for t in outputs if t is not None}
+            if constant:
+                held += [t for t in outputs if t is not None and node.op_type == "Constant"]
+            else:
+                inner = node.name or node.op_type
+                costs += self._costs(Call(node, inputs, outputs), f"{name}/{inner}", scope)
+        return [*costs, Cost("view", (), 0, 0, operators=0, held=held)] if held else costs
+
+
+def _is_small(tensor: onnx.TensorProto) -> bool:
+    return tensor.data_location != onnx.TensorProto.EXTERNAL and math.prod(tensor.dims) <= 64
+
+
+def _named(values: Sequence[onnx.ValueInfoProto], tensors: Sequence[Tensor | None]) -> dict[str, Tensor]:
+    """The body's names for what its operator is given."""
+    return {
+        value.name: _tensor(value.name, tensor.dtype, tensor.shape)
+        for value, tensor in zip(values, tensors, strict=False)
+        if tensor is not None
+    }
+
+
+def _tensor(name: str, dtype: str | None, shape: tuple[int, ...] | None, is_weight: bool = False) -> Tensor:
+    return Tensor(-1, name, dtype, shape, size_bytes(dtype, shape), is_weight, None, ())
+
+
+def _weight_of(costs: Sequence[Cost]) -> tuple[int, int]:
+    return sum(c.macs for c in costs), sum(c.read_bytes + c.written_bytes for c in costs)

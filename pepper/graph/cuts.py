@@ -1,0 +1,197 @@
+"""Places to cut a graph in two, and the tensors that cross there."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+import numpy.typing as npt
+
+from pepper.errors import ModelError, nearest
+from pepper.graph.ir import Graph, Separator
+from pepper.graph.separators import flow_neighbours
+
+CUT_KINDS = ("bridges", "tensors", "frontiers")
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A place to split a graph in two, so that all data flows one way.
+
+    A tensor crosses if it is written before the cut (or is an input that is read before it) and read after
+    it. Inputs that are only read after the cut enter late, outputs that are only written before it leave
+    early: neither crosses.
+
+    Attributes:
+        position: How many operators lie before the cut.
+        tensors: Ids of the crossing tensors, ascending.
+        bytes: Their size in bytes; None if a shape is unknown.
+        in_order: Whether the operators before it are the first ``position`` of ``graph.operators``. A cut
+            inside a branch beside the longest chain (one tower of two, an early head) is not; `before`
+            says which these are.
+    """
+
+    position: int
+    tensors: tuple[int, ...]
+    bytes: int | None
+    in_order: bool = True
+
+
+def find_cuts(graph: Graph, kind: str = "tensors", max_tensors: int = 4) -> list[Cut]:
+    """Find the cuts of a graph, by position, in linear time.
+
+    Args:
+        graph: The graph.
+        kind: ``tensors``: every cut that exactly one tensor crosses. ``bridges``: those of them at which
+            one edge of the operator graph crosses, its bridge in Tarjan's sense. ``frontiers``: every
+            position in the order that at most ``max_tensors`` tensors cross, and the ``tensors`` cuts.
+        max_tensors: The limit of ``frontiers``.
+
+    Raises:
+        ModelError: There is no such kind.
+    """
+    if kind not in CUT_KINDS:
+        raise ModelError(f"cuts.kind={kind}: no such kind; use {', '.join(CUT_KINDS)}")
+    limit = max_tensors if kind == "frontiers" else 1
+    cuts = [
+        Cut(position, tensors, _bytes(graph, tensors))
+        for position, tensors in _frontiers(graph, limit)
+        if kind == "frontiers" or len(tensors) == 1
+    ]
+    separators = {separator.tensor: separator for separator in graph.separators}
+    listed = {cut.tensors for cut in cuts}
+    cuts += [_branch_cut(graph, s) for t, s in separators.items() if (t,) not in listed]
+    if kind == "bridges":
+        cuts = [cut for cut in cuts if any(len(group) == 1 for group in separators[cut.tensors[0]].far)]
+    return sorted(cuts, key=lambda cut: (cut.position, cut.tensors))
+
+
+def before(graph: Graph, cut: Cut) -> npt.NDArray[np.bool_]:
+    """Tell which operators lie before the cut.
+
+    Returns:
+        One truth value an operator, shape ``(len(graph.operators),)``.
+    """
+    if cut.in_order:
+        return np.arange(len(graph.operators)) < cut.position
+    return _near_side(graph, cut.tensors[0])
+
+
+def cut_at(graph: Graph, name: str, max_tensors: int = 4) -> Cut:
+    """Return the cut at a tensor: where it alone crosses, else the position right behind its producer.
+
+    Raises:
+        ModelError: There is no such tensor, or no cut there with at most ``max_tensors`` tensors.
+    """
+    flowing = {t.name: t for t in graph.tensors if t.producer is not None and t.readers}
+    if name not in flowing:
+        raise ModelError(
+            f"split.at={name}: the model has no such tensor between operators"
+            f"{nearest(name, flowing) or '; task=cuts lists the cuts'}"
+        )
+    tensor = flowing[name]
+    for cut in find_cuts(graph, "tensors"):
+        if cut.tensors == (tensor.id,):
+            return cut
+    assert tensor.producer is not None
+    cut = cut_behind(graph, tensor.producer + 1)
+    if len(cut.tensors) > max_tensors:
+        raise ModelError(f"split.at={name}: {why_no_cut(graph, name)}")
+    return cut
+
+
+def cut_behind(graph: Graph, position: int) -> Cut:
+    """Return the cut behind the first ``position`` operators, however many tensors cross there.
+
+    Raises:
+        ModelError: No operator would lie before or after it.
+    """
+    count = len(graph.operators)
+    if not 0 < position < count:
+        raise ModelError(f"split.at={position}: the model has positions 1 to {count - 1}; choose one of them")
+    tensors = tuple(t.id for t in graph.tensors if (s := _span(graph, t.id)) and s[0] <= position <= s[1])
+    return Cut(position, tensors, _bytes(graph, tensors))
+
+
+def why_no_cut(graph: Graph, name: str) -> str:
+    """Say in one sentence why no single tensor crosses at this tensor: what crosses beside it.
+
+    Raises:
+        ModelError: There is no such tensor.
+    """
+    tensor = graph.tensor(name)
+    if tensor.is_weight:
+        return f"{name!r} is a weight, which goes to each part that reads it"
+    span = _span(graph, tensor.id)
+    if tensor.producer is None or span is None:
+        border = "an input" if tensor.producer is None else "an output"
+        return f"{name!r} is only {border}: nothing lies on its other side"
+    if any(cut.tensors == (tensor.id,) for cut in find_cuts(graph, "tensors")):
+        return f"{name!r} is a cut"
+    crossing = cut_behind(graph, span[0]).tensors
+    beside = [graph.tensors[t] for t in crossing if t != tensor.id]
+    named = ", ".join(f"{t.name!r} (read by {graph.operators[t.readers[-1]].name!r})" for t in beside[:3])
+    more = f" and {len(beside) - 3} more" if len(beside) > 3 else ""
+    return (
+        f"{len(crossing)} tensors cross behind {name!r}, beside it {named}{more};"
+        f" allow it with cuts=frontiers cuts.max_tensors={len(crossing)}"
+    )
+
+
+def _span(graph: Graph, tensor: int) -> tuple[int, int] | None:
+    """First and last position in the order that the tensor crosses; None if it crosses none."""
+    value = graph.tensors[tensor]
+    if value.is_weight or not value.readers:
+        return None
+    first = (value.readers[0] if value.producer is None else value.producer) + 1
+    return (first, value.readers[-1]) if first <= value.readers[-1] else None
+
+
+def _frontiers(graph: Graph, limit: int) -> list[tuple[int, tuple[int, ...]]]:
+    """Positions that at most ``limit`` tensors cross, with these tensors."""
+    count = len(graph.operators)
+    change = [0] * (count + 2)
+    opening: list[list[int]] = [[] for _ in range(count + 2)]
+    closing: list[list[int]] = [[] for _ in range(count + 2)]
+    for tensor in graph.tensors:
+        span = _span(graph, tensor.id)
+        if span:
+            change[span[0]] += 1
+            change[span[1] + 1] -= 1
+            opening[span[0]].append(tensor.id)
+            closing[span[1] + 1].append(tensor.id)
+    width = list(accumulate(change))
+    crossing: set[int] = set()
+    result = []
+    for position in range(1, count):
+        crossing.difference_update(closing[position])
+        crossing.update(opening[position])
+        if width[position] <= limit:
+            result.append((position, tuple(sorted(crossing))))
+    return result
+
+
+def _branch_cut(graph: Graph, separator: Separator) -> Cut:
+    tensors = (separator.tensor,)
+    return Cut(separator.near, tensors, _bytes(graph, tensors), in_order=False)
+
+
+def _near_side(graph: Graph, tensor: int) -> npt.NDArray[np.bool_]:
+    """Operators that stay connected to the tensor's producer without the tensor."""
+    count = len(graph.operators)
+    neighbours = flow_neighbours(graph)
+    start = next(separator.home for separator in graph.separators if separator.tensor == tensor)
+    seen = np.zeros(len(neighbours), bool)
+    seen[[start, count + tensor]] = True
+    pending = [start]
+    while pending:
+        for other in neighbours[pending.pop()]:
+            if not seen[other]:
+                seen[other] = True
+                pending.append(other)
+    return seen[:count]
+
+
+def _bytes(graph: Graph, tensors: Sequence[int]) -> int | None:
+    sizes = [graph.tensors[t].bytes for t in tensors]
+    return None if None in sizes else sum(size for size in sizes if size is not None)

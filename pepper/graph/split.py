@@ -1,0 +1,291 @@
+"""From a graph and cuts to one ONNX file a part, and a manifest that says how they fit together."""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from pepper.errors import ConfigError, ModelError
+from pepper.graph import cuts as cutting
+from pepper.graph import infer, source
+from pepper.graph.external import gather_external
+from pepper.graph.ir import Graph
+from pepper.graph.load import bodies, captured_names
+from pepper.graph.source import TensorSpec
+
+MANIFEST = "manifest.json"
+_FORMAT = 1
+_Types = Mapping[str, onnx.TypeProto]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part on disk.
+
+    Attributes:
+        file: The ONNX file, relative to the manifest.
+        sha256: Hash of the file.
+        weights_file: The file that holds its external weights, or None.
+        operators: How many operators it has.
+        inputs: Tensors to feed, by name: the model's inputs or outputs of earlier parts.
+        outputs: Tensors that it gives: read by later parts, or outputs of the model.
+    """
+
+    file: str
+    sha256: str
+    weights_file: str | None
+    operators: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Parts in the order in which they run. Tensors keep their names: what one part gives, a later one
+    reads under the same name.
+
+    Attributes:
+        source: Path of the whole model.
+        source_sha256: Hash of its file (external weights not included).
+        inputs: The model's inputs.
+        outputs: The model's outputs.
+        shapes: The input shapes that the model was analysed at.
+        cuts: Names of the tensors that cross at each cut.
+        parts: The parts.
+    """
+
+    source: str
+    source_sha256: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    shapes: dict[str, tuple[int, ...]]
+    cuts: tuple[tuple[str, ...], ...]
+    parts: tuple[Part, ...]
+
+
+def part_operators(graph: Graph, cuts: Sequence[cutting.Cut]) -> list[list[int]]:
+    """Return the operators of each part, parts in an order in which they can run.
+
+    Operators on the same side of every cut form a part. All data flows one way through every cut, so an
+    operator that lies before more cuts than another never reads from it.
+    """
+    everything = np.ones(len(graph.operators), bool)
+    sides = np.stack([everything, *(cutting.before(graph, cut) for cut in cuts)])
+    _, first, member = np.unique(sides, axis=1, return_index=True, return_inverse=True)
+    cuts_ahead = sides[:, first].sum(axis=0)
+    order = sorted(range(len(first)), key=lambda part: (-int(cuts_ahead[part]), int(first[part])))
+    member = member.ravel()
+    return [np.flatnonzero(member == part).tolist() for part in order]
+
+
+def split(graph: Graph, cuts: Sequence[cutting.Cut], out: Path) -> Manifest:
+    """Write one ONNX file a part and ``manifest.json`` into ``out``.
+
+    The folder appears complete or not at all. One that an earlier split left is replaced.
+
+    Raises:
+        ModelError: The type of a crossing tensor is unknown, or external data is truncated.
+        ConfigError: The folder holds something else than an earlier split.
+    """
+    old = out.is_dir() and any(out.iterdir())
+    if out.is_file() or (old and not (out / MANIFEST).is_file()):
+        raise ConfigError(f"split.out={out}: exists and holds no earlier split; choose another folder")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
+        fresh = Path(scratch) / "new"
+        fresh.mkdir()
+        manifest = _write_parts(graph, cuts, fresh)
+        (fresh / MANIFEST).write_text(json.dumps({"format": _FORMAT, **asdict(manifest)}, indent=2) + "\n")
+        if out.exists():
+            out.rename(Path(scratch) / "old")
+        fresh.rename(out)
+    return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a split.
+
+    Raises:
+        ModelError: There is none, or it cannot be read.
+    """
+    file = folder / MANIFEST
+    try:
+        content = json.loads(file.read_text())
+        if content.pop("format") != _FORMAT:
+            raise ValueError("another format")
+        return Manifest(
+            source=content["source"],
+            source_sha256=content["source_sha256"],
+            inputs=_specs(content["inputs"]),
+            outputs=_specs(content["outputs"]),
+            shapes={name: tuple(shape) for name, shape in content["shapes"].items()},
+            cuts=tuple(tuple(names) for names in content["cuts"]),
+            parts=tuple(
+                Part(**{**part, "inputs": _specs(part["inputs"]), "outputs": _specs(part["outputs"])})
+                for part in content["parts"]
+            ),
+        )
+    except FileNotFoundError:
+        raise ModelError(f"{file}: no such file; make parts with task=split") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{file}: not a manifest that pepper can read ({error}); split again") from error
+
+
+def _specs(entries: Sequence[dict[str, Any]]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(e["name"], e["dtype"], tuple(e["shape"])) for e in entries)
+
+
+def _write_parts(graph: Graph, cuts: Sequence[cutting.Cut], folder: Path) -> Manifest:
+    types = _border_types(graph)
+    groups = part_operators(graph, cuts)
+    home = {index: part for part, group in enumerate(groups) for index in group}
+    last = len(groups) - 1
+    given: list[dict[int, None]] = [{} for _ in groups]  # tensors that each part gives, in order
+    for tensor in graph.tensors:
+        if tensor.producer is not None and any(home[r] != home[tensor.producer] for r in tensor.readers):
+            given[home[tensor.producer]][tensor.id] = None
+    for output in graph.outputs:
+        producer = graph.tensors[output].producer
+        given[last if producer is None else home[producer]][output] = None
+
+    whole = _Whole(graph)
+    parts = []
+    for number, group in enumerate(groups):
+        model = _part_model(graph, group, list(given[number]), types, whole)
+        name = f"part_{number + 1:0{len(str(len(groups)))}d}.onnx"
+        weights_file = gather_external(model, graph.file, folder / f"{name}.data")
+        onnx.save_model(model, str(folder / name))
+        parts.append(
+            Part(
+                file=name,
+                sha256=source.content_hash([folder / name]),
+                weights_file=weights_file,
+                operators=len(group),
+                inputs=tuple(source.tensor_spec(value) for value in model.graph.input),
+                outputs=tuple(source.tensor_spec(value) for value in model.graph.output),
+            )
+        )
+    return Manifest(
+        source=str(graph.file),
+        source_sha256=source.content_hash([graph.file]),
+        inputs=tuple(source.tensor_spec(_value(graph, t, types)) for t in graph.inputs),
+        outputs=tuple(source.tensor_spec(_value(graph, t, types)) for t in graph.outputs),
+        shapes={graph.tensors[t].name: graph.tensors[t].shape or () for t in graph.inputs},
+        cuts=tuple(tuple(graph.tensors[t].name for t in cut.tensors) for cut in cuts),
+        parts=tuple(parts),
+    )
+
+
+def _border_types(graph: Graph) -> _Types:
+    """Types of all tensors; dynamic dimensions stay dynamic unless the caller fixed them."""
+    shapes = None
+    if graph.fixed:
+        shapes = {graph.tensors[t].name: graph.tensors[t].shape or () for t in graph.inputs}
+    return infer.infer_types(graph.proto, graph.file.parent, shapes)
+
+
+class _Whole:
+    """Look-ups into the whole model that every part needs."""
+
+    def __init__(self, graph: Graph) -> None:
+        whole = graph.proto.graph
+        self.initializers = {tensor.name: tensor for tensor in whole.initializer}
+        self.sparse = {tensor.values.name: tensor for tensor in whole.sparse_initializer}
+        self.stated = {value.name: value for value in whole.value_info}
+        self.quantization = {note.tensor_name: note for note in whole.quantization_annotation}
+        self.makers = graph.makers
+        self.rank = {name: rank for rank, name in enumerate(graph.makers)}
+        self.functions = {(f.domain, f.name): f for f in graph.proto.functions}
+
+    def recipe(self, weights: Iterable[str]) -> tuple[list[str], list[onnx.NodeProto]]:
+        """Initializers and nodes, in topological order, that make these weights."""
+        seen: dict[str, None] = {}
+        pending = list(weights)
+        while pending:
+            name = pending.pop()
+            if name and name not in seen:
+                seen[name] = None
+                if name in self.makers:
+                    node = self.makers[name]
+                    pending.extend((*node.input, *captured_names(node)))
+        stored = [name for name in seen if name not in self.makers]
+        made = sorted((name for name in seen if name in self.makers), key=self.rank.__getitem__)
+        nodes = {tuple(self.makers[name].output): self.makers[name] for name in made}
+        return stored, list(nodes.values())
+
+
+def _part_model(
+    graph: Graph, group: Sequence[int], gives: Sequence[int], types: _Types, whole: _Whole
+) -> onnx.ModelProto:
+    tensors = graph.tensors
+    operators = [graph.operators[index] for index in group]
+    inside = {t for operator in operators for t in operator.writes}
+    reads = dict.fromkeys([*(t for operator in operators for t in operator.reads), *gives])
+    fed = [t for t in reads if not tensors[t].is_weight and t not in inside]
+    stored, made = whole.recipe(tensors[t].name for t in reads if tensors[t].is_weight)
+
+    model = onnx.ModelProto()
+    source_model = graph.proto
+    for field in ("producer_name", "producer_version", "domain", "model_version", "doc_string"):
+        setattr(model, field, getattr(source_model, field))
+    model.ir_version = max(source_model.ir_version, 4)  # before 4, weights had to be inputs too
+    model.opset_import.extend(source_model.opset_import)
+    model.metadata_props.extend(source_model.metadata_props)
+    part = model.graph
+    part.name = source_model.graph.name or "graph"
+    part.doc_string = source_model.graph.doc_string
+    part.metadata_props.extend(source_model.graph.metadata_props)
+    part.node.extend(made)
+    part.node.extend(operator.proto for operator in operators)
+    part.initializer.extend(whole.initializers[name] for name in stored if name in whole.initializers)
+    part.sparse_initializer.extend(whole.sparse[name] for name in stored if name in whole.sparse)
+    part.input.extend(_value(graph, t, types) for t in sorted(fed, key=_input_rank(graph)))
+    part.output.extend(_value(graph, t, types) for t in gives)
+    model.functions.extend(_functions(part.node, whole))
+    names = dict.fromkeys(tensors[t].name for t in (*reads, *inside))
+    inner = names.keys() - {tensors[t].name for t in (*fed, *gives)}
+    part.value_info.extend(whole.stated[name] for name in names if name in inner and name in whole.stated)
+    part.quantization_annotation.extend(whole.quantization[name] for name in names if name in whole.quantization)
+    return model
+
+
+def _input_rank(graph: Graph) -> Callable[[int], tuple[int, int]]:
+    """Order of a part's inputs: the model's own first, in its order, then by when they are written."""
+    rank = {tensor: place for place, tensor in enumerate(graph.inputs)}
+    return lambda t: (-1, rank[t]) if t in rank else (graph.tensors[t].producer or 0, t)
+
+
+def _functions(nodes: Iterable[onnx.NodeProto], whole: _Whole) -> list[onnx.FunctionProto]:
+    """Local functions that the nodes call, directly or through others."""
+    called: dict[tuple[str, str], onnx.FunctionProto] = {}
+    pending = list(nodes)
+    while pending:
+        node = pending.pop()
+        key = (node.domain, node.op_type)
+        if key in whole.functions and key not in called:
+            called[key] = whole.functions[key]
+            pending.extend(called[key].node)
+        for body in bodies(node):
+            pending.extend(body.node)
+    return list(called.values())
+
+
+def _value(graph: Graph, tensor_id: int, types: _Types) -> onnx.ValueInfoProto:
+    """Describe a tensor at a part's border."""
+    tensor = graph.tensors[tensor_id]
+    kind = types.get(tensor.name)
+    if kind is not None and (kind.WhichOneof("value") != "tensor_type" or kind.tensor_type.elem_type):
+        return onnx.ValueInfoProto(name=tensor.name, type=kind)
+    if tensor.dtype is None:
+        maker = "" if tensor.producer is None else f" ({graph.operators[tensor.producer].kind} writes it)"
+        raise ModelError(
+            f"{graph.file}: the type of tensor {tensor.name!r}{maker} is unknown, so no part can end there;"
+            f" give model.shapes.{tensor.name}=[...] or cut elsewhere"
+        )
+    elem_type = onnx.TensorProto.DataType.Value(tensor.dtype.upper())
+    return onnx.helper.make_tensor_value_info(tensor.name, elem_type, tensor.shape)

@@ -1,0 +1,111 @@
+"""``task=split``: write a model's parts, and prove that they compute what the whole does."""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pepper.config import PepperConfig
+from pepper.errors import ConfigError, ModelError
+from pepper.graph.balance import balanced_cuts
+from pepper.graph.characteristics import Characteristics, CostWarning
+from pepper.graph.cuts import Cut, cut_at, cut_behind, find_cuts
+from pepper.graph.ir import Graph
+from pepper.graph.split import Manifest, part_operators
+from pepper.graph.split import split as write_parts
+from pepper.graph.verify import Verification, verify
+from pepper.report.tables import parts_table, show
+from pepper.tasks.cuts import load
+
+
+def split(config: PepperConfig) -> int:
+    """Split the model as the configuration says.
+
+    Returns:
+        The exit status: 0, or 1 if the parts do not compute what the whole does.
+
+    Raises:
+        ConfigError: There is nowhere to write to.
+        ModelError: The model cannot be read, or not be cut as asked.
+    """
+    if not config.split.out:
+        raise ConfigError("split.out: has no value; give split.out=DIR, the folder for the parts")
+    out = Path(config.split.out)
+    graph = load(config)
+    macs = _macs(graph)
+    cuts = _cuts(graph, config, macs)
+    manifest = write_parts(graph, cuts, out)
+    result = verify(graph, manifest, out, config.split.tolerance, config.split.seed)
+    _say(graph, cuts, manifest, macs, out, result)
+    if config.split.log:
+        _log(config, manifest, out, result)
+    return 0 if result.ok else 1
+
+
+def _macs(graph: Graph) -> np.ndarray:
+    """MACs of each operator, shape (operators,)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CostWarning)
+        characteristics = Characteristics(graph)
+    if characteristics.gaps:
+        more = f" (and {len(characteristics.gaps) - 1} more)" if len(characteristics.gaps) > 1 else ""
+        print(f"warning: cost not known of {characteristics.gaps[0]}{more}", file=sys.stderr)
+    return np.diff(characteristics.cumulative_macs)
+
+
+def _cuts(graph: Graph, config: PepperConfig, macs: np.ndarray) -> list[Cut]:
+    at = config.split.at
+    if at is not None:
+        return [
+            cut_behind(graph, int(name))
+            if name.isdecimal() and name not in graph.by_name
+            else cut_at(graph, name, config.cuts.max_tensors)
+            for name in at
+        ]
+    parts = config.split.parts or 2
+    found = find_cuts(graph, config.cuts.kind, config.cuts.max_tensors)
+    if not found and parts > 1:
+        raise ModelError(
+            f"{graph.file}: the model has no cuts of kind {config.cuts.kind};"
+            " allow more crossing tensors with cuts=frontiers cuts.max_tensors=N"
+        )
+    return balanced_cuts(graph, found, parts, macs.tolist())
+
+
+def _say(
+    graph: Graph, cuts: Sequence[Cut], manifest: Manifest, macs: np.ndarray, out: Path, result: Verification
+) -> None:
+    groups = part_operators(graph, cuts)
+    sizes = {t.name: t.bytes for t in graph.tensors}
+    rows = [
+        {
+            "file": part.file,
+            "operators": part.operators,
+            "macs": float(macs[group].sum()),
+            "share": float(macs[group].sum() / (macs.sum() or 1)),
+            "inputs": [(spec.name, sizes[spec.name]) for spec in part.inputs],
+        }
+        for part, group in zip(manifest.parts, groups, strict=True)
+    ]
+    show(parts_table(rows))
+    show(f"{len(manifest.parts)} parts and manifest.json in {out}")
+    outcome = f"largest difference {result.difference:.2g} of the largest value, in output {result.output!r}"
+    if result.ok:
+        show(f"proved: parts compute what the whole does ({outcome})")
+    else:
+        print(
+            f"error: parts and whole differ: {outcome}, above split.tolerance={result.tolerance:g};"
+            f" the first boundary that diverges is {result.boundary!r}",
+            file=sys.stderr,
+        )
+
+
+def _log(config: PepperConfig, manifest: Manifest, out: Path, result: Verification) -> None:
+    from pepper.tracking import runs
+    from pepper.tracking.store import Store
+
+    params = {"model": config.model.name, "parts": len(manifest.parts), "source_sha256": manifest.source_sha256}
+    run_id = runs.log_split(Store(config.tracking), f"split {config.model.name}", params, result.difference, out)
+    show(f"logged as run {run_id}")

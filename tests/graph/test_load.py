@@ -1,0 +1,190 @@
+"""Loading: what counts as an operator, what as a weight; shapes; and models that cannot be used."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import models
+import onnx
+import pytest
+from models import Builder, value
+from onnx import TensorProto, helper
+
+from pepper.errors import ModelError
+from pepper.graph.ir import Graph, size_bytes
+from pepper.graph.load import load_graph
+
+
+def kinds(graph: Graph) -> list[str]:
+    return [operator.kind for operator in graph.operators]
+
+
+@pytest.mark.parametrize("file", models.LIGHT_MODELS, ids=lambda file: file.stem)
+def test_real_models_have_all_shapes_and_no_weights_among_the_operators(file: Path) -> None:
+    graph = load_graph(file)
+    assert not graph.unknown_shapes()
+    assert not {"ConstantOfShape", "Unsqueeze"} & set(kinds(graph))
+    assert len(graph.inputs) == 1
+    for operator in graph.operators:
+        for t in operator.reads:
+            producer = graph.tensors[t].producer
+            assert producer is None or producer < operator.index
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_operators_and_tensors_agree(name: str, tmp_path: Path) -> None:
+    graph = load_graph(models.save(models.MODELS[name](), tmp_path / "m.onnx"))
+    for operator in graph.operators:
+        assert all(operator.index in graph.tensors[t].readers for t in operator.reads)
+        assert all(graph.tensors[t].producer == operator.index for t in operator.writes)
+    for tensor in graph.tensors:
+        assert tensor.readers == tuple(sorted(set(tensor.readers)))
+        assert (tensor.producer is None) == (tensor.is_weight or tensor.id in graph.inputs)
+    assert len({operator.name for operator in graph.operators}) == len(graph.operators)
+
+
+def test_weights_in_every_form_are_no_operators(tmp_path: Path) -> None:
+    graph = load_graph(models.save(models.odd_weights(), tmp_path / "m.onnx"))
+    assert kinds(graph).count("RandomNormal") == 1
+    assert not {"Identity", "ConstantOfShape", "Constant", "Exp", "Tanh"} & set(kinds(graph))
+    assert [graph.tensors[t].name for t in graph.inputs] == ["x"]
+
+
+def test_bodies_read_from_outside(tmp_path: Path) -> None:
+    graph = load_graph(models.save(models.control_flow(), tmp_path / "m.onnx"))
+    branch = next(operator for operator in graph.operators if operator.kind == "If")
+    captured = [graph.tensors[t] for t in branch.captures]
+    assert [tensor.is_weight for tensor in captured] == [False, True]
+    assert branch.index in captured[0].readers
+
+
+def test_shapes_computed_at_run_time_fold_once_they_are_fixed(tmp_path: Path) -> None:
+    file = models.save(models.transformer(length="n", batch="b"), tmp_path / "t.onnx")
+    dynamic = load_graph(file, dims={"n": 6})
+    assert "Shape" in kinds(dynamic)
+    assert not dynamic.fixed
+    fixed = load_graph(file, dims={"n": 6}, batch=2)
+    assert "Shape" not in kinds(fixed)
+    assert not fixed.unknown_shapes()
+    assert fixed.tensors[fixed.outputs[0]].shape == (2, 6, 16)
+
+
+def test_com_microsoft_shapes_are_inferred_and_checking_is_unharmed(tmp_path: Path) -> None:
+    model = models.microsoft()
+    graph = load_graph(models.save(model, tmp_path / "m.onnx"))
+    assert not graph.unknown_shapes()
+    assert graph.tensors[graph.outputs[0]].shape == (1, 5, 8)
+    model.graph.output[0].CopyFrom(value(model.graph.output[0].name, [1, 5, 8]))
+    onnx.checker.check_model(model)
+
+
+def test_a_shape_that_no_rule_gives_can_be_given(tmp_path: Path) -> None:
+    b = Builder()
+    x = b.op("Tanh", b.op("CropAndResize", "x", domain="com.microsoft", outputs=["cropped"]))
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    file = models.save(b.model([value("x", [1, 4])], [value(x, None)], opset_imports=opsets), tmp_path / "m.onnx")
+    assert [tensor.name for tensor in load_graph(file).unknown_shapes()] == ["cropped", x]
+    assert load_graph(file, shapes={"cropped": [1, 2]}).tensor(x).shape == (1, 2)
+
+
+def test_external_weights_are_not_read(tmp_path: Path) -> None:
+    """Four gigabytes of them, on a sparse file: loading stays below 500 MB."""
+    b = Builder()
+    x = b.op("MatMul", "x", "big")
+    model = b.model([value("x", [1, 32768])], [value(x, None)])
+    big = model.graph.initializer.add(name="big", dims=[32768, 32768], data_type=TensorProto.FLOAT)
+    big.data_location = TensorProto.EXTERNAL
+    big.external_data.add(key="location", value="big.bin")
+    onnx.save(model, str(tmp_path / "m.onnx"))
+    with (tmp_path / "big.bin").open("wb") as stream:
+        stream.truncate(4 * 32768**2)
+    code = (
+        "import sys\n"
+        "from pepper.graph.load import load_graph\nfrom pepper.graph.cuts import find_cuts\n"
+        "graph = load_graph(sys.argv[1]); find_cuts(graph)\n"
+        "peak = next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM'))\n"
+        "print(graph.tensor('big').bytes, peak)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "m.onnx")], capture_output=True, text=True, check=True
+    )
+    weight_bytes, peak_kib = map(int, done.stdout.split())
+    assert weight_bytes == 4 * 2**30
+    assert peak_kib < 500 * 1000
+
+
+def test_operators_may_come_in_any_order(tmp_path: Path) -> None:
+    model = models.chain()
+    nodes = list(model.graph.node)[::-1]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    graph = load_graph(models.save(model, tmp_path / "m.onnx"))
+    assert kinds(graph) == ["Conv", "BatchNormalization", "Relu"] * 4
+
+
+def test_sizes() -> None:
+    assert size_bytes("float", (2, 3)) == 24
+    assert size_bytes("int4", (3,)) == 2
+    assert size_bytes("float", None) is None
+    assert size_bytes("string", (1,)) is None
+
+
+def broken(tmp_path: Path, change: object) -> Path:
+    model = models.chain()
+    change(model.graph)  # type: ignore[operator]
+    return models.save(model, tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda g: g.node[0].input.__setitem__(0, g.node[-1].output[0]), "cycle"),
+        (lambda g: g.node[3].input.__setitem__(0, "nowhere"), "'nowhere', which nothing writes"),
+        (lambda g: g.node[3].output.__setitem__(0, g.node[0].output[0]), "written twice"),
+        (lambda g: setattr(g.output[0], "name", "nowhere"), "nothing writes the output 'nowhere'"),
+        (lambda g: setattr(g.node[2], "domain", "com.acme"), "unknown domain 'com.acme'"),
+    ],
+)
+def test_models_that_cannot_be_used(change: object, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=message) as caught:
+        load_graph(broken(tmp_path, change))
+    assert "\n" not in str(caught.value)
+
+
+def test_not_a_model(tmp_path: Path) -> None:
+    file = tmp_path / "m.onnx"
+    file.write_text("hello")
+    with pytest.raises(ModelError, match=r"m\.onnx"):
+        load_graph(file)
+    whole = models.LIGHT_MODELS[0].read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError, match="truncated"):
+        load_graph(file)
+    with pytest.raises(ModelError, match="no such file"):
+        load_graph(tmp_path / "absent.onnx")
+
+
+def test_external_data_must_be_there_and_inside_the_folder(tmp_path: Path) -> None:
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    file = models.save(models.chain(), inside / "m.onnx", external=True)
+    weights = inside / "m.onnx.data"
+    weights.rename(tmp_path / "m.onnx.data")
+    with pytest.raises(ModelError, match="missing"):
+        load_graph(file)
+    model = onnx.load(str(file), load_external_data=False)
+    for tensor in model.graph.initializer:
+        tensor.external_data[0].value = "../m.onnx.data"
+    onnx.save(model, str(file))
+    with pytest.raises(ModelError, match="outside the model's folder"):
+        load_graph(file)
+
+
+def test_dynamic_dimensions_need_a_value(tmp_path: Path) -> None:
+    file = models.save(models.transformer(length="n", batch="b"), tmp_path / "t.onnx")
+    with pytest.raises(ModelError, match=r"model\.dims\.n=N"):
+        load_graph(file)
+    with pytest.raises(ModelError, match=r"model\.dims\.m.*no such dimension"):
+        load_graph(file, dims={"m": 3})
+    with pytest.raises(ModelError, match=r"model\.shapes\.idz.*did you mean 'ids'"):
+        load_graph(file, shapes={"idz": [1, 2]})

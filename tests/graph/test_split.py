@@ -1,0 +1,169 @@
+"""Parts: run one after the other they give what the whole gives, whatever the model and the cuts."""
+
+import json
+from pathlib import Path
+
+import models
+import numpy as np
+import onnx
+import pytest
+import random_models
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pepper.errors import ConfigError, ModelError
+from pepper.graph.cuts import find_cuts
+from pepper.graph.load import load_graph
+from pepper.graph.split import MANIFEST, Manifest, part_operators, read_manifest, split
+from pepper.graph.verify import random_inputs, run_parts, verify
+
+
+def part_protos(manifest: Manifest, folder: Path) -> list[onnx.ModelProto]:
+    return [onnx.load(str(folder / part.file), load_external_data=False) for part in manifest.parts]
+
+
+@pytest.mark.parametrize("file", models.LIGHT_MODELS, ids=lambda file: file.stem)
+def test_real_models_in_parts_give_the_whole_output(file: Path, tmp_path: Path) -> None:
+    graph = load_graph(file)
+    cuts = find_cuts(graph)
+    manifest = split(graph, cuts[:: max(1, len(cuts) // 4)], tmp_path / "parts")
+    result = verify(graph, manifest, tmp_path / "parts", threads=1)
+    assert result.ok, result
+
+
+@pytest.mark.parametrize("kind", ["tensors", "frontiers"])
+@pytest.mark.parametrize("name", models.MODELS)
+def test_every_kind_of_model_cut_everywhere_gives_the_whole_output(name: str, kind: str, tmp_path: Path) -> None:
+    graph = load_graph(models.save(models.MODELS[name](), tmp_path / "m.onnx"))
+    cuts = find_cuts(graph, kind, max_tensors=5)
+    manifest = split(graph, cuts, tmp_path / "parts")
+    assert len(manifest.parts) >= 2
+    result = verify(graph, manifest, tmp_path / "parts", threads=1)
+    assert result.ok, result
+    for model in part_protos(manifest, tmp_path / "parts"):
+        assert {p.key: p.value for p in model.metadata_props} == {"trained_on": "noise"}
+
+
+@given(model=random_models.models(), data=st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_cuts_of_any_graph_give_the_whole_output(
+    model: onnx.ModelProto, data: st.DataObject, tmp_path: Path
+) -> None:
+    graph = load_graph(random_models.saved(model, tmp_path))
+    every = find_cuts(graph, "frontiers", 9)
+    cuts = data.draw(st.lists(st.sampled_from(every), unique=True)) if every else []
+    groups = part_operators(graph, cuts)
+    assert sorted(index for group in groups for index in group) == list(range(len(graph.operators)))
+    manifest = split(graph, cuts, tmp_path / "parts")
+    result = verify(graph, manifest, tmp_path / "parts", tolerance=1e-5, threads=1)
+    assert result.ok, result
+
+
+def test_dynamic_dimensions_survive(tmp_path: Path) -> None:
+    file = models.save(models.transformer(length="n", batch="b"), tmp_path / "t.onnx")
+    graph = load_graph(file, dims={"n": 6})
+    manifest = split(graph, find_cuts(graph, "frontiers", 3), tmp_path / "parts")
+    feeds = {"ids": np.ones((3, 9), np.int64), "mask": np.ones((3, 9), np.int64)}
+    values = run_parts(manifest, tmp_path / "parts", feeds, threads=1)
+    assert values[manifest.outputs[0].name].shape == (3, 9, 16)
+
+
+def test_external_weights_stay_external_and_go_where_they_are_read(tmp_path: Path) -> None:
+    inside = models.save(models.shared_embedding(), tmp_path / "inside.onnx")
+    file = models.save(models.shared_embedding(), tmp_path / "outside.onnx", external=True)
+    graph = load_graph(file)
+    manifest = split(graph, find_cuts(graph), tmp_path / "parts")
+    assert verify(graph, manifest, tmp_path / "parts", threads=1).ok
+    parts = part_protos(manifest, tmp_path / "parts")
+    readers = [number for number, part in enumerate(parts) if "w0" in {w.name for w in part.graph.initializer}]
+    assert readers == [0, len(parts) - 1]  # the shared table
+    for spec, model in zip(manifest.parts, parts, strict=True):
+        outside = [w for w in model.graph.initializer if w.data_location == onnx.TensorProto.EXTERNAL]
+        assert len(outside) == len(model.graph.initializer)
+        assert (spec.weights_file is not None) == bool(outside)
+    whole = load_graph(inside)
+    assert verify(whole, manifest, tmp_path / "parts", threads=1).ok
+
+
+def test_opsets_functions_and_quantisation_survive(tmp_path: Path) -> None:
+    graph = load_graph(models.save(models.local_functions(), tmp_path / "f.onnx"))
+    cuts = find_cuts(graph)
+    manifest = split(graph, cuts[:1], tmp_path / "parts")
+    first, second = part_protos(manifest, tmp_path / "parts")
+    assert [f.name for f in first.functions] == []
+    assert sorted(f.name for f in second.functions) == ["Block", "Half"]
+    assert {o.domain: o.version for o in second.opset_import} == {"": 17, "mine": 1}
+    graph = load_graph(models.save(models.quantized(), tmp_path / "q.onnx"))
+    manifest = split(graph, find_cuts(graph)[3:4], tmp_path / "parts")
+    first, second = part_protos(manifest, tmp_path / "parts")
+    assert len(first.graph.quantization_annotation) == 1
+    assert any(w.data_type == onnx.TensorProto.INT8 and len(w.dims) == 4 for w in second.graph.initializer)
+
+
+def test_the_manifest_says_how_parts_fit(tmp_path: Path) -> None:
+    graph = load_graph(models.save(models.detector(), tmp_path / "d.onnx"))
+    cuts = [cut for cut in find_cuts(graph) if cut.in_order]
+    manifest = split(graph, cuts[3::6], tmp_path / "parts")
+    assert read_manifest(tmp_path / "parts") == manifest
+    known = {spec.name for spec in manifest.inputs}
+    for part in manifest.parts:
+        assert {spec.name for spec in part.inputs} <= known
+        known |= {spec.name for spec in part.outputs}
+    assert {spec.name for spec in manifest.outputs} <= known
+    for part, model in zip(manifest.parts, part_protos(manifest, tmp_path / "parts"), strict=True):
+        assert [value.name for value in model.graph.input] == [spec.name for spec in part.inputs]
+        onnx.checker.check_model(model, full_check=True)
+
+
+def test_an_earlier_split_is_replaced_and_nothing_else(tmp_path: Path) -> None:
+    graph = load_graph(models.save(models.chain(), tmp_path / "c.onnx"))
+    out = tmp_path / "parts"
+    split(graph, find_cuts(graph), out)
+    split(graph, find_cuts(graph)[:1], out)
+    assert sorted(path.name for path in out.iterdir()) == [MANIFEST, "part_1.onnx", "part_2.onnx"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("years of work")
+    with pytest.raises(ConfigError, match=r"split\.out=.*mine"):
+        split(graph, find_cuts(graph), tmp_path / "mine")
+    assert (tmp_path / "mine/thesis.txt").is_file()
+
+
+def test_a_failed_split_leaves_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    file = models.save(models.chain(), folder / "c.onnx", external=True)
+    graph = load_graph(file)
+    weights = folder / "c.onnx.data"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    with pytest.raises(ModelError, match="truncated"):
+        split(graph, find_cuts(graph), tmp_path / "parts")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_part_that_computes_something_else_is_found(tmp_path: Path) -> None:
+    graph = load_graph(models.save(models.chain(), tmp_path / "c.onnx"))
+    cuts = [cut for cut in find_cuts(graph) if cut.position in (3, 6, 9)]
+    manifest = split(graph, cuts, tmp_path / "parts")
+    file = tmp_path / "parts" / manifest.parts[1].file
+    part = onnx.load(str(file))
+    weight = part.graph.initializer[0]
+    weight.raw_data = (onnx.numpy_helper.to_array(weight) * 1.5).tobytes()
+    onnx.save(part, str(file))
+    result = verify(graph, manifest, tmp_path / "parts", threads=1)
+    assert not result.ok
+    assert result.boundary == manifest.parts[1].outputs[0].name
+
+
+def test_inputs_are_the_same_for_the_same_seed(tmp_path: Path) -> None:
+    graph = load_graph(models.save(models.transformer(), tmp_path / "t.onnx"))
+    first, again, other = (random_inputs(graph, seed) for seed in (1, 1, 2))
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert any(not np.array_equal(first[name], other[name]) for name in first)
+
+
+def test_a_manifest_of_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="task=split"):
+        read_manifest(tmp_path)
+    (tmp_path / MANIFEST).write_text(json.dumps({"format": 99}))
+    with pytest.raises(ModelError, match="not a manifest"):
+        read_manifest(tmp_path)

@@ -1,0 +1,144 @@
+"""``task=cuts`` and ``task=split`` from the command line: what they say, write, prove, log and refuse."""
+
+from pathlib import Path
+from typing import Any
+
+import models
+import onnx
+import pytest
+from onnx import helper
+
+from pepper.graph.split import read_manifest
+
+
+def test_a_real_model_in_four_parts(desk: Any, tmp_path: Path) -> None:
+    done = desk("task=split", "model=squeezenet", "split.parts=4", f"split.out={tmp_path}/parts")
+    assert done.status == 0, done.err
+    assert "proved" in done.out
+    assert not done.err
+    manifest = read_manifest(tmp_path / "parts")
+    assert len(manifest.parts) == 4
+    assert all((tmp_path / "parts" / part.file).is_file() for part in manifest.parts)
+    assert not desk.runs("split")
+
+
+def test_at_named_tensors_and_positions(desk: Any, tmp_path: Path) -> None:
+    file = models.save(models.chain(), tmp_path / "c.onnx")
+    done = desk(
+        "task=split", "model=onnx", f"model.path={file}", "split.at=[relu_2_0,6]", f"split.out={tmp_path}/parts"
+    )
+    assert done.status == 0, done.err
+    assert read_manifest(tmp_path / "parts").cuts == (("relu_2_0",), ("relu_5_0",))
+
+
+def test_frontiers_split_what_has_no_cuts(desk: Any, tmp_path: Path) -> None:
+    b = models.Builder()
+    b.op("Add", b.op("Tanh", b.op("Tanh", "x")), b.op("Tanh", "x"))
+    output = b.op("Add", b.op("Mul", b.nodes[-1].output[0], "x"), "x")
+    file = models.save(b.model([models.value("x", [2, 2])], [models.value(output, None)]), tmp_path / "m.onnx")
+    base = ("task=split", "model=onnx", f"model.path={file}", f"split.out={tmp_path}/parts")
+    refused = desk(*base)
+    assert refused.status == 2
+    assert "cuts=frontiers" in refused.error
+    assert not (tmp_path / "parts").exists()
+    assert desk(*base, "cuts=frontiers", "split.parts=3").status == 0
+
+
+def test_a_split_is_logged_with_its_parts_when_asked(desk: Any, tmp_path: Path) -> None:
+    file = models.save(models.chain(), tmp_path / "c.onnx")
+    done = desk("task=split", "model=onnx", f"model.path={file}", f"split.out={tmp_path}/parts", "split.log=true")
+    assert done.status == 0, done.err
+    (run,) = desk.runs("split")
+    assert run.data.params["parts"] == "2"
+    assert run.data.metrics["difference"] <= 1e-4
+    kept = Path(run.info.artifact_uri.removeprefix("file://")) / "parts"
+    assert sorted(path.name for path in kept.iterdir()) == ["manifest.json", "part_1.onnx", "part_2.onnx"]
+
+
+def test_a_difference_beyond_tolerance_is_an_error(desk: Any, tmp_path: Path) -> None:
+    """A model with random numbers gives another output each time: no split of it can be proved."""
+    b = models.Builder()
+    noise = b.op("Add", b.op("Tanh", "x"), b.op("RandomNormal", shape=[2, 2]))
+    output = b.op("Tanh", b.op("Tanh", noise))
+    file = models.save(b.model([models.value("x", [2, 2])], [models.value(output, None)]), tmp_path / "m.onnx")
+    done = desk("task=split", "model=onnx", f"model.path={file}", f"split.out={tmp_path}/parts")
+    assert done.status == 1
+    assert "first boundary that diverges" in done.error
+
+
+def test_cuts_are_listed_and_explained(desk: Any, tmp_path: Path) -> None:
+    file = models.save(models.unet(), tmp_path / "u.onnx")
+    base = ("task=cuts", "model=onnx", f"model.path={file}")
+    listed = desk(*base)
+    assert listed.status == 0, listed.err
+    assert "20 operators, 7 cuts (tensors)" in listed.out
+    assert "19 cuts (frontiers)" in desk(*base, "cuts=frontiers").out
+    assert "tensors cross behind" in desk(*base, "cuts.why=conv_3_0").out
+
+
+def _bad(name: str, folder: Path) -> Path:
+    file = folder / "m.onnx"
+    model = models.chain()
+    if name == "text":
+        file.write_text("hello")
+        return file
+    if name == "truncated":
+        content = models.LIGHT_MODELS[0].read_bytes()
+        file.write_bytes(content[: len(content) // 2])
+        return file
+    if name == "cyclic":
+        model.graph.node[0].input[0] = model.graph.node[-1].output[0]
+    if name == "domain":
+        model.graph.node[2].domain = "com.acme"
+        model.opset_import.append(helper.make_opsetid("com.acme", 1))
+    if name in ("missing", "escaping"):
+        models.save(model, file, external=True)
+        weights = folder / "m.onnx.data"
+        weights.rename(folder.parent / weights.name)
+        model = onnx.load(str(file), load_external_data=False)
+        if name == "escaping":
+            for tensor in model.graph.initializer:
+                tensor.external_data[0].value = f"../{weights.name}"
+    return models.save(model, file)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("text", "not"),
+        ("truncated", "truncated"),
+        ("cyclic", "cycle"),
+        ("missing", "missing"),
+        ("escaping", "outside the model's folder"),
+        ("domain", "unknown domain"),
+    ],
+)
+def test_bad_models_are_refused_in_a_line(name: str, message: str, desk: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    file = _bad(name, folder)
+    done = desk("task=split", "model=onnx", f"model.path={file}", f"split.out={tmp_path}/parts")
+    assert done.status == 2
+    assert message in done.error
+    assert not list(tmp_path.glob("*parts*"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["split.at=[relu_3_0]"], "did you mean"),
+        (["split.at=[99]"], "positions 1 to 11"),
+        (["split.parts=99"], "enough for"),
+        (["split.parts=0"], "split.parts=0"),
+        (["split.parts=2", "split.at=[relu_2_0]"], "drop one of them"),
+        (["cuts.kind=bridge"], "did you mean 'bridges'"),
+        (["split.out=null"], "split.out"),
+    ],
+)
+def test_bad_wishes_are_refused_in_a_line(overrides: list[str], message: str, desk: Any, tmp_path: Path) -> None:
+    file = models.save(models.chain(), tmp_path / "c.onnx")
+    out = [] if "split.out=null" in overrides else [f"split.out={tmp_path}/parts"]
+    done = desk("task=split", "model=onnx", f"model.path={file}", *out, *overrides)
+    assert done.status == 2
+    assert message in done.error
+    assert not list(tmp_path.glob("*parts*"))
