@@ -6,19 +6,23 @@ stopped processes, if the parent dies.
 
 import contextlib
 import os
+import random
 import signal
 import time
 
-from pepper.devices.protocol import answer, connect
+from pepper.devices.protocol import Handler, answer, connect
 
+CYCLE_RANGE = (0.5, 1.5)  # of the mean length
+CYCLE_RANGE = (0.5, 1.5)  # of the mean length
 MOST_CORRECTION = 0.5  # of a cycle: a long delay is not made up for by a long unthrottled run
 
 
 class Suspender:
-    """Processes and the cycle in which they run and wait."""
+    """Processes and the cycle in which they run and wait, and those that run while they wait."""
 
     def __init__(self) -> None:
         self.pids: list[int] = []
+        self.fillers: list[int] = []
         self.share = 1.0
         self.period_s = 0.0
 
@@ -27,11 +31,16 @@ class Suspender:
         self.pids.append(pid)
         self.share, self.period_s = share, period_ms / 1000
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to every process that still lives."""
-        for pid in self.pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+    def fill(self, pids: list[int]) -> None:
+        """Let these processes run whenever the others wait."""
+        self.fillers = pids
+
+    def switch(self, stopped: list[int], running: list[int]) -> None:
+        """Stop some processes and continue others, those that still live."""
+        for pids, number in ((stopped, signal.SIGSTOP), (running, signal.SIGCONT)):
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
 
 
 def main() -> None:
@@ -40,26 +49,31 @@ def main() -> None:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     suspender = Suspender()
     connection = connect()
-    handlers = {"add": suspender.add}
-    if not answer(connection, handlers):
-        return
-    ahead_s = 0.0  # how much longer than their share the processes have run
+    handlers: dict[str, Handler] = {"add": suspender.add, "fill": suspender.fill}
+    while not suspender.pids:
+        if not answer(connection, handlers):
+            return
+    rng = random.Random(0)
+    # How much longer than their share the processes have run: grows by 1 - share a second while they run,
+    # falls by share a second while they are stopped.
+    ahead_s = 0.0
     while True:
-        run_s, stop_s = suspender.share * suspender.period_s, (1 - suspender.share) * suspender.period_s
+        # A cycle of constant length would lock in step with the inferences and bias their median.
+        cycle_s = suspender.period_s * rng.uniform(*CYCLE_RANGE)
+        run_s = suspender.share * cycle_s
         resumed = time.perf_counter()
         suspender.pids.append(suspender.pids.pop(0))  # who wakes first runs first: take turns
-        suspender.signal(signal.SIGCONT)
-        if connection.poll(max(0.0, run_s - ahead_s)) and not answer(connection, handlers):
+        suspender.switch(suspender.fillers, suspender.pids)
+        if connection.poll(max(0.0, run_s - ahead_s / (1 - suspender.share))) and not answer(connection, handlers):
             break
-        suspender.signal(signal.SIGSTOP)
+        suspender.switch(suspender.pids, suspender.fillers)
         stopped = time.perf_counter()
         ahead_s += (stopped - resumed) * (1 - suspender.share)
-        # While it runs, `ahead_s` grows by 1 - share a second; while it is stopped, it falls by share a second.
-        time.sleep(max(0.0, stop_s + (ahead_s - stop_s * suspender.share) / suspender.share))
+        time.sleep(max(0.0, ahead_s / suspender.share))
         ahead_s -= (time.perf_counter() - stopped) * suspender.share
         most = MOST_CORRECTION * run_s
         ahead_s = min(max(ahead_s, -most), most)
-    suspender.signal(signal.SIGCONT)
+    suspender.switch(suspender.fillers, suspender.pids)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,11 @@ class Suspend:
         self._share, self._period_ms = share, period_ms
         others = [core for core in host.allowed_cores() if core not in cores]
         self._suspender = Process("pepper.devices.suspender", others or list(cores))
+        # The cores' other time is used, as it would be on a shared machine: a core that idles between the
+        # device's turns loses its caches and its clock, and the device would pay for that.
+        self._fillers = [Process("pepper.devices.filler", [core]) for core in cores]
+        pids = [filler.pid for filler in self._fillers]
+        self._suspender.request("fill", timeout_s=TIMEOUT_S, pids=pids)
 
     def add(self, pid: int) -> None:
         """Stop and continue this process with the others from now on."""
@@ -54,6 +59,9 @@ class Suspend:
     def close(self) -> None:
         """Stop stopping: every process continues."""
         self._suspender.close()
+        for filler in self._fillers:
+            filler.kill()
+            filler.close()
 
 
 class Cgroup:

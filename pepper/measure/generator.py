@@ -4,11 +4,13 @@ Busy time is CPU time, not wall time: beside an inference, or inside a throttled
 still asks for the work that was requested, as a real neighbour would.
 """
 
+import random
 import time
 from typing import Any
 
 from pepper.devices.protocol import Handler, answer, connect
 
+PERIOD_RANGE = (0.5, 1.5)  # of the mean length
 LONGEST_BACKLOG_S = 0.02  # work that waits longer is dropped
 
 
@@ -20,6 +22,7 @@ class Generator:
         self.period_s = 0.0
         self._due_s = 0.0
         self._clock_s = self._cpu_s = 0.0
+        self._rng = random.Random(0)
 
     def set(self, fraction: float, period_ms: float) -> None:
         """Use this fraction of one core's time from now on; 0 is silence."""
@@ -41,7 +44,9 @@ class Generator:
         end = cpu_s + self._due_s
         while time.process_time() < end:
             pass
-        missing_s = self.fraction * self.period_s - max(0.0, self._due_s - (time.process_time() - cpu_s))
+        # Periods of constant length would lock in step with the inferences and bias their median.
+        period_s = self.period_s * self._rng.uniform(*PERIOD_RANGE)
+        missing_s = self.fraction * period_s - max(0.0, self._due_s - (time.process_time() - cpu_s))
         return max(0.0, missing_s / self.fraction - (time.perf_counter() - clock_s))
 
 

@@ -2,6 +2,7 @@
 
 import time
 from contextlib import ExitStack
+from statistics import median
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,7 +16,8 @@ from pepper.measure.profile import Profile
 from pepper.measure.statistics import summarise
 from pepper.measure.validity import drift_percent, invalid_reasons
 
-SHARE_SECONDS = 0.2
+SHARE_SECONDS = 0.06
+SETTLE_SECONDS = 0.02  # a new load's first bursts come in step
 OPERATOR_RUNS = 10
 
 
@@ -43,11 +45,11 @@ class Bench:
             self._device = stack.enter_context(Device(self._spec))
             self._worker = self._device.start("pepper.measure.worker")
             self._facts = self._ask("facts")
-            free_share = self._ask("share", seconds=SHARE_SECONDS / 2)["share"]
-            self._device.confine(self._worker.pid)
             self._share = 1.0
+            free_share = self._ask("share", seconds=SHARE_SECONDS)["share"]
+            self._device.confine(self._worker.pid)
             if self._spec.share < 1:
-                self._share = self._ask("share", seconds=SHARE_SECONDS)["share"] / free_share
+                self._share = self._measure_share() / free_share
             self._opened = self._ask(
                 "open",
                 path=str(self._model.file),
@@ -75,6 +77,10 @@ class Bench:
     def _ask(self, op: str, **fields: Any) -> dict[str, Any]:
         result, arrays = self._worker.request(op, timeout_s=self._measure.time_limit_seconds, **fields)
         return {**result, **arrays}
+
+    def _measure_share(self) -> float:
+        """Return the fraction of a core's time that the worker gets: the median of three short trials."""
+        return float(median(self._ask("share", seconds=SHARE_SECONDS)["share"] for _ in range(3)))
 
     def profile(self, load: LoadConfig) -> Profile:
         """Measure the model under this load.
@@ -174,6 +180,7 @@ class Bench:
         if self._load is None:
             raise MeasureError("no load generator was started for this device")
         self._load.set(load)
+        time.sleep(SETTLE_SECONDS)
         before = self._load.usage()
         time.sleep(self._measure.verify_load_seconds)
         return percent_between(before, self._load.usage(), self._spec.share, cores)

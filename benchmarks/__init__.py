@@ -1,0 +1,1 @@
+"""Benchmarks: each a command with --help that prints a small table (see README.md)."""

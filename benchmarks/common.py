@@ -1,0 +1,27 @@
+"""What the benchmarks share: models by name, the default measurement, a printed table."""
+
+from collections.abc import Sequence
+
+from hydra import compose, initialize_config_dir
+from rich.console import Console
+from rich.table import Table
+
+from pepper import config
+from pepper.config import PepperConfig
+
+
+def composed(*overrides: str) -> PepperConfig:
+    """Return the configuration that these command-line overrides make."""
+    config.register()
+    with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
+        return config.typed(compose("run", overrides=list(overrides)))
+
+
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows as a table with right-aligned figures."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for index, name in enumerate(header):
+        table.add_column(name, justify="left" if index == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=140, highlight=False).print(table)
