@@ -15,7 +15,7 @@ from pepper.measure.launcher import Bench
 from pepper.measure.profile import Profile
 
 
-def profile(model: str, share: float, method: str, period_ms: float, percents: list[float]) -> list[Profile]:
+def profile(model: str, share: float, method: str, period_ms: str, percents: list[float]) -> list[Profile]:
     """Measure a model on an emulated device under each load."""
     config = composed(
         f"model={model}",
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--shares", nargs="+", type=float, default=[0.25, 0.5, 0.75])
     parser.add_argument("--methods", nargs="+", default=["suspend", "cgroup"])
     parser.add_argument("--loads", nargs="+", type=float, default=[25, 50, 75, 90], help="percent, first model only")
-    parser.add_argument("--period-ms", type=float, default=composed("device=share50").device.period_ms)
+    parser.add_argument("--period-ms", default="null", help="mean run-and-wait cycle; null: the method's default")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
 

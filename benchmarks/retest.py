@@ -42,7 +42,7 @@ def main() -> None:
     config.register()
     with tempfile.TemporaryDirectory() as folder:
         first, second = (sweep(options.sweep, folder, seed) for seed in (1, 2))
-    both = first.join(second, rsuffix="_again")
+    both = first.merge(second, left_index=True, right_index=True, suffixes=("", "_again"))
     valid = both[(both["verdict"] == "VALID") & (both["verdict_again"] == "VALID")].copy()
     rows = []
     for label, group in [("all", valid), *valid.groupby("device"), *valid.groupby("load"), *valid.groupby("model")]:

@@ -13,6 +13,9 @@ from pepper.errors import ConfigError, nearest
 
 MISSING: Any = "???"
 
+OPEN_KEYS = ("model.shapes.", "model.dims.")
+"""Below these, the names are the model's own: any key is welcome."""
+
 
 def conf_dir() -> Path:
     """Return the configuration tree: inside an installed package, or beside it in a checkout."""
@@ -78,7 +81,7 @@ class DeviceConfig:
         provider: onnxruntime execution provider.
         share: CPU time that each core gives to the device, 0 < share <= 1.
         throttle: How a share is enforced: ``suspend``, ``cgroup``, or ``auto`` (suspend: it is finer).
-        period_ms: Length of one run-and-wait cycle of a throttled device.
+        period_ms: Mean length of one run-and-wait cycle of a throttled device; None is 3 (suspend) or 10 (cgroup).
         memory_bytes: Most memory that the device's worker may use; None is no limit.
     """
 
@@ -89,7 +92,7 @@ class DeviceConfig:
     provider: str = "CPUExecutionProvider"
     share: float = 1.0
     throttle: str = "auto"
-    period_ms: float = 3.0
+    period_ms: float | None = None
     memory_bytes: int | None = None
 
     def __post_init__(self) -> None:
@@ -118,20 +121,22 @@ class LoadConfig:
     """Background CPU load on the device while a model is timed.
 
     Attributes:
-        name: How runs and tables call it.
+        name: How runs and tables call it; ``cpuPERCENT`` where it is not given.
         percent: What the generator uses of each loaded core of the device when it runs there alone.
         cores: How many of the device's cores are loaded; None is all.
         generator: ``pepper`` (built in) or ``stress-ng`` (where installed).
         period_ms: Length of one busy-and-sleep cycle of the built-in generator.
     """
 
-    name: str = MISSING
     percent: float = MISSING
+    name: str | None = None
     cores: int | None = None
     generator: str = "pepper"
     period_ms: float = 2.0
 
     def __post_init__(self) -> None:
+        if not self.name:
+            self.name = f"cpu{self.percent:g}"
         _within("load.percent", self.percent, 0, 100)
         _within("load.cores", self.cores, 1)
         _one_of("load.generator", self.generator, ("pepper", "stress-ng"))
@@ -275,6 +280,9 @@ class TrackingConfig:
     folder: str = MISSING
     artifacts: str | None = None
     timeout_seconds: int = 10
+
+    def __post_init__(self) -> None:
+        _within("tracking.timeout_seconds", self.timeout_seconds, 1)
 
 
 @dataclass

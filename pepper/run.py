@@ -40,22 +40,24 @@ class Terminated(KeyboardInterrupt):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the task that the command line asks for and return the exit status."""
-    argv = list(sys.argv[1:] if arguments is None else arguments)
+    argv = [_openly(argument) for argument in (sys.argv[1:] if arguments is None else arguments)]
     if {"--help", "-h"} & set(argv):
         print(HELP.format(groups=_groups(argv)))
         return 0
     try:
         with _signals():
             return _hydra(argv)
-    except PepperError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return STATUS_ERROR
     except Terminated:
         print("terminated: finished cells are kept", file=sys.stderr)
         return 128 + signal.SIGTERM
     except KeyboardInterrupt:
         print("interrupted: finished cells are kept; the same command goes on from here", file=sys.stderr)
         return STATUS_INTERRUPTED
+
+
+def _openly(argument: str) -> str:
+    """Let ``model.dims.N=4`` name a new key, which Hydra takes with a prefix only."""
+    return f"++{argument}" if argument.startswith(config.OPEN_KEYS) else argument
 
 
 def _groups(argv: Sequence[str]) -> str:
@@ -100,14 +102,17 @@ def _hydra(argv: list[str]) -> int:
 
     def job(cfg: DictConfig) -> None:
         overrides = list(HydraConfig.get().overrides.task)
-        statuses.append(_task(config.typed(cfg), overrides))
+        try:  # here: Hydra would print all overrides before it passes an error on
+            statuses.append(_task(config.typed(cfg), overrides))
+        except (PepperError, HydraException, OmegaConfBaseException) as error:
+            statuses.append(_refuse(error))
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here whole; pepper says them in a line
     before, sys.argv[1:] = sys.argv[1:], argv
     try:
         hydra.main(version_base="1.3", config_path=str(config.conf_dir()), config_name="run")(job)()
     except (HydraException, OmegaConfBaseException) as error:
-        raise PepperError(_explain(error)) from error
+        return _refuse(error)
     finally:
         sys.argv[1:] = before
     return max(statuses, default=0)
@@ -129,11 +134,19 @@ def _task(cfg: config.PepperConfig, overrides: list[str]) -> int:
     raise PepperError(f"task.name={name}: no such task{nearest(name, ('profile', 'import'))}")
 
 
+def _refuse(error: Exception) -> int:
+    """Say in one line what is wrong and return the exit status."""
+    print(f"error: {error if isinstance(error, PepperError) else _explain(error)}", file=sys.stderr)
+    return STATUS_ERROR
+
+
 def _explain(error: Exception) -> str:
     """Say in one line what is wrong with the command line or an option file, and the fix."""
-    from hydra.errors import MissingConfigException
+    from hydra.errors import MissingConfigException, OverrideParseException
     from omegaconf import OmegaConf
 
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: not a KEY=VALUE that can be read; quote the value or check its brackets"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         options = error.options or []
@@ -145,8 +158,11 @@ def _explain(error: Exception) -> str:
     if key:
         schema = getattr(cause, "parent_node", None)
         known = [str(name) for name in schema or ()] if OmegaConf.is_dict(schema) else []
-        hint = nearest(str(key).rpartition(".")[2], known)
-        listed = f" (keys: {', '.join(known)})" if known and not hint else ""
+        name = str(key).rpartition(".")[2]
+        hint = nearest(name, known) if name not in known else ""
+        listed = f" (keys: {', '.join(known)})" if name not in known and known and not hint else ""
+        if "ListConfig" in message:
+            message, hint = f"must be a list; give {key}=[...]", ""
         return f"{key}: {message}{hint}{listed}"
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
 

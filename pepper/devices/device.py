@@ -14,6 +14,10 @@ from pepper.devices.throttle import Throttle, make_throttle, memory_limit
 from pepper.errors import ConfigError
 
 
+# As short as each method allows without costing the device time: a quota acts at the scheduler's tick only.
+PERIOD_MS = {"auto": 3.0, "suspend": 3.0, "cgroup": 10.0}
+
+
 @dataclass(frozen=True)
 class DeviceSpec:
     """A device with every default filled in; equal specs are the same device.
@@ -79,7 +83,7 @@ def resolve(config: DeviceConfig) -> DeviceSpec:
         provider=config.provider,
         share=config.share,
         throttle=config.throttle,
-        period_ms=config.period_ms,
+        period_ms=PERIOD_MS[config.throttle] if config.period_ms is None else config.period_ms,
         memory_bytes=config.memory_bytes,
     )
 

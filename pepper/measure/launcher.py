@@ -16,7 +16,7 @@ from pepper.measure.profile import Profile
 from pepper.measure.statistics import summarise
 from pepper.measure.validity import drift_percent, invalid_reasons
 
-SHARE_SECONDS = 0.06
+SHARE_SECONDS = 0.04
 SETTLE_SECONDS = 0.02  # a new load's first bursts come in step
 OPERATOR_RUNS = 10
 

@@ -2,66 +2,119 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # Okabe and Ito's palette: told apart by colour-blind people too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+COLUMNS = 3
+
+Row = Mapping[str, Any]
 
 
-def latency_against_load(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Draw the median latency against the load, a panel a model, a line a device.
+def latency(rows: Sequence[Row], file: Path) -> None:
+    """Draw median latencies with 95 % intervals, a line a device; INVALID cells are hollow and off the line.
 
-    Bars are 95 % intervals; INVALID cells are hollow and off the line; cells without a figure are left out.
+    Against the load in a panel a model, where loads differ; else against the model in one panel. Cells
+    without a figure are left out.
 
     Args:
-        rows: Results by column name, as in a sweep's ``results.csv``.
+        rows: Results by column name, as in a sweep's ``results.csv``; at least one with a figure.
         file: Where to write; its suffix (``.png``, ``.svg``) is the format.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import NullFormatter, ScalarFormatter
 
     measured = [row for row in rows if row.get("latency_p50_ms") is not None]
+    fastest: dict[str, float] = {}
+    for row in measured:
+        name = _device(row)
+        fastest[name] = min(fastest.get(name, row["latency_p50_ms"]), row["latency_p50_ms"])
+    devices = sorted(fastest, key=lambda name: fastest[name])
     models = sorted({row["model"] for row in measured})
-    devices = sorted({(row["device"], row["threads"]) for row in measured})
-    figure = Figure(figsize=(max(4.8, 3.6 * len(models)), 3.8), layout="constrained")
+    by_load = len({row["load_percent"] for row in measured}) > 1
+    titles = models if by_load else [f"load {measured[0]['load']}"]
+    columns = min(COLUMNS, len(titles))
+    lines = -(-len(titles) // columns)
+    figure = Figure(
+        figsize=(4.2 * columns if by_load else 2 + 0.9 * len(models), 0.8 + 3.2 * lines), layout="constrained"
+    )
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
-    for panel, model in zip(panels, models, strict=True):
-        for index, (device, threads) in enumerate(devices):
-            points = sorted(
-                (row for row in measured if (row["model"], row["device"], row["threads"]) == (model, device, threads)),
-                key=lambda row: row["load_percent"],
-            )
-            style = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+    panels = figure.subplots(lines, columns, sharey=True, squeeze=False)
+    for panel in panels.flat[len(titles) :]:
+        panel.set_visible(False)
+    for panel, title in zip(panels.flat, titles, strict=False):
+        chosen = [row for row in measured if not by_load or row["model"] == title]
+        for index, device in enumerate(devices):
+            points = [row for row in chosen if _device(row) == device]
+            if by_load:
+                places = {id(row): float(row["load_percent"]) for row in points}
+            else:
+                places = {id(row): float(models.index(row["model"])) for row in points}
+            points.sort(key=lambda row: places[id(row)])
             for trusted in (True, False):
-                chosen = [row for row in points if (row["verdict"] == "VALID") == trusted]
-                if not chosen:
-                    continue
-                middle = [row["latency_p50_ms"] for row in chosen]
-                panel.errorbar(
-                    [row["load_percent"] for row in chosen],
-                    middle,
-                    yerr=[
-                        [m - row["latency_p50_low_ms"] for m, row in zip(middle, chosen, strict=True)],
-                        [row["latency_p50_high_ms"] - m for m, row in zip(middle, chosen, strict=True)],
-                    ],
-                    label=f"{device} ({threads} threads)" if trusted else None,
-                    linestyle="-" if trusted else "none",
-                    fillstyle="full" if trusted else "none",
-                    capsize=3,
-                    markersize=5,
-                    **style,
-                )
-        count = [row["samples"] for row in measured if row["model"] == model]
-        panel.set_title(f"{model}\n{len(count)} cells, {min(count):.0f} to {max(count):.0f} samples each", fontsize=9)
-        panel.set_xlabel("load requested (% of the device's cores)")
-        panel.set_yscale("log")
-        panel.yaxis.set_major_formatter(ScalarFormatter())
-        panel.yaxis.set_minor_formatter(NullFormatter())
-        panel.grid(visible=True, which="both", alpha=0.25)
-    panels[0].set_ylabel("median latency (ms), 95 % interval")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(devices), frameon=False, fontsize=9)
+                drawn = [row for row in points if (row["verdict"] == "VALID") == trusted]
+                x = [places[id(row)] for row in drawn]
+                _draw(panel, x, drawn, f"{device}{'' if trusted else ', INVALID'}", index, line=by_load and trusted)
+        counts = [row["samples"] for row in chosen]
+        panel.set_title(
+            f"{title}: {len(counts)} cells, {min(counts):.0f} to {max(counts):.0f} samples each", fontsize=9
+        )
+        if by_load:
+            panel.set_xlabel("load requested (% of the device's cores)")
+        else:
+            panel.set_xticks(range(len(models)), models, rotation=30, ha="right")
+            panel.set_xlabel("model")
+        _log_scale(panel)
+    for panel in panels[:, 0]:
+        panel.set_ylabel("median latency (ms), 95 % interval")
+    legend = {
+        label: handle for panel in panels.flat for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        legend.values(),
+        legend.keys(),
+        loc="outside lower center",
+        ncols=max(1, int(figure.get_figwidth() // 2.3)),
+        frameon=False,
+        fontsize=9,
+    )
     figure.savefig(file, dpi=130)
+
+
+def _device(row: Row) -> str:
+    return f"{row['device']} ({row['threads']} thread{'s' if row['threads'] > 1 else ''})"
+
+
+def _draw(panel: "Axes", x: list[float], rows: Sequence[Row], label: str, index: int, *, line: bool) -> None:
+    if not rows:
+        return
+    middle = [row["latency_p50_ms"] for row in rows]
+    panel.errorbar(
+        x,
+        middle,
+        yerr=[
+            [m - row["latency_p50_low_ms"] for m, row in zip(middle, rows, strict=True)],
+            [row["latency_p50_high_ms"] - m for m, row in zip(middle, rows, strict=True)],
+        ],
+        label=label,
+        linestyle="-" if line else "none",
+        fillstyle="none" if label.endswith("INVALID") else "full",
+        capsize=3,
+        markersize=5,
+        color=COLOURS[index % len(COLOURS)],
+        marker=MARKERS[index % len(MARKERS)],
+    )
+
+
+def _log_scale(panel: "Axes") -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    panel.set_yscale("log")
+    panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.yaxis.set_minor_formatter(NullFormatter())
+    panel.grid(visible=True, alpha=0.3)

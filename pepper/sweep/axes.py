@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pepper.config import PepperConfig, typed
+from pepper.config import OPEN_KEYS, PepperConfig, typed
 from pepper.devices.device import resolve
 from pepper.errors import ConfigError, ModelError, nearest
 from pepper.graph.model import ModelFile, find_model
@@ -90,7 +90,7 @@ def _choices(
             chosen = composed.copy()
             for key, value in zip(keys, values, strict=True):
                 try:
-                    OmegaConf.update(chosen, key, value)
+                    OmegaConf.update(chosen, key, value, force_add=key.startswith(OPEN_KEYS))
                 except OmegaConfBaseException as error:
                     raise ConfigError(f"sweep.axes.{key}: {value!r}: {str(error).splitlines()[0]}") from error
             choices.append(typed(chosen))

@@ -169,7 +169,7 @@ def _close(store: Store, parent: str, status: str, rows: list[dict[str, Any]], s
     """End the parent run with its table, figures and overview."""
     import pandas as pd
 
-    from pepper.report.figures import latency_against_load
+    from pepper.report.figures import latency
 
     counts = {
         verdict: sum((row["verdict"] or row["status"]) == verdict for row in rows)
@@ -183,7 +183,7 @@ def _close(store: Store, parent: str, status: str, rows: list[dict[str, Any]], s
             runs.write_table(pd.DataFrame(rows), folder)
             if any("latency_p50_ms" in row for row in rows):
                 for suffix in ("png", "svg"):
-                    latency_against_load(rows, folder / f"latency_against_load.{suffix}")
+                    latency(rows, folder / f"latency.{suffix}")
         runs.end_sweep(store, parent, status, {**metrics, "wall_s": seconds}, "\n".join(lines))
     except TrackingError as error:
         log.unlogged = str(error)

@@ -1,5 +1,6 @@
 """Runs in MLflow: one for each cell, one parent for each sweep."""
 
+import getpass
 import json
 import tempfile
 import time
@@ -24,7 +25,8 @@ LOGGED_METRIC = "logged_unix_s"
 
 def _tags(kind: str, **tags: str | None) -> dict[str, str]:
     known = {f"pepper.{key}": value for key, value in tags.items() if value is not None}
-    return {"pepper.kind": kind, "pepper.version": pepper.__version__, **known}
+    source = {"mlflow.user": getpass.getuser(), "mlflow.source.name": "pepper.run", "mlflow.source.type": "LOCAL"}
+    return {"pepper.kind": kind, "pepper.version": pepper.__version__, **source, **known}
 
 
 def start_sweep(store: Store, name: str, cells: int, config: str) -> str:

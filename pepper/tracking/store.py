@@ -65,8 +65,6 @@ class Store:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(config.timeout_seconds))
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        for name in ("mlflow", "alembic", "urllib3"):
-            logging.getLogger(name).setLevel(logging.ERROR)
         with reaching(config), lock(self.folder):
             self.client = self._connect()
             self.experiment_id = self._experiment()
@@ -74,6 +72,8 @@ class Store:
     def _connect(self) -> "MlflowClient":
         from mlflow import MlflowClient
 
+        for name in ("mlflow", "alembic", "urllib3"):  # MLflow sets its loggers' levels when it is imported
+            logging.getLogger(name).setLevel(logging.ERROR)
         scheme, _, path = self.config.uri.partition(":///")
         if scheme == "sqlite":
             Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +84,9 @@ class Store:
         found = self.client.get_experiment_by_name(name)
         if found is None:
             artifacts = Path(self.config.artifacts).absolute().as_uri() if self.config.artifacts else None
-            return str(self.client.create_experiment(name, artifact_location=artifacts))
+            # The UI then opens the experiment with the columns of training runs, not of language-model traces.
+            tags = {"mlflow.experimentKind": "custom_model_development"}
+            return str(self.client.create_experiment(name, artifact_location=artifacts, tags=tags))
         if found.lifecycle_stage != "active":
             raise TrackingError(
                 f"tracking.experiment={name}: was deleted in MLflow; restore it there or set tracking.experiment"

@@ -1,0 +1,165 @@
+"""Options compose and validate; what a user mistypes is said in one line, and nothing is written."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import Desk, Outcome
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from pepper import config
+from pepper.config import PepperConfig, typed
+
+CONF = config.conf_dir()
+FILES = sorted(path for path in CONF.rglob("*.yaml") if path.name != "run.yaml")
+
+# What the user must give for options that stand for many.
+GIVEN = {
+    "model/onnx": ["model.path=my.onnx"],
+    "load/cpu": ["load.percent=60"],
+    "tracking/server": ["tracking.uri=http://localhost:5000"],
+}
+
+# Keys that the file's first line explains.
+PLAIN = {"name", "path", "defaults"}
+
+
+def option(path: Path) -> str:
+    return str(path.relative_to(CONF).with_suffix(""))
+
+
+def composed(*overrides: str) -> PepperConfig:
+    config.register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return typed(compose("run", overrides=list(overrides)))
+
+
+def test_the_default_composes() -> None:
+    cfg = composed()
+    assert (cfg.task.name, cfg.model.name, cfg.device.name, cfg.load.name) == ("profile", "squeezenet", "local", "idle")
+    assert cfg.sweep is None
+
+
+@pytest.mark.parametrize("path", FILES, ids=option)
+def test_every_option_composes(path: Path) -> None:
+    group, name = option(path).split("/")
+    cfg = composed(f"{'+' if group == 'sweep' else ''}{group}={name}", *GIVEN.get(option(path), []))
+    assert OmegaConf.to_yaml(OmegaConf.structured(cfg))
+    if group == "sweep":
+        for axis, values in cfg.sweep.axes.items():
+            for value in values:
+                point = composed(f"{axis}={value}")
+                assert getattr(point, axis.split(".")[0])
+
+
+@pytest.mark.parametrize("path", FILES, ids=option)
+def test_every_option_file_explains_itself(path: Path) -> None:
+    first, *rest = path.read_text().splitlines()
+    assert re.match(r"# \S.{10,}", first), "the first line says what the option is: --help shows it"
+    for line in rest:
+        if (key := re.match(r"(\w+):", line)) and key[1] not in PLAIN:
+            assert "#" in line, f"{key[1]} has no comment"
+
+
+@pytest.mark.parametrize("path", FILES, ids=option)
+def test_an_option_is_named_after_its_file(path: Path) -> None:
+    name = yaml.safe_load(path.read_text()).get("name")
+    if name is not None and "$" not in name:
+        assert name == path.stem
+
+
+def test_the_nine_models_of_the_onnx_package_are_there() -> None:
+    packaged = [path for path in (CONF / "model").glob("*.yaml") if "pkg://onnx/" in path.read_text()]
+    assert len(packaged) == 9
+    files = {yaml.safe_load(path.read_text())["path"] for path in packaged}
+    assert len(files) == 9
+
+
+def test_a_load_is_named_by_its_percent() -> None:
+    assert composed("load=cpu", "load.percent=60").load.name == "cpu60"
+
+
+def test_a_model_is_named_by_its_file() -> None:
+    assert composed("model=onnx", "model.path=some/where/mine.onnx").model.name == "mine"
+
+
+# Each: what is typed, and what the one line must name besides.
+MISTAKES = [
+    (["model=squeezent"], ["model=squeezent", "did you mean 'squeezenet'"]),
+    (["nonsense=1"], ["nonsense"]),
+    (["devic=local"], ["devic", "did you mean 'device'"]),
+    (["device.thread=1"], ["device.thread", "did you mean 'threads'"]),
+    (["device.threads=many"], ["device.threads", "many"]),
+    (["device.threads=1.5"], ["device.threads", "1.5"]),
+    (["device.threads=0"], ["device.threads=0", "at least 1"]),
+    (["device.threads=-1"], ["device.threads=-1", "at least 1"]),
+    (["device.threads=4096"], ["device.threads=4096", "use at most"]),
+    (["device.cores=[4095]"], ["device.cores=[4095]", "4095"]),
+    (["device.cores=[-1]"], ["device.cores=[-1]"]),
+    (["device.cores=[]"], ["device.cores=[]"]),
+    (["device.cores=[0,0]"], ["device.cores=[0, 0]"]),
+    (["device.cores=[0]", "device.threads=2"], ["device.threads=2", "lower it"]),
+    (["device=share50", "device.share=0"], ["device.share=0", "above 0"]),
+    (["device=share50", "device.share=1.5"], ["device.share=1.5", "at most 1"]),
+    (["device=share50", "device.share=-0.5"], ["device.share=-0.5", "above 0"]),
+    (["device=share50", "device.share=nan"], ["device.share=nan"]),
+    (["device.share=0.5"], ["device.share=0.5", "device.kind=emulated"]),
+    (["device.kind=remote"], ["device.kind=remote", "local, emulated"]),
+    (["device.throttle=cgroups"], ["device.throttle=cgroups", "did you mean 'cgroup'"]),
+    (["device.period_ms=0"], ["device.period_ms=0"]),
+    (["device=share50", "device.memory_bytes=0"], ["device.memory_bytes=0"]),
+    (["load=cpu50", "load.percent=101"], ["load.percent=101", "at most 100"]),
+    (["load.percent=-1"], ["load.percent=-1"]),
+    (["load=cpu"], ["load.percent"]),
+    (["load=cpu50", "load.cores=4096"], ["load.cores=4096", "lower it"]),
+    (["load=cpu50", "load.cores=0"], ["load.cores=0"]),
+    (["load.generator=stress"], ["load.generator=stress", "stress-ng"]),
+    (["model=onnx"], ["model.path"]),
+    (["model.batch=0"], ["model.batch=0"]),
+    (["model.shapes.data_0=[1,a]"], ["model.shapes"]),
+    (["model.dims.n=0"], ["model.dims.n=0"]),
+    (["model.dims.n=4"], ["model.dims.n", "no such dimension"]),
+    (["model.shapes.data=[1]"], ["model.shapes.data", "did you mean 'data_0'"]),
+    (["measure.min_samples=0"], ["measure.min_samples=0"]),
+    (["measure.max_seconds=-1"], ["measure.max_seconds=-1"]),
+    (["measure.max_samples=1"], ["measure.max_samples=1", "at least 5"]),
+    (["measure.session.optimization=most"], ["measure.session.optimization=most", "all"]),
+    (["measure.session.spinning=perhaps"], ["measure.session.spinning", "perhaps"]),
+    (["measure.session.spining=true"], ["spining", "did you mean 'spinning'"]),
+    (["measure.limits.ci_percent=0"], ["measure.limits.ci_percent=0"]),
+    (["measure.seed=-1"], ["measure.seed=-1"]),
+    (["task=profil"], ["task=profil", "did you mean 'profile'"]),
+    (["task.name=nothing"], ["task.name=nothing"]),
+    (["tracking=server", "tracking.uri=???"], ["tracking.uri"]),
+    (["tracking.timeout_seconds=0"], ["tracking.timeout_seconds=0"]),
+    (["+sweep=load"], ["sweep=load", "did you mean 'loads'"]),
+    (["sweep=loads"], ["+sweep=loads"]),
+    (["+sweep=loads", "sweep.rerun=never"], ["sweep.rerun=never", "failed, all, none"]),
+    (["+sweep=loads", "sweep.axes.load=[]"], ["sweep.axes.load", "at least one value"]),
+    (["+sweep=loads", "sweep.axes.load=idle"], ["sweep.axes.load", "list", "[...]"]),
+    (["device.threads"], ["device.threads"]),
+    (["device.cores=[0"], ["device.cores=[0"]),
+    (["--config-dir", "nowhere"], ["nowhere"]),
+]
+
+
+@pytest.fixture
+def clean_desk(desk: Desk) -> Desk:
+    """A desk where nothing was ever run."""
+    for file in (desk.folder / "mlruns").iterdir():
+        file.unlink()
+    (desk.folder / "mlruns").rmdir()
+    return desk
+
+
+@pytest.mark.parametrize(("typed_in", "named"), MISTAKES, ids=[" ".join(mistake[0]) for mistake in MISTAKES])
+def test_a_mistake_is_said_in_one_line(clean_desk: Desk, typed_in: list[str], named: list[str]) -> None:
+    outcome: Outcome = clean_desk(*typed_in)
+    assert outcome.status == 2
+    assert outcome.error.startswith("error: ")
+    for text in named:
+        assert text in outcome.error
+    assert outcome.out == ""
+    assert [path.name for path in clean_desk.folder.iterdir()] == ["options"], "something was written"
