@@ -286,6 +286,76 @@ class TrackingConfig:
 
 
 @dataclass
+class LatencyConfig:
+    """The latency model and its dataset.
+
+    Attributes:
+        name: Registered model in MLflow.
+        experiment: MLflow experiment of trainings.
+        test_fraction: Share of the models whose measurements no trial sees.
+        version: Version to predict with; None is the champion.
+    """
+
+    name: str = MISSING
+    experiment: str = MISSING
+    test_fraction: float = MISSING
+    version: int | None = None
+
+    def __post_init__(self) -> None:
+        _within("latency.test_fraction", self.test_fraction, 0, 0.9, above=True)
+        _within("latency.version", self.version, 1)
+
+
+@dataclass
+class TuningConfig:
+    """The search for hyperparameters.
+
+    Attributes:
+        trials: How many in total; what an interrupted training did counts.
+        folds: Folds of the cross-validation, grouped by model.
+        seed: Seed of the search and of the folds.
+        prune: Whether a trial that starts badly is given up.
+    """
+
+    trials: int = MISSING
+    folds: int = MISSING
+    seed: int = 0
+    prune: bool = True
+
+    def __post_init__(self) -> None:
+        _within("tuning.trials", self.trials, 1)
+        _within("tuning.folds", self.folds, 2)
+        _within("tuning.seed", self.seed, 0)
+
+
+@dataclass
+class PromoteConfig:
+    """How a latency model becomes the champion.
+
+    Attributes:
+        version: The challenger; None is the newest version.
+        force: Promote whatever the scores say; needs a reason.
+        reason: Why, in a person's words.
+        rollback: Give the alias back to the champion before.
+        history: Only print who was champion, when and why.
+        confidence: Of the interval that must lie below 0 for the challenger to be better.
+    """
+
+    version: int | None = None
+    force: bool = False
+    reason: str | None = None
+    rollback: bool = False
+    history: bool = False
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        _within("promote.version", self.version, 1)
+        _within("promote.confidence", self.confidence, 0.5, 0.9999)
+        if self.force and not self.reason:
+            raise ConfigError("promote.force=true: needs a reason; give promote.reason='...'")
+
+
+@dataclass
 class PepperConfig:
     """The whole configuration."""
 
@@ -295,6 +365,9 @@ class PepperConfig:
     load: LoadConfig = MISSING
     measure: MeasureConfig = MISSING
     tracking: TrackingConfig = MISSING
+    latency: LatencyConfig = MISSING
+    tuning: TuningConfig = MISSING
+    promote: PromoteConfig = field(default_factory=PromoteConfig)
     sweep: SweepConfig | None = None
 
 

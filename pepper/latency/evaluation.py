@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from pepper.errors import LatencyError
-from pepper.latency.dataset import Rows
+from pepper.latency.dataset import Rows, grouped_folds
 from pepper.latency.features import COLUMN, Values
 
 Trainer = Callable[[Rows], Callable[[Values], Values]]
@@ -41,8 +41,14 @@ def scores(measured_ms: Values, predicted_ms: Values) -> dict[str, float]:
     }
 
 
-def leave_one_out(rows: Rows, by: str, train: Trainer) -> Values:
+def leave_one_out(rows: Rows, by: str, train: Trainer, most: int = 20) -> Values:
     """Predict each row by a model that was trained without its ``model``, ``device`` or ``load``.
+
+    Args:
+        rows: What was measured.
+        by: What is left out.
+        train: Trains one model.
+        most: How many models are trained at most; if there are more groups, several leave together.
 
     Raises:
         LatencyError: There is only one.
@@ -50,13 +56,10 @@ def leave_one_out(rows: Rows, by: str, train: Trainer) -> Values:
     groups = getattr(rows, by)
     names = np.unique(groups)
     if len(names) < 2:
-        raise LatencyError(
-            f"only one {by} was measured ({', '.join(names)}): leaving it out leaves nothing to learn from"
-        )
+        raise LatencyError(f"only one {by} was measured ({names[0]}): leaving it out leaves nothing to learn from")
     predicted = np.empty(len(rows))
-    for name in names:
-        out = groups == name
-        predicted[out] = train(rows.take(~out))(rows.features[out])
+    for known, unknown in grouped_folds(groups, most):
+        predicted[unknown] = train(rows.take(known))(rows.features[unknown])
     return predicted
 
 
@@ -163,16 +166,9 @@ def compare(
     return Comparison(float(gain.mean()), float(low), float(high), len(gain))
 
 
-def by_group(
-    rows: Rows, predicted_ms: Values, chosen: Mask | None = None
-) -> Mapping[str, Mapping[str, dict[str, float]]]:
+def by_group(rows: Rows, predicted_ms: Values) -> dict[str, dict[str, dict[str, float]]]:
     """Score each model, device and load alone: ``{"model": {"resnet50": scores}}``."""
-    kept = np.ones(len(rows), bool) if chosen is None else chosen
     return {
-        by: {
-            str(name): scores(rows.p50_ms[of], predicted_ms[of])
-            for name in np.unique(getattr(rows, by)[kept])
-            for of in [kept & (getattr(rows, by) == name)]
-        }
-        for by in ("model", "device", "load")
+        by: {str(name): scores(rows.p50_ms[groups == name], predicted_ms[groups == name]) for name in np.unique(groups)}
+        for by, groups in (("model", rows.model), ("device", rows.device), ("load", rows.load))
     }

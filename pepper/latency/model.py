@@ -22,7 +22,7 @@ FORMAT = 1
 TOLERANCE = 1.25
 """How far outside of what was trained on a value may lie, as a ratio, before it is named."""
 
-_OBJECTIVES = {
+_OBJECTIVES: dict[str, dict[str, Any]] = {
     "absolute": {"objective": "reg:absoluteerror"},
     "huber": {"objective": "reg:pseudohubererror", "huber_slope": 0.1},
     "squared": {"objective": "reg:squarederror"},
@@ -188,7 +188,7 @@ class LatencyModel:
         if self.tails:
             tail = median * np.exp(np.maximum(_mean(self.tails, features, None), 0))
         low, high = self.interval
-        return Prediction(median, tail, median * low, median * high, self.outside(features).any(axis=1))
+        return Prediction(median, tail, median * low, median * high, np.any(self.outside(features), axis=1))
 
     def p50_ms(self, features: Values) -> Values:
         """Predict the median latency of each row, shape (n,)."""
