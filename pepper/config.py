@@ -53,6 +53,8 @@ class ModelConfig:
         shapes: Whole input shapes by input name.
         dims: Sizes by symbolic dimension name.
         batch: Size of a dynamic first dimension (1 if not given).
+        part: Number of one part of a space-filling choice; None is the whole model.
+        part_seed: Seed of that choice.
     """
 
     path: str = MISSING
@@ -60,11 +62,15 @@ class ModelConfig:
     shapes: dict[str, list[int]] = field(default_factory=dict)
     dims: dict[str, int] = field(default_factory=dict)
     batch: int | None = None
+    part: int | None = None
+    part_seed: int = 0
 
     def __post_init__(self) -> None:
         if not self.name:
             self.name = Path(self.path).stem
         _within("model.batch", self.batch, 1)
+        _within("model.part", self.part, 0)
+        _within("model.part_seed", self.part_seed, 0)
         for name, size in self.dims.items():
             _within(f"model.dims.{name}", size, 1)
 
