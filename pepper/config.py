@@ -296,13 +296,13 @@ class LatencyConfig:
     """The latency model and its dataset.
 
     Attributes:
-        name: Registered model in MLflow.
+        registered_model: Its name in MLflow's registry.
         experiment: MLflow experiment of trainings.
         test_fraction: Share of the models whose measurements no trial sees.
         version: Version to predict with; None is the champion.
     """
 
-    name: str = MISSING
+    registered_model: str = MISSING
     experiment: str = MISSING
     test_fraction: float = MISSING
     version: int | None = None

@@ -307,7 +307,7 @@ def _boost(features: Values, target: Values, base: Values, chosen: Hyperparamete
     for bag in range(chosen.bags):
         settings = {
             **_OBJECTIVES[chosen.objective],
-            "base_score": 0.0,
+            "base_score": float(np.median(target - base)),
             "learning_rate": chosen.learning_rate,
             "max_depth": chosen.max_depth,
             "max_bin": 64,

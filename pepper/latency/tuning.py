@@ -180,7 +180,7 @@ def _close_left_running(study: "Study") -> None:
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
         if trial.params:
-            study.enqueue_trial(trial.params, skip_if_exists=True)
+            study.enqueue_trial(trial.params)
 
 
 def _result(trial: "FrozenTrial") -> TrialResult:

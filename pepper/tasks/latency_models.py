@@ -10,7 +10,7 @@ from pepper.tracking.trainings import MODEL_FOLDER
 
 def open_registry(config: PepperConfig) -> Registry:
     """Open the registry of latency models."""
-    return Registry(Store(config.tracking), config.latency.name)
+    return Registry(Store(config.tracking), config.latency.registered_model)
 
 
 def load_version(registry: Registry, version: int) -> LatencyModel:

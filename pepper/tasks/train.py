@@ -49,7 +49,7 @@ def train(config: PepperConfig) -> int:
     with tempfile.TemporaryDirectory() as folder:
         _write(Path(folder), rows, trained, evidence)
         run_id = log_training(store, _training(Path(folder), config, rows, trained, evidence))
-    registry = Registry(store, config.latency.name)
+    registry = Registry(store, config.latency.registered_model)
     scores = trained.test_scores
     version = registry.register(
         run_id,
@@ -83,7 +83,7 @@ def _training(folder: Path, config: PepperConfig, rows: Rows, trained: Trained, 
             f"{where}_{key}": float(line[key]) for key in ("mape", "median_error", "spearman", "fastest_picked")
         }
     return Training(
-        name=f"{config.latency.name} on {len(rows)} rows",
+        name=f"{config.latency.registered_model} on {len(rows)} rows",
         params={
             **asdict(trained.tuned.hyperparameters),
             "trials": len(trained.tuned.trials),
