@@ -34,14 +34,12 @@ class Trained:
         tuned: What the study found.
         train: The rows that it was tuned and trained on.
         test: The rows that no trial saw.
-        noise: Mean relative difference of the same cell measured twice; NaN if none was.
     """
 
     model: LatencyModel
     tuned: Tuned
     train: Rows
     test: Rows
-    noise: float
 
     @property
     def test_scores(self) -> dict[str, float]:
@@ -80,7 +78,6 @@ def train(
         tuned=tuned,
         train=known,
         test=rows.take(test),
-        noise=noise_floor(rows),
     )
 
 
@@ -97,23 +94,25 @@ class Report:
         table: A line for each of `HELD_OUT` and each predictor: its scores, and how often it picked the
             fastest device.
         predictions: pepper's prediction of each row by what was left out; only what could be left out.
+        noise: Mean relative difference of the same cell measured twice; NaN if none was.
     """
 
     table: "pd.DataFrame"
     predictions: dict[str, Values]
+    noise: float
 
 
-def report(rows: Rows, hyperparameters: Hyperparameters, noise: float = np.nan) -> Report:
+def report(rows: Rows, hyperparameters: Hyperparameters) -> Report:
     """Score pepper and the baselines, leaving out each model, device and load in turn.
 
     Args:
         rows: What was measured.
         hyperparameters: Pepper's.
-        noise: Least difference between the best two devices that counts; NaN takes `NOISE`.
     """
     import pandas as pd
 
     predictors = {"pepper": trainer(hyperparameters), **BASELINES}
+    noise = noise_floor(rows)
     least = noise if np.isfinite(noise) else NOISE
     lines = []
     predictions: dict[str, Values] = {}
@@ -127,4 +126,4 @@ def report(rows: Rows, hyperparameters: Hyperparameters, noise: float = np.nan) 
             fastest = fastest_picked(rows, predicted, least)
             line = {**scores(rows.p50_ms, predicted), "fastest_picked": fastest.right, "fastest_cases": fastest.cases}
             lines.append({"held_out": by, "predictor": name, **line})
-    return Report(pd.DataFrame(lines), predictions)
+    return Report(pd.DataFrame(lines), predictions, noise)

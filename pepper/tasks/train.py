@@ -44,7 +44,7 @@ def train(config: PepperConfig) -> int:
         config.latency.test_fraction,
         _progress(config.tuning.trials),
     )
-    evidence = report(rows, trained.tuned.hyperparameters, trained.noise)
+    evidence = report(rows, trained.tuned.hyperparameters)
     store = Store(replace(config.tracking, experiment=config.latency.experiment))
     with tempfile.TemporaryDirectory() as folder:
         _write(Path(folder), rows, trained, evidence)
@@ -76,7 +76,7 @@ def _progress(total: int) -> Callable[[TrialResult], None]:
 def _training(folder: Path, config: PepperConfig, rows: Rows, trained: Trained, evidence: Report) -> Training:
     """Return what is logged of a training."""
     metrics = {f"test_{key}": value for key, value in trained.test_scores.items()}
-    metrics |= {"cv_mape": trained.tuned.error, "noise_floor": trained.noise}
+    metrics |= {"cv_mape": trained.tuned.error, "noise_floor": evidence.noise}
     for line in evidence.table.to_dict("records"):
         where = f"{str(line['predictor']).replace(' ', '_')}_by_{line['held_out']}"
         metrics |= {
@@ -132,7 +132,7 @@ def _draw(folder: Path, rows: Rows, trained: Trained, evidence: Report) -> None:
             rows.model.tolist(),
             folder / f"predicted_against_measured.{suffix}",
         )
-        figures.error_by_group(errors, trained.noise, folder / f"error_by_group.{suffix}")
+        figures.error_by_group(errors, evidence.noise, folder / f"error_by_group.{suffix}")
         figures.load_curves(_curves(rows, predicted), folder / f"load_curves.{suffix}")
         figures.search_history([t.error for t in trained.tuned.trials], folder / f"search_history.{suffix}")
         if trained.model.importance:
@@ -175,6 +175,6 @@ def _table(trained: Trained, evidence: Report) -> Table:
             for key in columns
         ]
         table.add_row(str(line["held_out"]), str(line["predictor"]), *figures_of)
-    if trained.noise == trained.noise:
-        table.add_row("", "noise floor", f"{trained.noise:.1%}", *[""] * (len(columns) - 1))
+    if evidence.noise == evidence.noise:
+        table.add_row("", "noise floor", f"{evidence.noise:.1%}", *[""] * (len(columns) - 1))
     return table

@@ -184,7 +184,7 @@ def test_a_better_model_is_promoted_and_an_old_one_refused(desk: Desk) -> None:
     assert promoted.status == 0, promoted.out
     assert "better beyond noise" in promoted.out
     champion = client.get_model_version_by_alias(NAME, CHAMPION)
-    assert champion.version == "2"
+    assert int(champion.version) == 2
 
     artifacts = client.get_run(champion.run_id).info.artifact_uri.removeprefix("file://")
     file = Path(artifacts) / "model" / "latency_model.json"
