@@ -106,9 +106,9 @@ def test_a_calibration_is_measured(calibrations: dict[str, calibration.Calibrati
 
 def test_a_calibration_scales_with_the_share(calibrations: dict[str, calibration.Calibration]) -> None:
     free, half = calibrations["share100"], calibrations["share50"]
-    assert free.share == pytest.approx(1, rel=0.1)
-    assert half.share == pytest.approx(0.5, rel=0.1)
     # Other work on this machine takes its part of either: hence the wide bounds.
+    assert free.share == pytest.approx(1, rel=0.2)
+    assert half.share == pytest.approx(0.5, rel=0.2)
     assert half.gflops_single / free.gflops_single == pytest.approx(0.5, rel=0.4)
     assert half.memory_gbps / free.memory_gbps == pytest.approx(0.5, rel=0.4)
 

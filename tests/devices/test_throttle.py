@@ -46,8 +46,8 @@ def spinner() -> Iterator[Process]:
 
 
 def got(process: Process) -> float:
-    """The CPU time that a busy process gets, as a fraction of wall time."""
-    return float(process.request("spin", timeout_s=10, seconds=0.8)[0]["fraction"])
+    """The CPU time that a busy process gets, as a fraction of wall time; other work can only take from it."""
+    return max(float(process.request("spin", timeout_s=10, seconds=0.3)[0]["fraction"]) for _ in range(4))
 
 
 @pytest.mark.parametrize(("share", "period_ms"), [(0.25, 3.0), (0.5, 3.0), (0.75, 3.0), (0.5, 20.0)])
