@@ -166,12 +166,12 @@ class LatencyModel:
         if p95_ms is not None and np.isfinite(p95_ms).any():
             known = np.isfinite(p95_ms)
             spread = np.log(p95_ms[known] / p50_ms[known])
-            tails = _boost(features[known], spread, np.zeros(known.sum()), chosen)
+            tails = _boost(_inputs(features[known], roofline), spread, np.zeros(known.sum()), chosen)
         return cls(
             hyperparameters=chosen,
             roofline=roofline,
             constant_ms=constant,
-            medians=_boost(features, np.log(p50_ms), np.log(base), chosen),
+            medians=_boost(_inputs(features, roofline), np.log(p50_ms), np.log(base), chosen),
             tails=tails,
             lows=np.fmin.reduce(features),
             highs=np.fmax.reduce(features),
@@ -186,7 +186,7 @@ class LatencyModel:
         median = self.p50_ms(features)
         tail = np.full(len(features), np.nan)
         if self.tails:
-            tail = median * np.exp(np.maximum(_mean(self.tails, features, None), 0))
+            tail = median * np.exp(np.maximum(_mean(self.tails, _inputs(features, self.roofline), None), 0))
         low, high = self.interval
         return Prediction(median, tail, median * low, median * high, np.any(self.outside(features), axis=1))
 
@@ -195,7 +195,7 @@ class LatencyModel:
         if features.ndim != 2 or features.shape[1] != len(FEATURES):
             raise LatencyError(f"rows of shape {features.shape}: each must have {len(FEATURES)} features")
         base = self.roofline.latency_ms(features) if self.roofline else np.full(len(features), self.constant_ms)
-        return np.asarray(np.exp(_mean(self.medians, features, np.log(base))))
+        return np.asarray(np.exp(_mean(self.medians, _inputs(features, self.roofline), np.log(base))))
 
     def outside(self, features: Values) -> npt.NDArray[np.bool_]:
         """Tell which values lie outside of what was trained on by more than `TOLERANCE`, shape of the rows."""
@@ -215,10 +215,11 @@ class LatencyModel:
     @cached_property
     def importance(self) -> dict[str, float]:
         """Share of the loss that splits on each feature take away, greatest first."""
-        gains = dict.fromkeys(FEATURES, 0.0)
+        names = (*FEATURES, "roofline_work_ms")
+        gains = dict.fromkeys(names, 0.0)
         for booster in self.medians:
             for name, gain in booster.get_score(importance_type="total_gain").items():
-                gains[FEATURES[int(name[1:])]] += float(np.sum(gain))
+                gains[names[int(name[1:])]] += float(np.sum(gain))
         total = sum(gains.values()) or 1.0
         return {name: gain / total for name, gain in sorted(gains.items(), key=lambda item: -item[1]) if gain > 0}
 
@@ -296,12 +297,17 @@ def _booster(file: Path) -> "Booster":
     return booster
 
 
+def _inputs(features: Values, roofline: Roofline | None) -> Values:
+    """What the trees see: the features and, where there is one, the roofline's work on idle cores."""
+    return features if roofline is None else np.column_stack((features, roofline.work_ms(features)))
+
+
 def _boost(features: Values, target: Values, base: Values, chosen: Hyperparameters) -> "list[Booster]":
     """Grow the bags of trees that add up, from the base, to the target."""
     import xgboost
 
     data = xgboost.QuantileDMatrix(features, target - base, max_bin=64)
-    constraints = np.zeros(len(FEATURES), int)
+    constraints = np.zeros(features.shape[1], int)
     constraints[[COLUMN[name] for name in RISING]] = 1
     boosters = []
     for bag in range(chosen.bags):

@@ -2,9 +2,13 @@
 
 The time of a part is the sum over kinds of operators of their multiply-accumulates over the device's
 arithmetic speed and their bytes over its memory speed (the two axes of the roofline model: Williams,
-Waterman and Patterson, CACM 2009), an overhead an operator and one an inference, all times the slowdown
-under load. The factors, 1 at the device's calibrated speed, are fitted and never negative, so that the
-estimate extrapolates: a part with twice the work of any seen takes twice as long.
+Waterman and Patterson, CACM 2009), an overhead an operator and one an inference. The factors, 1 at the
+device's calibrated speed, are fitted and never negative, so that the estimate extrapolates: a part with twice
+the work of any seen takes twice as long.
+
+Where a core is shared, with a neighbour or by a throttle, it works in slices. A part much longer than a slice
+takes its whole share of the waiting; one shorter than half a slice mostly ends within it, so that its median
+latency is that of an idle core.
 """
 
 from collections.abc import Mapping
@@ -25,7 +29,10 @@ _CLASS = np.array([0] * len(MAC_TERMS) + [1] * len(BYTE_TERMS) + [2, 3])
 _MACS = [COLUMN[name] for name in MAC_TERMS]
 _BYTES = [COLUMN[name] for name in BYTE_TERMS]
 _OVERHEAD_FLOP = 1e5  # an overhead of 1 is the time of this much arithmetic on one core
-_LEAST_MS = 1e-6
+_SLICE_MS = 3.0
+"""How long a whole core works before it waits: the scheduler's base slice, and a throttle's cycle."""
+_SHARPNESS = 4.0
+_LEAST_MS, _MOST_MS = 1e-6, 1e9
 _LEAST_SPREAD = 0.02  # relative; measurements are no finer
 _ITERATIONS = 30
 
@@ -54,13 +61,18 @@ class Roofline:
             freedom: How far a kind's factor may lie from its class's, in multiples of it.
         """
         times = _times(features)
+        work_ms = _unstretched(latency_ms, features)
         pooled = np.stack([times[:, c == _CLASS].sum(axis=1) for c in range(4)], axis=1)
-        common = _robust(pooled, latency_ms, None, None)[_CLASS]
+        common = _robust(pooled, work_ms, None, None)[_CLASS]
         spread = freedom * np.maximum(common, 0.1 * common.max())
-        return cls(_robust(times, latency_ms, common, spread))
+        return cls(_robust(times, work_ms, common, spread))
 
     def latency_ms(self, features: Values) -> Values:
         """Estimate the latency of each row, load included, shape (n,)."""
+        return _stretched(self.work_ms(features), features)
+
+    def work_ms(self, features: Values) -> Values:
+        """Estimate how long each row would take on whole, idle cores, shape (n,)."""
         return np.asarray(np.maximum(_times(features) @ self.factors, _LEAST_MS))
 
     def to_json(self) -> dict[str, float]:
@@ -74,7 +86,8 @@ class Roofline:
 
 
 def _times(features: Values) -> Values:
-    """Milliseconds of each term at the device's calibrated speed; without calibration, at 1 GFLOP/s and GB/s."""
+    """Milliseconds of each term on whole cores at the device's calibrated speed; without calibration, at
+    1 GFLOP/s and GB/s. Calibration is measured inside the device's share, so whole cores are faster."""
 
     def speed(name: str) -> Values:
         return np.nan_to_num(features[:, COLUMN[name]], nan=1.0)
@@ -90,7 +103,29 @@ def _times(features: Values) -> Values:
         column(features[:, COLUMN["operators"]]) * overhead,
         overhead,
     )
-    return np.asarray(np.hstack(blocks) * column(features[:, COLUMN["load_slowdown"]]))
+    return np.asarray(np.hstack(blocks) * column(features[:, COLUMN["device_share"]]))
+
+
+def _stretched(work_ms: Values, features: Values) -> Values:
+    """Median latency of work on shared cores: a smooth form of the work plus a wait for each slice's end.
+
+    With slices of length a and waits of b, a part of length w that starts anywhere in a slice meets w/a ends
+    on average, and its median count turns from none to one at w = a/2.
+    """
+    share = features[:, COLUMN["device_share"]]
+    slowdown = features[:, COLUMN["load_slowdown"]] / share
+    in_halves = (2 * work_ms / (_SLICE_MS * share)) ** _SHARPNESS
+    return np.asarray(work_ms * (1 + (slowdown - 1) * in_halves / (1 + in_halves)))
+
+
+def _unstretched(latency_ms: Values, features: Values) -> Values:
+    """The work whose median latency is given: `_stretched` grows with the work, so bisection finds it."""
+    low, high = np.full(len(latency_ms), np.log(_LEAST_MS)), np.full(len(latency_ms), np.log(_MOST_MS))
+    for _ in range(60):
+        middle = (low + high) / 2
+        above = _stretched(np.exp(middle), features) > latency_ms
+        low, high = np.where(above, low, middle), np.where(above, middle, high)
+    return np.asarray(np.exp(high))
 
 
 def _robust(
