@@ -323,6 +323,7 @@ def _boost(features: Values, target: Values, base: Values, chosen: Hyperparamete
             "reg_lambda": chosen.reg_lambda,
             "monotone_constraints": tuple(constraints.tolist()),
             "seed": chosen.seed + 7919 * bag,
+            "nthread": 1,  # for some thousand rows, threads wait for each other longer than they work
         }
         boosters.append(xgboost.train(settings, data, chosen.rounds))
     return boosters
