@@ -45,18 +45,21 @@ def spinner() -> Iterator[Process]:
         yield process
 
 
-def got(process: Process) -> float:
-    """The CPU time that a busy process gets, as a fraction of wall time; other work can only take from it."""
-    return max(float(process.request("spin", timeout_s=10, seconds=0.3)[0]["fraction"]) for _ in range(4))
+def assert_share(process: Process, share: float) -> None:
+    """A busy process gets this fraction of wall time; other work can only take from it, so look again."""
+    seen: list[float] = []
+    while len(seen) < 8 and (not seen or seen[-1] != pytest.approx(share, rel=0.1)):
+        seen.append(float(process.request("spin", timeout_s=10, seconds=0.4)[0]["fraction"]))
+    assert seen[-1] == pytest.approx(share, rel=0.1), seen
+    assert max(seen) < 1.2 * share, seen
 
 
 @pytest.mark.parametrize(("share", "period_ms"), [(0.25, 3.0), (0.5, 3.0), (0.75, 3.0), (0.5, 20.0)])
 def test_suspend_gives_the_share(spinner: Process, share: float, period_ms: float) -> None:
-    free = max(got(spinner) for _ in range(2))
     limit = throttle.Suspend(share, period_ms, [CORE])
     try:
         limit.add(spinner.pid)
-        assert_share(spinner, free, share)
+        assert_share(spinner, share)
     finally:
         limit.close()
 
@@ -77,11 +80,10 @@ def test_suspended_processes_share_the_share_and_go_on_afterwards() -> None:
 @needs_cpu_group
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
 def test_cgroup_gives_the_share(spinner: Process, share: float) -> None:
-    free = max(got(spinner) for _ in range(2))
     limit = throttle.cpu_quota(share, 1, 10.0)
     try:
         limit.add(spinner.pid)
-        assert_share(spinner, free, share)
+        assert_share(spinner, share)
     finally:
         limit.close()
     assert not list(ROOT.glob(f"**/pepper-{os.getpid()}-*"))
@@ -213,7 +215,6 @@ def test_leaving_a_device_leaves_nothing_behind(method: str, started: list[psuti
 
 
 def test_a_dead_process_does_not_stop_the_throttle(spinner: Process) -> None:
-    free = max(got(spinner) for _ in range(2))
     limit = throttle.Suspend(0.5, 3.0, [CORE])
     try:
         with Process("programs", [CORE]) as victim:
@@ -221,6 +222,6 @@ def test_a_dead_process_does_not_stop_the_throttle(spinner: Process) -> None:
             limit.add(victim.pid)
             os.kill(victim.pid, signal.SIGKILL)
         limit.add(spinner.pid)
-        assert_share(spinner, free, 0.5)
+        assert_share(spinner, 0.5)
     finally:
         limit.close()
