@@ -53,6 +53,8 @@ class ModelConfig:
         shapes: Whole input shapes by input name.
         dims: Sizes by symbolic dimension name.
         batch: Size of a dynamic first dimension (1 if not given).
+        part: Number of one part of a space-filling choice; None is the whole model.
+        part_seed: Seed of that choice.
     """
 
     path: str = MISSING
@@ -60,11 +62,15 @@ class ModelConfig:
     shapes: dict[str, list[int]] = field(default_factory=dict)
     dims: dict[str, int] = field(default_factory=dict)
     batch: int | None = None
+    part: int | None = None
+    part_seed: int = 0
 
     def __post_init__(self) -> None:
         if not self.name:
             self.name = Path(self.path).stem
         _within("model.batch", self.batch, 1)
+        _within("model.part", self.part, 0)
+        _within("model.part_seed", self.part_seed, 0)
         for name, size in self.dims.items():
             _within(f"model.dims.{name}", size, 1)
 
@@ -335,6 +341,76 @@ class TrackingConfig:
 
 
 @dataclass
+class LatencyConfig:
+    """The latency model and its dataset.
+
+    Attributes:
+        registered_model: Its name in MLflow's registry.
+        experiment: MLflow experiment of trainings.
+        test_fraction: Share of the models whose measurements no trial sees.
+        version: Version to predict with; None is the champion.
+    """
+
+    registered_model: str = MISSING
+    experiment: str = MISSING
+    test_fraction: float = MISSING
+    version: int | None = None
+
+    def __post_init__(self) -> None:
+        _within("latency.test_fraction", self.test_fraction, 0, 0.9, above=True)
+        _within("latency.version", self.version, 1)
+
+
+@dataclass
+class TuningConfig:
+    """The search for hyperparameters.
+
+    Attributes:
+        trials: How many in total; what an interrupted training did counts.
+        folds: Folds of the cross-validation, grouped by model.
+        seed: Seed of the search and of the folds.
+        prune: Whether a trial that starts badly is given up.
+    """
+
+    trials: int = MISSING
+    folds: int = MISSING
+    seed: int = 0
+    prune: bool = True
+
+    def __post_init__(self) -> None:
+        _within("tuning.trials", self.trials, 1)
+        _within("tuning.folds", self.folds, 2)
+        _within("tuning.seed", self.seed, 0)
+
+
+@dataclass
+class PromoteConfig:
+    """How a latency model becomes the champion.
+
+    Attributes:
+        version: The challenger; None is the newest version.
+        force: Promote whatever the scores say; needs a reason.
+        reason: Why, in a person's words.
+        rollback: Give the alias back to the champion before.
+        history: Only print who was champion, when and why.
+        confidence: Of the interval that must lie below 0 for the challenger to be better.
+    """
+
+    version: int | None = None
+    force: bool = False
+    reason: str | None = None
+    rollback: bool = False
+    history: bool = False
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        _within("promote.version", self.version, 1)
+        _within("promote.confidence", self.confidence, 0.5, 0.9999)
+        if self.force and not self.reason:
+            raise ConfigError("promote.force=true: needs a reason; give promote.reason='...'")
+
+
+@dataclass
 class PepperConfig:
     """The whole configuration."""
 
@@ -346,6 +422,9 @@ class PepperConfig:
     tracking: TrackingConfig = MISSING
     cuts: CutsConfig = MISSING
     split: SplitConfig = MISSING
+    latency: LatencyConfig = MISSING
+    tuning: TuningConfig = MISSING
+    promote: PromoteConfig = field(default_factory=PromoteConfig)
     sweep: SweepConfig | None = None
 
 

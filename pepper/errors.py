@@ -31,6 +31,10 @@ class TrackingError(PepperError, RuntimeError):
     """The tracking store is unreachable or refused a record."""
 
 
+class LatencyError(PepperError, ValueError):
+    """A latency model cannot be trained, loaded or used as asked."""
+
+
 class PlacementError(PepperError, ValueError):
     """A placement problem is contradictory or has no solution."""
 

@@ -1,6 +1,7 @@
 """``python -m pepper.run``: Hydra in, one task out."""
 
 import contextlib
+import importlib
 import itertools
 import os
 import signal
@@ -15,6 +16,19 @@ from pepper.errors import PepperError, nearest
 
 STATUS_ERROR = 2
 STATUS_INTERRUPTED = 130
+
+# Tasks that need nothing but the configuration: module and function, imported only when asked for.
+TASKS = {
+    "import": ("pepper.tasks.import_results", "import_results"),
+    "cuts": ("pepper.tasks.cuts", "list_cuts"),
+    "split": ("pepper.tasks.split", "split"),
+    "train": ("pepper.tasks.train", "train"),
+    "promote": ("pepper.tasks.promote", "promote"),
+    "predict": ("pepper.tasks.predict", "predict"),
+}
+
+# The configuration's groups, in the order in which --help lists them.
+GROUPS = ("task", "model", "device", "load", "measure", "sweep", "cuts", "split", "latency", "tuning", "tracking")
 
 HELP = """\
 pepper: profile ONNX models on devices under load, learn their latency, place their parts.
@@ -72,7 +86,7 @@ def _groups(argv: Sequence[str]) -> str:
         if flag in ("--config-dir", "-cd"):
             roots.append(Path(value))
     lines = []
-    for group in ("task", "model", "device", "load", "measure", "sweep", "cuts", "split", "tracking"):
+    for group in GROUPS:
         lines.append(f"{'+' if group == 'sweep' else ''}{group}=")
         for file in sorted(file for root in roots for file in (root / group).glob("*.yaml")):
             with file.open() as stream:
@@ -132,19 +146,10 @@ def _task(cfg: config.PepperConfig, overrides: list[str]) -> int:
         from pepper.tasks.profile import profile
 
         return profile(cfg, overrides, lambda changed: compose("run", overrides=list(changed)))
-    if name == "import":
-        from pepper.tasks.import_results import import_results
-
-        return import_results(cfg)
-    if name == "cuts":
-        from pepper.tasks.cuts import list_cuts
-
-        return list_cuts(cfg)
-    if name == "split":
-        from pepper.tasks.split import split
-
-        return split(cfg)
-    raise PepperError(f"task.name={name}: no such task{nearest(name, ('profile', 'import', 'cuts', 'split'))}")
+    if name not in TASKS:
+        raise PepperError(f"task.name={name}: no such task{nearest(name, ('profile', *TASKS))}")
+    module, function = TASKS[name]
+    return int(getattr(importlib.import_module(module), function)(cfg))
 
 
 def _refuse(error: Exception) -> int:

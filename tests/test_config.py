@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import Desk, Outcome, composed
+from harness import Desk, Outcome, composed
 from omegaconf import OmegaConf
 
 from pepper import config

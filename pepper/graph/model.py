@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pepper.config import ModelConfig
+from pepper.graph.parts import cut_part
 from pepper.graph.source import (
     concrete_shapes,
     content_hash,
@@ -41,4 +42,13 @@ def find_model(config: ModelConfig) -> ModelFile:
     proto = read_proto(file)
     shapes = concrete_shapes(real_inputs(proto.graph), config.shapes, config.dims, config.batch)
     digest = content_hash([file, *external_files(proto, file)])
-    return ModelFile(str(config.name), file.resolve(), digest, shapes)
+    if config.part is None:
+        return ModelFile(str(config.name), file.resolve(), digest, shapes)
+    part = cut_part(file.resolve(), shapes, digest, config.part, config.part_seed)
+    proto = read_proto(part.file)
+    return ModelFile(
+        name=f"{config.name}[{part.start}:{part.end}]",
+        file=part.file.resolve(),
+        content_hash=content_hash([part.file, *external_files(proto, part.file)]),
+        shapes=concrete_shapes(real_inputs(proto.graph), {}, {}, None),
+    )

@@ -150,8 +150,8 @@ class Worker:
                 low, high = median_interval(np.array(durations))
                 if (high - low) / 2 <= ci_percent / 100 * float(np.median(durations)):
                     break
-            # A check costs a sort: make it rare as samples grow, but do not run past the cap.
-            left = int((max_seconds - elapsed) * count / elapsed)
+            # A check costs a sort: make it rare as samples grow, but do not run past a cap.
+            left = min(max_samples - count, int((max_seconds - elapsed) * count / elapsed))
             check_at = count + max(1, min(count // 8, left))
         span = {
             "timed_s": (clock() - span_start) / 1e9,

@@ -37,7 +37,7 @@ class Cell:
     @property
     def name(self) -> str:
         """How a person finds the cell among runs."""
-        return f"{self.model_config.name} / {self.device.name} / {self.load.name} / {self.device.threads}t"
+        return f"{self.model_name} / {self.device.name} / {self.load.name} / {self.device.threads}t"
 
     @cached_property
     def identity(self) -> str:
@@ -63,11 +63,22 @@ class Cell:
         facts = [asdict(self.model_config), asdict(self.device), asdict(self.measure), self.load.generator]
         return json.dumps(facts, sort_keys=True)
 
+    @property
+    def model_name(self) -> str:
+        """How runs and tables call what is measured: the model, or a part of it."""
+        return str(self.model.name if self.model else self.model_config.name)
+
+    @property
+    def _path(self) -> str:
+        """Where the measured file can be found again: a part is a file of its own."""
+        return self.model_config.path if self.model_config.part is None or not self.model else str(self.model.file)
+
     def params(self) -> dict[str, Any]:
         """Return the facts of the cell, the ones that matter first."""
         device, load, session = self.device, self.load, self.measure.session
         return {
-            "model": self.model_config.name,
+            "model": self.model_name,
+            "family": self.model_config.name,
             "device": device.name,
             "load": load.name,
             "load_percent": load.percent,
@@ -86,6 +97,6 @@ class Cell:
             "seed": self.measure.seed,
             "batch": next(iter(self.model.shapes.values()), [1])[0] if self.model else None,
             "input_shapes": json.dumps(self.model.shapes) if self.model else None,
-            "model_path": self.model_config.path,
+            "model_path": self._path,
             "model_sha256": self.model.content_hash if self.model else None,
         }

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import QUICK, composed
+from harness import QUICK, composed
 from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st

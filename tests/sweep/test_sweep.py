@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from conftest import Desk, MakeDesk, alive, descendants, wait_until
+from harness import Desk, MakeDesk, alive, descendants, lasting, wait_until
 from mlflow import MlflowClient
 
 FOUR = """# Two models under two loads, on half a core.
@@ -60,7 +60,7 @@ def test_a_run_holds_facts_figures_and_files(finished: Desk, tmp_path: Path) -> 
     run = next(run for run in finished.runs() if run.data.params["load"] == "cpu50")
     for fact in ("model", "device", "load_percent", "threads", "share", "batch", "device_gflops", "model_sha256"):
         assert run.data.params[fact], fact
-    units = ("_ms", "_s", "_bytes", "_percent", "_per_s", "samples", "share_achieved")
+    units = ("_ms", "_s", "_bytes", "_percent", "_per_s", "samples", "share_achieved", "share_before")
     assert [name for name in run.data.metrics if not name.endswith(units)] == []
     for figure in (
         "latency_p50_ms",
@@ -91,7 +91,7 @@ def test_a_run_holds_facts_figures_and_files(finished: Desk, tmp_path: Path) -> 
 
 def test_the_sweep_holds_its_table_and_figures(finished: Desk, tmp_path: Path) -> None:
     folder = download(finished, finished.runs("sweep")[0].info.run_id, tmp_path)
-    files = {"config.yaml", "results.csv", "results.parquet", "latency_against_load.png", "latency_against_load.svg"}
+    files = {"config.yaml", "results.csv", "results.parquet", "latency.png", "latency.svg"}
     assert {path.name for path in folder.iterdir()} == files
     with (folder / "results.csv").open() as stream:
         rows = list(csv.DictReader(stream))
@@ -187,7 +187,7 @@ def test_a_failing_cell_does_not_stop_the_sweep(desk: Desk) -> None:
     assert "4 cells, 1 finished before" in again.out, "failed cells are tried again, finished ones are not"
 
 
-LONG = ("measure.min_seconds=1.5", "measure.max_seconds=1.5")
+LONG = lasting(1.5)
 
 
 def start_and_wait_for_a_cell(desk: Desk, *overrides: str) -> subprocess.Popen[str]:
@@ -258,7 +258,7 @@ def test_kill_9_in_mid_sweep(desk: Desk, started: list[psutil.Process]) -> None:
     process.wait()
     wait_until(lambda: not alive(started), timeout_s=5)
     assert len(desk.pending) + len(desk.runs()) == 1, "the finished cell is kept"
-    outcome = desk("+sweep=four", *LONG, "measure.max_seconds=1.5")
+    outcome = desk("+sweep=four", *LONG)
     assert outcome.status == 0
     assert "4 cells, 1 finished before" in outcome.out
     assert len(desk.runs()) == 4

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from conftest import Desk, wait_until
+from harness import Desk, lasting, wait_until
 
 CELL = ("model=tiny", "device=share100")
 
@@ -109,7 +109,7 @@ def test_a_server_that_fails_in_mid_sweep(desk: Desk, fresh_database: Path) -> N
     uri = f"http://127.0.0.1:{port}"
     tracking = ("tracking=server", f"tracking.uri={uri}", "tracking.artifacts=null", "tracking.timeout_seconds=2")
     with server(desk.folder, database, port) as process:
-        command = desk.start("+sweep=two", *tracking, "measure.min_seconds=1", "measure.max_seconds=1")
+        command = desk.start("+sweep=two", *tracking, *lasting(1))
         assert command.stderr is not None
         assert "[1/3]" in command.stderr.readline()
         stop(process)
@@ -194,9 +194,7 @@ def test_a_disk_that_is_full(desk: Desk, tmp_path: Path) -> None:
 def test_a_disk_that_fills_up_in_mid_sweep(desk: Desk, tmp_path: Path) -> None:
     desk.sweep("two", "# Two.\nname: two\naxes:\n  model: [tiny, small]\n  device: [share100]\n")
     with small_disk(tmp_path / "disk", 60) as disk:
-        command = desk.start(
-            "+sweep=two", f"tracking.folder={disk}", "measure.min_seconds=1.5", "measure.max_seconds=1.5"
-        )
+        command = desk.start("+sweep=two", f"tracking.folder={disk}", *lasting(1.5))
         assert command.stderr is not None
         assert "[1/2]" in command.stderr.readline()
         wait_until(lambda: not list((disk / "pending").iterdir()))  # the first is logged

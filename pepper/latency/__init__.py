@@ -1,0 +1,1 @@
+"""The latency model: features, training, tuning, evaluation, baselines."""

@@ -1,0 +1,104 @@
+"""Measured rows: what latency models are trained and scored on."""
+
+import hashlib
+from dataclasses import dataclass, fields
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from pepper.errors import LatencyError
+from pepper.latency.features import FEATURES, Values
+
+Names = npt.NDArray[np.str_]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Measurements, each a part in a setting; all arrays have the length n.
+
+    Attributes:
+        features: See `features.FEATURES`, shape (n, len(FEATURES)).
+        p50_ms: Measured median latency.
+        p95_ms: 95th percentile of single inferences; NaN where too few samples were taken.
+        model: The model that was measured, or that it is a part of: what folds are grouped by.
+        part: What was measured of it; equal for equal ONNX files.
+        device: Name of the device.
+        load: Name of the load.
+    """
+
+    features: Values
+    p50_ms: Values
+    p95_ms: Values
+    model: Names
+    part: Names
+    device: Names
+    load: Names
+
+    def __post_init__(self) -> None:
+        if self.features.shape != (len(self), len(FEATURES)):
+            raise LatencyError(f"rows of shape {self.features.shape}: each must have {len(FEATURES)} features")
+
+    def __len__(self) -> int:
+        return len(self.p50_ms)
+
+    def take(self, chosen: "Mask | npt.NDArray[np.int64]") -> Self:
+        """Return some of the rows."""
+        return type(self)(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+    @property
+    def digest(self) -> str:
+        """A short hash of all that is in the rows, whatever their order."""
+        lines = sorted(
+            repr((*row.tolist(), p50, *names))
+            for row, p50, *names in zip(
+                self.features, self.p50_ms.tolist(), self.model, self.part, self.device, self.load, strict=True
+            )
+        )
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+
+
+def held_out(rows: Rows, fraction: float = 0.2) -> Mask:
+    """Choose whole models for the test, by a hash of their names: the same ones as long as no model joins,
+    and mostly the same ones after.
+
+    Returns:
+        Which rows are held out, shape (n,).
+
+    Raises:
+        LatencyError: The rows hold fewer than three models.
+    """
+    names = np.unique(rows.model).tolist()
+    if len(names) < 3:
+        raise LatencyError(
+            f"{len(names)} model{'s' * (len(names) != 1)} measured ({', '.join(names)}); at least 3 are needed to hold"
+            " some out: measure more, such as +sweep=parts"
+        )
+    ranked = sorted(names, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    return np.isin(rows.model, ranked[: max(1, round(fraction * len(ranked)))])
+
+
+def grouped_folds(groups: Names, folds: int, seed: int = 0) -> list[tuple[Mask, Mask]]:
+    """Split rows so that no group lies on both sides, folds about equally large.
+
+    Args:
+        groups: The group of each row, shape (n,).
+        folds: How many; fewer if there are fewer groups.
+        seed: Seed of the order in which equally large groups are dealt.
+
+    Returns:
+        For each fold which rows train and which test.
+    """
+    names, sizes = np.unique(groups, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(names))
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    count = min(folds, len(names))
+    filled = np.zeros(count)
+    fold_of = {}
+    for index in order.tolist():
+        fold = int(np.argmin(filled))
+        filled[fold] += sizes[index]
+        fold_of[names[index]] = fold
+    member = np.array([fold_of[name] for name in groups])
+    return [(member != fold, member == fold) for fold in range(count)]

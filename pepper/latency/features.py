@@ -1,0 +1,106 @@
+"""From a part and the setting it runs in to one row of numbers; the same for training and for prediction."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from pepper.graph import characteristics
+
+Values = npt.NDArray[np.float64]
+
+VERSION = 1  # raise it when a feature keeps its name but changes its meaning
+
+OPTIMIZATIONS = ("disabled", "basic", "extended", "all")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and how a part runs. A device is what it measures: its name does not count.
+
+    Attributes:
+        device_gflops: Single-precision matrix product on all threads, GFLOP/s; NaN where not calibrated.
+        device_gflops_single: The same on one core.
+        device_memory_gbps: Large copy, read and write together, GB/s.
+        device_share: CPU time that a core really gives, 0 to 1.
+        device_cores: Cores of the device.
+        device_l2_bytes: Second-level cache.
+        device_l3_bytes: Third-level cache.
+        threads: onnxruntime's intra-operator threads.
+        load_percent: What the neighbour would use of each loaded core if it ran there alone.
+        load_cores: How many cores are loaded.
+        optimization: Graph optimisation, by position in `OPTIMIZATIONS`.
+        parallel: Whether independent operators run side by side.
+        spinning: Whether idle threads spin.
+    """
+
+    device_gflops: float = np.nan
+    device_gflops_single: float = np.nan
+    device_memory_gbps: float = np.nan
+    device_share: float = 1.0
+    device_cores: float = 1
+    device_l2_bytes: float = np.nan
+    device_l3_bytes: float = np.nan
+    threads: float = 1
+    load_percent: float = 0.0
+    load_cores: float = 0
+    optimization: float = len(OPTIMIZATIONS) - 1
+    parallel: float = 0
+    spinning: float = 0
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> Self:
+        """Read a setting from a run's parameters, numbers or text."""
+        known: dict[str, float] = {}
+        for field in fields(cls):
+            value = params.get(field.name)
+            if field.name == "optimization" and value in OPTIMIZATIONS:
+                known[field.name] = OPTIMIZATIONS.index(str(value))
+            elif str(value) in ("True", "False"):
+                known[field.name] = float(str(value) == "True")
+            elif value is not None and str(value) not in ("None", "nan"):
+                known[field.name] = float(value)
+        return cls(**known)
+
+    @property
+    def slowdown(self) -> float:
+        """How many times longer a part takes under the load than idle, if cores are shared fairly.
+
+        A neighbour that alone would use a fraction p of a core leaves 1 - p of it, but never less than
+        half: a fair scheduler gives two busy tasks equal time.
+        """
+        left = max(0.5, 1 - self.load_percent / 100)
+        loaded = min(1.0, self.load_cores / max(self.device_cores, 1))
+        return 1 / (1 - loaded + loaded * left)
+
+
+SETTING = tuple(field.name for field in fields(Setting))
+FEATURES = (*characteristics.FEATURES, *SETTING, "load_slowdown")
+"""The columns of a row: the part's characteristics, then the setting's."""
+
+COLUMN = {name: column for column, name in enumerate(FEATURES)}
+RISING = ("load_percent", "load_cores", "load_slowdown")
+"""Features that never make a part faster when they grow."""
+
+
+def digest(names: Iterable[str] = FEATURES) -> str:
+    """Return a short hash of the feature list and its version: equal digests, equal meaning."""
+    return hashlib.sha256(json.dumps([VERSION, *names]).encode()).hexdigest()[:12]
+
+
+def rows(parts: Values, setting: Setting) -> Values:
+    """Describe parts in one setting.
+
+    Args:
+        parts: Their characteristics, shape (P, len(characteristics.FEATURES)).
+        setting: Where and how they run.
+
+    Returns:
+        An array of shape (P, len(FEATURES)).
+    """
+    where = np.array([*asdict(setting).values(), setting.slowdown], float)
+    return np.hstack((np.asarray(parts, float), np.broadcast_to(where, (len(parts), len(where)))))

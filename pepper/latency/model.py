@@ -1,0 +1,345 @@
+"""The latency model: gradient-boosted trees that correct the roofline estimate, in log space."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from pepper.errors import LatencyError
+from pepper.latency.features import COLUMN, FEATURES, RISING, Values, digest
+from pepper.latency.roofline import Roofline
+
+if TYPE_CHECKING:
+    from xgboost import Booster
+
+FILE = "latency_model.json"
+FORMAT = 1
+TOLERANCE = 1.25
+"""How far outside of what was trained on a value may lie, as a ratio, before it is named."""
+
+_OBJECTIVES: dict[str, dict[str, Any]] = {
+    "absolute": {"objective": "reg:absoluteerror"},
+    "huber": {"objective": "reg:pseudohubererror", "huber_slope": 0.1},
+    "squared": {"objective": "reg:squarederror"},
+}
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """How the trees are grown; tuned by `tuning.tune`.
+
+    Attributes:
+        objective: Loss of the log latency: ``absolute`` (the median), ``huber`` or ``squared`` (the mean).
+        base: What the trees correct: ``roofline``, or ``constant`` (the median latency).
+        freedom: How far the roofline's factors of single kinds may lie from the common one.
+        rounds: Trees of each of the ``bags``.
+        learning_rate: Weight of each tree.
+        max_depth: Depth of each tree.
+        min_child_weight: Least rows of a leaf.
+        subsample: Share of the rows that each tree sees.
+        colsample: Share of the features that each tree sees.
+        reg_lambda: L2 penalty of leaves.
+        bags: Ensembles whose mean is the prediction, each with a seed of its own.
+        seed: Seed of all randomness.
+    """
+
+    objective: str = "absolute"
+    base: str = "roofline"
+    freedom: float = 3.0
+    rounds: int = 200
+    learning_rate: float = 0.05
+    max_depth: int = 4
+    min_child_weight: float = 2.0
+    subsample: float = 0.7
+    colsample: float = 0.5
+    reg_lambda: float = 1.0
+    bags: int = 2
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Latencies of n rows.
+
+    Attributes:
+        p50_ms: Median, shape (n,).
+        p95_ms: 95th percentile of single inferences; NaN if the model was trained without.
+        low_ms: Lower end of the interval that the true median lies in, for a model never seen, in 90 % of cases.
+        high_ms: Its upper end.
+        outside: Whether the row lies outside of what was trained on.
+    """
+
+    p50_ms: Values
+    p95_ms: Values
+    low_ms: Values
+    high_ms: Values
+    outside: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class OutOfRange:
+    """A feature of one row that lies outside of what was trained on.
+
+    Attributes:
+        row: Index of the row.
+        feature: Its name.
+        value: Its value there.
+        low: Least value trained on.
+        high: Greatest value trained on.
+    """
+
+    row: int
+    feature: str
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        bound, side = (self.high, "above") if self.value > self.high else (self.low, "below")
+        ratio = max(self.value, bound) / min(self.value, bound) if min(self.value, bound) > 0 else np.inf
+        far = f"{ratio:.3g} times" if np.isfinite(ratio) else "far"
+        return f"{self.feature}={self.value:.4g}: {far} {side} what was trained on ({self.low:.4g} to {self.high:.4g})"
+
+
+@dataclass(frozen=True)
+class LatencyModel:
+    """Predicts the latency of parts; made by `fit`, kept by `save`.
+
+    Attributes:
+        hyperparameters: How it was trained.
+        roofline: The estimate that the trees correct; None where they correct a constant.
+        constant_ms: That constant, the median latency trained on.
+        medians: Boosted trees for the median.
+        tails: Boosted trees for the log ratio of the 95th percentile to the median; may be empty.
+        lows: Least value of each feature trained on, NaN where none was known, shape (len(FEATURES),).
+        highs: Greatest value of each.
+        interval: Ratios of the true to the predicted median, the 5th and 95th percentile, for unseen models.
+    """
+
+    hyperparameters: Hyperparameters
+    roofline: Roofline | None
+    constant_ms: float
+    medians: "Sequence[Booster]"
+    tails: "Sequence[Booster]"
+    lows: Values
+    highs: Values
+    interval: tuple[float, float] = (np.nan, np.nan)
+
+    @classmethod
+    def fit(
+        cls,
+        features: Values,
+        p50_ms: Values,
+        p95_ms: Values | None = None,
+        hyperparameters: Hyperparameters | None = None,
+        roofline: Roofline | None = None,
+    ) -> Self:
+        """Train on measured latencies.
+
+        Args:
+            features: Rows of `features.rows`, shape (n, len(FEATURES)).
+            p50_ms: Medians, shape (n,).
+            p95_ms: 95th percentiles, NaN where too few samples were taken; None leaves them out.
+            hyperparameters: How the trees are grown.
+            roofline: A roofline that was fitted to these rows before; None fits it.
+
+        Raises:
+            LatencyError: Fewer than two rows, or a latency that is no positive number.
+        """
+        chosen = hyperparameters or Hyperparameters()
+        if len(p50_ms) < 2:
+            raise LatencyError(f"{len(p50_ms)} rows to train on; measure at least two")
+        if not np.all(np.isfinite(p50_ms) & (p50_ms > 0)):
+            raise LatencyError("latency_p50_ms: must be a number above 0 in every row; drop the others")
+        constant = float(np.median(p50_ms))
+        if chosen.base == "constant":
+            roofline = None
+        elif roofline is None:
+            roofline = Roofline.fit(features, p50_ms, chosen.freedom)
+        base = roofline.latency_ms(features) if roofline else np.full(len(p50_ms), constant)
+        tails: Sequence[Booster] = ()
+        if p95_ms is not None and np.isfinite(p95_ms).any():
+            known = np.isfinite(p95_ms)
+            spread = np.log(p95_ms[known] / p50_ms[known])
+            tails = _boost(_inputs(features[known], roofline), spread, np.zeros(known.sum()), chosen)
+        return cls(
+            hyperparameters=chosen,
+            roofline=roofline,
+            constant_ms=constant,
+            medians=_boost(_inputs(features, roofline), np.log(p50_ms), np.log(base), chosen),
+            tails=tails,
+            lows=np.fmin.reduce(features),
+            highs=np.fmax.reduce(features),
+        )
+
+    def predict(self, features: Values) -> Prediction:
+        """Predict the latency of each row; a few microseconds a row.
+
+        Raises:
+            LatencyError: The rows have other columns than the model was trained on.
+        """
+        median = self.p50_ms(features)
+        tail = np.full(len(features), np.nan)
+        if self.tails:
+            tail = median * np.exp(np.maximum(_mean(self.tails, _inputs(features, self.roofline), None), 0))
+        low, high = self.interval
+        return Prediction(median, tail, median * low, median * high, np.any(self.outside(features), axis=1))
+
+    def p50_ms(self, features: Values) -> Values:
+        """Predict the median latency of each row, shape (n,)."""
+        if features.ndim != 2 or features.shape[1] != len(FEATURES):
+            raise LatencyError(f"rows of shape {features.shape}: each must have {len(FEATURES)} features")
+        base = self.roofline.latency_ms(features) if self.roofline else np.full(len(features), self.constant_ms)
+        return np.asarray(np.exp(_mean(self.medians, _inputs(features, self.roofline), np.log(base))))
+
+    def outside(self, features: Values) -> npt.NDArray[np.bool_]:
+        """Tell which values lie outside of what was trained on by more than `TOLERANCE`, shape of the rows."""
+        above = features > self.highs * np.where(self.highs > 0, TOLERANCE, 1)
+        below = features < self.lows / np.where(self.lows > 0, TOLERANCE, 1)
+        return np.asarray(above | below)
+
+    def out_of_range(self, features: Values) -> list[OutOfRange]:
+        """Name every value that lies outside of what was trained on, row by row."""
+        return [
+            OutOfRange(
+                row, FEATURES[column], *map(float, (features[row, column], self.lows[column], self.highs[column]))
+            )
+            for row, column in np.argwhere(self.outside(features)).tolist()
+        ]
+
+    @cached_property
+    def importance(self) -> dict[str, float]:
+        """Share of the loss that splits on each feature take away, greatest first."""
+        names = (*FEATURES, "roofline_work_ms")
+        gains = dict.fromkeys(names, 0.0)
+        for booster in self.medians:
+            for name, gain in booster.get_score(importance_type="total_gain").items():
+                gains[names[int(name[1:])]] += float(np.sum(gain))
+        total = sum(gains.values()) or 1.0
+        return {name: gain / total for name, gain in sorted(gains.items(), key=lambda item: -item[1]) if gain > 0}
+
+    def with_interval(self, ratios: Values) -> Self:
+        """Return the model with the interval that holds 90 % of the true-to-predicted ratios of unseen models."""
+        low, high = np.quantile(ratios, [0.05, 0.95])
+        return replace(self, interval=(float(low), float(high)))
+
+    def save(self, folder: Path) -> None:
+        """Write the trees in XGBoost's own binary JSON, the rest as JSON."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, boosters in (("median", self.medians), ("tail", self.tails)):
+            for bag, booster in enumerate(boosters):
+                booster.save_model(folder / f"{name}_{bag}.ubj")
+        content = {
+            "format": FORMAT,
+            "features": FEATURES,
+            "features_digest": digest(),
+            "hyperparameters": asdict(self.hyperparameters),
+            "roofline": self.roofline.to_json() if self.roofline else None,
+            "constant_ms": self.constant_ms,
+            "tails": len(self.tails),
+            "lows": _known(self.lows),
+            "highs": _known(self.highs),
+            "interval": _known(self.interval),
+        }
+        (folder / FILE).write_text(json.dumps(content, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            LatencyError: The folder holds no latency model, or one of another feature list.
+        """
+        content = _read(folder / FILE)
+        if content["features_digest"] != digest():
+            changed = set(content["features"]) ^ set(FEATURES)
+            named = f" ({', '.join(sorted(changed)[:3])}{', ...' if len(changed) > 3 else ''})" if changed else ""
+            raise LatencyError(
+                f"{folder}: trained on another feature list{named} than this pepper has; train again with task=train"
+            )
+        chosen = Hyperparameters(**content["hyperparameters"])
+        roofline = content["roofline"]
+        return cls(
+            hyperparameters=chosen,
+            roofline=Roofline.from_json(roofline) if roofline else None,
+            constant_ms=content["constant_ms"],
+            medians=[_booster(folder / f"median_{bag}.ubj") for bag in range(chosen.bags)],
+            tails=[_booster(folder / f"tail_{bag}.ubj") for bag in range(content["tails"])],
+            lows=np.array(content["lows"], float),
+            highs=np.array(content["highs"], float),
+            interval=_pair(content["interval"]),
+        )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise LatencyError(f"{file}: no latency model that can be read ({error}); train one with task=train") from error
+    if content.get("format") != FORMAT:
+        raise LatencyError(f"{file}: format {content.get('format')}, but this pepper reads {FORMAT}; train again")
+    return dict(content)
+
+
+def _booster(file: Path) -> "Booster":
+    import xgboost
+
+    booster = xgboost.Booster()
+    try:
+        booster.load_model(file)
+    except xgboost.core.XGBoostError as error:
+        raise LatencyError(f"{file}: missing or corrupt; train again with task=train") from error
+    return booster
+
+
+def _inputs(features: Values, roofline: Roofline | None) -> Values:
+    """What the trees see: the features and, where there is one, the roofline's work on idle cores."""
+    return features if roofline is None else np.column_stack((features, roofline.work_ms(features)))
+
+
+def _boost(features: Values, target: Values, base: Values, chosen: Hyperparameters) -> "list[Booster]":
+    """Grow the bags of trees that add up, from the base, to the target."""
+    import xgboost
+
+    data = xgboost.QuantileDMatrix(features, target - base, max_bin=64)
+    constraints = np.zeros(features.shape[1], int)
+    constraints[[COLUMN[name] for name in RISING]] = 1
+    boosters = []
+    for bag in range(chosen.bags):
+        settings = {
+            **_OBJECTIVES[chosen.objective],
+            "base_score": float(np.median(target - base)),
+            "learning_rate": chosen.learning_rate,
+            "max_depth": chosen.max_depth,
+            "max_bin": 64,
+            "min_child_weight": chosen.min_child_weight,
+            "subsample": chosen.subsample,
+            "colsample_bytree": chosen.colsample,
+            "reg_lambda": chosen.reg_lambda,
+            "monotone_constraints": tuple(constraints.tolist()),
+            "seed": chosen.seed + 7919 * bag,
+            "nthread": 1,  # for some thousand rows, threads wait for each other longer than they work
+        }
+        boosters.append(xgboost.train(settings, data, chosen.rounds))
+    return boosters
+
+
+def _mean(boosters: "Sequence[Booster]", features: Values, base: Values | None) -> Values:
+    """Mean of the bags' predictions, on top of the base."""
+    correction = np.mean([booster.inplace_predict(features) for booster in boosters], axis=0)
+    return np.asarray(correction if base is None else base + correction, float)
+
+
+def _known(values: Iterable[float]) -> list[float | None]:
+    """JSON has no NaN: null stands for it."""
+    return [None if np.isnan(value) else float(value) for value in values]
+
+
+def _pair(values: Sequence[float | None]) -> tuple[float, float]:
+    low, high = np.array(values, float).tolist()
+    return low, high

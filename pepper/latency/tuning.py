@@ -1,0 +1,211 @@
+"""Hyperparameters of the latency model, searched by Optuna; an interrupted study goes on where it stopped."""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pepper.config import TuningConfig
+from pepper.errors import LatencyError
+from pepper.latency.dataset import Rows, grouped_folds
+from pepper.latency.evaluation import relative_error
+from pepper.latency.features import digest
+from pepper.latency.model import Hyperparameters, LatencyModel
+from pepper.latency.roofline import Roofline
+
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+    from optuna.trial import FrozenTrial
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """One trial of a study.
+
+    Attributes:
+        number: Its number, from 0.
+        state: ``COMPLETE``, ``PRUNED`` or ``FAIL``.
+        error: Mean relative error of its folds; None unless complete.
+        params: What it tried.
+    """
+
+    number: int
+    state: str
+    error: float | None
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a study found.
+
+    Attributes:
+        hyperparameters: The best ones.
+        error: Their mean relative error over the folds.
+        trials: Every trial, oldest first.
+    """
+
+    hyperparameters: Hyperparameters
+    error: float
+    trials: list[TrialResult]
+
+
+def tune(
+    rows: Rows, config: TuningConfig, storage: Path, progress: Callable[[TrialResult], None] | None = None
+) -> Tuned:
+    """Search hyperparameters by cross-validation grouped by model.
+
+    The study is named after the rows and the features, so that the same command resumes it: trials are
+    counted in total. Trials that a killed process left running are marked as failed and tried again.
+
+    Args:
+        rows: What to train and validate on; the test's rows are not among them.
+        config: How many trials, and how they are drawn.
+        storage: SQLite file that keeps the study.
+        progress: Told of each trial that ends.
+
+    Raises:
+        LatencyError: The rows hold fewer than two models, or another process runs this study.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    storage.parent.mkdir(parents=True, exist_ok=True)
+    folds = _Folds(rows, config)
+    with _alone(storage):
+        study = optuna.create_study(
+            storage=f"sqlite:///{storage}",
+            study_name=f"{digest()}-{rows.digest}-{config.seed}-{config.folds}",
+            load_if_exists=True,
+            direction="minimize",
+        )
+        _close_left_running(study)
+        finished = len(study.get_trials(deepcopy=False, states=_ended()))
+        # A sampler's draws depend on its seed and on the trials before; the offset keeps a resumed study from
+        # repeating the random ones.
+        study.sampler = optuna.samplers.TPESampler(seed=config.seed + finished, multivariate=True)
+        study.pruner = (
+            optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1)
+            if config.prune
+            else optuna.pruners.NopPruner()
+        )
+        if not study.get_trials(deepcopy=False):
+            study.enqueue_trial(_defaults())
+
+        def ended(_: "Study", trial: "FrozenTrial") -> None:
+            if progress is not None:
+                progress(_result(trial))
+
+        study.optimize(folds.error, n_trials=max(0, config.trials - finished), callbacks=[ended])
+        trials = [_result(trial) for trial in study.get_trials(deepcopy=False, states=_ended())]
+        if not any(trial.state == "COMPLETE" for trial in trials):
+            raise LatencyError(f"tuning.trials={config.trials}: no trial was completed; set it to at least 1")
+        best = study.best_trial
+    return Tuned(_hyperparameters(best.params, config.seed), float(best.value or 0.0), trials)
+
+
+class _Folds:
+    """The folds that every trial is scored on, with what does not depend on the trial computed once."""
+
+    def __init__(self, rows: Rows, config: TuningConfig) -> None:
+        if len(np.unique(rows.model)) < 2:
+            raise LatencyError("only one model to train on: folds are grouped by model; measure a second one")
+        self._rows = rows
+        self._seed = config.seed
+        self._folds = grouped_folds(rows.model, config.folds, config.seed)
+        self._rooflines: dict[tuple[int, float], Roofline] = {}
+
+    def error(self, trial: "Trial") -> float:
+        """Return the mean relative error of the trial's hyperparameters over the folds."""
+        import optuna
+
+        chosen = _hyperparameters(_suggest(trial), self._seed)
+        errors: list[float] = []
+        for number, (train, test) in enumerate(self._folds):
+            known, unknown = self._rows.take(train), self._rows.take(test)
+            roofline = None
+            if chosen.base == "roofline":
+                key = (number, chosen.freedom)
+                roofline = self._rooflines.get(key) or Roofline.fit(known.features, known.p50_ms, chosen.freedom)
+                self._rooflines[key] = roofline
+            # One bag a trial: bags steady a prediction and hardly change which hyperparameters are best.
+            model = LatencyModel.fit(known.features, known.p50_ms, None, replace(chosen, bags=1), roofline)
+            errors.append(float(relative_error(unknown.p50_ms, model.p50_ms(unknown.features)).mean()))
+            trial.report(float(np.mean(errors)), number)
+            if trial.should_prune() and number < len(self._folds) - 1:
+                raise optuna.TrialPruned
+        return float(np.mean(errors))
+
+
+def _suggest(trial: "Trial") -> dict[str, Any]:
+    return {
+        "objective": trial.suggest_categorical("objective", ["absolute", "huber", "squared"]),
+        "base": trial.suggest_categorical("base", ["roofline", "constant"]),
+        "freedom": trial.suggest_categorical("freedom", [1.0, 3.0, 10.0]),
+        "rounds": trial.suggest_int("rounds", 50, 400, step=50),
+        "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.2, log=True),
+        "max_depth": trial.suggest_int("max_depth", 2, 7),
+        "min_child_weight": trial.suggest_float("min_child_weight", 0.5, 20, log=True),
+        "subsample": trial.suggest_float("subsample", 0.5, 1.0),
+        "colsample": trial.suggest_float("colsample", 0.2, 1.0),
+        "reg_lambda": trial.suggest_float("reg_lambda", 0.1, 30, log=True),
+    }
+
+
+def _defaults() -> dict[str, Any]:
+    """The hyperparameters that the first trial has: a study never ends worse than without it."""
+    return {key: value for key, value in asdict(Hyperparameters()).items() if key not in ("bags", "seed")}
+
+
+def _hyperparameters(params: dict[str, Any], seed: int) -> Hyperparameters:
+    return Hyperparameters(**params, seed=seed)
+
+
+def _ended() -> tuple[Any, ...]:
+    from optuna.trial import TrialState
+
+    return (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+def _close_left_running(study: "Study") -> None:
+    """Mark trials that a killed process left running as failed, and queue what they tried again."""
+    from optuna.trial import TrialState
+
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+        if trial.params:
+            study.enqueue_trial(trial.params)
+
+
+def _result(trial: "FrozenTrial") -> TrialResult:
+    complete = trial.state.name == "COMPLETE"
+    return TrialResult(trial.number, trial.state.name, float(trial.value or 0.0) if complete else None, trial.params)
+
+
+@contextmanager
+def _alone(storage: Path) -> Iterator[None]:
+    """Hold the study's lock, so that two processes never share its trials; it ends with the process.
+
+    Raises:
+        LatencyError: Another process holds it.
+    """
+    import fcntl
+
+    with storage.with_suffix(".lock").open("a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            raise LatencyError(
+                f"{storage}: in use by another training ({stream.read().strip()}); wait for it, or set tracking.folder"
+            ) from None
+        stream.truncate(0)
+        stream.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%H:%M:%S')}")
+        stream.flush()
+        yield

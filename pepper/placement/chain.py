@@ -1,0 +1,162 @@
+"""Solvers for the chain problem, from the quickest to the most general.
+
+`relaxed` lets every device be used freely and forgets the limits that run over several parts: one vectorised
+dynamic program whose value is a lower bound, and whose plan is optimal whenever it breaks no rule. `distinct`
+adds which devices are taken, and `balanced` does so for the throughput of many devices; `labels` adds
+everything. `solve` asks them in turn until one has the proof.
+
+A solver takes ``(problem, objective, deadline)`` and returns a `Found`; to add one, append it to `SOLVERS`,
+and the contract tests run over it.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from pepper.errors import PlacementError
+from pepper.placement.balanced import balanced
+from pepper.placement.costs import Costs
+from pepper.placement.distinct import distinct
+from pepper.placement.evaluate import Stages, evaluate
+from pepper.placement.labels import labels
+from pepper.placement.problem import OBJECTIVES, ChainProblem
+from pepper.placement.relaxed import Found, relaxed
+from pepper.placement.shortage import explain
+
+PROOF = 1e-7
+"""A relative gap up to which an answer counts as proven optimal."""
+
+Solver = Callable[[ChainProblem, str, float], Found]
+
+EXPLAIN_S = 5.0
+"""Most time for finding out why there is no plan."""
+
+SOLVERS: dict[str, Solver] = {
+    "relaxed": relaxed,
+    "distinct": distinct,
+    "balanced": balanced,
+    "labels": labels,
+}
+
+
+@dataclass(frozen=True)
+class Solution:
+    """An answer and how far from optimal it can be.
+
+    Attributes:
+        stages: The parts and their devices.
+        value: What was minimised, in ms: the latency, or the period.
+        bound: No plan is below this.
+        solver: Which solver found the stages.
+    """
+
+    stages: Stages
+    value: float
+    bound: float
+    solver: str
+
+    @property
+    def gap(self) -> float:
+        """Relative distance from the bound to the value; 0 when proven."""
+        return gap(self.value, self.bound)
+
+    @property
+    def proven(self) -> bool:
+        """Whether no plan is better."""
+        return self.gap == 0.0
+
+
+def gap(value: float, bound: float) -> float:
+    """Return (value - bound) / value, and 0 where the two agree up to rounding."""
+    distance = value - bound
+    return 0.0 if distance <= PROOF * max(abs(value), 1e-12) else distance / value
+
+
+def solve(problem: ChainProblem, objective: str = "latency", time_limit_s: float = 60.0) -> Solution:
+    """Return the best plan, with fewer parts where two are equal.
+
+    Args:
+        problem: The chain, the devices and the limits.
+        objective: ``latency`` (one request) or ``throughput`` (the smallest period of the pipeline).
+        time_limit_s: When to stop with the best found; the bound then says how good it is.
+
+    Raises:
+        PlacementError: If no plan keeps to the rules (saying what is short), or none was found in time.
+    """
+    if objective not in OBJECTIVES:
+        raise PlacementError(f"objective: unknown {objective!r}; use one of {', '.join(OBJECTIVES)}")
+    deadline = time.monotonic() + time_limit_s
+    best = _cascade(problem, objective, deadline)
+    if objective == "throughput" and len(best.stages) > 1:
+        best = _fewest_parts(problem, best, deadline)
+    return best
+
+
+def pareto(problem: ChainProblem, time_limit_s: float = 60.0) -> tuple[Solution, ...]:
+    """Return the plans of least latency for every period, from the lowest latency to the lowest period.
+
+    Walks along the front: each plan must have a smaller period than the one before. When the time is up, the
+    last solution carries what is missing: its gap is that of the walk's last step.
+
+    Raises:
+        PlacementError: If there is no plan at all.
+    """
+    deadline = time.monotonic() + time_limit_s
+    front = [_cascade(problem, "latency", deadline)]
+    while time.monotonic() < deadline:
+        period_ms = evaluate(problem, front[-1].stages).period_ms
+        if period_ms == 0.0:
+            break
+        tighter = problem.with_limits(period_ms=period_ms * (1 - 1e-6))
+        try:
+            step = _cascade(tighter, "latency", deadline)
+        except PlacementError:
+            break
+        if gap(step.value, front[-1].value) == 0.0:  # as quick, with a smaller period
+            front.pop()
+        front.append(step)
+    return tuple(front)
+
+
+def _cascade(problem: ChainProblem, objective: str, deadline: float) -> Solution:
+    best, bound = _ask_all(problem, objective, deadline)
+    if best is not None:
+        return best
+    if math.isfinite(bound):
+        raise PlacementError("time_limit_s: no plan found in time, and none ruled out; give it more")
+    grace = time.monotonic() + EXPLAIN_S
+
+    def has_plan(changed: ChainProblem) -> bool:
+        return _ask_all(changed, "latency", grace)[0] is not None
+
+    raise PlacementError(explain(problem, has_plan))
+
+
+def _ask_all(problem: ChainProblem, objective: str, deadline: float) -> tuple[Solution | None, float]:
+    """Ask each solver until one has the proof; return the best plan and bound (``inf``: there is no plan)."""
+    best: Solution | None = None
+    bound = 0.0
+    for name, solver in SOLVERS.items():
+        found = solver(problem, objective, deadline)
+        bound = max(bound, found.bound)
+        if found.stages is not None:
+            cost = evaluate(problem, found.stages)
+            value = Costs.value(cost, objective)
+            if not cost.violations and (best is None or value < best.value):
+                best = Solution(found.stages, value, bound, name)
+        if best is not None:
+            best = replace(best, bound=min(bound, best.value))
+        if math.isinf(bound) or (best is not None and best.proven):
+            break
+    return best, bound
+
+
+def _fewest_parts(problem: ChainProblem, best: Solution, deadline: float) -> Solution:
+    """Among plans of the same period take the one of fewest parts, and of least latency among those."""
+    tied = problem.with_limits(period_ms=best.value * (1 + PROOF / 10), parts=len(best.stages))
+    try:
+        fewer = _cascade(tied, "parts", deadline)
+    except PlacementError:  # none within the time
+        return best
+    return replace(best, stages=fewer.stages, value=evaluate(problem, fewer.stages).period_ms)

@@ -1,0 +1,142 @@
+"""The chain problem's costs as arrays, with ``inf`` where a part may not be."""
+
+import math
+
+import numpy as np
+
+from pepper.placement.evaluate import TOLERANCE, Evaluation
+from pepper.placement.problem import ChainProblem, Floats
+
+
+class Costs:
+    """Costs of parts and hops under one objective.
+
+    Objectives are ``latency`` and ``throughput``, whose costs combine along a plan by sum and by maximum, and
+    ``parts``: the number of parts, with latency to break ties.
+
+    Attributes:
+        combine: ``np.add`` or ``np.maximum``.
+        per_part: Cost added to every part of a ``latency`` plan so that equal plans go to fewer parts; far
+            below the tolerance of a proof.
+        entry: (D,) cost of getting the input to each device.
+        exit: (D,) cost of getting the output from each device.
+        additive: Whether parts cost the sum over their steps and nothing limits a part by its extent.
+    """
+
+    def __init__(self, problem: ChainProblem, objective: str) -> None:
+        self.problem = problem
+        self.objective = objective
+        self.combine = np.maximum if objective == "throughput" else np.add
+        n, n_devices = problem.n_steps, len(problem.devices)
+        self._period_ms = problem.limits.period_ms * (1 + TOLERANCE)
+        self._memory = np.array([device.memory_bytes for device in problem.devices])
+        self._memory *= 1 + TOLERANCE
+
+        # Steps before each boundary that a device cannot run or must not hold.
+        blocked = np.zeros((n, n_devices), dtype=bool)
+        for d, device in enumerate(problem.devices):
+            blocked[:, d] = device.name in problem.excluded
+        for step, name in problem.pinned.items():
+            blocked[step] |= np.arange(n_devices) != problem.index(name)
+        self._single = np.array([device.count == 1 for device in problem.devices])
+        additive_ms = problem.part_ms.ndim == 2
+        if additive_ms:
+            blocked |= np.isinf(problem.part_ms)
+            self._time_before = np.zeros((n + 1, n_devices))
+            np.cumsum(np.where(blocked, 0.0, problem.part_ms), axis=0, out=self._time_before[1:])
+        self.blocked = blocked
+        self._blocked_before = np.zeros((n + 1, n_devices), dtype=np.int64)
+        np.cumsum(blocked, axis=0, out=self._blocked_before[1:])
+        if problem.part_bytes.ndim == 1:
+            self._bytes_before = np.concatenate([[0.0], np.cumsum(problem.part_bytes)])
+
+        scale_ms = self._scale_ms()
+        self.per_part = 1e-10 * scale_ms / n if objective == "latency" else 0.0
+        # In ``parts``, all of a plan's latency weighs less than one part.
+        self._per_ms = 0.5 / max(scale_ms, 1e-300) if objective == "parts" else 1.0
+        self.entry = self._end(problem.source, 0, outwards=False)
+        self.exit = self._end(problem.sink, n, outwards=True)
+        self.additive = (
+            additive_ms
+            and objective == "latency"
+            and math.isinf(problem.limits.period_ms)
+            and bool(np.isinf(self._memory).all())
+        )
+
+    @staticmethod
+    def value(cost: Evaluation, objective: str) -> float:
+        """Return what `objective` minimises of an evaluated plan."""
+        return float(len(cost.stage_ms)) if objective == "parts" else cost.value(objective)
+
+    def parts_from(self, start: int) -> Floats:
+        """Return (n - start, D): the cost of the parts from `start` to start + 1, ..., n."""
+        problem = self.problem
+        if problem.part_ms.ndim == 2:
+            time_ms = self._time_before[start + 1 :] - self._time_before[start]
+        else:
+            time_ms = problem.part_ms[start, start + 1 :]
+        bad = self._blocked_before[start + 1 :] > self._blocked_before[start]
+        if np.isfinite(self._memory).any():
+            if problem.part_bytes.ndim == 1:
+                size = self._bytes_before[start + 1 :] - self._bytes_before[start]
+            else:
+                size = problem.part_bytes[start, start + 1 :]
+            bad |= size[:, None] > self._memory
+        if math.isfinite(self._period_ms):
+            bad |= time_ms > self._period_ms
+        bad |= np.isinf(time_ms)
+        if self.objective == "parts":
+            time_ms = 1.0 + time_ms * self._per_ms
+        return np.where(bad, math.inf, time_ms + self.per_part)
+
+    def hop(self, boundary: int) -> Floats:
+        """Return (D, D): the cost of handing over at a boundary, [from, to].
+
+        From a kind to itself it is free with `reuse`, and impossible where the kind has one device.
+        """
+        hop = self._move(boundary)
+        own = np.arange(len(hop))
+        if self.problem.reuse:
+            hop[own, own] = 0.0 if math.isfinite(self.problem.boundary_bytes[boundary]) else math.inf
+        else:
+            hop[own[self._single], own[self._single]] = math.inf
+        return hop
+
+    def _move(self, boundary: int) -> Floats:
+        links, size = self.problem.links, float(self.problem.boundary_bytes[boundary])
+        if math.isinf(size):
+            return np.full(links.latency_ms.shape, math.inf)
+        # A missing link may be priced inf in any of the matrices; 0 bytes do not cross it either.
+        missing = np.isinf(links.latency_ms) | np.isinf(links.ms_per_byte)
+        with np.errstate(invalid="ignore"):
+            occupied = size * links.occupied_ms_per_byte
+            delay = links.latency_ms + size * links.ms_per_byte
+        missing |= np.isnan(occupied) | (occupied > self._period_ms)
+        cost = occupied if self.objective == "throughput" else delay * self._per_ms
+        return np.where(missing, math.inf, cost)
+
+    def _end(self, name: str | None, boundary: int, outwards: bool) -> Floats:
+        if name is None:
+            return np.zeros(len(self.problem.devices))
+        end = self.problem.index(name)
+        move = self._move(boundary)
+        cost = move[:, end] if outwards else move[end]
+        cost[end] = 0.0
+        return cost
+
+    def _scale_ms(self) -> float:
+        """Return an upper bound on the latency of any plan, up to the transfers that none would make."""
+        problem = self.problem
+        times = np.where(np.isfinite(problem.part_ms), problem.part_ms, 0.0)
+        if times.ndim == 2:
+            parts_ms = float(times.max(axis=1).sum())
+        else:
+            parts_ms = float(times[np.triu_indices(problem.n_steps + 1, 1)].max())
+            if self.objective == "parts":
+                parts_ms *= problem.n_steps
+        links = problem.links
+        if parts_ms > 0.0 and self.objective != "parts":
+            return parts_ms
+        latency, rate = (float(m[np.isfinite(m)].max(initial=0.0)) for m in (links.latency_ms, links.ms_per_byte))
+        sizes = problem.boundary_bytes[np.isfinite(problem.boundary_bytes)]
+        return parts_ms + float((latency + sizes * rate).sum())

@@ -1,0 +1,222 @@
+"""What a plan for a chain costs, computed part by part and by simulation, apart from any solver."""
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+
+from pepper.placement.problem import ChainProblem
+
+TOLERANCE = 1e-9
+"""Relative slack of every comparison with a limit: sums of doubles differ in their last digits."""
+
+
+@dataclass(frozen=True, order=True)
+class Stage:
+    """The part from boundary `start` to boundary `stop` at work on the kind of device at index `device`."""
+
+    start: int
+    stop: int
+    device: int
+
+
+Stages = tuple[Stage, ...]
+
+
+@dataclass(frozen=True)
+class Hop:
+    """A transfer between two parts, or from the source, or to the sink.
+
+    Attributes:
+        move: Boundary crossed and the indices of the two devices.
+        sent_bytes: Bytes moved.
+        time_ms: Delay of one request.
+        occupied_ms: Time for which the link is taken.
+    """
+
+    move: tuple[int, int, int]
+    sent_bytes: float
+    time_ms: float
+    occupied_ms: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The cost of a plan; lists run along the stages.
+
+    Attributes:
+        stage_ms: Time of each stage.
+        stage_bytes: Memory of each stage.
+        hops: Transfers; ``hops[k]`` precedes stage k and ``hops[-1]`` leads to the sink; None moves nothing.
+        latency_ms: Time of one request.
+        period_ms: Largest load of a device or link.
+        sent_bytes: Bytes of one request over all links.
+        violations: What the plan breaks, one line each.
+    """
+
+    stage_ms: tuple[float, ...]
+    stage_bytes: tuple[float, ...]
+    hops: tuple[Hop | None, ...]
+    latency_ms: float
+    period_ms: float
+    sent_bytes: float
+    violations: tuple[str, ...]
+
+    def value(self, objective: str) -> float:
+        """Return what the objective minimises: the latency, or the period for ``throughput``."""
+        return self.latency_ms if objective == "latency" else self.period_ms
+
+
+def instances(problem: ChainProblem, stages: Stages) -> tuple[int, ...]:
+    """Return which of its kind's devices runs each stage: 0, 1, ... in order; always 0 with `reuse`."""
+    seen: dict[int, int] = defaultdict(int)
+    numbers = []
+    for stage in stages:
+        numbers.append(0 if problem.reuse else seen[stage.device])
+        seen[stage.device] += 1
+    return tuple(numbers)
+
+
+def evaluate(problem: ChainProblem, stages: Stages) -> Evaluation:
+    """Cost `stages` under `problem`, and list every rule that they break."""
+    units = list(zip((s.device for s in stages), instances(problem, stages), strict=True))
+    source = None if problem.source is None else (problem.index(problem.source), 0)
+    sink = None if problem.sink is None else (problem.index(problem.sink), 0)
+    boundaries = [s.start for s in stages] + [problem.n_steps]
+    hops = tuple(
+        _hop(problem, boundary, before, after)
+        for boundary, before, after in zip(boundaries, [source, *units], [*units, sink], strict=True)
+    )
+    stage_ms = tuple(problem.part_time_ms(s.start, s.stop, s.device) for s in stages)
+    stage_bytes = tuple(problem.part_memory_bytes(s.start, s.stop) for s in stages)
+
+    load: dict[tuple[object, ...], float] = defaultdict(float)
+    memory: dict[tuple[int, int], float] = defaultdict(float)
+    for unit, time_ms, size in zip(units, stage_ms, stage_bytes, strict=True):
+        load[unit] += time_ms
+        memory[unit] += size
+    for hop, before, after in zip(hops, [source, *units], [*units, sink], strict=True):
+        if hop is not None:
+            load[before, after] += hop.occupied_ms
+    moved = [hop for hop in hops if hop is not None]
+    latency_ms = sum(stage_ms) + sum(hop.time_ms for hop in moved)
+    period_ms = max(load.values())
+    sent_bytes = sum(hop.sent_bytes for hop in moved)
+
+    broken = list(_structure(problem, stages))
+    for (device, _), used in memory.items():
+        kind = problem.devices[device]
+        if _exceeds(used, kind.memory_bytes):
+            broken.append(f"{kind.name}: {used:.0f} bytes in {kind.memory_bytes:.0f}")
+    if math.isinf(latency_ms):
+        broken.append("a part cannot run where it is, or a link is missing")
+    limits = problem.limits
+    for name, value, limit in (
+        ("latency_ms", latency_ms, limits.latency_ms),
+        ("period_ms", period_ms, limits.period_ms),
+        ("sent_bytes", sent_bytes, limits.sent_bytes),
+        ("parts", len(stages), limits.parts),
+    ):
+        if _exceeds(value, limit):
+            broken.append(f"{name} {value:g} is over the limit of {limit:g}")
+    return Evaluation(stage_ms, stage_bytes, hops, latency_ms, period_ms, sent_bytes, tuple(broken))
+
+
+def _exceeds(value: float, limit: float) -> bool:
+    return value > limit and value - limit > TOLERANCE * abs(limit)
+
+
+def _hop(
+    problem: ChainProblem, boundary: int, before: tuple[int, int] | None, after: tuple[int, int] | None
+) -> Hop | None:
+    if before is None or after is None or before == after:
+        return None
+    move = (boundary, before[0], after[0])
+    pair = move[1:]
+    size, links = float(problem.boundary_bytes[boundary]), problem.links
+    if math.isinf(size) or math.isinf(links.latency_ms[pair]) or math.isinf(links.ms_per_byte[pair]):
+        return Hop(move, size, math.inf, math.inf)
+    return Hop(
+        move,
+        size,
+        float(links.latency_ms[pair] + size * links.ms_per_byte[pair]),
+        float(size * links.occupied_ms_per_byte[pair]),
+    )
+
+
+def _structure(problem: ChainProblem, stages: Stages) -> list[str]:
+    broken = []
+    ends = [0, *(s.stop for s in stages)]
+    if [s.start for s in stages] != ends[:-1] or ends[-1] != problem.n_steps:
+        broken.append(f"parts do not cover steps 0 to {problem.n_steps} in order")
+    broken += [f"part {s.start}..{s.stop} is empty" for s in stages if s.stop <= s.start]
+    broken += [
+        f"cut at boundary {s.start} is not allowed" for s in stages[1:] if math.isinf(problem.boundary_bytes[s.start])
+    ]
+    if not problem.reuse:
+        for device, kind in enumerate(problem.devices):
+            used = sum(s.device == device for s in stages)
+            if used > kind.count:
+                broken.append(f"{kind.name}: {used} parts on {kind.count} devices")
+    for stage in stages:
+        name = problem.devices[stage.device].name
+        if name in problem.excluded:
+            broken.append(f"{name} is excluded")
+        broken += [
+            f"step {step} is pinned to {pin}, not {name}"
+            for step, pin in problem.pinned.items()
+            if stage.start <= step < stage.stop and pin != name
+        ]
+    return broken
+
+
+@dataclass(frozen=True)
+class Event:
+    """One resource busy with one request, from `start_ms` to `stop_ms`.
+
+    Attributes:
+        request: Number of the request.
+        resource: ``name#instance`` of a device, or ``from->to`` of a link.
+        start_ms: Begin.
+        stop_ms: End; a link's propagation comes on top.
+    """
+
+    request: int
+    resource: str
+    start_ms: float
+    stop_ms: float
+
+
+def simulate(problem: ChainProblem, stages: Stages, n_requests: int) -> tuple[Event, ...]:
+    """Play a stream of requests that are all there at time 0, first come first served on each resource.
+
+    A discrete-event view of the cost model: the first request takes the latency, and without `reuse` the
+    distance between late results is the period.
+
+    Returns:
+        Events by request and position; the last of each request ends its answer (without the propagation).
+    """
+    result = evaluate(problem, stages)
+    names = [f"{problem.devices[s.device].name}#{k}" for s, k in zip(stages, instances(problem, stages), strict=True)]
+    ends = [problem.source or "", *names, problem.sink or ""]
+    visits: list[tuple[str, float, float]] = []
+    for k, hop in enumerate(result.hops):
+        if hop is not None:
+            visits.append((f"{ends[k]}->{ends[k + 1]}", hop.occupied_ms, hop.time_ms - hop.occupied_ms))
+        if k < len(stages):
+            visits.append((names[k], result.stage_ms[k], 0.0))
+    ready = [0.0] * n_requests
+    position = [0] * n_requests
+    free: dict[str, float] = defaultdict(float)
+    events = []
+    # Serve the visit that can begin first; among equals the older request.
+    waiting = set(range(n_requests))
+    while waiting:
+        start_ms, request = min((max(ready[r], free[visits[position[r]][0]]), r) for r in waiting)
+        resource, busy_ms, delay_ms = visits[position[request]]
+        free[resource] = start_ms + busy_ms
+        ready[request] = start_ms + busy_ms + delay_ms
+        events.append(Event(request, resource, start_ms, start_ms + busy_ms))
+        position[request] += 1
+        if position[request] == len(visits):
+            waiting.remove(request)
+    return tuple(sorted(events, key=lambda e: (e.request, e.start_ms, e.stop_ms)))

@@ -1,0 +1,43 @@
+"""What the tasks about latency models share: the registry and a version's model."""
+
+from pepper.config import PepperConfig
+from pepper.errors import LatencyError
+from pepper.latency.model import LatencyModel
+from pepper.tracking.registry import Registry
+from pepper.tracking.store import Store
+from pepper.tracking.trainings import MODEL_FOLDER
+
+
+def open_registry(config: PepperConfig) -> Registry:
+    """Open the registry of latency models."""
+    return Registry(Store(config.tracking), config.latency.registered_model)
+
+
+def load_version(registry: Registry, version: int) -> LatencyModel:
+    """Load a registered latency model.
+
+    Raises:
+        LatencyError: It was trained on another feature list than this pepper has.
+        TrackingError: There is no such version.
+    """
+    with registry.artifacts(version, MODEL_FOLDER) as folder:
+        try:
+            return LatencyModel.load(folder)
+        except LatencyError as error:
+            raise LatencyError(
+                f"{registry.name} version {version}: {str(error).removeprefix(f'{folder}: ')}"
+            ) from error
+
+
+def chosen_version(registry: Registry, version: int | None) -> int:
+    """Return the version asked for, or the champion.
+
+    Raises:
+        LatencyError: There is no champion.
+    """
+    found = version if version is not None else registry.champion()
+    if found is None:
+        versions = registry.versions()
+        fix = "promote one with task=promote" if versions else "train one with task=train"
+        raise LatencyError(f"{registry.name} has no champion; {fix}, or set latency.version")
+    return found

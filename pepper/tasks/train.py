@@ -1,0 +1,180 @@
+"""``task=train``: learn from all that was measured, register the model with the evidence for it."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from pepper.config import PepperConfig
+from pepper.latency import collect, features
+from pepper.latency.dataset import Rows
+from pepper.latency.evaluation import by_group
+from pepper.latency.features import COLUMN, FEATURES, Values
+from pepper.latency.training import Report, Trained, report
+from pepper.latency.training import train as train_model
+from pepper.latency.tuning import TrialResult
+from pepper.report import latency_figures as figures
+from pepper.report.tables import show
+from pepper.tracking.history import history
+from pepper.tracking.registry import Registry, write_signature
+from pepper.tracking.store import Store
+from pepper.tracking.trainings import MODEL_FOLDER, Dataset, Training, Trial, log_training
+
+_OUTPUTS = ("p50_ms", "p95_ms", "low_ms", "high_ms")
+_MOST_CURVES = 4
+
+
+def train(config: PepperConfig) -> int:
+    """Train, evaluate, log and register; returns the exit status."""
+    profiles = Store(config.tracking)
+    collected = collect.collect(history(profiles), profiles.folder / "cache")
+    rows = collected.rows
+    models, devices, loads = (len(np.unique(getattr(rows, by))) for by in ("model", "device", "load"))
+    show(f"{len(rows)} measurements of {models} models on {devices} devices under {loads} loads")
+    for reason, count in collected.left_out.items():
+        show(f"left out {count}: {reason}")
+    trained = train_model(
+        rows,
+        config.tuning,
+        profiles.folder / "tuning.db",
+        config.latency.test_fraction,
+        _progress(config.tuning.trials),
+    )
+    evidence = report(rows, trained.tuned.hyperparameters)
+    store = Store(replace(config.tracking, experiment=config.latency.experiment))
+    with tempfile.TemporaryDirectory() as folder:
+        _write(Path(folder), rows, trained, evidence)
+        run_id = log_training(store, _training(Path(folder), config, rows, trained, evidence))
+    registry = Registry(store, config.latency.registered_model)
+    scores = trained.test_scores
+    version = registry.register(
+        run_id,
+        {
+            "features_digest": features.digest(),
+            "dataset_digest": rows.digest,
+            "rows": str(len(rows)),
+            **{f"test_{key}": f"{value:.4g}" for key, value in scores.items()},
+        },
+    )
+    show(_table(trained, evidence))
+    show(f"version {version} of {registry.name} is registered; task=promote compares it with the champion")
+    return 0
+
+
+def _progress(total: int) -> Callable[[TrialResult], None]:
+    def ended(trial: TrialResult) -> None:
+        outcome = "given up" if trial.error is None else f"mean error {trial.error:.2%}"
+        show(f"trial {trial.number + 1} of {total}: {outcome}")
+
+    return ended
+
+
+def _training(folder: Path, config: PepperConfig, rows: Rows, trained: Trained, evidence: Report) -> Training:
+    """Return what is logged of a training."""
+    metrics = {f"test_{key}": value for key, value in trained.test_scores.items()}
+    metrics |= {"cv_mape": trained.tuned.error, "noise_floor": evidence.noise}
+    for line in evidence.table.to_dict("records"):
+        where = f"{str(line['predictor']).replace(' ', '_')}_by_{line['held_out']}"
+        metrics |= {
+            f"{where}_{key}": float(line[key]) for key in ("mape", "median_error", "spearman", "fastest_picked")
+        }
+    return Training(
+        name=f"{config.latency.registered_model} on {len(rows)} rows",
+        params={
+            **asdict(trained.tuned.hyperparameters),
+            "trials": len(trained.tuned.trials),
+            "features": len(FEATURES),
+            "train_rows": len(trained.train),
+            "test_rows": len(trained.test),
+            "test_models": " ".join(np.unique(trained.test.model))[:500],
+        },
+        metrics={key: value for key, value in metrics.items() if np.isfinite(value)},
+        trials=[
+            Trial(trial.number, trial.error is not None, trial.params, {"mape": trial.error} if trial.error else {})
+            for trial in trained.tuned.trials
+        ],
+        dataset=Dataset("profiles", rows.digest, "dataset/rows.parquet", list(FEATURES), len(rows)),
+        note=f"**{metrics['test_mape']:.1%}** mean error on {len(trained.test)} held-out rows",
+        artifacts=folder,
+    )
+
+
+def _write(folder: Path, rows: Rows, trained: Trained, evidence: Report) -> None:
+    """Write the model, its datasets, tables and figures."""
+    trained.model.save(folder / MODEL_FOLDER)
+    write_signature(folder / MODEL_FOLDER, FEATURES, _OUTPUTS)
+    for name, part in (("rows", rows), ("train", trained.train), ("test", trained.test)):
+        collect.write(part, folder / "dataset" / f"{name}.parquet")
+    evidence.table.to_csv(folder / "scores.csv", index=False)
+    predictions = collect.to_frame(rows)[["model", "part", "device", "load", "p50_ms"]]
+    for by, predicted in evidence.predictions.items():
+        predictions = predictions.assign(
+            **{f"predicted_without_{by}_ms": predicted, f"error_without_{by}": predicted / rows.p50_ms - 1}
+        )
+    predictions.to_csv(folder / "predictions.csv", index=False)
+    _draw(folder / "figures", rows, trained, evidence)
+
+
+def _draw(folder: Path, rows: Rows, trained: Trained, evidence: Report) -> None:
+    folder.mkdir()
+    predicted = evidence.predictions["model"]
+    errors = {
+        by: {name: line["mape"] for name, line in groups.items()} for by, groups in by_group(rows, predicted).items()
+    }
+    for suffix in ("png", "svg"):
+        figures.predicted_against_measured(
+            rows.p50_ms.tolist(),
+            predicted.tolist(),
+            rows.model.tolist(),
+            folder / f"predicted_against_measured.{suffix}",
+        )
+        figures.error_by_group(errors, evidence.noise, folder / f"error_by_group.{suffix}")
+        figures.load_curves(_curves(rows, predicted), folder / f"load_curves.{suffix}")
+        figures.search_history([t.error for t in trained.tuned.trials], folder / f"search_history.{suffix}")
+        if trained.model.importance:
+            figures.importance(trained.model.importance, folder / f"importance.{suffix}")
+
+
+def _curves(rows: Rows, predicted: Values) -> dict[str, dict[str, list[tuple[float, float, float]]]]:
+    """Latency against load of the models that were measured under the most loads."""
+    load = rows.features[:, COLUMN["load_percent"]]
+    curves: dict[str, dict[str, dict[float, tuple[float, float, float]]]] = {}
+    largest = {str(model): rows.p50_ms[rows.model == model].max() for model in np.unique(rows.model)}
+    whole = {model: rows.part[(rows.model == model) & (rows.p50_ms == peak)][0] for model, peak in largest.items()}
+    for index in np.flatnonzero([rows.part[i] == whole[str(rows.model[i])] for i in range(len(rows))]).tolist():
+        point = (float(load[index]), float(rows.p50_ms[index]), float(predicted[index]))
+        curves.setdefault(str(rows.model[index]), {}).setdefault(str(rows.device[index]), {})[point[0]] = point
+    ranked = sorted(curves, key=lambda model: (-sum(map(len, curves[model].values())), model))[:_MOST_CURVES]
+    return {
+        model: {device: sorted(points.values()) for device, points in curves[model].items()} for model in sorted(ranked)
+    }
+
+
+def _table(trained: Trained, evidence: Report) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("left out", "predictor"):
+        table.add_column(name)
+    columns = ("mape", "median_error", "within_5", "within_10", "within_20", "spearman", "fastest_picked")
+    for name in columns:
+        table.add_column(name.replace("_", " "), justify="right")
+    lines: list[dict[str, Any]] = [
+        {"held_out": "test", "predictor": "pepper", **trained.test_scores},
+        *({str(key): value for key, value in line.items()} for line in evidence.table.to_dict("records")),
+    ]
+    for line in lines:
+        figures_of = [
+            ""
+            if line.get(key) is None or line[key] != line[key]
+            else f"{line[key]:.3f}"
+            if key == "spearman"
+            else f"{line[key]:.1%}"
+            for key in columns
+        ]
+        table.add_row(str(line["held_out"]), str(line["predictor"]), *figures_of)
+    if evidence.noise == evidence.noise:
+        table.add_row("", "noise floor", f"{evidence.noise:.1%}", *[""] * (len(columns) - 1))
+    return table

@@ -1,0 +1,187 @@
+"""The registry of latency models: versions, the champion's alias and who held it."""
+
+import getpass
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pepper.errors import TrackingError
+from pepper.tracking.store import Store, reaching
+from pepper.tracking.trainings import MODEL_FOLDER
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+CHAMPION = "champion"
+_PROMOTION = "pepper.promotion."
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """One move of the champion's alias.
+
+    Attributes:
+        version: The version that became the champion.
+        previous: The one that was before; None if there was none.
+        who: The user.
+        unix_s: When.
+        why: In words: the comparison, or a person's reason.
+        error: Mean relative error of the new champion on the held-out rows; None where not compared.
+        previous_error: The same of the one before.
+    """
+
+    version: int
+    previous: int | None
+    who: str
+    unix_s: float
+    why: str
+    error: float | None = None
+    previous_error: float | None = None
+
+
+class Registry:
+    """Versions of one registered model.
+
+    Args:
+        store: An open store.
+        name: The registered model's name.
+    """
+
+    def __init__(self, store: Store, name: str) -> None:
+        self.name = name
+        self._store = store
+        self._client = store.client
+
+    def register(self, run_id: str, tags: Mapping[str, str]) -> int:
+        """Register the model that a training logged, and return the new version.
+
+        Raises:
+            TrackingError: The store does not answer.
+        """
+        from mlflow.exceptions import MlflowException
+
+        with reaching(self._store.config):
+            try:
+                self._client.create_registered_model(
+                    self.name, description="Latency of parts of ONNX models on devices under load."
+                )
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            source = f"{self._client.get_run(run_id).info.artifact_uri}/{MODEL_FOLDER}"
+            version = self._client.create_model_version(self.name, source, run_id, tags=dict(tags))
+        return int(version.version)
+
+    def versions(self) -> list[int]:
+        """Return every version that was not deleted, oldest first."""
+        return sorted(int(version.version) for version in self._all())
+
+    def champion(self) -> int | None:
+        """Return the version that the alias points to, whoever put it there; None if there is none."""
+        from mlflow.exceptions import MlflowException
+
+        with reaching(self._store.config):
+            try:
+                return int(self._client.get_model_version_by_alias(self.name, CHAMPION).version)
+            except MlflowException as error:
+                if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                    return None
+                raise
+
+    def tags(self, version: int) -> dict[str, str]:
+        """Return the tags of a version.
+
+        Raises:
+            TrackingError: There is no such version.
+        """
+        return dict(self._get(version).tags)
+
+    @contextmanager
+    def artifacts(self, version: int, folder: str = "") -> Iterator[Path]:
+        """Give the artifacts of the training that made a version, or a folder of them, for a while.
+
+        Raises:
+            TrackingError: There is no such version, or its artifacts are gone.
+        """
+        run_id = str(self._get(version).run_id)
+        with tempfile.TemporaryDirectory() as scratch:
+            with reaching(self._store.config):
+                self._client.download_artifacts(run_id, folder, scratch)
+            yield Path(scratch) / folder
+
+    def promote(self, promotion: Promotion) -> None:
+        """Move the alias and keep who did it, when and why, with the version.
+
+        Raises:
+            TrackingError: The store does not answer.
+        """
+        with reaching(self._store.config):
+            key = f"{_PROMOTION}{round(promotion.unix_s * 1000)}"
+            self._client.set_model_version_tag(self.name, str(promotion.version), key, json.dumps(asdict(promotion)))
+            self._client.set_registered_model_alias(self.name, CHAMPION, str(promotion.version))
+
+    def history(self) -> list[Promotion]:
+        """Return every promotion, oldest first; those of deleted versions are gone with them."""
+        found = [
+            Promotion(**json.loads(value))
+            for version in self._all()
+            for key, value in version.tags.items()
+            if key.startswith(_PROMOTION)
+        ]
+        return sorted(found, key=lambda promotion: promotion.unix_s)
+
+    def before(self, version: int) -> int | None:
+        """Return the champion before this one, or before the last that pepper made if a person moved the alias."""
+        history = self.history()
+        for promotion in reversed(history):
+            if promotion.version == version:
+                return promotion.previous
+        return history[-1].version if history else None
+
+    def _get(self, version: int) -> "ModelVersion":
+        from mlflow.exceptions import MlflowException
+
+        with reaching(self._store.config):
+            try:
+                return self._client.get_model_version(self.name, str(version))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+        known = ", ".join(map(str, self.versions())) or "none; train one with task=train"
+        raise TrackingError(f"{self.name} has no version {version} (versions: {known})")
+
+    def _all(self) -> "list[ModelVersion]":
+        versions: list[ModelVersion] = []
+        token = None
+        with reaching(self._store.config):
+            while True:
+                page = self._client.search_model_versions(f"name='{self.name}'", max_results=1000, page_token=token)
+                versions += page
+                token = page.token
+                if not token:
+                    return versions
+
+
+def promotion(version: int, previous: int | None, why: str, *scores: float) -> Promotion:
+    """Return a promotion by this user, now; ``scores`` are the errors of the new and the old champion."""
+    error, previous_error = (*scores, None, None)[:2]
+    return Promotion(version, previous, getpass.getuser(), time.time(), why, error, previous_error)
+
+
+def write_signature(folder: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Write MLflow's ``MLmodel`` file into a model's folder: what goes in and what comes out."""
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    signature = ModelSignature(
+        inputs=Schema([ColSpec("double", name) for name in inputs]),
+        outputs=Schema([ColSpec("double", name) for name in outputs]),
+    )
+    model = Model(artifact_path=MODEL_FOLDER, signature=signature)
+    model.add_flavor("pepper", loader="pepper.latency.model.LatencyModel.load")
+    model.save(str(folder / "MLmodel"))

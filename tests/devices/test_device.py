@@ -1,0 +1,150 @@
+"""Which cores and threads a device takes, what makes it itself, and its measured characteristics."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from harness import composed
+
+from pepper.config import DeviceConfig
+from pepper.devices import calibration, host
+from pepper.devices.calibration import calibrate
+from pepper.devices.device import Device, DeviceSpec, resolve
+from pepper.errors import ConfigError
+
+CORES = host.allowed_cores()
+
+
+def device(**fields: object) -> DeviceSpec:
+    return resolve(DeviceConfig(name="some", **fields))  # type: ignore[arg-type]
+
+
+def test_defaults_are_all_cores_and_a_thread_each() -> None:
+    spec = device()
+    assert (spec.cores, spec.threads) == (tuple(CORES), len(CORES))
+
+
+def test_threads_take_the_last_cores() -> None:
+    assert device(threads=1).cores == (CORES[-1],)
+
+
+def test_named_cores_are_taken_in_order() -> None:
+    spec = device(cores=CORES[::-1], threads=1)
+    assert (spec.cores, spec.threads) == (tuple(CORES), 1)
+
+
+def test_too_much_is_refused() -> None:
+    with pytest.raises(ConfigError, match=f"device.threads=999: .*at most {len(CORES)}"):
+        device(threads=999)
+    with pytest.raises(ConfigError, match="core 999 is not among"):
+        device(cores=[CORES[0], 999])
+
+
+def test_only_the_cores_that_this_process_may_use() -> None:
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {CORES[0]})
+    try:
+        assert device().cores == (CORES[0],)
+        if len(CORES) > 1:
+            with pytest.raises(ConfigError, match=f"core {CORES[1]} is not among"):
+                device(cores=[CORES[1]])
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def test_a_device_is_its_facts_and_not_its_name() -> None:
+    spec = device()
+    assert replace(spec, name="other").identity == spec.identity
+    assert replace(spec, period_ms=99.0).identity != spec.identity
+    assert replace(spec, threads=99).identity != spec.identity
+
+
+def test_the_machine_is_part_of_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = device()
+    here = spec.identity
+    monkeypatch.setattr(host, "machine_id", lambda: "another")
+    assert spec.identity != here
+
+
+def test_an_unthrottled_device_has_no_throttle() -> None:
+    with Device(device(threads=1)) as used:
+        process = used.start("programs")
+        process.request("cpu", timeout_s=10)
+        used.confine(process.pid)
+        assert used.throttle_method == "none"
+
+
+def test_the_machine_is_described() -> None:
+    facts = host.cpu_facts()
+    assert facts["cpu_model"]
+    assert facts["cores"] >= len(CORES)
+    assert facts["memory_bytes"] > 2**28
+    state = host.state()
+    assert state["affinity"] == CORES
+    assert len(state["load_average"]) == 3
+    json.dumps([facts, state])
+
+
+@pytest.fixture(scope="module")
+def calibrations(tmp_path_factory: pytest.TempPathFactory) -> dict[str, calibration.Calibration]:
+    folder = tmp_path_factory.mktemp("calibrations")
+    return {name: calibrate(resolve(composed(f"device={name}").device), folder) for name in ("share100", "share50")}
+
+
+def test_a_calibration_is_measured(calibrations: dict[str, calibration.Calibration]) -> None:
+    for found in calibrations.values():
+        assert found.gflops_single > 0
+        assert found.gflops == found.gflops_single, "one core, one thread"
+        assert found.memory_gbps > 0
+        assert found.cores == 1
+        assert found.cpu_model == host.cpu_facts()["cpu_model"]
+    assert calibrations["share100"].throttle_method == "none"
+    assert calibrations["share50"].throttle_method == "suspend"
+
+
+def test_a_calibration_scales_with_the_share(calibrations: dict[str, calibration.Calibration]) -> None:
+    free, half = calibrations["share100"], calibrations["share50"]
+    # Other work on this machine takes its part of either: hence the wide bounds.
+    assert 0.9 * 0.5 * free.share <= half.share <= 1.1 * 0.5
+    assert free.share <= 1.05
+    assert half.gflops_single / free.gflops_single == pytest.approx(0.5, rel=0.4)
+    assert half.memory_gbps / free.memory_gbps == pytest.approx(0.5, rel=0.4)
+
+
+def test_a_calibration_is_measured_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calibrations: dict[str, calibration.Calibration]
+) -> None:
+    measured = []
+
+    def measure(spec: DeviceSpec) -> calibration.Calibration:
+        measured.append(spec.identity)
+        return calibrations["share100"]
+
+    monkeypatch.setattr(calibration, "measure", measure)
+    spec = device(threads=1)
+    assert calibrate(spec, tmp_path) == calibrate(spec, tmp_path) == calibrations["share100"]
+    calibrate(replace(spec, name="other"), tmp_path)
+    assert len(measured) == 1
+    calibrate(replace(spec, share=0.5, kind="emulated"), tmp_path)
+    assert len(measured) == 2
+
+
+def test_a_damaged_cache_is_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calibrations: dict[str, calibration.Calibration]
+) -> None:
+    monkeypatch.setattr(calibration, "measure", lambda spec: calibrations["share100"])
+    spec = device(threads=1)
+    calibrate(spec, tmp_path)
+    (file,) = tmp_path.iterdir()
+    for text in ("", "{", "[]", '{"gflops": 1}'):
+        file.write_text(text)
+        assert calibrate(spec, tmp_path) == calibrations["share100"]
+
+
+def test_the_cache_follows_the_users_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/some/cache")
+    assert calibration.cache_folder() == Path("/some/cache/pepper/calibration")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert calibration.cache_folder() == Path.home() / ".cache/pepper/calibration"

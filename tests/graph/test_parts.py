@@ -1,0 +1,48 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pepper.config import ModelConfig
+from pepper.errors import ModelError
+from pepper.graph.load import load_graph
+from pepper.graph.model import find_model
+from pepper.graph.parts import choose_parts
+
+RESNET = "pkg://onnx/backend/test/data/light/light_resnet50.onnx"
+
+
+@given(st.integers(1, 60), st.integers(1, 30), st.integers(0, 5))
+def test_parts_differ_lie_between_cuts_and_keep_their_numbers(steps: int, count: int, seed: int) -> None:
+    positions = list(range(0, 3 * steps + 1, 3))
+    parts = choose_parts(positions, count, seed)
+    assert len(set(parts)) == len(parts) <= min(count, steps * (steps + 1) // 2)
+    assert all(start in positions and end in positions and start < end for start, end in parts)
+    assert choose_parts(positions, max(1, count // 2), seed) == parts[: max(1, count // 2)]
+
+
+def test_parts_fill_the_space() -> None:
+    parts = np.array(choose_parts(list(range(101)), 40))
+    lengths, starts = parts[:, 1] - parts[:, 0], parts[:, 0]
+    assert 10 < np.sum(lengths <= 10) < 30  # log scale: half of them
+    assert np.sum(starts < 25) > 5
+    assert np.sum(starts >= 50) > 5
+    assert choose_parts(list(range(101)), 5, seed=0) != choose_parts(list(range(101)), 5, seed=1)
+
+
+def test_a_part_is_a_model_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    found = [find_model(ModelConfig(path=RESNET, name="resnet50", part=number)) for number in range(4)]
+    for model in found:
+        start, end = map(int, model.name.removeprefix("resnet50[").rstrip("]").split(":"))
+        assert len(load_graph(model.file, shapes=model.shapes).operators) == end - start
+    assert len({model.content_hash for model in found}) == 4
+    assert find_model(ModelConfig(path=RESNET, name="resnet50", part=0)) == found[0]
+
+
+def test_a_number_beyond_the_last_part_is_refused(models: dict[str, Path], tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(ModelError, match=r"model.part=99: .* has only \d+ different parts"):
+        find_model(ModelConfig(path=str(models["tiny"]), part=99))

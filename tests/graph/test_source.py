@@ -1,0 +1,203 @@
+"""Models as users have them: dynamic, split over files, damaged."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from harness import Desk, make_model, mlp
+from onnx import TensorProto, helper, numpy_helper
+
+from pepper.config import ModelConfig
+from pepper.errors import ModelError
+from pepper.graph.model import find_model
+
+
+def saved(model: onnx.ModelProto, file: Path) -> Path:
+    onnx.save(model, file)
+    return file
+
+
+def with_inputs(**inputs: list[int | str | None]) -> onnx.ModelProto:
+    nodes = [helper.make_node("Identity", [name], [f"{name}_out"]) for name in inputs]
+    return make_model(nodes, dict(inputs), {f"{name}_out": shape for name, shape in inputs.items()})
+
+
+def shapes(file: Path, **given: Any) -> dict[str, list[int]]:
+    return find_model(ModelConfig(path=str(file), **given)).shapes
+
+
+def test_fixed_shapes_are_taken(models: dict[str, Path]) -> None:
+    assert shapes(models["tiny"]) == {"input": [1, 16]}
+
+
+def test_a_dynamic_first_dimension_is_the_batch(models: dict[str, Path]) -> None:
+    assert shapes(models["dynamic"]) == {"input": [1, 16]}
+    assert shapes(models["dynamic"], batch=4) == {"input": [4, 16]}
+    assert shapes(models["dynamic"], dims={"N": 3}, batch=4) == {"input": [3, 16]}
+    assert shapes(models["dynamic"], shapes={"input": [2, 16]}, dims={"N": 3}) == {"input": [2, 16]}
+
+
+def test_a_named_dimension_holds_for_every_input(tmp_path: Path) -> None:
+    file = saved(with_inputs(ids=["N", "L"], mask=["N", "L"], other=[None, 3]), tmp_path / "m.onnx")
+    assert shapes(file, dims={"L": 7}, batch=2) == {"ids": [2, 7], "mask": [2, 7], "other": [2, 3]}
+
+
+def test_a_scalar_input(tmp_path: Path) -> None:
+    assert shapes(saved(with_inputs(x=[]), tmp_path / "m.onnx")) == {"x": []}
+
+
+def test_weights_among_the_inputs_are_not_fed(tmp_path: Path) -> None:
+    model = mlp()
+    for tensor in model.graph.initializer:
+        model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    assert shapes(saved(model, tmp_path / "m.onnx")) == {"input": [1, 16]}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, r"input 'ids': dimension 1 \(L\) is dynamic .*model.dims.L=N or model.shapes.ids=\[...\]"),
+        ({"dims": {"L": 4}}, r"input 'x': dimension 2 \(unnamed\) is dynamic .*give model.shapes.x=\[...\]"),
+        ({"dims": {"l": 4}}, r"model.dims.l: the model has no such dimension.*dynamic dimensions: L, N"),
+        ({"shapes": {"idz": [1, 2]}}, r"model.shapes.idz: the model has no such input; did you mean 'ids'\?"),
+        ({"dims": {"L": 4}, "shapes": {"x": [1, 3]}}, r"model.shapes.x=\[1, 3\]: the model wants \[1, 3, \?\]"),
+        ({"dims": {"L": 4}, "shapes": {"x": [1, 4, 5]}}, r"model.shapes.x=\[1, 4, 5\]: the model wants"),
+        ({"dims": {"L": 4}, "shapes": {"x": [1, 3, 0]}}, r"model.shapes.x=\[1, 3, 0\]"),
+        ({"dims": {"L": 4}, "shapes": {"x": [1, 3, -1]}}, r"model.shapes.x=\[1, 3, -1\]"),
+        (
+            {"dims": {"L": 4}, "batch": 2},
+            r"model.batch=2: input 'x' has a fixed first dimension of 1",
+        ),
+    ],
+)
+def test_shapes_that_do_not_fit(tmp_path: Path, given: dict[str, Any], said: str) -> None:
+    file = saved(with_inputs(ids=["N", "L"], x=[1, 3, None]), tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match=said) as caught:
+        shapes(file, **given)
+    assert "\n" not in str(caught.value)
+
+
+def test_contents_are_the_identity(tmp_path: Path) -> None:
+    def digest(file: Path) -> str:
+        return find_model(ModelConfig(path=str(file))).content_hash
+
+    first, copy = saved(mlp(), tmp_path / "a.onnx"), saved(mlp(), tmp_path / "b.onnx")
+    assert digest(first) == digest(copy)
+    assert digest(saved(mlp(17), tmp_path / "c.onnx")) != digest(first)
+
+
+def external(folder: Path, location: str = "weights.bin") -> Path:
+    folder.mkdir(exist_ok=True)
+    model = make_model(
+        [helper.make_node("MatMul", ["input", "w"], ["output"])],
+        {"input": [1, 16]},
+        {"output": [1, 16]},
+    )
+    tensor = numpy_helper.from_array(np.ones((16, 16), dtype=np.float32), "w")
+    (folder / "weights.bin").write_bytes(tensor.raw_data)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    model.graph.initializer.append(tensor)
+    (folder / "m.onnx").write_bytes(model.SerializeToString())
+    return folder / "m.onnx"
+
+
+def test_external_weights_are_part_of_the_contents(tmp_path: Path) -> None:
+    file = external(tmp_path)
+    before = find_model(ModelConfig(path=str(file))).content_hash
+    (tmp_path / "weights.bin").write_bytes(bytes(16 * 16 * 4))
+    assert find_model(ModelConfig(path=str(file))).content_hash != before
+
+
+@pytest.mark.parametrize("location", ["../weights.bin", "/etc/hostname", "sub/../../weights.bin"])
+def test_external_weights_stay_in_the_folder(tmp_path: Path, location: str) -> None:
+    (tmp_path / "weights.bin").write_bytes(bytes(1024))
+    with pytest.raises(ModelError, match="lies outside the model's folder"):
+        find_model(ModelConfig(path=str(external(tmp_path / "inner", location))))
+
+
+def test_external_weights_that_link_out_of_the_folder(tmp_path: Path) -> None:
+    file = external(tmp_path / "inner", "link.bin")
+    (tmp_path / "secret").write_bytes(bytes(1024))
+    (tmp_path / "inner" / "link.bin").symlink_to(tmp_path / "secret")
+    with pytest.raises(ModelError, match="lies outside the model's folder"):
+        find_model(ModelConfig(path=str(file)))
+
+
+def bad_files(folder: Path) -> dict[str, str]:
+    """What is wrong, by the path that is given."""
+    whole = mlp(64).SerializeToString()
+    (folder / "corrupt.onnx").write_bytes(b"\xff" * 100)
+    (folder / "empty.onnx").touch()
+    (folder / "text.onnx").write_text("<html>404</html>")
+    (folder / "truncated.onnx").write_bytes(whole[: len(whole) // 2])
+    (folder / "folder.onnx").mkdir()
+    no_outputs = mlp()
+    del no_outputs.graph.output[:]
+    saved(no_outputs, folder / "no_outputs.onnx")
+    no_nodes = mlp()
+    del no_nodes.graph.node[:]
+    saved(no_nodes, folder / "no_nodes.onnx")
+    (external(folder / "external").parent / "weights.bin").unlink()
+    saved(with_inputs(input=["N", "L"]), folder / "dynamic.onnx")
+    return {
+        "missing.onnx": "no such file",
+        "truncatd.onnx": "no such file; did you mean 'truncated.onnx'",
+        "folder.onnx": "is a directory",
+        "corrupt.onnx": "not a readable ONNX model",
+        "text.onnx": "not a",
+        "empty.onnx": "not an ONNX model",
+        "truncated.onnx": "not a readable ONNX model",
+        "no_outputs.onnx": "no operators or no outputs",
+        "no_nodes.onnx": "no operators or no outputs",
+        "external/m.onnx": "external data file 'weights.bin' is missing",
+        "dynamic.onnx": "give model.dims.L=N or model.shapes.input=[...]",
+    }
+
+
+def test_files_that_cannot_be_used_are_said_in_one_line(desk: Desk) -> None:
+    for name, said in bad_files(desk.folder).items():
+        outcome = desk("model=onnx", f"model.path={desk.folder / name}")
+        assert outcome.status == 2, name
+        assert said in outcome.error
+        assert name.rpartition("/")[2] in outcome.error or "model.dims" in outcome.error
+    outcome = desk("model=onnx", "model.path=pkg://no_such_package/m.onnx")
+    assert "no Python package named 'no_such_package'" in outcome.error
+    assert desk.runs() == []
+    assert not desk.pending
+
+
+def test_models_that_onnxruntime_refuses_are_failed_runs(desk: Desk, models: dict[str, Path]) -> None:
+    future = mlp()
+    future.opset_import[0].version = 999
+    other = mlp()
+    other.graph.node[1].domain = "com.example"
+    other.opset_import.append(helper.make_opsetid("com.example", 1))
+    files = {
+        "opset": (saved(future, desk.folder / "opset.onnx"), "999"),
+        "domain": (saved(other, desk.folder / "domain.onnx"), "com.example"),
+        "operator": (models["unknown"], "Frobnicate"),
+    }
+    for name, (file, said) in files.items():
+        outcome = desk("model=onnx", f"model.path={file}", f"model.name={name}", "device=share100")
+        assert outcome.status == 1
+        (line,) = [line for line in outcome.err.splitlines() if line.startswith("FAILED ")]
+        assert line.startswith(f"FAILED {name} / share100 / idle / 1t: ")
+        assert said in line
+        assert "Traceback" not in outcome.err
+    assert [run.info.status for run in desk.runs()] == ["FAILED"] * 3
+
+
+def test_any_model_by_path_with_shapes_of_its_own(desk: Desk) -> None:
+    file = saved(with_inputs(image=["N", 3, "H", "W"]), desk.folder / "mine.onnx")
+    size = ("model.dims.H=8", "model.dims.W=6", "model.batch=2")
+    for given in (["model.shapes.image=[2,3,8,6]"], size):
+        assert desk("model=onnx", f"model.path={file}", "device=share100", *given).status == 0
+    first, second = desk.runs()
+    assert first.data.params["input_shapes"] == second.data.params["input_shapes"] == '{"image": [2, 3, 8, 6]}'
+    assert first.data.params["batch"] == "2"
+    assert first.data.params["model"] == "mine"
+    assert first.data.tags["pepper.cell"] == second.data.tags["pepper.cell"]

@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pepper.errors import LatencyError
+from pepper.latency.baselines import BASELINES
+from pepper.latency.dataset import grouped_folds, held_out
+from pepper.latency.evaluation import compare, fastest_picked, leave_one_out, noise_floor, scores
+from pepper.latency.model import Hyperparameters
+from pepper.latency.training import report, trainer
+from tests.latency.measured import measured
+
+
+def test_scores_by_hand() -> None:
+    result = scores(np.array([10.0, 20.0, 40.0, 80.0]), np.array([10.4, 18.0, 46.0, 40.0]))
+    assert result["mape"] == pytest.approx((0.04 + 0.1 + 0.15 + 0.5) / 4)
+    assert result["median_error"] == pytest.approx(0.125)
+    assert (result["within_5"], result["within_10"], result["within_20"]) == (0.25, 0.5, 0.75)
+    assert result["spearman"] == pytest.approx(0.8)
+
+
+@given(st.lists(st.sampled_from("abcdefgh"), min_size=2, max_size=60), st.integers(2, 6))
+def test_no_group_lies_on_both_sides_and_each_row_is_tested_once(groups: list[str], folds: int) -> None:
+    names = np.array(groups)
+    parts = grouped_folds(names, folds)
+    assert len(parts) == min(folds, len(set(groups)))
+    for train, test in parts:
+        assert not set(names[train]) & set(names[test])
+    assert np.array_equal(np.sum([test for _, test in parts], axis=0), np.ones(len(names)))
+
+
+def test_whole_models_are_held_out_whatever_their_order() -> None:
+    rows = measured(models=10)
+    out = held_out(rows)
+    assert len(set(rows.model[out])) == 2
+    assert not set(rows.model[out]) & set(rows.model[~out])
+    again = rows.take(np.arange(len(rows))[::-1])
+    assert set(again.model[held_out(again)]) == set(rows.model[out])
+    assert again.digest == rows.digest
+    with pytest.raises(LatencyError, match="2 models measured"):
+        held_out(measured(models=2))
+
+
+def test_what_is_left_out_is_not_trained_on() -> None:
+    rows = measured(models=3, parts=2)
+    seen = []
+
+    def train(known):  # type: ignore[no-untyped-def]
+        seen.append(set(known.device))
+        return lambda features: np.ones(len(features))
+
+    leave_one_out(rows, "device", train)
+    assert seen in ([{"fast"}, {"slow"}], [{"slow"}, {"fast"}])
+    with pytest.raises(LatencyError, match="only one load"):
+        leave_one_out(rows.take(rows.load == "idle"), "load", train)
+
+
+def test_the_noise_floor_is_what_the_same_cell_differs_by() -> None:
+    assert np.isnan(noise_floor(measured()))
+    twice = measured(twice=True, noise=0.02)
+    assert 0.01 < noise_floor(twice) < 0.04  # |N(0, 0.02 sqrt 2)| has the mean 0.0226
+
+
+def test_the_fastest_device_counts_only_beyond_noise() -> None:
+    rows = measured(models=2, parts=1, noise=0)
+    right = fastest_picked(rows, rows.p50_ms)
+    assert (right.cases, right.right) == (6, 1.0)
+    assert fastest_picked(rows, -rows.p50_ms).right == 0
+    assert fastest_picked(rows, rows.p50_ms, noise=10).cases == 0
+
+
+def test_a_comparison_tells_better_from_noise() -> None:
+    rows = measured(models=12)
+    rng = np.random.default_rng(0)
+    good, bad, as_good = (rows.p50_ms * np.exp(size * rng.standard_normal(len(rows))) for size in (0.05, 0.2, 0.05))
+    assert compare(rows, good, bad).better
+    assert not compare(rows, bad, good).better
+    assert not compare(rows, good, as_good).better
+    assert not compare(rows, good, good).better
+
+
+def test_the_interval_of_a_comparison_holds_its_confidence() -> None:
+    """Equally good predictions are called better in about half of 5 % of the cases."""
+    rows, calls = measured(models=20, parts=2), 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        first, second = (rows.p50_ms * np.exp(0.1 * rng.standard_normal(len(rows))) for _ in range(2))
+        calls += compare(rows, first, second, resamples=400, seed=seed).better
+    assert calls <= 16  # 8 % of 200; the expected 2.5 % and the small sample's excess
+
+
+def test_every_predictor_is_scored_on_every_hold_out() -> None:
+    result = report(measured(models=6), Hyperparameters(rounds=20, bags=1))
+    assert len(result.table) == 3 * (1 + len(BASELINES))
+    by_model = result.table[result.table["held_out"] == "model"].set_index("predictor")["mape"]
+    assert by_model["pepper"] < by_model["seed"]
+    assert by_model["pepper"] < by_model["device mean"]
+
+
+def test_baselines_answer_for_a_device_never_seen() -> None:
+    rows = measured()
+    for name, train in {**BASELINES, "pepper": trainer(Hyperparameters(rounds=10))}.items():
+        predicted = leave_one_out(rows, "device", train)
+        assert np.all(np.isfinite(predicted) & (predicted > 0)), name

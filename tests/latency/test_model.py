@@ -1,0 +1,120 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pepper.errors import LatencyError
+from pepper.latency.evaluation import scores
+from pepper.latency.features import COLUMN, FEATURES, rows
+from pepper.latency.model import FILE, Hyperparameters, LatencyModel
+from tests.latency.measured import measured, random_parts, setting
+
+SMALL = Hyperparameters(rounds=30)
+
+
+@pytest.fixture(scope="module")
+def model() -> LatencyModel:
+    known = measured(models=10)
+    return LatencyModel.fit(known.features, known.p50_ms, known.p95_ms, SMALL).with_interval(np.linspace(0.8, 1.2, 101))
+
+
+def test_it_predicts_parts_never_seen(model: LatencyModel) -> None:
+    unseen = measured(models=10, seed=7)
+    assert scores(unseen.p50_ms, model.p50_ms(unseen.features))["mape"] < 0.1
+
+
+def test_the_tail_lies_above_the_median_and_the_interval_around_it(model: LatencyModel) -> None:
+    result = model.predict(measured(seed=3).features)
+    assert np.all(result.p95_ms >= result.p50_ms)
+    assert np.median(result.p95_ms / result.p50_ms) == pytest.approx(1.1, rel=0.02)
+    assert result.low_ms == pytest.approx(result.p50_ms * 0.82)
+    assert result.high_ms == pytest.approx(result.p50_ms * 1.18)
+
+
+def test_without_tails_there_is_no_95th_percentile() -> None:
+    known = measured()
+    result = LatencyModel.fit(known.features, known.p50_ms, None, SMALL).predict(known.features)
+    assert np.isnan(result.p95_ms).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), less=st.floats(0, 100), more=st.floats(0, 100))
+def test_more_load_is_never_faster(model: LatencyModel, seed: int, less: float, more: float) -> None:
+    parts = random_parts(4, seed)
+    low, high = (rows(parts, setting(50, load)) for load in sorted((less, more)))
+    assert np.all(model.p50_ms(high) >= model.p50_ms(low) * (1 - 1e-6))
+
+
+def test_loading_gives_back_what_was_saved(model: LatencyModel, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    again = LatencyModel.load(tmp_path)
+    unseen = measured(seed=5).features
+    before, after = model.predict(unseen), again.predict(unseen)
+    for name, values in vars(before).items():
+        assert np.array_equal(values, getattr(after, name), equal_nan=values.dtype != bool), name
+    assert again.hyperparameters == model.hyperparameters
+    assert not [file for file in tmp_path.iterdir() if file.suffix not in (".ubj", ".json")]
+    json.loads((tmp_path / FILE).read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_another_feature_list_is_refused_with_the_fix(model: LatencyModel, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    content = json.loads((tmp_path / FILE).read_text())
+    content.update(features=[*FEATURES[:-1], "moon_phase"], features_digest="other")
+    (tmp_path / FILE).write_text(json.dumps(content))
+    with pytest.raises(LatencyError, match=r"another feature list \(load_slowdown, moon_phase\).*task=train"):
+        LatencyModel.load(tmp_path)
+
+
+def test_what_is_no_model_is_refused(model: LatencyModel, tmp_path: Path) -> None:
+    with pytest.raises(LatencyError, match="no latency model that can be read"):
+        LatencyModel.load(tmp_path)
+    model.save(tmp_path)
+    (tmp_path / "median_0.ubj").write_bytes(b"nonsense")
+    with pytest.raises(LatencyError, match="missing or corrupt"):
+        LatencyModel.load(tmp_path)
+
+
+def test_values_outside_of_what_was_trained_on_are_named(model: LatencyModel) -> None:
+    row = rows(random_parts(1), setting())
+    assert not model.predict(row).outside.any()
+    assert model.out_of_range(row) == []
+    row[0, COLUMN["macs"]] = model.highs[COLUMN["macs"]] * 8
+    row[0, COLUMN["macs_attention"]] = 1e6
+    assert model.predict(row).outside.all()
+    by_name = {value.feature: str(value) for value in model.out_of_range(row)}
+    assert set(by_name) == {"macs", "macs_attention"}
+    assert "8 times above what was trained on" in by_name["macs"]
+    assert "far above" in by_name["macs_attention"]
+
+
+def test_rows_and_latencies_are_checked(model: LatencyModel) -> None:
+    with pytest.raises(LatencyError, match=f"must have {len(FEATURES)} features"):
+        model.predict(np.zeros((2, 3)))
+    known = measured()
+    with pytest.raises(LatencyError, match="above 0"):
+        LatencyModel.fit(known.features, np.zeros(len(known)), None, SMALL)
+    with pytest.raises(LatencyError, match="0 rows"):
+        LatencyModel.fit(known.features[:0], known.p50_ms[:0], None, SMALL)
+
+
+def test_training_is_reproducible_and_bags_differ() -> None:
+    known = measured()
+    first, second = (LatencyModel.fit(known.features, known.p50_ms, None, SMALL) for _ in range(2))
+    assert np.array_equal(first.p50_ms(known.features), second.p50_ms(known.features))
+    other = LatencyModel.fit(known.features, known.p50_ms, None, replace(SMALL, seed=1))
+    assert not np.array_equal(first.p50_ms(known.features), other.p50_ms(known.features))
+
+
+@pytest.mark.parametrize("objective", ["absolute", "huber", "squared"])
+@pytest.mark.parametrize("base", ["roofline", "constant"])
+def test_every_loss_and_base_learns(objective: str, base: str) -> None:
+    known = measured(models=10)
+    chosen = Hyperparameters(objective=objective, base=base, rounds=150, min_child_weight=0.1)
+    model = LatencyModel.fit(known.features, known.p50_ms, None, chosen)
+    assert scores(known.p50_ms, model.p50_ms(known.features))["median_error"] < 0.15
+    assert sum(model.importance.values()) == pytest.approx(1)

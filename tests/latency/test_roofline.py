@@ -1,0 +1,50 @@
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pepper.latency.features import COLUMN, rows
+from pepper.latency.roofline import TERMS, Roofline
+from tests.latency.measured import measured, random_parts, setting
+
+
+def test_it_recovers_the_factors_that_made_the_latencies() -> None:
+    known = measured(models=20, noise=0.01)
+    factors = Roofline.fit(known.features, known.p50_ms).to_json()
+    assert abs(factors["macs_conv_dense_k3"] - 1 / 0.6) < 0.05
+    assert abs(factors["bytes_activation"] - 1) < 0.1
+    assert abs(factors["operators"] - 20) < 4  # an overhead of 1 is 1e5 FLOP: 1 us at 100 GFLOP/s
+
+
+def test_a_kind_never_seen_costs_what_its_class_does() -> None:
+    known = measured(models=20)
+    factors = Roofline.fit(known.features, known.p50_ms).to_json()
+    assert 0.5 < factors["macs_gemm"] / factors["macs_conv_dense_k3"] < 2
+
+
+def test_gross_errors_in_some_rows_hardly_matter() -> None:
+    known = measured(models=20, noise=0.02)
+    wrong = known.p50_ms.copy()
+    wrong[::10] *= 3
+    clean, dirty = (Roofline.fit(known.features, values).latency_ms(known.features) for values in (known.p50_ms, wrong))
+    assert np.median(np.abs(dirty / clean - 1)) < 0.03
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000), factor=st.floats(1.1, 100))
+def test_twice_the_work_never_takes_less(seed: int, factor: float) -> None:
+    known = measured(seed=seed % 3)
+    roofline = Roofline.fit(known.features, known.p50_ms)
+    assert np.all(roofline.factors >= 0)
+    assert len(roofline.factors) == len(TERMS)
+    few = rows(random_parts(5, seed), setting())
+    many = few.copy()
+    for name in ("macs_conv_dense_k3", "bytes_activation", "operators"):
+        many[:, COLUMN[name]] *= factor
+    assert np.all(roofline.latency_ms(many) >= roofline.latency_ms(few))
+
+
+def test_json_keeps_it() -> None:
+    known = measured()
+    roofline = Roofline.fit(known.features, known.p50_ms)
+    again = Roofline.from_json(roofline.to_json())
+    assert np.array_equal(roofline.latency_ms(known.features), again.latency_ms(known.features))

@@ -1,0 +1,88 @@
+import sqlite3
+from pathlib import Path
+
+import optuna
+import pytest
+
+from pepper.config import TuningConfig
+from pepper.errors import LatencyError
+from pepper.latency import tuning
+from pepper.latency.training import train
+from tests.latency.measured import measured
+
+QUICK = TuningConfig(trials=3, folds=2)
+
+
+def test_trials_are_counted_in_total(tmp_path: Path) -> None:
+    rows, storage = measured(), tmp_path / "tuning.db"
+    told: list[tuning.TrialResult] = []
+    first = tuning.tune(rows, QUICK, storage, told.append)
+    assert [trial.number for trial in told] == [0, 1, 2]
+    assert first.error == min(trial.error for trial in first.trials if trial.error is not None)
+    again = tuning.tune(rows, QUICK, storage, told.append)
+    assert len(told) == 3
+    assert again == first
+    assert len(tuning.tune(rows, TuningConfig(trials=5, folds=2), storage).trials) == 5
+
+
+def test_the_same_seed_searches_the_same(tmp_path: Path) -> None:
+    rows = measured()
+    first, second = (tuning.tune(rows, QUICK, tmp_path / name) for name in ("a.db", "b.db"))
+    assert first == second
+
+
+def test_other_rows_are_another_study(tmp_path: Path) -> None:
+    tuning.tune(measured(), QUICK, tmp_path / "tuning.db")
+    assert len(tuning.tune(measured(seed=1), QUICK, tmp_path / "tuning.db").trials) == 3
+
+
+def test_a_trial_left_running_is_tried_again(tmp_path: Path) -> None:
+    rows, storage = measured(), tmp_path / "tuning.db"
+    tuning.tune(rows, QUICK, storage)
+    with sqlite3.connect(storage) as database:
+        database.execute("UPDATE trials SET state = 'RUNNING' WHERE number = 1")
+    interrupted = optuna.load_study(study_name=None, storage=f"sqlite:///{storage}").get_trials()[1].params
+    result = tuning.tune(rows, QUICK, storage)
+    trials = optuna.load_study(study_name=None, storage=f"sqlite:///{storage}").get_trials()
+    assert [trial.state.name for trial in trials].count("RUNNING") == 0
+    assert len(result.trials) == 3
+    assert trials[-1].params == interrupted
+
+
+def test_an_interrupted_study_goes_on(tmp_path: Path) -> None:
+    rows, storage = measured(), tmp_path / "tuning.db"
+
+    def interrupt(trial: tuning.TrialResult) -> None:
+        if trial.number == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tuning.tune(rows, QUICK, storage, interrupt)
+    told: list[tuning.TrialResult] = []
+    assert len(tuning.tune(rows, QUICK, storage, told.append).trials) == 3
+    assert [trial.number for trial in told] == [2]
+
+
+def test_two_trainings_on_one_store_are_refused(tmp_path: Path) -> None:
+    rows, storage = measured(), tmp_path / "tuning.db"
+
+    def second(_: tuning.TrialResult) -> None:
+        with pytest.raises(LatencyError, match="in use by another training"):
+            tuning.tune(rows, QUICK, storage)
+
+    tuning.tune(rows, QUICK, storage, second)
+
+
+def test_training_needs_rows_and_models(tmp_path: Path) -> None:
+    with pytest.raises(LatencyError, match="12 rows to learn from"):
+        train(measured(models=2, parts=1), QUICK, tmp_path / "tuning.db")
+    with pytest.raises(LatencyError, match="2 models measured"):
+        train(measured(models=2), QUICK, tmp_path / "tuning.db")
+
+
+def test_training_holds_out_what_no_trial_saw(tmp_path: Path) -> None:
+    trained = train(measured(models=8), QUICK, tmp_path / "tuning.db")
+    assert not set(trained.train.model) & set(trained.test.model)
+    assert trained.test_scores["mape"] < 0.15
+    low, high = trained.model.interval
+    assert low < 1 < high

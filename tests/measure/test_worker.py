@@ -1,0 +1,156 @@
+"""The timed worker: what it loads, what it feeds, when it stops."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from harness import ROOT, make_model
+from onnx import TensorProto, helper, save
+
+from pepper.measure.worker import Worker, random_inputs
+
+FOREIGN = """
+import json, sys
+sys.argv = ["worker"]
+import pepper.measure.worker, pepper.measure.generator
+print(json.dumps(sorted({name.split(".")[0] for name in sys.modules} - set(sys.stdlib_module_names))))
+"""
+
+
+def test_it_imports_numpy_and_onnxruntime_only() -> None:
+    done = subprocess.run([sys.executable, "-c", FOREIGN], cwd=ROOT, capture_output=True, text=True, check=True)
+    alone = [sys.executable, "-c", FOREIGN.replace("pepper.measure.worker, pepper.measure.generator", "onnxruntime")]
+    base = subprocess.run(alone, cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(json.loads(done.stdout)) - set(json.loads(base.stdout))
+    assert loaded - {"__mp_main__"} == {"pepper"}
+    assert not set(json.loads(done.stdout)) & {"pandas", "mlflow", "onnx", "psutil", "hydra", "omegaconf", "pyarrow"}
+
+
+def test_the_generator_does_without_numpy() -> None:
+    script = FOREIGN.replace("pepper.measure.worker, ", "")
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not set(json.loads(done.stdout)) & {"numpy", "onnxruntime", "psutil", "omegaconf"}
+
+
+def opened(file: Path, shapes: dict[str, list[int]], **changes: Any) -> Worker:
+    worker = Worker()
+    options = {"optimization": "all", "spinning": False, "parallel": False, "provider": "CPUExecutionProvider"}
+    facts = worker.open(path=str(file), threads=1, shapes=shapes, seed=0, **{**options, **changes})
+    assert facts["session_create_ms"] > 0
+    assert facts["first_inference_ms"] > 0
+    return worker
+
+
+@pytest.fixture
+def worker(models: dict[str, Path]) -> Worker:
+    return opened(models["tiny"], {"input": [1, 16]})
+
+
+RULE = {"min_seconds": 0.0, "min_samples": 5, "ci_percent": 1e9, "max_seconds": 0.05, "max_samples": 10**6}
+
+
+def timed(worker: Worker, **changes: float) -> tuple[dict[str, Any], np.ndarray]:
+    span, arrays = worker.time(**{**RULE, **changes})  # type: ignore[arg-type]
+    assert len(arrays["start_ns"]) == len(arrays["latency_ns"])
+    assert (arrays["latency_ns"] > 0).all()
+    ends = arrays["start_ns"] + arrays["latency_ns"]
+    assert (arrays["start_ns"][1:] >= ends[:-1]).all(), "one after another"
+    assert ends[-1] / 1e9 <= span["timed_s"]
+    return span, arrays["latency_ns"]
+
+
+@pytest.mark.parametrize("least", [1, 5, 37])
+def test_it_stops_at_the_least_once_all_is_met(worker: Worker, least: int) -> None:
+    assert len(timed(worker, min_samples=least)[1]) == least
+
+
+def test_it_lasts_the_least_time(worker: Worker) -> None:
+    span, samples = timed(worker, min_seconds=0.1, max_seconds=10)
+    assert span["timed_s"] >= 0.1
+    assert len(samples) > 5
+
+
+def test_it_goes_on_until_the_median_is_known(worker: Worker) -> None:
+    span, _ = timed(worker, ci_percent=1e-12, max_seconds=0.2)
+    # A clock's steps can make the interval empty: then the median is known.
+    _, samples = timed(worker, ci_percent=1e9)
+    assert len(samples) == 5
+    assert span["timed_s"] <= 0.2 + 1
+
+
+def test_it_stops_at_the_cap_of_time(models: dict[str, Path]) -> None:
+    worker = opened(models["conv"], {"input": [1, 32, 64, 64]})
+    span, samples = timed(worker, min_samples=1, min_seconds=0.2, max_seconds=0.2, ci_percent=1e-9)
+    assert span["timed_s"] >= 0.2
+    before_the_last = span["timed_s"] - samples[-1] / 1e9
+    assert before_the_last < 0.25, "at most one inference beyond the cap"
+
+
+@pytest.mark.parametrize("most", [5, 6, 100, 1001])
+def test_it_stops_at_the_cap_of_samples(worker: Worker, most: int) -> None:
+    assert len(timed(worker, min_seconds=100, max_seconds=100, max_samples=most)[1]) == most
+
+
+def test_it_takes_the_least_samples_even_beyond_the_cap_of_time(worker: Worker) -> None:
+    assert len(timed(worker, min_samples=50, max_seconds=0)[1]) == 50
+
+
+def test_warm_up_keeps_to_its_limits(worker: Worker) -> None:
+    assert worker.warm_up(0, 0) == {"warmup_samples": 0, "warmup_s": 0}
+    span = worker.warm_up(0.05, 5)
+    assert 0.05 <= span["warmup_s"] < 5
+    assert span["warmup_samples"] >= 6
+
+
+def test_peak_memory_and_cpu_time_are_plausible(worker: Worker) -> None:
+    span, _ = timed(worker, min_seconds=0.1, max_seconds=1)
+    assert span["peak_memory_bytes"] > 10 * 2**20
+    assert 0 < span["cpu_s"] <= span["timed_s"] * 1.1
+
+
+@pytest.mark.parametrize("optimization", ["disabled", "basic", "extended", "all"])
+@pytest.mark.parametrize("parallel", [False, True])
+def test_every_session_option_opens(models: dict[str, Path], optimization: str, parallel: bool) -> None:
+    options = {"optimization": optimization, "parallel": parallel, "spinning": parallel}
+    opened(models["tiny"], {"input": [1, 16]}, **options).warm_up(0, 0.01)
+
+
+def test_an_unknown_provider_is_told(models: dict[str, Path]) -> None:
+    with pytest.raises(ValueError, match=r"this onnxruntime has .*CPUExecutionProvider.*, not NoSuchProvider"):
+        opened(models["tiny"], {"input": [1, 16]}, provider="NoSuchProvider")
+
+
+TYPES = ("FLOAT", "DOUBLE", "FLOAT16", "BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64")
+
+
+def test_inputs_of_every_type(tmp_path: Path) -> None:
+    model = make_model([helper.make_node("Identity", [f"in{i}"], [f"out{i}"]) for i in range(len(TYPES))], {}, {})
+    for i, name in enumerate(TYPES):
+        kind = getattr(TensorProto, name)
+        model.graph.input.append(helper.make_tensor_value_info(f"in{i}", kind, [2, 3]))
+        model.graph.output.append(helper.make_tensor_value_info(f"out{i}", kind, [2, 3]))
+    save(model, tmp_path / "types.onnx")
+    shapes = {f"in{i}": [2, 3] for i in range(len(TYPES))}
+    session = opened(tmp_path / "types.onnx", shapes)._session
+    inputs = random_inputs(session, shapes, seed=1)
+    for name, value in zip(TYPES, inputs.values(), strict=True):
+        assert value.shape == (2, 3)
+        assert value.dtype == helper.tensor_dtype_to_np_dtype(getattr(TensorProto, name))
+        assert ((value >= 0) & (value <= 1)).all()
+    again = random_inputs(session, shapes, seed=1)
+    assert all(np.array_equal(again[name], value) for name, value in inputs.items())
+    other = random_inputs(session, shapes, seed=2)
+    assert not all(np.array_equal(other[name], value) for name, value in inputs.items())
+
+
+def test_a_type_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    model = make_model([helper.make_node("Identity", ["text"], ["out"])], {}, {})
+    model.graph.input.append(helper.make_tensor_value_info("text", TensorProto.STRING, [1]))
+    model.graph.output.append(helper.make_tensor_value_info("out", TensorProto.STRING, [1]))
+    save(model, tmp_path / "text.onnx")
+    with pytest.raises(TypeError, match=r"input 'text' is a tensor\(string\)"):
+        opened(tmp_path / "text.onnx", {"text": [1]})

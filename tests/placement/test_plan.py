@@ -1,0 +1,100 @@
+"""Plans as files, the baselines beside the optimum, and the points at which the best plan changes."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pepper.errors import PlacementError
+from pepper.placement.baselines import BASELINES, compare
+from pepper.placement.chain import solve
+from pepper.placement.evaluate import evaluate
+from pepper.placement.plan import Plan
+from pepper.placement.problem import ChainProblem, Device, Link, Links
+from pepper.placement.sensitivity import flip_points, scale_bandwidth, scale_times
+
+
+def chain(seed: int = 0) -> ChainProblem:
+    rng = np.random.default_rng(seed)
+    return ChainProblem.of(
+        [Device("camera"), Device("edge"), Device("server")],
+        rng.uniform(1, 5, (8, 1)) * [4.0, 2.0, 1.0] * rng.uniform(0.5, 2.0, (8, 3)),
+        rng.uniform(1e3, 1e5, 9),
+        Links.uniform(3, Link(100.0, 0.5)),
+        source="camera",
+        sink="camera",
+    )
+
+
+def test_plan_comes_back_as_saved(tmp_path: Path) -> None:
+    problem = chain()
+    solution = solve(problem)
+    tensors = tuple((f"t{k}",) for k in range(9))
+    plan = Plan.of(problem, solution, "latency", "net.onnx", tensors, {"latency_model": "pepper-latency/3"})
+    plan.save(tmp_path / "plan.json")
+    assert Plan.load(tmp_path / "plan.json") == plan
+    assert plan.latency_ms == solution.value
+    assert plan.gap == 0
+    spent = sum(part.time_ms + part.receive_ms for part in plan.parts) + plan.return_ms
+    assert spent == pytest.approx(plan.latency_ms)
+    assert plan.parts[0].inputs == ("t0",)
+    assert plan.parts[-1].outputs == ("t8",)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema": "other"}, "not a plan"),
+        ({"version": 99}, "plan version 99; this pepper reads version 1"),
+        ({"parts": []}, "do not follow one another"),
+        ({"gap": None, "surprise": 1}, "incomplete plan"),
+    ],
+)
+def test_bad_plan_is_one_clear_line(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    path = tmp_path / "plan.json"
+    Plan.of(chain(), solve(chain()), "latency").save(path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(PlacementError, match=message):
+        Plan.load(path)
+    with pytest.raises(PlacementError, match="cannot be read"):
+        Plan.load(tmp_path / "none.json")
+
+
+def test_plan_is_plain_json() -> None:
+    json.dumps(asdict(Plan.of(chain(), solve(chain()), "latency")), allow_nan=False)
+
+
+@pytest.mark.parametrize("objective", ["latency", "throughput"])
+def test_no_baseline_beats_the_optimum(objective: str) -> None:
+    for seed in range(20):
+        problem = chain(seed)
+        optimum = solve(problem, objective).value
+        found = compare(problem, objective)
+        assert list(found) == list(BASELINES)
+        assert found["best single device"] is not None
+        for entry in found.values():
+            if entry is not None and not entry[1].violations:
+                assert entry[1].value(objective) >= optimum * (1 - 1e-9)
+
+
+def test_flip_points_separate_different_plans() -> None:
+    problem = chain(3)
+    points = flip_points(problem, scale_bandwidth, low=0.01, high=100.0)
+    assert points
+    for point in points:
+        assert point.below != point.above
+        for factor, plan in ((point.factor / 1.01, point.below), (point.factor * 1.01, point.above)):
+            changed = scale_bandwidth(problem, factor)
+            assert plan is not None
+            assert evaluate(changed, plan).latency_ms == pytest.approx(solve(changed).value)
+
+
+def test_load_on_a_device_drives_parts_away() -> None:
+    problem = chain(1)
+    busy = solve(scale_times("server")(problem, 1000.0))
+    assert all(problem.devices[stage.device].name != "server" for stage in busy.stages)
+    assert flip_points(problem, scale_times("server"), low=1.0, high=1000.0)
+    with pytest.raises(PlacementError, match="give 0 < low < high"):
+        flip_points(problem, low=2.0, high=1.0)

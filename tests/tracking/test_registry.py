@@ -1,0 +1,195 @@
+"""Training, registering and promoting on a real MLflow store."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pepper.config import TrackingConfig
+from pepper.errors import TrackingError
+from pepper.latency.features import FEATURES
+from pepper.measure.profile import Profile
+from pepper.tracking.records import Pending, Record
+from pepper.tracking.registry import CHAMPION, Registry, promotion, write_signature
+from pepper.tracking.store import Store
+from pepper.tracking.trainings import Dataset, Training, Trial, log_training
+from tests.conftest import Desk, convnet, mlp
+
+NAME = "pepper-latency"
+QUICK = ("tuning.trials=2", "tuning.folds=2")
+
+
+@pytest.fixture
+def store(tmp_path: Path, fresh_database: Path) -> Store:
+    folder = tmp_path / "mlruns"
+    folder.mkdir()
+    shutil.copy(fresh_database, folder / "mlflow.db")
+    return Store(
+        TrackingConfig(f"sqlite:///{folder}/mlflow.db", "pepper/latency", str(folder), str(folder / "artifacts"))
+    )
+
+
+@pytest.fixture
+def registry(store: Store) -> Registry:
+    return Registry(store, NAME)
+
+
+def register(store: Store, registry: Registry, tmp_path: Path) -> int:
+    folder = tmp_path / "model"
+    (folder / "model").mkdir(parents=True, exist_ok=True)
+    write_signature(folder / "model", ["macs"], ["p50_ms"])
+    training = Training(
+        "test",
+        {"rounds": 1},
+        {"mape": 0.1},
+        [Trial(0, True, {"rounds": 1}, {"mape": 0.1}), Trial(1, False, {"rounds": 2}, {})],
+        Dataset("profiles", "abc", "dataset/rows.parquet", ["macs"], 3),
+        "note",
+        folder,
+    )
+    return registry.register(log_training(store, training), {"dataset_digest": "abc"})
+
+
+def test_a_version_carries_its_run_signature_and_tags(store: Store, registry: Registry, tmp_path: Path) -> None:
+    assert registry.champion() is None
+    assert registry.versions() == []
+    version = register(store, registry, tmp_path)
+    assert registry.versions() == [version] == [1]
+    assert registry.tags(1)["dataset_digest"] == "abc"
+    run = store.client.get_run(store.client.get_model_version(NAME, "1").run_id)
+    assert run.inputs.dataset_inputs[0].dataset.digest == "abc"
+    children = store.client.search_runs([store.experiment_id], f"tags.mlflow.parentRunId = '{run.info.run_id}'")
+    assert sorted(child.info.status for child in children) == ["FINISHED", "KILLED"]
+    with registry.artifacts(1, "model") as folder:
+        assert "macs" in (folder / "MLmodel").read_text()
+    with pytest.raises(TrackingError, match=r"no version 7 \(versions: 1\)"):
+        registry.tags(7)
+
+
+def test_history_is_read_back_and_a_moved_alias_honoured(store: Store, registry: Registry, tmp_path: Path) -> None:
+    for _ in range(3):
+        register(store, registry, tmp_path)
+    registry.promote(promotion(1, None, "first"))
+    registry.promote(promotion(2, 1, "better", 0.1, 0.2))
+    assert registry.champion() == 2
+    assert registry.before(2) == 1
+    assert [(p.version, p.previous, p.why, p.error) for p in registry.history()] == [
+        (1, None, "first", None),
+        (2, 1, "better", 0.1),
+    ]
+    store.client.set_registered_model_alias(NAME, CHAMPION, "3")
+    assert registry.champion() == 3
+    assert registry.before(3) == 2
+
+
+def log_cells(desk: Desk, slower: float = 1.0, seed: int = 0) -> None:
+    """Log what would have been measured of five models on two devices under two loads."""
+    import onnx
+
+    from pepper.config import ModelConfig
+    from pepper.graph.model import find_model
+
+    folder = desk.folder / "networks"
+    folder.mkdir(exist_ok=True)
+    protos = {"conv": convnet(), **{f"mlp{width}": mlp(width) for width in (16, 64, 128, 256)}}
+    rng = np.random.default_rng(seed)
+    pending = Pending(desk.folder / "mlruns")
+    for name, proto in protos.items():
+        file = folder / f"{name}.onnx"
+        onnx.save(proto, file)
+        model = find_model(ModelConfig(path=str(file)))
+        for device, gflops in (("fast", 50.0), ("slow", 10.0)):
+            for percent in (0.0, 50.0):
+                size = 3e5 if name == "conv" else 2.0 * int(name[3:]) ** 2
+                latency_ms = slower * (size / gflops / 1e3 + 0.01) * (1 + percent / 50) * rng.uniform(0.98, 1.02)
+                params: dict[str, Any] = {
+                    "model": name,
+                    "device": device,
+                    "load": f"cpu{percent:.0f}",
+                    "load_percent": percent,
+                    "load_cores": int(percent > 0),
+                    "threads": 1,
+                    "optimization": "all",
+                    "model_path": str(file),
+                    "model_sha256": model.content_hash,
+                    "input_shapes": json.dumps(model.shapes),
+                    "device_gflops": gflops,
+                    "device_gflops_single": gflops,
+                    "device_memory_gbps": gflops / 5,
+                }
+                scale = {"p50": 1.0, "p50_low": 0.99, "p50_high": 1.01, "p95": 1.2}
+                metrics = {f"latency_{key}_ms": latency_ms * factor for key, factor in scale.items()}
+                metrics |= {"throughput_per_s": 1000 / latency_ms, "samples": 100.0}
+                profile = Profile("FINISHED", 1e9, 1e9 + 1, "VALID", metrics=metrics)
+                pending.add(Record(name, f"{name}{device}{percent}{seed}", params, profile, "config"))
+    assert desk("task=import").status == 0
+
+
+@pytest.mark.slow
+def test_from_measurements_to_a_prediction(desk: Desk) -> None:
+    assert "no VALID measurement" in desk("task=train").error
+    assert "has no champion; train one" in desk("task=predict", "model=tiny").error
+    assert "has no version; train one" in desk("task=promote").error
+    log_cells(desk)
+
+    trained = desk("task=train", *QUICK)
+    assert trained.status == 0, trained.err
+    assert "20 measurements of 5 models on 2 devices under 2 loads" in trained.out
+    assert "version 1 of pepper-latency is registered" in trained.out
+    assert "promote one with task=promote" in desk("task=predict", "model=tiny").error
+
+    assert "version 1 is the champion: the first" in desk("task=promote").out
+    assert "already" in desk("task=promote").out
+    again = desk("task=train", *QUICK)
+    assert again.status == 0
+    refused = desk("task=promote")
+    assert refused.status == 3
+    assert "version 1 stays the champion" in refused.out
+    assert "needs a reason" in desk("task=promote", "promote.force=true").error
+    forced = desk("task=promote", "promote.force=true", "promote.reason=looks right")
+    assert forced.status == 0
+    assert desk("task=promote", "promote.rollback=true").status == 0
+    history = desk("task=promote", "promote.history=true").out.splitlines()
+    assert [line.split("version ")[1][0] for line in history] == ["1", "2", "1"]
+    assert "looks right" in history[1]
+    assert "rollback" in history[2]
+
+    predicted = desk("task=predict", "model=conv", "device=share100", "latency.version=2")
+    assert predicted.status == 0, predicted.err
+    assert "median" in predicted.out
+    assert "by pepper-latency version 2" in predicted.out
+    assert "device_gflops" in predicted.out  # this machine is no device that was trained on
+    assert "no version 9" in desk("task=predict", "latency.version=9").error
+
+
+@pytest.mark.slow
+def test_a_better_model_is_promoted_and_an_old_one_refused(desk: Desk) -> None:
+    log_cells(desk, slower=5.0)
+    assert desk("task=train", *QUICK).status == 0
+    assert desk("task=promote").status == 0
+    from mlflow import MlflowClient
+
+    client = MlflowClient(desk.uri)
+    cells = client.search_runs(
+        [client.get_experiment_by_name("pepper/profiles").experiment_id], "tags.`pepper.kind` = 'cell'"
+    )
+    for run in cells:
+        client.delete_run(run.info.run_id)
+    log_cells(desk, seed=1)
+    assert desk("task=train", *QUICK).status == 0
+    promoted = desk("task=promote")
+    assert promoted.status == 0, promoted.out
+    assert "better beyond noise" in promoted.out
+    champion = client.get_model_version_by_alias(NAME, CHAMPION)
+    assert int(champion.version) == 2
+
+    artifacts = client.get_run(champion.run_id).info.artifact_uri.removeprefix("file://")
+    file = Path(artifacts) / "model" / "latency_model.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({**content, "features_digest": "old", "features": FEATURES[1:]}))
+    error = desk("task=predict", "model=tiny").error
+    assert "pepper-latency version 2: trained on another feature list (operators)" in error
+    assert "task=train" in error
