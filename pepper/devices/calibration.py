@@ -24,7 +24,7 @@ class Calibration:
         gflops_single: Single-precision matrix product on one core, GFLOP/s.
         gflops: The same with all of the device's threads.
         memory_gbps: Large copy, read and write together, GB/s.
-        share: CPU time that a core really gave, against the same core unthrottled.
+        share: CPU time that a core really gave to a busy loop, as a fraction of wall time.
         cores: Number of cores.
         frequency_mhz: The processor's frequency; None where the machine does not tell.
         l1_bytes: First-level data cache.
@@ -77,9 +77,8 @@ def measure(spec: DeviceSpec) -> Calibration:
     """Measure the device now."""
     with Device(spec) as device:
         one = device.start("pepper.devices.calibrator", spec.cores[:1])
-        free_share = _best(one, "share")
         device.confine(one.pid)
-        share = _best(one, "share") / free_share
+        share = _best(one, "share")
         memory_gbps = _best(one, "memory_gbps")
         method = device.throttle_method
     # A process of its own for each thread count: a library fixes it at its start.

@@ -45,11 +45,8 @@ class Bench:
             self._device = stack.enter_context(Device(self._spec))
             self._worker = self._device.start("pepper.measure.worker")
             self._facts = self._ask("facts")
-            self._share = 1.0
-            free_share = self._ask("share", seconds=SHARE_SECONDS)["share"]
             self._device.confine(self._worker.pid)
-            if self._spec.share < 1:
-                self._share = self._measure_share() / free_share
+            self._share = self._measure_share() if self._spec.share < 1 else 1.0
             self._opened = self._ask(
                 "open",
                 path=str(self._model.file),
@@ -79,7 +76,7 @@ class Bench:
         return {**result, **arrays}
 
     def _measure_share(self) -> float:
-        """Return the fraction of a core's time that the worker gets: the median of three short trials."""
+        """Return the fraction of a core's time that a busy loop gets: the median of three short trials."""
         return float(median(self._ask("share", seconds=SHARE_SECONDS)["share"] for _ in range(3)))
 
     def profile(self, load: LoadConfig) -> Profile:

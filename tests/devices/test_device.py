@@ -107,8 +107,8 @@ def test_a_calibration_is_measured(calibrations: dict[str, calibration.Calibrati
 def test_a_calibration_scales_with_the_share(calibrations: dict[str, calibration.Calibration]) -> None:
     free, half = calibrations["share100"], calibrations["share50"]
     # Other work on this machine takes its part of either: hence the wide bounds.
-    assert free.share == pytest.approx(1, rel=0.2)
-    assert half.share == pytest.approx(0.5, rel=0.2)
+    assert 0.9 * 0.5 * free.share <= half.share <= 1.1 * 0.5
+    assert free.share <= 1.05
     assert half.gflops_single / free.gflops_single == pytest.approx(0.5, rel=0.4)
     assert half.memory_gbps / free.memory_gbps == pytest.approx(0.5, rel=0.4)
 

@@ -45,18 +45,28 @@ def spinner() -> Iterator[Process]:
         yield process
 
 
-def got(process: Process) -> float:
-    """The CPU time that a busy process gets, as a fraction of wall time; other work can only take from it."""
-    return max(float(process.request("spin", timeout_s=10, seconds=0.3)[0]["fraction"]) for _ in range(4))
+def spin(process: Process) -> float:
+    """The CPU time that a busy process gets, as a fraction of wall time."""
+    return float(process.request("spin", timeout_s=10, seconds=0.4)[0]["fraction"])
+
+
+def assert_share(process: Process, limit: throttle.Throttle, share: float) -> None:
+    """Under the limit, a busy process gets the share, within 10 %; other work can only take from it."""
+    free = max(spin(process) for _ in range(2))
+    limit.add(process.pid)
+    seen: list[float] = []
+    while len(seen) < 6:
+        seen.append(spin(process))
+        if 0.9 * share * free <= seen[-1] <= 1.1 * share:
+            return
+    pytest.fail(f"{seen} of a core, asked for {share} ({free} without a limit)")
 
 
 @pytest.mark.parametrize(("share", "period_ms"), [(0.25, 3.0), (0.5, 3.0), (0.75, 3.0), (0.5, 20.0)])
 def test_suspend_gives_the_share(spinner: Process, share: float, period_ms: float) -> None:
-    free = got(spinner)
     limit = throttle.Suspend(share, period_ms, [CORE])
     try:
-        limit.add(spinner.pid)
-        assert got(spinner) / free == pytest.approx(share, rel=0.1)
+        assert_share(spinner, limit, share)
     finally:
         limit.close()
 
@@ -77,11 +87,9 @@ def test_suspended_processes_share_the_share_and_go_on_afterwards() -> None:
 @needs_cpu_group
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
 def test_cgroup_gives_the_share(spinner: Process, share: float) -> None:
-    free = got(spinner)
     limit = throttle.cpu_quota(share, 1, 10.0)
     try:
-        limit.add(spinner.pid)
-        assert got(spinner) / free == pytest.approx(share, rel=0.1)
+        assert_share(spinner, limit, share)
     finally:
         limit.close()
     assert not list(ROOT.glob(f"**/pepper-{os.getpid()}-*"))
@@ -213,14 +221,12 @@ def test_leaving_a_device_leaves_nothing_behind(method: str, started: list[psuti
 
 
 def test_a_dead_process_does_not_stop_the_throttle(spinner: Process) -> None:
-    free = got(spinner)
     limit = throttle.Suspend(0.5, 3.0, [CORE])
     try:
         with Process("programs", [CORE]) as victim:
             victim.request("cpu", timeout_s=10)
             limit.add(victim.pid)
             os.kill(victim.pid, signal.SIGKILL)
-        limit.add(spinner.pid)
-        assert got(spinner) / free == pytest.approx(0.5, rel=0.1)
+        assert_share(spinner, limit, 0.5)
     finally:
         limit.close()
