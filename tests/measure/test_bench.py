@@ -16,6 +16,7 @@ from harness import QUICK, composed, undisturbed
 
 from pepper.config import LoadConfig
 from pepper.devices.device import Device, resolve
+from pepper.devices.process import Process
 from pepper.errors import ConfigError, MeasureError
 from pepper.graph.model import find_model
 from pepper.measure import load
@@ -110,6 +111,14 @@ def test_a_load_generator_that_dies_is_told(models: dict[str, Path]) -> None:
             opened.profile(LoadConfig(percent=50))
 
 
+def require_free(core: int) -> None:
+    """Skip where other work holds the core: no generator could use what was asked for."""
+    with Process("pepper.devices.calibrator", [core]) as process:
+        got = process.request("share", timeout_s=30, seconds=1)[0]["value"]
+    if got < 0.95:
+        pytest.skip(f"other work holds core {core}: a busy loop gets {got:.0%} of it")
+
+
 def assert_alone(device: str, generator: str, percents: list[float], seconds: float) -> None:
     """A generator uses what was asked for where nothing else runs, within 5 points."""
     spec = resolve(composed(f"device={device}").device)
@@ -123,10 +132,14 @@ def assert_alone(device: str, generator: str, percents: list[float], seconds: fl
             time.sleep(seconds)
             return load.percent_between(before, running.usage(), spec.share, len(spec.cores))
 
+        found = {}
         for percent in percents:
             running.set(LoadConfig(percent=percent, generator=generator))
-            expected = pytest.approx(percent, abs=5)
-            assert undisturbed(look, expected) == expected
+            found[percent] = undisturbed(look, pytest.approx(percent, abs=5))
+    expected = {percent: pytest.approx(percent, abs=5) for percent in percents}
+    if found != expected:
+        require_free(spec.cores[0])
+    assert found == expected
 
 
 @pytest.mark.parametrize("device", ["share100", "share50"])
