@@ -297,6 +297,7 @@ class SplitConfig:
         out: Folder for the parts and the manifest.
         parts: How many parts of nearly equal MACs; None means 2.
         at: Tensors to cut at, in place of ``parts``.
+        plan: A plan's file; its parts, in place of ``parts``.
         tolerance: Largest accepted difference between parts and whole, relative to the largest magnitude
             in the output; None means 1e-4, or 2e-2 for half-precision and 8-bit models.
         seed: Seed of the inputs that both run on.
@@ -306,6 +307,7 @@ class SplitConfig:
     out: str | None = None
     parts: int | None = None
     at: list[str] | None = None
+    plan: str | None = None
     tolerance: float | None = None
     seed: int = 0
     log: bool = False
@@ -314,8 +316,12 @@ class SplitConfig:
         _within("split.parts", self.parts, 1)
         _within("split.tolerance", self.tolerance, 0)
         _within("split.seed", self.seed, 0)
-        if self.parts is not None and self.at is not None:
-            raise ConfigError(f"split.parts={self.parts}: split.at says where to cut already; drop one of them")
+        given = [key for key in ("parts", "at", "plan") if getattr(self, key) is not None]
+        if len(given) > 1:
+            raise ConfigError(
+                f"split.{given[0]}={getattr(self, given[0])}: split.{given[1]} says where to cut already;"
+                " drop one of them"
+            )
 
 
 @dataclass

@@ -16,6 +16,7 @@ from pepper.graph.ir import Graph
 from pepper.graph.split import Manifest, part_operators
 from pepper.graph.split import split as write_parts
 from pepper.graph.verify import Verification, verify
+from pepper.placement.plan import Plan
 from pepper.report.tables import parts_table, show
 from pepper.tasks.cuts import load
 
@@ -56,7 +57,7 @@ def _macs(graph: Graph) -> np.ndarray:
 
 
 def _cuts(graph: Graph, config: PepperConfig, macs: np.ndarray) -> list[Cut]:
-    at = config.split.at
+    at = _planned(Path(config.split.plan)) if config.split.plan else config.split.at
     if at is not None:
         return [
             cut_behind(graph, int(name))
@@ -72,6 +73,14 @@ def _cuts(graph: Graph, config: PepperConfig, macs: np.ndarray) -> list[Cut]:
             " allow more crossing tensors with cuts=frontiers cuts.max_tensors=N"
         )
     return balanced_cuts(graph, found, parts, macs.tolist())
+
+
+def _planned(file: Path) -> list[str]:
+    """Return a tensor of each border between a plan's parts."""
+    borders = [part.inputs for part in Plan.load(file).parts[1:]]
+    if not all(borders):
+        raise ConfigError(f"split.plan={file}: the plan does not name its tensors; give split.at=[TENSOR,...]")
+    return [tensors[0] for tensors in borders]
 
 
 def _say(

@@ -9,6 +9,7 @@ import pytest
 from onnx import helper
 
 from pepper.graph.split import read_manifest
+from pepper.placement.plan import Plan, PlannedPart
 
 
 def test_a_real_model_in_four_parts(desk: Any, tmp_path: Path) -> None:
@@ -29,6 +30,28 @@ def test_at_named_tensors_and_positions(desk: Any, tmp_path: Path) -> None:
     )
     assert done.status == 0, done.err
     assert read_manifest(tmp_path / "parts").cuts == (("relu_2_0",), ("relu_5_0",))
+
+
+def plan_of(*borders: tuple[str, ...]) -> Plan:
+    """A plan of parts between these borders, all on one device."""
+    inputs = [("x",), *borders]
+    parts = tuple(PlannedPart(i, i + 1, "cpu", 0, 1.0, 0.0, 0.0, 0.0, names) for i, names in enumerate(inputs))
+    figures = {"return_ms": 0.0, "latency_ms": 1.0, "period_ms": 1.0, "sent_bytes": 0.0, "bound_ms": 1.0, "gap": 0.0}
+    return Plan("chain", "latency", parts, None, None, solver="test", provenance={}, **figures)
+
+
+def test_the_parts_of_a_plan(desk: Any, tmp_path: Path) -> None:
+    file = models.save(models.chain(), tmp_path / "c.onnx")
+    base = ["task=split", "model=onnx", f"model.path={file}", f"split.plan={tmp_path}/plan.json"]
+    plan_of(("relu_2_0",), ("relu_5_0",)).save(tmp_path / "plan.json")
+    done = desk(*base, f"split.out={tmp_path}/parts")
+    assert done.status == 0, done.err
+    assert read_manifest(tmp_path / "parts").cuts == (("relu_2_0",), ("relu_5_0",))
+    plan_of(()).save(tmp_path / "plan.json")
+    refused = desk(*base, f"split.out={tmp_path}/other")
+    assert refused.status == 2
+    assert "does not name its tensors" in refused.err
+    assert not (tmp_path / "other").exists()
 
 
 def test_frontiers_split_what_has_no_cuts(desk: Any, tmp_path: Path) -> None:
