@@ -1,0 +1,106 @@
+"""Typed schemas behind the Hydra tree, and their validation.
+
+Every option file is merged into these dataclasses, so that a mistyped key or a wrong type fails at
+composition, and :func:`typed` checks the values when it makes plain objects of them.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pepper.config.checks import MISSING
+from pepper.config.cutting import CutsConfig, SplitConfig
+from pepper.config.learning import LatencyConfig, PromoteConfig, TuningConfig
+from pepper.config.measuring import (
+    DeviceConfig,
+    LimitsConfig,
+    LoadConfig,
+    MeasureConfig,
+    ModelConfig,
+    SessionConfig,
+    SweepConfig,
+)
+from pepper.config.tracking import TrackingConfig
+from pepper.errors import ConfigError
+
+__all__ = [
+    "MISSING",
+    "OPEN_KEYS",
+    "CutsConfig",
+    "DeviceConfig",
+    "LatencyConfig",
+    "LimitsConfig",
+    "LoadConfig",
+    "MeasureConfig",
+    "ModelConfig",
+    "PepperConfig",
+    "PromoteConfig",
+    "SessionConfig",
+    "SplitConfig",
+    "SweepConfig",
+    "TaskConfig",
+    "TrackingConfig",
+    "TuningConfig",
+    "conf_dir",
+    "register",
+    "typed",
+]
+
+OPEN_KEYS = ("model.shapes.", "model.dims.")
+"""Below these, the names are the model's own: any key is welcome."""
+
+
+def conf_dir() -> Path:
+    """Return the configuration tree: inside an installed package, or beside it in a checkout."""
+    package = Path(__file__).parent.parent
+    packaged = package / "conf"
+    return packaged if packaged.is_dir() else package.parent / "conf"
+
+
+@dataclass
+class TaskConfig:
+    """What the command does."""
+
+    name: str = MISSING
+
+
+@dataclass
+class PepperConfig:
+    """The whole configuration."""
+
+    task: TaskConfig = MISSING
+    model: ModelConfig = MISSING
+    device: DeviceConfig = MISSING
+    load: LoadConfig = MISSING
+    measure: MeasureConfig = MISSING
+    tracking: TrackingConfig = MISSING
+    cuts: CutsConfig = MISSING
+    split: SplitConfig = MISSING
+    latency: LatencyConfig = MISSING
+    tuning: TuningConfig = MISSING
+    promote: PromoteConfig = field(default_factory=PromoteConfig)
+    sweep: SweepConfig | None = None
+
+
+def register() -> None:
+    """Make the schema known to Hydra, under the name that ``conf/run.yaml`` starts from."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="schema", node=PepperConfig)
+
+
+def typed(cfg: Any) -> PepperConfig:
+    """Turn a composed configuration into checked plain objects.
+
+    Raises:
+        ConfigError: A value is missing, out of range or contradicts another.
+    """
+    from omegaconf import MissingMandatoryValue, OmegaConf
+
+    try:
+        config = OmegaConf.to_object(cfg)
+    except MissingMandatoryValue as error:
+        key = getattr(error, "full_key", None) or "a key"
+        raise ConfigError(f"{key}: has no value; give {key}=... on the command line") from error
+    assert isinstance(config, PepperConfig)
+    return config

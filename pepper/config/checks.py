@@ -1,0 +1,23 @@
+"""Checks that the schemas share; every message names the key, the value and what is right."""
+
+from collections.abc import Collection
+from typing import Any
+
+from pepper.errors import ConfigError, nearest
+
+MISSING: Any = "???"
+"""The user must give it."""
+
+
+def one_of(key: str, value: str, allowed: Collection[str]) -> None:
+    """Check that a value is among those allowed."""
+    if value not in allowed:
+        raise ConfigError(f"{key}={value}: must be one of {', '.join(allowed)}{nearest(value, allowed)}")
+
+
+def within(key: str, value: float | None, low: float, high: float = float("inf"), *, above: bool = False) -> None:
+    """Check ``low <= value <= high`` (``low < value`` if ``above``); None passes: it means the default."""
+    if value is not None and not ((low < value if above else low <= value) and value <= high):
+        bound = f"above {low:g}" if above else f"at least {low:g}"
+        limit = f" and at most {high:g}" if high != float("inf") else ""
+        raise ConfigError(f"{key}={value}: must be {bound}{limit}")

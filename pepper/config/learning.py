@@ -1,0 +1,76 @@
+"""Latency models: training, tuning and promotion."""
+
+from dataclasses import dataclass
+
+from pepper.config.checks import MISSING, within
+from pepper.errors import ConfigError
+
+
+@dataclass
+class LatencyConfig:
+    """The latency model and its dataset.
+
+    Attributes:
+        registered_model: Its name in MLflow's registry.
+        experiment: MLflow experiment of trainings.
+        test_fraction: Share of the models whose measurements no trial sees.
+        version: Version to predict with; None is the champion.
+    """
+
+    registered_model: str = MISSING
+    experiment: str = MISSING
+    test_fraction: float = MISSING
+    version: int | None = None
+
+    def __post_init__(self) -> None:
+        within("latency.test_fraction", self.test_fraction, 0, 0.9, above=True)
+        within("latency.version", self.version, 1)
+
+
+@dataclass
+class TuningConfig:
+    """The search for hyperparameters.
+
+    Attributes:
+        trials: How many in total; what an interrupted training did counts.
+        folds: Folds of the cross-validation, grouped by model.
+        seed: Seed of the search and of the folds.
+        prune: Whether a trial that starts badly is given up.
+    """
+
+    trials: int = MISSING
+    folds: int = MISSING
+    seed: int = 0
+    prune: bool = True
+
+    def __post_init__(self) -> None:
+        within("tuning.trials", self.trials, 1)
+        within("tuning.folds", self.folds, 2)
+        within("tuning.seed", self.seed, 0)
+
+
+@dataclass
+class PromoteConfig:
+    """How a latency model becomes the champion.
+
+    Attributes:
+        version: The challenger; None is the newest version.
+        force: Promote whatever the scores say; needs a reason.
+        reason: Why, in a person's words.
+        rollback: Give the alias back to the champion before.
+        history: Only print who was champion, when and why.
+        confidence: Of the interval that must lie below 0 for the challenger to be better.
+    """
+
+    version: int | None = None
+    force: bool = False
+    reason: str | None = None
+    rollback: bool = False
+    history: bool = False
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        within("promote.version", self.version, 1)
+        within("promote.confidence", self.confidence, 0.5, 0.9999)
+        if self.force and not self.reason:
+            raise ConfigError("promote.force=true: needs a reason; give promote.reason='...'")

@@ -1,0 +1,234 @@
+"""What is measured: models, devices, loads, how, and sweeps over them."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pepper.config.checks import MISSING, one_of, within
+from pepper.errors import ConfigError
+
+
+@dataclass
+class ModelConfig:
+    """An ONNX model and the sizes of its dynamic dimensions.
+
+    Attributes:
+        name: How runs and tables call it; taken from the file's name where it is not given.
+        path: The ``.onnx`` file, or ``pkg://package/file`` inside an installed Python package.
+        shapes: Whole input shapes by input name.
+        dims: Sizes by symbolic dimension name.
+        batch: Size of a dynamic first dimension (1 if not given).
+        part: Number of one part of a space-filling choice; None is the whole model.
+        part_seed: Seed of that choice.
+    """
+
+    path: str = MISSING
+    name: str | None = None
+    shapes: dict[str, list[int]] = field(default_factory=dict)
+    dims: dict[str, int] = field(default_factory=dict)
+    batch: int | None = None
+    part: int | None = None
+    part_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            self.name = Path(self.path).stem
+        within("model.batch", self.batch, 1)
+        within("model.part", self.part, 0)
+        within("model.part_seed", self.part_seed, 0)
+        for name, size in self.dims.items():
+            within(f"model.dims.{name}", size, 1)
+
+
+@dataclass
+class DeviceConfig:
+    """Something that runs models: this machine, or a share of it.
+
+    Attributes:
+        name: How runs and tables call it.
+        kind: ``local`` (this machine as it is) or ``emulated`` (a share of CPU time on its cores).
+        cores: CPU indices to run on; None takes the highest-numbered free ones, as many as threads.
+        threads: onnxruntime's intra-operator threads; None is one per core.
+        provider: onnxruntime execution provider.
+        share: CPU time that each core gives to the device, 0 < share <= 1.
+        throttle: How a share is enforced: ``suspend``, ``cgroup``, or ``auto`` (suspend: it is finer).
+        period_ms: Mean length of one run-and-wait cycle of a throttled device; None is 3 (suspend) or 10 (cgroup).
+        memory_bytes: Most memory that the device's worker may use; None is no limit.
+    """
+
+    name: str = MISSING
+    kind: str = "local"
+    cores: list[int] | None = None
+    threads: int | None = None
+    provider: str = "CPUExecutionProvider"
+    share: float = 1.0
+    throttle: str = "auto"
+    period_ms: float | None = None
+    memory_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        one_of("device.kind", self.kind, ("local", "emulated"))
+        one_of("device.throttle", self.throttle, ("auto", "cgroup", "suspend"))
+        within("device.share", self.share, 0, 1, above=True)
+        within("device.threads", self.threads, 1)
+        within("device.period_ms", self.period_ms, 1, 1000)
+        within("device.memory_bytes", self.memory_bytes, 1)
+        if self.kind == "local" and (self.share != 1 or self.memory_bytes is not None):
+            key = "share" if self.share != 1 else "memory_bytes"
+            raise ConfigError(
+                f"device.{key}={getattr(self, key)}: only an emulated device has one; set device.kind=emulated"
+            )
+        if self.cores is not None:
+            if not self.cores or len(set(self.cores)) != len(self.cores):
+                raise ConfigError(f"device.cores={self.cores}: give one or more different core numbers")
+            if self.threads is not None and self.threads > len(self.cores):
+                raise ConfigError(
+                    f"device.threads={self.threads}: more than the {len(self.cores)} cores of device.cores; lower it"
+                )
+
+
+@dataclass
+class LoadConfig:
+    """Background CPU load on the device while a model is timed.
+
+    Attributes:
+        name: How runs and tables call it; ``cpuPERCENT`` where it is not given.
+        percent: What the generator uses of each loaded core of the device when it runs there alone.
+        cores: How many of the device's cores are loaded; None is all.
+        generator: ``pepper`` (built in) or ``stress-ng`` (where installed).
+        period_ms: Length of one busy-and-sleep cycle of the built-in generator.
+    """
+
+    percent: float = MISSING
+    name: str | None = None
+    cores: int | None = None
+    generator: str = "pepper"
+    period_ms: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            self.name = f"cpu{self.percent:g}"
+        within("load.percent", self.percent, 0, 100)
+        within("load.cores", self.cores, 1)
+        one_of("load.generator", self.generator, ("pepper", "stress-ng"))
+        within("load.period_ms", self.period_ms, 1, 1000)
+
+
+@dataclass
+class SessionConfig:
+    """How onnxruntime opens a model.
+
+    Attributes:
+        optimization: Graph optimisation: ``disabled``, ``basic``, ``extended`` or ``all``.
+        spinning: Whether idle onnxruntime threads spin instead of sleeping; off, since spinning
+            threads are a load of their own.
+        parallel: Whether independent operators run side by side (``ORT_PARALLEL``).
+    """
+
+    optimization: str = "all"
+    spinning: bool = False
+    parallel: bool = False
+
+    def __post_init__(self) -> None:
+        one_of("measure.session.optimization", self.optimization, ("disabled", "basic", "extended", "all"))
+
+
+@dataclass
+class LimitsConfig:
+    """What a trusted profile must keep to; beyond any of these its verdict is INVALID.
+
+    Attributes:
+        ci_percent: Half-width of the median's 95 % confidence interval, percent of the median.
+        drift_percent: Difference between the medians of the first and the last third of the samples.
+        load_points: Load achieved alone against the requested one, percentage points.
+        share_percent: CPU share achieved against the requested one, percent of the request.
+        foreign_percent: CPU time on the device's cores that went to other processes, percent.
+        steal_percent: CPU time that the hypervisor kept from the machine, percent.
+    """
+
+    ci_percent: float = 10.0
+    drift_percent: float = 15.0
+    load_points: float = 5.0
+    share_percent: float = 10.0
+    foreign_percent: float = 10.0
+    steal_percent: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            within(f"measure.limits.{name}", value, 0, above=True)
+
+
+@dataclass
+class MeasureConfig:
+    """When timing starts, when it stops, and what is recorded.
+
+    Timing stops once ``min_seconds``, ``min_samples`` and ``ci_percent`` are all met, or at the cap:
+    ``max_seconds`` or ``max_samples``, but never below ``min_samples``.
+
+    Attributes:
+        min_seconds: Least timed span.
+        min_samples: Least number of timed inferences.
+        ci_percent: Wanted half-width of the median's 95 % confidence interval, percent of the median.
+        max_seconds: Cap on the timed span.
+        max_samples: Cap on the number of timed inferences.
+        warmup_min_seconds: Least warm-up.
+        warmup_max_seconds: Most warm-up; it ends earlier once the latency is steady.
+        verify_load_seconds: How long the load runs alone to verify it.
+        time_limit_seconds: Longest wait for the worker's answer; then the cell fails.
+        seed: Seed of the inputs' values.
+        operators: Whether to add a separate pass with onnxruntime's per-operator profiler.
+        session: How onnxruntime opens the model.
+        limits: What a trusted profile must keep to.
+    """
+
+    min_seconds: float = MISSING
+    min_samples: int = MISSING
+    ci_percent: float = MISSING
+    max_seconds: float = MISSING
+    max_samples: int = MISSING
+    warmup_min_seconds: float = MISSING
+    warmup_max_seconds: float = MISSING
+    verify_load_seconds: float = MISSING
+    time_limit_seconds: float = MISSING
+    seed: int = 0
+    operators: bool = False
+    session: SessionConfig = field(default_factory=SessionConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
+
+    def __post_init__(self) -> None:
+        within("measure.min_seconds", self.min_seconds, 0)
+        within("measure.min_samples", self.min_samples, 1)
+        within("measure.ci_percent", self.ci_percent, 0, above=True)
+        within("measure.max_seconds", self.max_seconds, self.min_seconds)
+        within("measure.max_samples", self.max_samples, self.min_samples)
+        within("measure.warmup_min_seconds", self.warmup_min_seconds, 0)
+        within("measure.warmup_max_seconds", self.warmup_max_seconds, self.warmup_min_seconds)
+        within("measure.verify_load_seconds", self.verify_load_seconds, 0.05)
+        within("measure.time_limit_seconds", self.time_limit_seconds, 0, above=True)
+        within("measure.seed", self.seed, 0)
+
+
+@dataclass
+class SweepConfig:
+    """A product of axes, one cell for each combination.
+
+    Attributes:
+        name: How the sweep's parent run is called.
+        axes: Values by group (``model``, ``device``, ``load``, ``measure``) or by key (``device.threads``).
+        seed: Seed of the order in which cells are measured.
+        rerun: Which finished cells are measured again: ``failed`` (those that failed or are INVALID),
+            ``all``, or ``none``.
+    """
+
+    name: str = MISSING
+    axes: dict[str, list[Any]] = field(default_factory=dict)
+    seed: int = 0
+    rerun: str = "failed"
+
+    def __post_init__(self) -> None:
+        one_of("sweep.rerun", self.rerun, ("failed", "all", "none"))
+        if not self.axes:
+            raise ConfigError("sweep.axes: empty; name at least one group or key with its values")
+        for axis, values in self.axes.items():
+            if not values:
+                raise ConfigError(f"sweep.axes.{axis}: empty; give at least one value")
