@@ -250,6 +250,11 @@ class Costing:
         return [*costs, Cost("view", (), 0, 0, operators=0, held=held)] if held else costs
 
 
+def operator_macs(graph: Graph) -> list[float]:
+    """Multiply-accumulates of each operator, those of its bodies included; gaps count as none."""
+    return [float(sum(cost.macs for cost in entries)) for entries in Costing(graph)]
+
+
 def _is_small(tensor: onnx.TensorProto) -> bool:
     return tensor.data_location != onnx.TensorProto.EXTERNAL and math.prod(tensor.dims) <= 64
 
