@@ -12,6 +12,7 @@ from pepper.errors import ModelError
 from pepper.graph import infer
 from pepper.graph.cost_kinds import Call, Product, UnknownCostError, Work
 from pepper.graph.cost_rules import RULES
+from pepper.graph.fusion import fused_away
 from pepper.graph.ir import Graph, Tensor, size_bytes
 
 _INT8 = {"int8", "uint8", "int4", "uint4", "int2", "uint2"}
@@ -79,14 +80,15 @@ class Costing:
     def __iter__(self) -> Iterator[list[Cost]]:
         """Cost each operator in turn: one entry, and one for each operator inside its bodies."""
         tensors, operators = self.graph.tensors, self.graph.operators
-        for operator in operators:
+        for operator, fused in zip(operators, fused_away(self.graph), strict=True):
             inputs = [None if t is None else tensors[t] for t in operator.inputs]
             outputs = [None if t is None else tensors[t] for t in operator.outputs]
             first = inputs[0].producer if inputs and inputs[0] is not None else None
             dequantized = first is not None and operators[first].kind == "DequantizeLinear"
             scope = {tensors[t].name: tensors[t] for t in operator.captures}
             call = Call(operator.proto, inputs, outputs)
-            yield self._costs(call, operator.name, scope, dequantized)
+            costs = self._costs(call, operator.name, scope, dequantized)
+            yield [replace(cost, kind="fused") for cost in costs] if fused else costs
 
     def _costs(self, call: Call, name: str, scope: Mapping[str, Tensor], dequantized: bool = False) -> list[Cost]:
         proto = call.proto
