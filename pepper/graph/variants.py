@@ -115,6 +115,13 @@ class _Network:
         sides = [(side + pads[0] + pads[2] - kernel) // stride + 1 for side in self.shape[1:]]
         return self.add(kind, shape=(self.shape[0], *sides), kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=pads)
 
+    def shuffle(self, groups: int) -> str:
+        """Let the groups' channels take turns."""
+        width, *sides = self.shape
+        self.add("Reshape", self.last, self._shape((1, groups, width // groups, *sides)))
+        self.add("Transpose", perm=(0, 2, 1, 3, 4))
+        return self.add("Reshape", self.last, self._shape((1, width, *sides)))
+
     def concat(self, tensors: Sequence[str], widths: Sequence[int]) -> str:
         """Join tensors of equal sides along the channels."""
         return self.add("Concat", *tensors, shape=(sum(widths), *self.shape[1:]), axis=1)
@@ -221,9 +228,10 @@ def plain(rng: np.random.Generator) -> _Network:
     for _ in range(int(rng.integers(2, 5))):
         net.pool("MaxPool", int(rng.choice((2, 3))))
         width = min(2 * width, 512) if rng.random() < 0.8 else width
+        groups = int(rng.choice((1, 1, 2)))
         for _ in range(int(rng.integers(1, 4))):
-            net.conv(width, int(rng.choice((1, 3, 3, 5))))
-        if rng.random() < 0.2:
+            net.conv(width, int(rng.choice((1, 3, 3, 5))), groups=groups)
+        if rng.random() < 0.3:
             net.add("LRN", size=5, alpha=1e-4, beta=0.75)
         if net.shape[1] < 8:
             break
@@ -261,7 +269,7 @@ def inverted(rng: np.random.Generator) -> _Network:
     """Wide depthwise convolutions between narrow ends (as MobileNet, EfficientNet, ShuffleNet)."""
     net, width = _start(rng), _width(rng, 8, 32)
     act, kernel = str(rng.choice(("Relu", "HardSwish", "Sigmoid"))), int(rng.choice((3, 5)))
-    expand = int(rng.choice((1, 3, 4, 6)))
+    expand, groups = int(rng.choice((1, 3, 4, 6))), int(rng.choice((1, 1, 4)))
     net.conv(width, 3, 2)
     for _ in range(int(rng.integers(3, 6))):
         for block in range(int(rng.integers(1, 5))):
@@ -269,9 +277,11 @@ def inverted(rng: np.random.Generator) -> _Network:
             start, shape = net.last, net.shape
             wide = shape[0] * expand
             if expand > 1:
-                net.conv(wide, 1, act=act)
+                net.conv(wide, 1, groups=groups, act=act)
+            if groups > 1:
+                net.shuffle(groups)
             net.conv(wide, kernel, stride, wide, act=act)
-            end = net.conv(width, 1, act="")
+            end = net.conv(width, 1, groups=groups, act="")
             if shape == net.shape:
                 net.add("Add", end, start)
         width = min(8 * round(width * float(rng.uniform(1.2, 2)) / 8), 320)
