@@ -22,12 +22,15 @@ from pepper.graph.cost_kinds import KINDS, MAC_KINDS
 from pepper.latency.features import COLUMN, Values
 
 MAC_TERMS = tuple(f"macs_{kind}" for kind in MAC_KINDS)
-BYTE_TERMS = tuple(f"bytes_{kind}" for kind in KINDS)
-TERMS = (*MAC_TERMS, *BYTE_TERMS, "operators", "inference")
+BYTE_TERMS = (*(f"bytes_{kind}" for kind in KINDS), "reordered_bytes")
+LOAD_TERMS = ("product_mk", "product_kn", "product_mn")
+TERMS = (*MAC_TERMS, *BYTE_TERMS, *LOAD_TERMS, "operators", "inference")
 
-_CLASS = np.array([0] * len(MAC_TERMS) + [1] * len(BYTE_TERMS) + [2, 3])
+_CLASS = np.array([0] * len(MAC_TERMS) + [1] * len(BYTE_TERMS) + [2] * len(LOAD_TERMS) + [3, 4])
 _MACS = [COLUMN[name] for name in MAC_TERMS]
 _BYTES = [COLUMN[name] for name in BYTE_TERMS]
+_LAUNCHED = [COLUMN[f"operators_{kind}"] for kind in KINDS if kind not in ("fused", "view")]
+_LOADS = [COLUMN[name] for name in LOAD_TERMS]
 _OVERHEAD_FLOP = 1e5  # an overhead of 1 is the time of this much arithmetic on one core
 _CYCLE_MS = 4.2
 """Mean length of the cycle in which a throttled device runs and waits: `devices.throttle.Suspend` asks for 3 ms, and
@@ -69,7 +72,7 @@ class Roofline:
         """
         times = _times(features)
         work_ms = _unstretched(latency_ms, features)
-        pooled = np.stack([times[:, c == _CLASS].sum(axis=1) for c in range(4)], axis=1)
+        pooled = np.stack([times[:, c == _CLASS].sum(axis=1) for c in range(_CLASS[-1] + 1)], axis=1)
         common = _robust(pooled, work_ms, None, None)[_CLASS]
         spread = freedom * np.maximum(common, 0.1 * common.max())
         return cls(_robust(times, work_ms, common, spread))
@@ -107,7 +110,8 @@ def _times(features: Values) -> Values:
     blocks = (
         2 * features[:, _MACS] / column(speed("device_gflops")) / 1e6,
         features[:, _BYTES] / column(speed("device_memory_gbps")) / 1e6,
-        column(features[:, COLUMN["operators"]]) * overhead,
+        2 * features[:, _LOADS] / column(speed("device_gflops")) / 1e6,
+        column(features[:, _LAUNCHED].sum(axis=1)) * overhead,
         overhead,
     )
     return np.asarray(np.hstack(blocks) * column(features[:, COLUMN["device_share"]]))
