@@ -195,8 +195,8 @@ class Characteristics:
                     times, m, k, n = product
                     for side, length in enumerate((m, k, n)):
                         logs[side] += product.macs * math.log(max(length, 1))
-                    for side, elements in enumerate((m * k, k * n, m * n)):
-                        sides[side] += times * elements
+                    for side, area in enumerate((m * k, k * n, m * n)):
+                        sides[side] += times * area
                 held += [(tensor, index) for tensor in cost.held]
                 rows.extend(
                     (

@@ -58,7 +58,7 @@ class Roofline:
     factors: Values
 
     @classmethod
-    def fit(cls, features: Values, latency_ms: Values, freedom: float = 3.0) -> Self:
+    def fit(cls, features: Values, latency_ms: Values, freedom: float = 10.0) -> Self:
         """Fit the factors to measured latencies.
 
         The loss is Huber's on the relative error, so that a few bad measurements do not count much. Few rows
@@ -84,6 +84,11 @@ class Roofline:
     def work_ms(self, features: Values) -> Values:
         """Estimate how long each row would take on whole, idle cores, shape (n,)."""
         return np.asarray(np.maximum(_times(features) @ self.factors, _LEAST_MS))
+
+    def shares(self, features: Values) -> Values:
+        """Tell what each term makes of the work, shape (n, len(TERMS)); the terms of a row add up to 1."""
+        terms = _times(features) * self.factors
+        return np.asarray(terms / np.maximum(terms.sum(axis=1, keepdims=True), _LEAST_MS))
 
     def to_json(self) -> dict[str, float]:
         """Return the factors by term."""
