@@ -30,15 +30,21 @@ DEVICE = (
     "device_l3_bytes",
 )
 """Features that describe a device."""
-FACTORS = ("arithmetic", "memory", "overhead", "stretch")
+FACTORS = ("arithmetic", "memory", "overhead", "throttle", "load", "slice")
 LEAST = 3
 """Fewest measurements to adapt to."""
 
 DEVICE_COLUMNS = [COLUMN[name] for name in DEVICE]
 _TOLERANCE = 0.05
 """How far two calibrations of one device may differ, relative."""
-_STRENGTHS = (0.0, 0.3, 1.0, 3.0, 10.0)
+_STEP = 1.2
+_LOAD_COLUMNS = [COLUMN["load_percent"], COLUMN["load_cores"]]
+_STRENGTHS = (0.3, 1.0, 3.0, 10.0)
 """Variance that the prior allows to a log factor, over that of a measurement's log error."""
+_WORTH = 0.03
+"""Part of the error that a weaker prior must take away to be worth it."""
+_LEAST_SPREAD = 0.05
+_ITERATIONS = 20
 _CLASSES = [
     np.array([term in MAC_TERMS for term in TERMS]),
     np.array([term in BYTE_TERMS for term in TERMS]),
@@ -113,15 +119,31 @@ class Adaptation:
 
 
 def composition(features: Values, roofline: Roofline | None) -> Values:
-    """What a part's time is made of: the share of each class, and the log of how far sharing stretches it.
+    """What the champion's estimate of a row is made of: how its log changes with the log of each of `FACTORS`.
 
     Returns:
         An array of shape (n, len(FACTORS)).
     """
     whole = roofline or Roofline(np.ones(len(TERMS)))
-    work_ms = np.stack([replace(whole, factors=whole.factors * each).work_ms(features) for each in _CLASSES], axis=1)
-    stretch = np.log(whole.latency_ms(features) / whole.work_ms(features))
-    return np.column_stack((work_ms / work_ms.sum(axis=1, keepdims=True), stretch))
+
+    def scaled(factors: Values | float) -> Roofline:
+        return replace(whole, factors=whole.factors * factors)
+
+    work_ms = np.stack([scaled(each).work_ms(features) for each in _CLASSES], axis=1)
+    idle = features.copy()
+    idle[:, _LOAD_COLUMNS] = 0
+    idle[:, COLUMN["load_slowdown"]] = 1
+    idle_ms, loaded_ms = whole.latency_ms(idle), whole.latency_ms(features)
+    # Latency grows in proportion if both work and slices do: what it does not owe to work it owes to slices.
+    growth = np.log(scaled(_STEP).latency_ms(features) / scaled(1 / _STEP).latency_ms(features)) / np.log(_STEP**2)
+    return np.column_stack(
+        (
+            work_ms / work_ms.sum(axis=1, keepdims=True),
+            np.log(idle_ms / whole.work_ms(features)),
+            np.log(loaded_ms / idle_ms),
+            1 - growth,
+        )
+    )
 
 
 def left_out(features: Values, ratios: Values, roofline: Roofline | None) -> Values:
@@ -171,13 +193,37 @@ def choose(candidates: Values, parts: Names, roofline: Roofline | None, count: i
 
 
 def _factors(terms: Values, logs: Values) -> Values:
-    """The posterior's mean, under the prior with the least error of rows left out."""
-    results = []
+    """The posterior's mean, under the strongest prior that predicts left-out rows about as well as any."""
+    everything, others = np.ones((1, len(logs)), bool), ~np.eye(len(logs), dtype=bool)
+    best, least = np.zeros(terms.shape[1]), float(np.abs(logs).mean())
     for strength in _STRENGTHS:
-        precision = np.eye(terms.shape[1]) + strength * terms.T @ terms
-        gain = strength * np.linalg.solve(precision, terms.T)
-        hat = terms @ gain
-        # A linear smoother's error of a row that it has not seen follows from its leverage (Allen's PRESS).
-        unseen = (logs - hat @ logs) / (1 - np.diag(hat))
-        results.append((float(np.abs(unseen).mean()), gain @ logs))
-    return min(results, key=lambda result: result[0])[1]
+        unseen = np.einsum("ij,ij->i", terms, _posterior(terms, logs, others, strength))
+        error = float(np.abs(logs - unseen).mean())
+        if error < (1 - _WORTH) * least:
+            best, least = _posterior(terms, logs, everything, strength)[0], error
+    return best
+
+
+def _posterior(terms: Values, logs: Values, kept: npt.NDArray[np.bool_], strength: float) -> Values:
+    """The posterior's mean for several choices of rows at once, by reweighted least squares.
+
+    Some parts surprise on every device; Cauchy's weights (Holland and Welsch, Communications in Statistics
+    1977) keep them from being taken for the device.
+
+    Args:
+        terms: Shape (n, k).
+        logs: Shape (n,).
+        kept: Which rows count, shape (m, n).
+        strength: See `_STRENGTHS`.
+
+    Returns:
+        Factors, shape (m, k).
+    """
+    factors = np.zeros((len(kept), terms.shape[1]))
+    for _ in range(_ITERATIONS):
+        error = np.abs(logs - factors @ terms.T)
+        scale = 1.4826 * np.nanmedian(np.where(kept, error, np.nan), axis=1, keepdims=True)
+        weight = kept / (1 + (error / (2.385 * np.maximum(scale, _LEAST_SPREAD))) ** 2)
+        precision = np.eye(terms.shape[1]) + strength * np.einsum("mn,ni,nj->mij", weight, terms, terms)
+        factors = np.linalg.solve(precision, strength * ((weight * logs) @ terms)[..., None])[..., 0]
+    return factors

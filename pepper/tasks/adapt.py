@@ -4,7 +4,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.table import Table
@@ -29,9 +28,6 @@ from pepper.tracking.registry import Registry
 from pepper.tracking.store import Store
 from pepper.tracking.trainings import Dataset, Training, log_training
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 @dataclass(frozen=True)
 class _Score:
@@ -47,48 +43,43 @@ def adapt(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> i
 
     Returns:
         The exit status.
+
+    Raises:
+        LatencyError: There is no champion, nothing to measure, or too few measurements are VALID.
     """
     profiles = Store(config.tracking)
     registry = Registry(profiles, config.latency.registered_model)
     version = chosen_version(registry, config.latency.version)
     champion = load_version(registry, version)
     with registry.artifacts(version, "dataset") as folder:
-        known, test = (collect.read(folder / f"{name}.parquet") for name in ("train", "test"))
-    sweep = SweepConfig(f"adapt to {config.device.name}", config.adapt.axes)
-    config = replace(config, sweep=sweep)
+        train, test = (collect.read(folder / f"{name}.parquet") for name in ("train", "test"))
+    config = replace(config, sweep=SweepConfig(f"adapt to {config.device.name}", config.adapt.axes))
     cells = _chosen(config, plan(config, overrides, compose), champion, set(test.model), profiles.folder / "cache")
     measure(config, cells)
-    trusted = collect.trusted(history(profiles))
-    ours = trusted["cell"].isin([cell.identity for cell in cells])
-    if not ours.any():
+    rows, others = _measured(profiles, cells)
+    if rows is None:
         raise LatencyError(f"none of the {len(cells)} measurements on {config.device.name} is VALID; run it again")
-    newest = trusted[ours].sort_values("ended_ms").drop_duplicates("cell", keep="last")
-    rows = _rows(newest, profiles)
     trained = replace(champion, adaptations=())
     ratios = rows.p50_ms / trained.p50_ms(rows.features)
     adaptation = Adaptation.fit(rows.features, ratios, trained.roofline)
     adapted = champion.adapted(adaptation)
-    after = trained.p50_ms(rows.features) * np.exp(left_out(rows.features, ratios, trained.roofline))
+    unseen_ms = trained.p50_ms(rows.features) * np.exp(left_out(rows.features, ratios, trained.roofline))
     title = f"{len(rows)} measurements, each left out"
-    results = [_score(title, rows, champion.p50_ms(rows.features), after)]
-    others = trusted[~ours]
-    if len(others):
-        rest = _rows(others, profiles)
-        rest = rest.take(adaptation.of_device(rest.features))
-        if len(rest):
-            title = f"{len(rest)} other measurements there"
-            results.append(_score(title, rest, champion.p50_ms(rest.features), adapted.p50_ms(rest.features)))
-            test = Rows.join(test, rest.take(np.isin(rest.model, test.model)))
+    results = [_score(title, rows, champion.p50_ms(rows.features), unseen_ms)]
+    rest = others.take(adaptation.of_device(others.features)) if others else None
+    if rest:
+        title = f"{len(rest)} other measurements there"
+        results.append(_score(title, rest, champion.p50_ms(rest.features), adapted.p50_ms(rest.features)))
+        test = Rows.join(test, rest.take(np.isin(rest.model, test.model)))
     show(_table(results))
-    if adaptation.of_device(known.features).any():
+    if adaptation.of_device(train.features).any():
         show(f"note: version {version} was trained on measurements of this device")
+    train = Rows.join(train, rows)
+    everything = Rows.join(train, test)
     store = Store(replace(config.tracking, experiment=config.latency.experiment))
     with tempfile.TemporaryDirectory() as scratch:
-        train = Rows.join(known, rows)
-        everything = Rows.join(train, test)
         write_version(Path(scratch), adapted, everything, train, test)
-        training = _training(Path(scratch), config, version, adaptation, everything, results)
-        run_id = log_training(store, training)
+        run_id = log_training(store, _training(Path(scratch), config, version, adaptation, everything, results))
     tags = {
         "features_digest": features.digest(),
         "dataset_digest": everything.digest,
@@ -121,8 +112,16 @@ def _chosen(
     return [free[index] for index in choose(candidates, parts, champion.roofline, config.adapt.measurements)]
 
 
-def _rows(cells: "pd.DataFrame", store: Store) -> Rows:
-    return collect.collect(cells, store.folder / "cache").rows
+def _measured(store: Store, cells: Sequence[Cell]) -> tuple[Rows | None, Rows | None]:
+    """The newest VALID measurement of each of the cells, and all measurements of other cells."""
+    trusted = collect.trusted(history(store))
+    ours = trusted["cell"].isin([cell.identity for cell in cells])
+    newest = trusted[ours].sort_values("ended_ms").drop_duplicates("cell", keep="last")
+    ours_rows, others = (
+        collect.collect(chosen, store.folder / "cache").rows if len(chosen) else None
+        for chosen in (newest, trusted[~ours])
+    )
+    return ours_rows, others
 
 
 def _score(title: str, rows: Rows, before_ms: Values, after_ms: Values) -> _Score:
