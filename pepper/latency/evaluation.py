@@ -9,6 +9,7 @@ import numpy as np
 from pepper.errors import LatencyError
 from pepper.latency.dataset import Rows, grouped_folds
 from pepper.latency.features import COLUMN, Values
+from pepper.latency.ranges import Ranges
 
 Trainer = Callable[[Rows], Callable[[Values], Values]]
 """Trains on rows and returns what predicts medians (ms) from features."""
@@ -61,6 +62,21 @@ def leave_one_out(rows: Rows, by: str, train: Trainer, most: int = 20) -> Values
     for known, unknown in grouped_folds(groups, most):
         predicted[unknown] = train(rows.take(known))(rows.features[unknown])
     return predicted
+
+
+def outside(rows: Rows, by: str, most: int = 20) -> float:
+    """Return the share of rows with a value outside of what is left to train on when they are left out.
+
+    Args:
+        rows: What was measured.
+        by: What is left out, as in `leave_one_out`.
+        most: As there.
+    """
+    counts = [
+        Ranges.of(rows.features[known]).outside(rows.features[unknown]).any(axis=1).sum()
+        for known, unknown in grouped_folds(getattr(rows, by), most)
+    ]
+    return float(sum(counts) / len(rows))
 
 
 def noise_floor(rows: Rows) -> float:
