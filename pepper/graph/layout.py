@@ -33,8 +33,13 @@ _KEEPS = frozenset(
 _JOINS = frozenset({"Add", "Concat", "Sum"})
 
 
-def reordered_bytes(graph: Graph) -> list[int]:
-    """Bytes that are copied into another layout for each operator; a tensor that several ask for counts once."""
+def layout_changes(graph: Graph) -> tuple[list[int], set[int]]:
+    """Follow the layouts through the graph.
+
+    Returns:
+        Bytes that are copied into another layout for each operator (a tensor that several ask for counts once), and
+        the ids of the tensors that are written in blocks.
+    """
     in_blocks: set[int] = set()
     copied: set[int] = set()
     result = []
@@ -55,7 +60,7 @@ def reordered_bytes(graph: Graph) -> list[int]:
         copied |= {t.id for t in changed}
         if gives:
             in_blocks.update(operator.writes)
-    return result
+    return result, in_blocks
 
 
 def _takes_blocks(graph: Graph, operator: Operator) -> bool | None:
