@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -33,13 +35,32 @@ def test_no_group_lies_on_both_sides_and_each_row_is_tested_once(groups: list[st
 def test_whole_models_are_held_out_whatever_their_order() -> None:
     rows = measured(models=10)
     out = held_out(rows)
-    assert len(set(rows.model[out])) == 2
+    assert out.any()
     assert not set(rows.model[out]) & set(rows.model[~out])
     again = rows.take(np.arange(len(rows))[::-1])
     assert set(again.model[held_out(again)]) == set(rows.model[out])
     assert again.digest == rows.digest
     with pytest.raises(LatencyError, match="2 models measured"):
         held_out(measured(models=2))
+
+
+@given(st.sets(st.text("abcdef", min_size=1), min_size=3, max_size=30), st.floats(0.05, 0.9))
+def test_something_is_held_out_and_two_models_are_left(names: set[str], fraction: float) -> None:
+    rows = measured(models=len(names), parts=1)
+    rows = replace(rows, model=np.array([sorted(names)[int(name[5:])] for name in rows.model]))
+    out = held_out(rows, fraction)
+    assert out.any()
+    assert len(set(rows.model[~out])) >= 2
+
+
+def test_a_model_that_joins_moves_no_other() -> None:
+    def chosen(models: int) -> set[str]:
+        rows = measured(models=models, parts=1)
+        return set(rows.model[held_out(rows)])
+
+    few, many = chosen(20), chosen(60)
+    assert few == {name for name in many if int(name[5:]) < 20}
+    assert 5 <= len(many) <= 20  # a fifth of 60, by chance
 
 
 def test_what_is_left_out_is_not_trained_on() -> None:
