@@ -67,8 +67,8 @@ class Rows:
 def held_out(rows: Rows, fraction: float = 0.2) -> Mask:
     """Choose whole models for the test, each by a hash of its own name: no model that joins moves another.
 
-    Only where chance would leave nothing to test on, or less than two models to learn from, do the others
-    decide: the model with the least hash is then held out, or the two with the greatest are kept.
+    Only where chance would leave too little to test on (one model, or two of six and more) or to learn from
+    (two models) do the others count: those with the least hashes are then held out, the greatest kept.
 
     Args:
         rows: All that was measured.
@@ -89,7 +89,8 @@ def held_out(rows: Rows, fraction: float = 0.2) -> Mask:
     places = {name: int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64 for name in names}
     ranked = sorted(names, key=places.__getitem__)
     below = sum(place < fraction for place in places.values())
-    return np.isin(rows.model, ranked[: min(max(1, below), len(ranked) - 2)])
+    least = 2 if len(ranked) >= 6 else 1
+    return np.isin(rows.model, ranked[: min(max(least, below), len(ranked) - 2)])
 
 
 def grouped_folds(groups: Names, folds: int, seed: int = 0) -> list[tuple[Mask, Mask]]:

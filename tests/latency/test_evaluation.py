@@ -111,6 +111,25 @@ def test_the_interval_of_a_comparison_holds_its_confidence() -> None:
     assert calls <= 16  # 8 % of 200; the expected 2.5 % and the small sample's excess
 
 
+def test_models_that_chance_favours_do_not_promote() -> None:
+    """With six models, each better or worse as a whole by chance, few challengers seem better; good ones do."""
+    rows, calls = measured(models=6, parts=2), {0.0: 0, -0.1: 0}
+    of = np.array([int(name[5:]) for name in rows.model])
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        gain = 0.04 * rng.standard_normal(6)[of] + 0.03 * rng.standard_normal(len(rows))
+        for truth in calls:
+            challenger = rows.p50_ms * (1.3 + truth + gain)
+            calls[truth] += compare(rows, challenger, rows.p50_ms * 1.3, resamples=2000, seed=seed).better
+    assert calls[0.0] <= 12  # 6 % of 200; the expected 2.5 % and the small sample's excess
+    assert calls[-0.1] >= 180
+
+
+def test_one_part_says_nothing() -> None:
+    rows = measured(models=1, parts=1)
+    assert not compare(rows, rows.p50_ms, rows.p50_ms * 2).better
+
+
 def test_every_predictor_is_scored_on_every_hold_out() -> None:
     result = report(measured(models=6), Hyperparameters(rounds=20, bags=1))
     assert len(result.table) == 3 * (1 + len(BASELINES))
