@@ -41,7 +41,7 @@ class OutOfRange:
 
     @property
     def distance(self) -> float:
-        """What to rank by: the ratio; against 0, the number itself, so that few operators are nearer than many bytes."""
+        """What to rank by: the ratio; against 0, the number itself: few operators are nearer than many bytes."""
         return self.ratio if np.isfinite(self.ratio) else 1 + max(self.value, self.high, self.low)
 
     def __str__(self) -> str:

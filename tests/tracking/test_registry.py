@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from harness import Desk, convnet, mlp, wait_until
 
 from pepper.config import TrackingConfig
 from pepper.errors import TrackingError
@@ -19,7 +20,6 @@ from pepper.tracking.records import Pending, Record
 from pepper.tracking.registry import CHAMPION, Registry, promotion, write_signature
 from pepper.tracking.store import Store
 from pepper.tracking.trainings import Dataset, Training, Trial, log_training
-from tests.conftest import Desk, convnet, mlp, wait_until
 
 NAME = "pepper-latency"
 QUICK = ("tuning.trials=2", "tuning.folds=2")
