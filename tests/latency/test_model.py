@@ -11,6 +11,7 @@ from pepper.errors import LatencyError
 from pepper.latency.evaluation import scores
 from pepper.latency.features import COLUMN, FEATURES, rows
 from pepper.latency.model import FILE, Hyperparameters, LatencyModel
+from pepper.latency.ranges import in_short
 from tests.latency.measured import measured, random_parts, setting
 
 SMALL = Hyperparameters(rounds=30)
@@ -90,6 +91,16 @@ def test_values_outside_of_what_was_trained_on_are_named(model: LatencyModel) ->
     assert set(by_name) == {"macs", "macs_attention"}
     assert "8 times above what was trained on" in by_name["macs"]
     assert "far above" in by_name["macs_attention"]
+
+
+def test_what_lies_outside_is_said_in_short_the_farthest_first(model: LatencyModel) -> None:
+    row = rows(random_parts(1), setting())
+    for times, name in ((2, "operators"), (9, "macs"), (5, "read_bytes"), (3, "device_gflops")):
+        row[0, COLUMN[name]] = model.ranges.highs[COLUMN[name]] * times
+    row[0, COLUMN["pool_layers"]] = 1
+    lines = in_short(model.out_of_range(row))
+    assert [line.split("=")[0] for line in lines[:3]] == ["macs", "read_bytes", "device_gflops"]
+    assert lines[3:] == ["and 2 more outside of what was trained on"]
 
 
 def test_rows_and_latencies_are_checked(model: LatencyModel) -> None:
