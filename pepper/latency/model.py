@@ -27,14 +27,11 @@ _DESCRIBING = (
     "product_m",
     "product_k",
     "product_n",
-    "weight_bytes",
-    "activation_peak_bytes",
-    "widest_layer",
     *SETTING,
     "load_slowdown",
 )
 _DESCRIBED = [COLUMN[name] for name in _DESCRIBING]
-_INPUTS = (*(f"share_{term}" for term in TERMS), "work_ms", "work_ms_an_operator", *_DESCRIBING)
+_INPUTS = (*(f"share_{term}" for term in TERMS), "work_ms_an_operator", *_DESCRIBING)
 
 _OBJECTIVES: dict[str, dict[str, Any]] = {
     "absolute": {"objective": "reg:absoluteerror"},
@@ -54,7 +51,7 @@ class Hyperparameters:
         rounds: Trees of each of the ``bags``.
         learning_rate: Weight of each tree.
         max_depth: Depth of each tree.
-        min_child_weight: Least rows of a leaf.
+        least_leaf: Least share of the rows in a leaf, so that no correction rests on one model.
         subsample: Share of the rows that each tree sees.
         colsample: Share of the features that each tree sees.
         reg_lambda: L2 penalty of leaves.
@@ -68,10 +65,10 @@ class Hyperparameters:
     rounds: int = 300
     learning_rate: float = 0.03
     max_depth: int = 4
-    min_child_weight: float = 20.0
+    least_leaf: float = 0.04
     subsample: float = 0.5
     colsample: float = 0.3
-    reg_lambda: float = 1.0
+    reg_lambda: float = 10.0
     bags: int = 2
     seed: int = 0
 
@@ -304,9 +301,8 @@ def _inputs(features: Values, roofline: Roofline | None) -> Values:
     """
     if roofline is None:
         return features
-    work_ms = roofline.work_ms(features)
-    an_operator_ms = work_ms / np.maximum(features[:, COLUMN["operators"]], 1)
-    return np.column_stack((roofline.shares(features), work_ms, an_operator_ms, features[:, _DESCRIBED]))
+    an_operator_ms = roofline.work_ms(features) / np.maximum(features[:, COLUMN["operators"]], 1)
+    return np.column_stack((roofline.shares(features), an_operator_ms, features[:, _DESCRIBED]))
 
 
 def _boost(features: Values, target: Values, base: Values, chosen: Hyperparameters) -> "list[Booster]":
@@ -324,7 +320,7 @@ def _boost(features: Values, target: Values, base: Values, chosen: Hyperparamete
             "learning_rate": chosen.learning_rate,
             "max_depth": chosen.max_depth,
             "max_bin": 64,
-            "min_child_weight": chosen.min_child_weight,
+            "min_child_weight": max(1.0, chosen.least_leaf * len(target)),
             "subsample": chosen.subsample,
             "colsample_bytree": chosen.colsample,
             "reg_lambda": chosen.reg_lambda,
