@@ -162,7 +162,7 @@ def _structure(problem: ChainProblem, stages: Stages) -> list[str]:
         if name in problem.excluded:
             broken.append(f"{name} is excluded")
         broken += [
-            f"step {step} is pinned to {pin}, not {name}"
+            f"{problem.step(step)} is pinned to {pin}, not {name}"
             for step, pin in problem.pinned.items()
             if stage.start <= step < stage.stop and pin != name
         ]

@@ -24,7 +24,17 @@ from pepper.sweep.axes import Compose
 from pepper.tasks.fleet import assemble
 from pepper.tasks.latency_models import chosen_version, load_spread, load_version, open_registry
 from pepper.tasks.placement_problem import Forecast, chain_problem
-from pepper.tasks.placement_views import Placed, draw, flips, part_lines, plan_lines, verdict, warnings
+from pepper.tasks.placement_views import (
+    Placed,
+    draw,
+    flip_lines,
+    flips,
+    part_lines,
+    plan_lines,
+    verdict,
+    warnings,
+    write_flips,
+)
 from pepper.tasks.split import planned_cuts
 from pepper.tracking import placements
 from pepper.tracking.placements import Placement
@@ -78,7 +88,8 @@ def place(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> i
     show(plan_table(part_lines(plan)))
     show(verdict(placed, options.confidence))
     show(comparison_table(plan_lines(placed, front=config.objective.name == "pareto")))
-    for line in (*flips(placed), *warnings(placed)):
+    found = flips(placed)
+    for line in (*flip_lines(placed, found), *warnings(placed)):
         show(line)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -87,10 +98,13 @@ def place(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> i
             for number, solution in enumerate(placed.front, 1):
                 other = Plan.of(problem, solution, "latency", _origin(config, forecast, behind))
                 other.save(folder / f"front_{number}.json")
+        write_flips(placed, found, folder / "flips.csv")
         draw(placed, folder)
         store = Store(replace(config.tracking, experiment=options.experiment))
         run_id = placements.log_placement(store, _placement(config, placed, plan, folder), behind)
         if out:
+            for stale in out.glob("front_*.json"):
+                stale.unlink()
             shutil.copytree(folder, out, dirs_exist_ok=True)
     show(f"logged as run {run_id} of {options.experiment}" + (f"; plan.json and figures in {out}" if out else ""))
     return _split(forecast, plan, out / "parts") if out and options.split else 0

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -114,6 +115,7 @@ def chain_problem(config: PepperConfig, forecast: Forecast) -> ChainProblem:
         source=fleet.source,
         sink=fleet.sink,
         pinned=_pins(place.pinned, names, place.excluded, forecast.borders.positions),
+        labels=[f"operators {start} to {end}" for start, end in pairwise(forecast.borders.positions)],
         limits=Limits(**{name: value for name, value in limits.items() if value is not None}),
     )
 

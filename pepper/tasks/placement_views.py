@@ -1,6 +1,7 @@
 """What ``task=place`` says and draws of a placement."""
 
-from collections.abc import Iterator, Mapping
+import csv
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from pepper.placement.decision import Decision
 from pepper.placement.evaluate import Evaluation, Stages, evaluate, simulate
 from pepper.placement.plan import Plan
 from pepper.placement.problem import ChainProblem
-from pepper.placement.sensitivity import flip_points, scale_bandwidth
+from pepper.placement.sensitivity import FlipPoint, flip_points, scale_bandwidth
 from pepper.report import placement_figures as figures
 from pepper.report.placement_tables import PartLine, PlanLine
 from pepper.tasks.placement_problem import Forecast
@@ -110,36 +111,49 @@ def plan_lines(placed: Placed, front: bool) -> list[PlanLine]:
                 cost.period_ms,
                 cost.sent_bytes,
                 ratio,
-                cost.violations,
+                [*cost.violations[:1], *([f"{len(cost.violations) - 1} more"] if len(cost.violations) > 1 else [])],
             )
         )
     return lines
 
 
-def flips(placed: Placed) -> Iterator[str]:
-    """Say at which bandwidth and at which load of a device another plan is best."""
-    problem = placed.problem
-    rates = problem.links.ms_per_byte[~np.eye(len(problem.devices), dtype=bool)]
-    alike = rates.size > 0 and np.ptp(rates) == 0 and rates[0] > 0
-    find = partial(flip_points, problem, objective=placed.objective, tolerance=0.02, time_limit_s=_FLIPS_S)
-    found = find(scaling=scale_bandwidth, low=_BANDWIDTHS[0], high=_BANDWIDTHS[-1])
-    for point in found:
-        there = f"{point.factor * 0.008 / rates[0]:.3g} Mbit/s" if alike else f"{point.factor:.3g} times the bandwidth"
-        yield f"flip point: above {there} {_named(placed, point.above)} is best, below {_named(placed, point.below)}"
-    if not found:
-        yield f"no flip point from {_BANDWIDTHS[0]:g} to {_BANDWIDTHS[-1]:g} times the bandwidth"
-    still = []
+def flips(placed: Placed) -> dict[str, tuple[FlipPoint, ...]]:
+    """Return where another plan would be best: by ``bandwidth`` (as a factor), and by each device's load (%)."""
+    find = partial(flip_points, placed.problem, objective=placed.objective, time_limit_s=_FLIPS_S)
+    found = {"bandwidth": find(scaling=scale_bandwidth, low=_BANDWIDTHS[0], high=_BANDWIDTHS[-1], tolerance=0.02)}
     for device in placed.forecast.fleet.devices:
-        points = find(scaling=placed.forecast.loaded(device), low=1.0, high=95.0, tolerance=0.05)
-        for point in points:
-            yield (
-                f"flip point: above {point.factor:.0f} % load on {device.name} {_named(placed, point.above)} is best,"
-                f" below {_named(placed, point.below)}"
-            )
-        if not points:
-            still.append(device.name)
-    if still:
-        yield f"no flip point at any load of {', '.join(still)}"
+        scaling = placed.forecast.loaded(device)
+        found[f"load on {device.name}"] = find(scaling=scaling, low=1.0, high=95.0, tolerance=0.05)
+    return found
+
+
+def flip_lines(placed: Placed, found: Mapping[str, Sequence[FlipPoint]]) -> Iterator[str]:
+    """Say for each quantity how far it may go until another plan is best, and which."""
+    rate = _mbit_s(placed.problem)
+    loads = {f"load on {device.name}": device.load.percent for device in placed.forecast.fleet.devices}
+    for name, points in found.items():
+        now = loads.get(name, 1.0)
+
+        def written(value: float, percent: bool = name in loads) -> str:
+            return f"{value:.0f} %" if percent else f"{value * rate:.3g} Mbit/s" if rate else f"{value:.3g} times"
+
+        below = max((point for point in points if point.factor <= now), key=lambda p: p.factor, default=None)
+        above = min((point for point in points if point.factor > now), key=lambda p: p.factor, default=None)
+        ends = [f"below {written(below.factor)} {_named(placed, below.below)}"] if below else []
+        ends += [f"above {written(above.factor)} {_named(placed, above.above)}"] if above else []
+        more = f" ({len(points)} flip points in flips.csv)" if len(points) > len(ends) else ""
+        yield f"{name}: {', '.join(ends) + ' is best' if ends else 'the same plan is best at any'}{more}"
+
+
+def write_flips(placed: Placed, found: Mapping[str, Sequence[FlipPoint]], file: Path) -> None:
+    """Write every flip point as a line: what changes, where, and the best plan below and above."""
+    with file.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("quantity", "value", "best_below", "best_above"))
+        for name, points in found.items():
+            for point in points:
+                plans = (_named(placed, point.below), _named(placed, point.above))
+                writer.writerow((name, f"{point.factor:.4g}", *plans))
 
 
 def warnings(placed: Placed) -> Iterator[str]:
@@ -174,9 +188,7 @@ def draw(placed: Placed, folder: Path) -> None:
     others |= {
         name: entry[1] for name, entry in placed.baselines.items() if entry is not None and not entry[1].violations
     }
-    rates = problem.links.ms_per_byte[~np.eye(len(problem.devices), dtype=bool)]
-    known = rates[np.isfinite(rates) & (rates > 0)]
-    scale = 0.008 / known.max() if known.size else 1.0
+    rate = _mbit_s(problem)
     curves = _curves(placed)
     for suffix in ("png", "svg"):
         figures.timeline(one, "one request", folder / f"request.{suffix}")
@@ -188,8 +200,8 @@ def draw(placed: Placed, folder: Path) -> None:
         )
         figures.against_bandwidth(
             curves,
-            (_BANDWIDTHS * scale).tolist(),
-            "bandwidth of the slowest link (Mbit/s)" if known.size else "bandwidth (ratio)",
+            (_BANDWIDTHS * (rate or 1.0)).tolist(),
+            "bandwidth of each link (Mbit/s)" if rate else "bandwidth, over that of the fleet",
             folder / f"bandwidth.{suffix}",
         )
 
@@ -208,6 +220,12 @@ def _curves(placed: Placed) -> dict[str, list[float]]:
         curves["this plan"].append(evaluate(problem, placed.decision.chosen.stages).latency_ms)
         curves["best single device"].append(evaluate(problem, single).latency_ms if single else np.inf)
     return curves
+
+
+def _mbit_s(problem: ChainProblem) -> float | None:
+    """Return the bandwidth of all links, None where they differ or have no limit."""
+    rates = problem.links.ms_per_byte[~np.eye(len(problem.devices), dtype=bool)]
+    return 0.008 / float(rates[0]) if rates.size and np.ptp(rates) == 0 and 0 < rates[0] < np.inf else None
 
 
 def _named(placed: Placed, stages: Stages | None) -> str:
