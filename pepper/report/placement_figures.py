@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pepper.report.figures import COLOURS, MARKERS
+from pepper.report.figures import COLOURS, MARKERS, log_scale
 from pepper.report.latency_figures import one_panel
 
 Busy = tuple[str, int, float, float]
@@ -32,6 +32,7 @@ def timeline(events: Sequence[Busy], title: str, file: Path) -> None:
             linewidth=0.5,
             label=f"request {request + 1}" if requests > 1 else None,
         )
+    axes.set_axisbelow(True)
     axes.set_yticks(range(len(lanes)), lanes)
     axes.invert_yaxis()
     axes.set_xlim(left=0)
@@ -81,6 +82,7 @@ def against_bandwidth(curves: Mapping[str, Sequence[float]], bandwidth: Sequence
             zorder=len(curves) - index,
             label=name,
         )
-    axes.set(xscale="log", yscale="log", xlabel=unit, ylabel="predicted latency of one request (ms)")
+    log_scale(axes)
+    axes.set(xscale="log", xlabel=unit, ylabel="predicted latency of one request (ms)")
     axes.legend(frameon=False, fontsize=8)
     figure.savefig(file, dpi=130)

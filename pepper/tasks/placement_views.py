@@ -180,7 +180,7 @@ def draw(placed: Placed, folder: Path) -> None:
     """Draw a request, a stream, the Pareto front, and latency against bandwidth."""
     problem, stages = placed.problem, placed.decision.chosen.stages
     one, stream = (
-        [(event.resource.removesuffix("#0"), event.request, event.start_ms, event.stop_ms) for event in events]
+        [(event.resource, event.request, event.start_ms, event.stop_ms) for event in events]
         for events in (simulate(problem, stages, 1), simulate(problem, stages, _STREAM))
     )
     front = [evaluate(problem, solution.stages) for solution in placed.front]
