@@ -1,9 +1,10 @@
 """How well does pepper predict what was measured on this machine, for models that it has not seen?
 
 Reads every VALID cell of a tracking store, such as these commands leave there:
-python -m pepper.run +sweep=parts and python -m pepper.run +sweep=models device=share50. Models are held out one
-at a time, whole ones and their parts together. Reference: the noise floor (the same cell measured twice, where
-sweep.rerun=all did), and the seed's features and settings, trained on the same rows and folds.
+python -m pepper.run +sweep=parts, +sweep=variants, +sweep=grid. The nine real models are left out one at a time,
+whole ones and their parts together; generated ones are only learned from. References: the noise floor (cells that
+were measured twice, as sweep.rerun=all does), and the seed's features and settings, trained on the same rows and
+folds.
 """
 
 import argparse
@@ -32,7 +33,8 @@ def main() -> None:
         started = time.perf_counter()
         rows = collect(history(store), folder / "cache").rows
         seconds.append(time.perf_counter() - started)
-    found = report(rows, Hyperparameters())
+    real = [name for name in np.unique(rows.model).tolist() if not name.startswith("variant")]
+    found = report(rows, Hyperparameters(), real)
     noise = found.noise
     lines = []
     for held_out, of in found.table.groupby("held_out", sort=False):

@@ -14,12 +14,16 @@ class ModelConfig:
 
     Attributes:
         name: How runs and tables call it; taken from the file's name where it is not given.
-        path: The ``.onnx`` file, or ``pkg://package/file`` inside an installed Python package.
+        path: The ``.onnx`` file, ``pkg://package/file`` inside an installed Python package, or
+            ``variant://number``, a generated architecture.
         shapes: Whole input shapes by input name.
         dims: Sizes by symbolic dimension name.
         batch: Size of a dynamic first dimension (1 if not given).
+        variant: Number of the generated architecture, where the path speaks of it.
         part: Number of one part of a space-filling choice; None is the whole model.
         part_seed: Seed of that choice.
+        grid: Choose parts otherwise: cut the model into this many elements of nearly equal MACs; the parts are all
+            runs of consecutive elements, longest first (number 0 is the whole).
     """
 
     path: str = MISSING
@@ -27,14 +31,18 @@ class ModelConfig:
     shapes: dict[str, list[int]] = field(default_factory=dict)
     dims: dict[str, int] = field(default_factory=dict)
     batch: int | None = None
+    variant: int | None = None
     part: int | None = None
     part_seed: int = 0
+    grid: int | None = None
 
     def __post_init__(self) -> None:
         if not self.name:
             self.name = Path(self.path).stem
         within("model.batch", self.batch, 1)
+        within("model.variant", self.variant, 0)
         within("model.part", self.part, 0)
+        within("model.grid", self.grid, 1)
         within("model.part_seed", self.part_seed, 0)
         for name, size in self.dims.items():
             within(f"model.dims.{name}", size, 1)

@@ -6,43 +6,8 @@ from itertools import accumulate
 
 from pepper.errors import ModelError
 from pepper.graph.cuts import Cut
+from pepper.graph.fusion import FOLLOWERS, PRODUCTS
 from pepper.graph.ir import Graph
-
-# Runtimes fuse these into the operator that feeds them, so that their data never goes through memory.
-_FOLLOWERS = frozenset(
-    {
-        "Add",
-        "BatchNormalization",
-        "BiasGelu",
-        "Clip",
-        "Div",
-        "Dropout",
-        "Elu",
-        "Erf",
-        "FastGelu",
-        "Gelu",
-        "HardSigmoid",
-        "HardSwish",
-        "Identity",
-        "LeakyRelu",
-        "Mish",
-        "Mul",
-        "PRelu",
-        "Pow",
-        "QuantizeLinear",
-        "QuickGelu",
-        "Relu",
-        "Selu",
-        "Sigmoid",
-        "Softplus",
-        "Sqrt",
-        "Sub",
-        "Sum",
-        "Tanh",
-        "ThresholdedRelu",
-    }
-)
-_PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization"})
 
 
 def breaks_fusion(graph: Graph, cut: Cut) -> bool:
@@ -58,7 +23,7 @@ def breaks_fusion(graph: Graph, cut: Cut) -> bool:
             if producer == "DequantizeLinear":
                 return True
             flowing = [t for t in reader.reads if not graph.tensors[t].is_weight]
-            if reader.kind in _FOLLOWERS and (len(flowing) == 1 or producer in _PRODUCTS):
+            if reader.kind in FOLLOWERS and (len(flowing) == 1 or producer in PRODUCTS):
                 return True
     return False
 

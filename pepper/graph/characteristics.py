@@ -19,6 +19,7 @@ from pepper.graph.cost_kinds import KINDS, MAC_KINDS
 from pepper.graph.costs import Costing
 from pepper.graph.intervals import Positions, RangeMaximum, Values, longest_paths, sums_inside
 from pepper.graph.ir import Graph, Tensor
+from pepper.graph.layout import reordered_bytes
 from pepper.graph.stored import stored_weights
 
 SEED_FEATURES = ("conv_layers", "filter_details", "pool_layers", "fully_conn_layers", "total_parameters")
@@ -38,6 +39,7 @@ FEATURES = (
     "macs_float16",
     "read_bytes",
     "written_bytes",
+    "reordered_bytes",
     "arithmetic_intensity",
     "parameters",
     "weight_bytes",
@@ -51,6 +53,9 @@ FEATURES = (
     "product_m",
     "product_k",
     "product_n",
+    "product_mk",
+    "product_kn",
+    "product_mn",
     *SEED_FEATURES,
     *_BY_KIND,
 )
@@ -61,6 +66,7 @@ FEATURES = (
   (``macs_<kind>``, see `cost_kinds.MAC_KINDS`).
 - ``read_bytes``, ``written_bytes``: what the operators read (weights included, each time) and write;
   ``bytes_<kind>`` is the sum of both by kind. Views, such as Reshape, move nothing.
+- ``reordered_bytes``: what is copied into another layout between convolutions and others (see `layout`).
 - ``arithmetic_intensity``: MACs per byte read or written.
 - ``parameters``: elements of the weights that the part reads, each weight once, without 64-bit integers,
   booleans and strings (shapes, axes and the like); ``weight_bytes``: bytes of all that it reads.
@@ -71,12 +77,15 @@ FEATURES = (
 - ``widest_layer``: the most elements that one operator writes; ``largest_operator_macs``: the most MACs.
 - ``product_m``, ``product_k``, ``product_n``: sizes of the matrix products, their geometric mean weighted
   by MACs (0 without MACs): what a kernel's efficiency depends on.
+- ``product_mk``, ``product_kn``, ``product_mn``: elements of their left, right and result matrices: what a kernel
+  loads and stores, where MACs are what it computes.
 - ``operators_<kind>``: kernels launched, by kind; those of a loop's body count once a trip.
 """
 
 _COLUMN = {name: column for column, name in enumerate(FEATURES)}
 _ENTERING = ("input_bytes", "input_tensors", "weight_bytes", "total_parameters", "parameters")
 _LEAVING = ("output_bytes", "output_tensors")
+_MATRICES = ("product_mk", "product_kn", "product_mn")
 _POOLS = {"MaxPool", "AveragePool", "GlobalAveragePool"}
 _NO_PARAMETERS = {"int64", "uint64", "bool", "string"}
 
@@ -181,10 +190,13 @@ class Characteristics:
         costing = Costing(self.graph)
         for index, entries in enumerate(costing):
             for cost in entries:
-                logs = [0.0, 0.0, 0.0]
+                logs, sides = [0.0, 0.0, 0.0], [0, 0, 0]
                 for product in cost.products:
-                    for side in range(3):
-                        logs[side] += product.macs * math.log(max(product[side + 1], 1))
+                    times, m, k, n = product
+                    for side, length in enumerate((m, k, n)):
+                        logs[side] += product.macs * math.log(max(length, 1))
+                    for side, elements in enumerate((m * k, k * n, m * n)):
+                        sides[side] += times * elements
                 held += [(tensor, index) for tensor in cost.held]
                 rows.extend(
                     (
@@ -197,9 +209,10 @@ class Characteristics:
                         cost.precision == "int8",
                         cost.precision == "float16",
                         *logs,
+                        *sides,
                     )
                 )
-        columns = np.frombuffer(rows).reshape(-1, 11).T
+        columns = np.frombuffer(rows).reshape(-1, 14).T
         where, kind = columns[0].astype(np.int64), columns[1].astype(np.int64)
         macs, read, written, launches, int8, float16 = columns[2:8]
         self._sum_up("macs", where, macs)
@@ -207,7 +220,7 @@ class Characteristics:
         self._sum_up("macs_float16", where, macs * float16)
         self._sum_up("read_bytes", where, read)
         self._sum_up("written_bytes", where, written)
-        for name, values in zip(("log/m", "log/k", "log/n"), columns[8:], strict=True):
+        for name, values in zip(("log/m", "log/k", "log/n", *_MATRICES), columns[8:], strict=True):
             self._sum_up(name, where, values)
         for present in np.unique(kind).tolist():
             name, of = KINDS[present], kind == present
@@ -215,6 +228,7 @@ class Characteristics:
                 self._sum_up(f"macs_{name}", where[of], macs[of])
             self._sum_up(f"bytes_{name}", where[of], (read + written)[of])
             self._sum_up(f"operators_{name}", where[of], launches[of])
+        self._sum_up("reordered_bytes", np.arange(self._count), np.array(reordered_bytes(self.graph), float))
         self._largest = RangeMaximum(np.diff(self._prefix["macs"]))
         elements = np.zeros(self._count)
         for tensor in self.graph.tensors:

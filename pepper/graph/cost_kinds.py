@@ -13,19 +13,23 @@ import onnx
 
 from pepper.graph.ir import Tensor
 
-CONV_KINDS = tuple(f"conv_{form}_k{side}" for form in ("dense", "grouped", "depthwise") for side in (1, 3, 5, 7))
-"""Convolutions by form and kernel side (the geometric mean of the sides, rounded up; 7 means 7 and more)."""
+CONV_KINDS = tuple(
+    f"conv_{form}_k{side}" for form in ("dense", "grouped", "narrow", "depthwise") for side in (1, 3, 5, 7)
+)
+"""Convolutions by form and kernel side (the geometric mean of the sides, rounded up; 7 means 7 and more).
+
+``narrow`` is grouped, with channels of a group that do not fill whole blocks (see `layout`)."""
 
 MAC_KINDS = (*CONV_KINDS, "conv_transpose", "gemm", "matmul", "attention", "recurrent", "spectral")
 """Kinds of operators that do MACs; ``gemm`` multiplies by a weight, ``matmul`` two activations."""
 
 MEMORY_BOUND = {
-    "activation": """Abs Acos Acosh Asin Asinh Atan Atanh Celu Clip Cos Cosh Elu Erf Exp Gelu HardSigmoid
-        HardSwish LeakyRelu Log Mish PRelu Relu Selu Shrink Sigmoid Sin Sinh Softplus Softsign Sqrt SwiGLU
-        Swish Tan Tanh ThresholdedRelu com.microsoft:BiasGelu com.microsoft:BiasSplitGelu
-        com.microsoft:FastGelu com.microsoft:Gelu com.microsoft:QLinearLeakyRelu
-        com.microsoft:QLinearSigmoid com.microsoft:QOrderedGelu com.microsoft:QuickGelu
-        com.microsoft:ScaledSiLU com.microsoft:SwiGLU""",
+    "rectifier": """Clip HardSigmoid LeakyRelu PRelu Relu Shrink ThresholdedRelu
+        com.microsoft:QLinearLeakyRelu""",
+    "activation": """Abs Acos Acosh Asin Asinh Atan Atanh Celu Cos Cosh Elu Erf Exp Gelu HardSwish Log Mish
+        Selu Sigmoid Sin Sinh Softplus Softsign Sqrt SwiGLU Swish Tan Tanh com.microsoft:BiasGelu
+        com.microsoft:BiasSplitGelu com.microsoft:FastGelu com.microsoft:Gelu com.microsoft:QLinearSigmoid
+        com.microsoft:QOrderedGelu com.microsoft:QuickGelu com.microsoft:ScaledSiLU com.microsoft:SwiGLU""",
     "elementwise": """Add And BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil
         Div Equal Floor Greater GreaterOrEqual IsInf IsNaN Less LessOrEqual Max Mean Min Mod Mul Neg Not Or
         Pow Reciprocal RotaryEmbedding Round Sign Sub Sum Where Xor ai.onnx.preview.training:Adagrad
@@ -37,13 +41,14 @@ MEMORY_BOUND = {
         com.microsoft:QLinearMul com.microsoft:QLinearWhere com.microsoft:RotaryEmbedding""",
     "softmax": """Hardmax LogSoftmax Softmax SoftmaxCrossEntropyLoss com.microsoft:BiasSoftmax
         com.microsoft:QLinearSoftmax""",
-    "normalization": """BatchNormalization GroupNormalization InstanceNormalization LRN LayerNormalization
-        LpNormalization MeanVarianceNormalization RMSNormalization SimplifiedLayerNormalization
-        ai.onnx.ml:Normalizer com.microsoft:BranchwiseRMSNorm com.microsoft:GatedRMSNorm
-        com.microsoft:GroupNorm com.microsoft:QOrderedLayerNormalization com.microsoft:RMSNormRotary
-        com.microsoft:SkipGroupNorm com.microsoft:SkipLayerNormalization
-        com.microsoft:SkipSimplifiedLayerNormalization com.ms.internal.nhwc:BatchNormalization
-        com.ms.internal.nhwc:InstanceNormalization com.ms.internal.nhwc:LRN""",
+    "batch_normalization": """BatchNormalization com.ms.internal.nhwc:BatchNormalization""",
+    "local_response_normalization": """LRN com.ms.internal.nhwc:LRN""",
+    "normalization": """GroupNormalization InstanceNormalization LayerNormalization LpNormalization
+        MeanVarianceNormalization RMSNormalization SimplifiedLayerNormalization ai.onnx.ml:Normalizer
+        com.microsoft:BranchwiseRMSNorm com.microsoft:GatedRMSNorm com.microsoft:GroupNorm
+        com.microsoft:QOrderedLayerNormalization com.microsoft:RMSNormRotary com.microsoft:SkipGroupNorm
+        com.microsoft:SkipLayerNormalization com.microsoft:SkipSimplifiedLayerNormalization
+        com.ms.internal.nhwc:InstanceNormalization""",
     "pooling": """AveragePool GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MaxPool MaxRoiPool MaxUnpool
         RoiAlign com.microsoft:CropAndResize com.microsoft:MaxpoolWithMask com.microsoft:NhwcMaxPool
         com.microsoft:QLinearAveragePool com.microsoft:QLinearGlobalAveragePool
@@ -55,11 +60,12 @@ MEMORY_BOUND = {
     "reduction": """ArgMax ArgMin CumProd CumSum NegativeLogLikelihoodLoss ReduceL1 ReduceL2 ReduceLogSum
         ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare
         com.microsoft:QLinearReduceMean com.microsoft:ReduceSumInteger""",
-    "movement": """CenterCropPad Col2Im Concat DepthToSpace Expand Pad ReverseSequence SpaceToDepth Split Tile
-        Transpose Trilu ai.onnx.ml:FeatureVectorizer com.microsoft:Pad com.microsoft:QLinearConcat
-        com.microsoft:RemovePadding com.microsoft:RestorePadding com.microsoft:Trilu
-        com.microsoft:UnfoldTensor com.microsoft.nchwc:ReorderInput com.microsoft.nchwc:ReorderOutput
-        com.ms.internal.nhwc:DepthToSpace com.ms.internal.nhwc:SpaceToDepth""",
+    "copy": """CenterCropPad Concat Expand Pad Split Tile Trilu ai.onnx.ml:FeatureVectorizer
+        com.microsoft:Pad com.microsoft:QLinearConcat com.microsoft:RemovePadding
+        com.microsoft:RestorePadding com.microsoft:Trilu""",
+    "transpose": """Col2Im DepthToSpace ReverseSequence SpaceToDepth Transpose com.microsoft:UnfoldTensor
+        com.microsoft.nchwc:ReorderInput com.microsoft.nchwc:ReorderOutput com.ms.internal.nhwc:DepthToSpace
+        com.ms.internal.nhwc:SpaceToDepth""",
     "gather": """OneHot Scatter ScatterElements ScatterND TensorScatter com.microsoft:RelativePositionBias""",
     "resize": """AffineGrid GridSample Resize Upsample com.microsoft:GridSample com.microsoft.nchwc:Upsample
         com.ms.internal.nhwc:GridSample com.ms.internal.nhwc:Resize""",
@@ -86,8 +92,9 @@ VIEWS = "Dropout Flatten Identity Reshape Squeeze Unsqueeze com.microsoft:Expand
 LOOKUPS = """Gather GatherElements GatherND Slice ai.onnx.ml:ArrayFeatureExtractor
     com.microsoft:GatherBlockQuantized com.microsoft:GatherND com.microsoft:GatherPacked"""
 
-KINDS = (*MAC_KINDS, *MEMORY_BOUND, "view", "control", "other")
-"""Every kind, in the order of the feature columns; ``other`` has no rule."""
+KINDS = (*MAC_KINDS, *MEMORY_BOUND, "fused", "view", "control", "other")
+"""Every kind, in the order of the feature columns; ``fused`` is computed within another operator (see
+`fusion.fused_away`), ``other`` has no rule."""
 
 
 class UnknownCostError(Exception):

@@ -12,6 +12,7 @@ from pepper.errors import ModelError
 from pepper.graph import infer
 from pepper.graph.cost_kinds import Call, Product, UnknownCostError, Work
 from pepper.graph.cost_rules import RULES
+from pepper.graph.fusion import fused_away
 from pepper.graph.ir import Graph, Tensor, size_bytes
 
 _INT8 = {"int8", "uint8", "int4", "uint4", "int2", "uint2"}
@@ -79,14 +80,15 @@ class Costing:
     def __iter__(self) -> Iterator[list[Cost]]:
         """Cost each operator in turn: one entry, and one for each operator inside its bodies."""
         tensors, operators = self.graph.tensors, self.graph.operators
-        for operator in operators:
+        for operator, fused in zip(operators, fused_away(self.graph), strict=True):
             inputs = [None if t is None else tensors[t] for t in operator.inputs]
             outputs = [None if t is None else tensors[t] for t in operator.outputs]
             first = inputs[0].producer if inputs and inputs[0] is not None else None
             dequantized = first is not None and operators[first].kind == "DequantizeLinear"
             scope = {tensors[t].name: tensors[t] for t in operator.captures}
             call = Call(operator.proto, inputs, outputs)
-            yield self._costs(call, operator.name, scope, dequantized)
+            costs = self._costs(call, operator.name, scope, dequantized)
+            yield [replace(cost, kind="fused") for cost in costs] if fused else costs
 
     def _costs(self, call: Call, name: str, scope: Mapping[str, Tensor], dequantized: bool = False) -> list[Cost]:
         proto = call.proto
@@ -248,6 +250,11 @@ class Costing:
                 inner = node.name or node.op_type
                 costs += self._costs(Call(node, inputs, outputs), f"{name}/{inner}", scope)
         return [*costs, Cost("view", (), 0, 0, operators=0, held=held)] if held else costs
+
+
+def operator_macs(graph: Graph) -> list[float]:
+    """Multiply-accumulates of each operator, those of its bodies included; gaps count as none."""
+    return [float(sum(cost.macs for cost in entries)) for entries in Costing(graph)]
 
 
 def _is_small(tensor: onnx.TensorProto) -> bool:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pepper.config import ModelConfig
+from pepper.errors import ModelError
 from pepper.graph.parts import cut_part
 from pepper.graph.source import (
     concrete_shapes,
@@ -36,15 +37,18 @@ def find_model(config: ModelConfig) -> ModelFile:
     """Check that the model can be read and give each of its inputs a fixed shape.
 
     Raises:
-        ModelError: The file is missing or corrupt, or a dynamic dimension has no value.
+        ModelError: The file is missing or corrupt, or a dynamic dimension has no value,
+            or it has no such part.
     """
     file = resolve_path(config.path)
     proto = read_proto(file)
     shapes = concrete_shapes(real_inputs(proto.graph), config.shapes, config.dims, config.batch)
     digest = content_hash([file, *external_files(proto, file)])
+    if config.part is None and config.grid is not None:
+        raise ModelError(f"model.grid={config.grid}: which of its parts? give model.part=N, from 0")
     if config.part is None:
         return ModelFile(str(config.name), file.resolve(), digest, shapes)
-    part = cut_part(file.resolve(), shapes, digest, config.part, config.part_seed)
+    part = cut_part(file.resolve(), shapes, digest, config.part, config.part_seed, config.grid)
     proto = read_proto(part.file)
     return ModelFile(
         name=f"{config.name}[{part.start}:{part.end}]",

@@ -1,4 +1,4 @@
-"""A space-filling choice of parts of a model: short and long, early and late, each a real ONNX file."""
+"""Choices of parts of a model, each a real ONNX file: short and long ones all over it, or all of a grid's."""
 
 import functools
 import os
@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from pepper.errors import ModelError
+from pepper.graph.balance import balanced_cuts
+from pepper.graph.costs import operator_macs
 from pepper.graph.cuts import Cut, find_cuts
 from pepper.graph.ir import Graph
 from pepper.graph.load import load_graph
@@ -60,8 +62,24 @@ def choose_parts(positions: Sequence[int], count: int, seed: int = 0) -> list[tu
     return list(chosen)
 
 
+def grid_parts(positions: Sequence[int]) -> list[tuple[int, int]]:
+    """Return start and end of each run of consecutive elements between positions (ascending), longest first."""
+    last = len(positions) - 1
+    return [
+        (positions[start], positions[start + length])
+        for length in range(last, 0, -1)
+        for start in range(last - length + 1)
+    ]
+
+
 def cut_part(
-    file: Path, shapes: Mapping[str, Sequence[int]], sha256: str, number: int, seed: int, folder: Path | None = None
+    file: Path,
+    shapes: Mapping[str, Sequence[int]],
+    sha256: str,
+    number: int,
+    seed: int,
+    grid: int | None = None,
+    folder: Path | None = None,
 ) -> PartFile:
     """Write the part with this number of the model's chosen ones as a model of its own, once.
 
@@ -70,15 +88,19 @@ def cut_part(
         shapes: A fixed shape for each of its inputs.
         sha256: Hash of its content.
         number: Which of the chosen parts, from 0.
-        seed: Seed of the choice.
+        seed: Seed of the space-filling choice.
+        grid: Take the parts of a grid of this many elements instead.
         folder: Where parts are kept; the user's cache by default.
 
     Raises:
         ModelError: The model has fewer different parts, or cannot be cut.
     """
     graph, cuts = _graph_and_cuts(file, tuple((name, tuple(shape)) for name, shape in sorted(shapes.items())))
-    positions = sorted({0, *cuts, len(graph.operators)})
-    parts = choose_parts(positions, number + 1, seed)
+    if grid is None:
+        parts = choose_parts(sorted({0, *cuts, len(graph.operators)}), number + 1, seed)
+    else:
+        chosen = balanced_cuts(graph, list(cuts.values()), min(grid, len(cuts) + 1), operator_macs(graph))
+        parts = grid_parts(sorted({0, *(cut.position for cut in chosen), len(graph.operators)}))
     if number >= len(parts):
         raise ModelError(f"model.part={number}: {file} has only {len(parts)} different parts; use a lower number")
     start, end = parts[number]

@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 
 from pepper.errors import ModelError, nearest
+from pepper.graph import variants
 
 PACKAGE_SCHEME = "pkg://"
 """``pkg://onnx/backend/...`` names a file inside an installed Python package."""
@@ -30,11 +31,16 @@ class TensorSpec:
 
 
 def resolve_path(path: str) -> Path:
-    """Return the file that ``path`` (a plain path or a ``pkg://package/file`` address) names.
+    """Return the file that ``path`` names: a plain path, or a ``pkg://package/file`` or ``variant://number`` address.
 
     Raises:
         ModelError: There is no such package or file, or it is a directory.
     """
+    if path.startswith(variants.SCHEME):
+        number = path.removeprefix(variants.SCHEME)
+        if not number.isdecimal():
+            raise ModelError(f"model.path={path}: a variant is a number of at least 0; give model.variant=N")
+        return variants.variant_file(int(number))
     if path.startswith(PACKAGE_SCHEME):
         package, _, inside = path.removeprefix(PACKAGE_SCHEME).partition("/")
         spec = find_spec(package) if package.isidentifier() else None

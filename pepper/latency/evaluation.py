@@ -1,6 +1,6 @@
 """How good predictions are: scores, leave-one-out, the noise floor, and whether a difference is real."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -41,7 +41,7 @@ def scores(measured_ms: Values, predicted_ms: Values) -> dict[str, float]:
     }
 
 
-def leave_one_out(rows: Rows, by: str, train: Trainer, most: int = 20) -> Values:
+def leave_one_out(rows: Rows, by: str, train: Trainer, most: int = 20, only: Collection[str] | None = None) -> Values:
     """Predict each row by a model that was trained without its ``model``, ``device`` or ``load``.
 
     Args:
@@ -49,6 +49,10 @@ def leave_one_out(rows: Rows, by: str, train: Trainer, most: int = 20) -> Values
         by: What is left out.
         train: Trains one model.
         most: How many models are trained at most; if there are more groups, several leave together.
+        only: The groups that are left out, each alone; the others are always learned from.
+
+    Returns:
+        The predictions, shape (n,); NaN where the row's group was not left out.
 
     Raises:
         LatencyError: There is only one.
@@ -57,8 +61,9 @@ def leave_one_out(rows: Rows, by: str, train: Trainer, most: int = 20) -> Values
     names = np.unique(groups)
     if len(names) < 2:
         raise LatencyError(f"only one {by} was measured ({names[0]}): leaving it out leaves nothing to learn from")
-    predicted = np.empty(len(rows))
-    for known, unknown in grouped_folds(groups, most):
+    predicted = np.full(len(rows), np.nan)
+    folds = grouped_folds(groups, most) if only is None else [(groups != name, groups == name) for name in only]
+    for known, unknown in folds:
         predicted[unknown] = train(rows.take(known))(rows.features[unknown])
     return predicted
 

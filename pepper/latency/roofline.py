@@ -6,9 +6,9 @@ Waterman and Patterson, CACM 2009), an overhead an operator and one an inference
 device's calibrated speed, are fitted and never negative, so that the estimate extrapolates: a part with twice
 the work of any seen takes twice as long.
 
-Where a core is shared, with a neighbour or by a throttle, it works in slices. A part much longer than a slice
-takes its whole share of the waiting; one shorter than half a slice mostly ends within it, so that its median
-latency is that of an idle core.
+Where a core is shared, with a neighbour or by a throttle, it works in slices, and a part's *median* latency is
+not its work times the slow-down. A part of length w that starts anywhere in slices of length a meets the end of
+w/a slices on average, and each end costs one wait b: the median counts no wait until w is half a slice, then one.
 """
 
 from collections.abc import Mapping
@@ -22,16 +22,26 @@ from pepper.graph.cost_kinds import KINDS, MAC_KINDS
 from pepper.latency.features import COLUMN, Values
 
 MAC_TERMS = tuple(f"macs_{kind}" for kind in MAC_KINDS)
-BYTE_TERMS = tuple(f"bytes_{kind}" for kind in KINDS)
-TERMS = (*MAC_TERMS, *BYTE_TERMS, "operators", "inference")
+BYTE_TERMS = (*(f"bytes_{kind}" for kind in KINDS), "reordered_bytes")
+LOAD_TERMS = ("product_mk", "product_kn", "product_mn")
+TERMS = (*MAC_TERMS, *BYTE_TERMS, *LOAD_TERMS, "operators", "inference")
 
-_CLASS = np.array([0] * len(MAC_TERMS) + [1] * len(BYTE_TERMS) + [2, 3])
+_CLASS = np.array([0] * len(MAC_TERMS) + [1] * len(BYTE_TERMS) + [2] * len(LOAD_TERMS) + [3, 4])
 _MACS = [COLUMN[name] for name in MAC_TERMS]
 _BYTES = [COLUMN[name] for name in BYTE_TERMS]
+_LAUNCHED = [COLUMN[f"operators_{kind}"] for kind in KINDS if kind not in ("fused", "view")]
+_LOADS = [COLUMN[name] for name in LOAD_TERMS]
 _OVERHEAD_FLOP = 1e5  # an overhead of 1 is the time of this much arithmetic on one core
-_SLICE_MS = 3.0
-"""How long a whole core works before it waits: the scheduler's base slice, and a throttle's cycle."""
-_SHARPNESS = 4.0
+_CYCLE_MS = 4.2
+"""Mean length of the cycle in which a throttled device runs and waits: `devices.throttle.Suspend` asks for 3 ms, and
+the system's timers round each turn up."""
+_TICK_MS = 4.0
+"""How long the scheduler lets one of two busy tasks run: its tick at the usual 250 Hz."""
+_BURST_MS = 2.6
+"""Mean time between the bursts of a neighbour that sleeps often enough to run as soon as it wakes."""
+_SHARPNESS = 20.0
+_WHOLE = 0.97  # a core that gives more is not throttled
+_BUSY = 1.9  # slow-down by a neighbour that is always ready to run
 _LEAST_MS, _MOST_MS = 1e-6, 1e9
 _LEAST_SPREAD = 0.02  # relative; measurements are no finer
 _ITERATIONS = 30
@@ -62,7 +72,7 @@ class Roofline:
         """
         times = _times(features)
         work_ms = _unstretched(latency_ms, features)
-        pooled = np.stack([times[:, c == _CLASS].sum(axis=1) for c in range(4)], axis=1)
+        pooled = np.stack([times[:, c == _CLASS].sum(axis=1) for c in range(_CLASS[-1] + 1)], axis=1)
         common = _robust(pooled, work_ms, None, None)[_CLASS]
         spread = freedom * np.maximum(common, 0.1 * common.max())
         return cls(_robust(times, work_ms, common, spread))
@@ -100,22 +110,27 @@ def _times(features: Values) -> Values:
     blocks = (
         2 * features[:, _MACS] / column(speed("device_gflops")) / 1e6,
         features[:, _BYTES] / column(speed("device_memory_gbps")) / 1e6,
-        column(features[:, COLUMN["operators"]]) * overhead,
+        2 * features[:, _LOADS] / column(speed("device_gflops")) / 1e6,
+        column(features[:, _LAUNCHED].sum(axis=1)) * overhead,
         overhead,
     )
     return np.asarray(np.hstack(blocks) * column(features[:, COLUMN["device_share"]]))
 
 
 def _stretched(work_ms: Values, features: Values) -> Values:
-    """Median latency of work on shared cores: a smooth form of the work plus a wait for each slice's end.
+    """Median latency of work on shared cores: the work, and the waits that half of the inferences meet.
 
-    With slices of length a and waits of b, a part of length w that starts anywhere in a slice meets w/a ends
-    on average, and its median count turns from none to one at w = a/2.
+    A throttle's slices have random lengths, so that beyond the first wait their number grows as the work does.
+    The scheduler's are all alike: the number of waits is a whole one.
     """
-    share = features[:, COLUMN["device_share"]]
-    slowdown = features[:, COLUMN["load_slowdown"]] / share
-    in_halves = (2 * work_ms / (_SLICE_MS * share)) ** _SHARPNESS
-    return np.asarray(work_ms * (1 + (slowdown - 1) * in_halves / (1 + in_halves)))
+    share, slowdown = features[:, COLUMN["device_share"]], features[:, COLUMN["load_slowdown"]]
+    throttled, busy = share < _WHOLE, slowdown >= _BUSY
+    slice_ms = np.where(throttled, _CYCLE_MS * share, np.where(busy, _TICK_MS, _BURST_MS))
+    slices = work_ms / slice_ms
+    waits = np.where(throttled, np.maximum(slices, 1), np.where(busy, np.maximum(np.round(slices), 1), slices))
+    steep = (2 * slices) ** _SHARPNESS
+    met = np.where(slices < 1, steep / (1 + steep), 1) * waits
+    return np.asarray(work_ms + met * slice_ms * (slowdown / share - 1))
 
 
 def _unstretched(latency_ms: Values, features: Values) -> Values:

@@ -1,6 +1,6 @@
 """From rows to a latency model with the evidence for it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,7 +93,7 @@ class Report:
     Attributes:
         table: A line for each of `HELD_OUT` and each predictor: its scores, and how often it picked the
             fastest device.
-        predictions: pepper's prediction of each row by what was left out; only what could be left out.
+        predictions: pepper's prediction of each scored row by what was left out; only what could be left out.
         noise: Mean relative difference of the same cell measured twice; NaN if none was.
     """
 
@@ -102,12 +102,13 @@ class Report:
     noise: float
 
 
-def report(rows: Rows, hyperparameters: Hyperparameters) -> Report:
+def report(rows: Rows, hyperparameters: Hyperparameters, models: Collection[str] | None = None) -> Report:
     """Score pepper and the baselines, leaving out each model, device and load in turn.
 
     Args:
         rows: What was measured.
         hyperparameters: Pepper's.
+        models: Score these models only, left out one at a time; the others are always learned from.
     """
     import pandas as pd
 
@@ -119,11 +120,13 @@ def report(rows: Rows, hyperparameters: Hyperparameters) -> Report:
     for by in HELD_OUT:
         if len(np.unique(getattr(rows, by))) < 2:
             continue
+        scored = np.isin(rows.model, list(models)) if models is not None else np.ones(len(rows), bool)
+        of = rows.take(scored)
         for name, train_one in predictors.items():
-            predicted = leave_one_out(rows, by, train_one)
+            predicted = leave_one_out(rows, by, train_one, only=models if by == "model" else None)[scored]
             if name == "pepper":
                 predictions[by] = predicted
-            fastest = fastest_picked(rows, predicted, least)
-            line = {**scores(rows.p50_ms, predicted), "fastest_picked": fastest.right, "fastest_cases": fastest.cases}
+            fastest = fastest_picked(of, predicted, least)
+            line = {**scores(of.p50_ms, predicted), "fastest_picked": fastest.right, "fastest_cases": fastest.cases}
             lines.append({"held_out": by, "predictor": name, **line})
     return Report(pd.DataFrame(lines), predictions, noise)

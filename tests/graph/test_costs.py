@@ -301,7 +301,7 @@ ONES = ",".join(["1"] * 32)
 
 def test_if_costs_its_costliest_branch(tmp_path: Path) -> None:
     features = whole(parsed(IF % (ONES, ONES)), tmp_path)
-    assert (features["macs"], features["operators"], features["operators_activation"]) == (32, 1, 4)
+    assert (features["macs"], features["operators"], features["operators_rectifier"]) == (32, 1, 4)
     assert features["parameters"] == 64  # one weight captured, one held by a branch
 
 
@@ -320,14 +320,16 @@ def test_loop_costs_its_trips(tmp_path: Path) -> None:
 
 def test_scan_costs_its_steps(tmp_path: Path) -> None:
     features = whole(models.scan(), tmp_path)
-    assert features["operators_elementwise"] - 2 == 3  # two biases outside, one Add a step
+    assert features["operators_elementwise"] == 3  # one Add a step
+    assert features["operators_fused"] == 4  # biases and activations outside
     assert features["operators_control"] == 1
 
 
 def test_functions_cost_their_bodies(tmp_path: Path) -> None:
     features = whole(models.local_functions(), tmp_path)
-    assert features["operators_activation"] == 3
-    assert features["operators_elementwise"] == 3 + 3  # biases, and the Mul inside each function
+    assert features["operators_rectifier"] == 3
+    assert features["operators_elementwise"] == 3  # the Mul inside each function
+    assert features["operators_fused"] == 3  # biases
 
 
 def test_unknown_costs_are_named(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pepper.config import ModelConfig
 from pepper.errors import ModelError
 from pepper.graph.load import load_graph
 from pepper.graph.model import find_model
-from pepper.graph.parts import choose_parts
+from pepper.graph.parts import choose_parts, grid_parts
 
 RESNET = "pkg://onnx/backend/test/data/light/light_resnet50.onnx"
 
@@ -46,3 +46,16 @@ def test_a_number_beyond_the_last_part_is_refused(models: dict[str, Path], tmp_p
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(ModelError, match=r"model.part=99: .* has only \d+ different parts"):
         find_model(ModelConfig(path=str(models["tiny"]), part=99))
+
+
+def test_a_grid_has_every_run_of_its_elements() -> None:
+    assert grid_parts([0, 3, 7, 9]) == [(0, 9), (0, 7), (3, 9), (0, 3), (3, 7), (7, 9)]
+
+
+def test_parts_of_a_grid_share_their_borders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    found = [find_model(ModelConfig(path=RESNET, name="r", part=number, grid=3)).name for number in range(6)]
+    borders = [tuple(map(int, name.removeprefix("r[").rstrip("]").split(":"))) for name in found]
+    assert borders == grid_parts(sorted({position for part in borders for position in part}))
+    with pytest.raises(ModelError, match=r"model.part=6: .* has only 6 different parts"):
+        find_model(ModelConfig(path=RESNET, name="r", part=6, grid=3))
