@@ -56,7 +56,7 @@ def load_spread(registry: Registry, version: int) -> Spread:
     import pandas as pd
 
     with registry.artifacts(version, "predictions.csv") as file:
-        table = pd.read_csv(file)
+        table = pd.read_csv(file).dropna(subset="predicted_without_model_ms")  # of what was held out
     ratio = table["p50_ms"] / table["predicted_without_model_ms"]
     model, device, part = (table[name].to_numpy(str) for name in ("model", "device", "part"))
     return Spread(*error_components(np.log(ratio.to_numpy(float)), model, device, part))
