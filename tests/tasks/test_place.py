@@ -1,6 +1,6 @@
 """``task=place`` from the command line: a champion, a fleet, a plan, and what it refuses."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,30 +51,30 @@ def convnet(depth: int = 6, channels: int = 32) -> onnx.ModelProto:
     return make_model(nodes, {"input": [1, 3, 64, 64]}, {name: [1, channels, size, size]}, weights)
 
 
-def register(desk: Desk, off: float = 0.0) -> None:
-    """Train a small latency model on made-up measurements and register it, the first one as the champion.
+def register(desk: Desk, errors: Sequence[float]) -> None:
+    """Train a small latency model on made-up measurements and register it, the first time as the champion.
 
     Args:
         desk: Where to.
-        off: Standard deviation of an error that its training reports besides its own, in the logarithm.
+        errors: For each version the standard deviation of an error that its training reports besides its own.
     """
-    rows = measured(models=8, parts=6)
+    rows = measured(models=4, parts=6)
     model = LatencyModel.fit(rows.features, rows.p50_ms, rows.p95_ms, SHALLOW)
     unseen = leave_one_out(rows, "model", trainer(SHALLOW))
-    folder = desk.folder / f"training{off}"
-    model.with_interval(rows.p50_ms / unseen).save(folder / "model")
-    write_signature(folder / "model", FEATURES, ("p50_ms",))
-    unseen = unseen * np.exp(off * np.random.default_rng(0).standard_normal(len(rows)))
-    table = collect.to_frame(rows)[["model", "part", "device", "load", "p50_ms"]]
-    table.assign(predicted_without_model_ms=unseen).to_csv(folder / "predictions.csv", index=False)
     overrides = (f"tracking.uri={desk.uri}", f"tracking.folder={desk.folder}/mlruns")
     store = Store(composed(*overrides, f"tracking.artifacts={desk.folder}/mlruns/artifacts").tracking)
-    dataset = Dataset("profiles", rows.digest, "dataset/rows.parquet", ["macs"], len(rows))
     registry = Registry(store, "pepper-latency")
-    run_id = log_training(store, Training("test", {}, {}, [], dataset, "note", folder))
-    version = registry.register(run_id, {"dataset_digest": rows.digest})
-    if version == 1:
-        registry.promote(promotion(version, None, "first"))
+    dataset = Dataset("profiles", rows.digest, "dataset/rows.parquet", ["macs"], len(rows))
+    folder = desk.folder / "training"
+    model.with_interval(rows.p50_ms / unseen).save(folder / "model")
+    write_signature(folder / "model", FEATURES, ("p50_ms",))
+    table = collect.to_frame(rows)[["model", "part", "device", "load", "p50_ms"]]
+    for error in errors:
+        noise = np.exp(error * np.random.default_rng(0).standard_normal(len(rows)))
+        table.assign(predicted_without_model_ms=unseen * noise).to_csv(folder / "predictions.csv", index=False)
+        run_id = log_training(store, Training("test", {}, {}, [], dataset, "note", folder))
+        registry.register(run_id, {"dataset_digest": rows.digest})
+    registry.promote(promotion(1, None, "first"))
 
 
 def calibrated(spec: DeviceSpec) -> Calibration:
@@ -87,8 +87,7 @@ def calibrated(spec: DeviceSpec) -> Calibration:
 def desk(make_desk: MakeDesk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     """A desk with a champion, a version 2 that is often far off, a model to place and a fleet."""
     made = make_desk(tmp_path_factory.mktemp("place") / "desk")
-    register(made)
-    register(made, off=2.0)
+    register(made, errors=(0.0, 2.0))
     onnx.save(convnet(), made.folder / "net.onnx")
     (made.options / "model" / "net.yaml").write_text(f"# A test's.\nname: net\npath: {made.folder}/net.onnx\n")
     (made.options / "fleet").mkdir()
