@@ -27,9 +27,10 @@ TASKS = {
     "predict": ("pepper.tasks.predict", "predict"),
 }
 
-# Tasks that compose further options: those of a sweep's axes, those of a fleet's devices.
-COMPOSING_TASKS = {
+# Tasks that compose options of their own: those of a sweep's cells, those of a fleet's devices.
+COMPOSING = {
     "profile": ("pepper.tasks.profile", "profile"),
+    "adapt": ("pepper.tasks.adapt", "adapt"),
     "place": ("pepper.tasks.place", "place"),
 }
 
@@ -162,16 +163,16 @@ def _hydra(argv: list[str]) -> int:
 def _task(cfg: config.PepperConfig, overrides: list[str]) -> int:
     """Run one task; each is imported only when asked for."""
     name = cfg.task.name
-    if name in COMPOSING_TASKS:
-        from hydra import compose
+    known = {**COMPOSING, **TASKS}
+    if name not in known:
+        raise PepperError(f"task.name={name}: no such task{nearest(name, known)}")
+    module, function = known[name]
+    task = getattr(importlib.import_module(module), function)
+    if name in TASKS:
+        return int(task(cfg))
+    from hydra import compose
 
-        module, function = COMPOSING_TASKS[name]
-        task = getattr(importlib.import_module(module), function)
-        return int(task(cfg, overrides, lambda changed: compose("run", overrides=list(changed))))
-    if name not in TASKS:
-        raise PepperError(f"task.name={name}: no such task{nearest(name, (*COMPOSING_TASKS, *TASKS))}")
-    module, function = TASKS[name]
-    return int(getattr(importlib.import_module(module), function)(cfg))
+    return int(task(cfg, overrides, lambda changed: compose("run", overrides=list(changed))))
 
 
 def _refuse(error: Exception) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pepper.config.checks import MISSING
 from pepper.config.cutting import CutsConfig, SplitConfig
-from pepper.config.learning import LatencyConfig, PromoteConfig, TuningConfig
+from pepper.config.learning import AdaptConfig, LatencyConfig, PromoteConfig, TuningConfig
 from pepper.config.measuring import (
     DeviceConfig,
     LimitsConfig,
@@ -27,6 +27,7 @@ from pepper.errors import ConfigError
 __all__ = [
     "MISSING",
     "OPEN_KEYS",
+    "AdaptConfig",
     "CutsConfig",
     "DeviceConfig",
     "FleetConfig",
@@ -87,6 +88,7 @@ class PepperConfig:
     fleet: FleetConfig = MISSING
     link: LinkConfig = MISSING
     objective: ObjectiveConfig = MISSING
+    adapt: AdaptConfig = field(default_factory=AdaptConfig)
     promote: PromoteConfig = field(default_factory=PromoteConfig)
     place: PlaceConfig = field(default_factory=PlaceConfig)
     sweep: SweepConfig | None = None

@@ -6,6 +6,7 @@ batch normalization, activations and sums keep blocks, a concatenation does if n
 given plain data, which costs a copy.
 """
 
+from pepper.graph.fusion import fused_away
 from pepper.graph.ir import Graph, Operator, Tensor
 
 BLOCK = 16
@@ -15,22 +16,34 @@ _KEEPS = frozenset(
         "AveragePool",
         "BatchNormalization",
         "Clip",
+        "Dropout",
         "GlobalAveragePool",
         "GlobalMaxPool",
         "HardSigmoid",
+        "HardSwish",
+        "Identity",
+        "LeakyRelu",
         "MaxPool",
+        "Mul",
         "Relu",
+        "Sigmoid",
+        "Tanh",
     }
 )
 _JOINS = frozenset({"Add", "Concat", "Sum"})
 
 
-def reordered_bytes(graph: Graph) -> list[int]:
-    """Bytes that are copied into another layout for each operator; a tensor that several ask for counts once."""
+def layout_changes(graph: Graph) -> tuple[list[int], set[int]]:
+    """Follow the layouts through the graph.
+
+    Returns:
+        Bytes that are copied into another layout for each operator (a tensor that several ask for counts once), and
+        the ids of the tensors that are written in blocks.
+    """
     in_blocks: set[int] = set()
     copied: set[int] = set()
     result = []
-    for operator in graph.operators:
+    for operator, fused in zip(graph.operators, fused_away(graph), strict=True):
         data = [graph.tensors[t] for t in operator.reads if not graph.tensors[t].is_weight]
         if operator.kind == "Conv":
             wants = _takes_blocks(graph, operator)
@@ -38,15 +51,16 @@ def reordered_bytes(graph: Graph) -> list[int]:
             # An image's few channels are read as they are.
             changed = [t for t in data if (t.id in in_blocks) != bool(wants)]
         else:
-            keeps = operator.kind in _KEEPS or (operator.kind in _JOINS and len(data) == len(operator.reads))
-            gives = keeps and bool(data) and all(t.id in in_blocks for t in data)
-            gives = gives and (operator.kind != "Concat" or all(_fills_blocks(t) for t in data))
+            whole = len(data) == len(operator.reads)
+            keeps = fused or operator.kind in _KEEPS or (operator.kind in _JOINS and whole)
+            fits = operator.kind != "Concat" or all(_fills_blocks(t) for t in data)
+            gives = keeps and fits and bool(data) and all(t.id in in_blocks for t in data)
             changed = [] if gives else [t for t in data if t.id in in_blocks]
         result.append(sum(t.bytes or 0 for t in changed if t.id not in copied))
         copied |= {t.id for t in changed}
         if gives:
             in_blocks.update(operator.writes)
-    return result
+    return result, in_blocks
 
 
 def _takes_blocks(graph: Graph, operator: Operator) -> bool | None:

@@ -9,6 +9,7 @@ import numpy as np
 from pepper.errors import LatencyError
 from pepper.latency.dataset import Rows, grouped_folds
 from pepper.latency.features import COLUMN, Values
+from pepper.latency.ranges import Ranges
 
 Trainer = Callable[[Rows], Callable[[Values], Values]]
 """Trains on rows and returns what predicts medians (ms) from features."""
@@ -66,6 +67,12 @@ def leave_one_out(rows: Rows, by: str, train: Trainer, most: int = 20, only: Col
     for known, unknown in folds:
         predicted[unknown] = train(rows.take(known))(rows.features[unknown])
     return predicted
+
+
+def outside(rows: Rows) -> Callable[[Values], Values]:
+    """Return what tells, as 0 or 1, which rows lie outside of these; a `Trainer`, to count such rows by."""
+    ranges = Ranges.of(rows.features)
+    return lambda features: ranges.outside(features).any(axis=1).astype(float)
 
 
 def noise_floor(rows: Rows) -> float:

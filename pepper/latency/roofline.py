@@ -58,7 +58,7 @@ class Roofline:
     factors: Values
 
     @classmethod
-    def fit(cls, features: Values, latency_ms: Values, freedom: float = 3.0) -> Self:
+    def fit(cls, features: Values, latency_ms: Values, freedom: float = 10.0) -> Self:
         """Fit the factors to measured latencies.
 
         The loss is Huber's on the relative error, so that a few bad measurements do not count much. Few rows
@@ -84,6 +84,11 @@ class Roofline:
     def work_ms(self, features: Values) -> Values:
         """Estimate how long each row would take on whole, idle cores, shape (n,)."""
         return np.asarray(np.maximum(_times(features) @ self.factors, _LEAST_MS))
+
+    def shares(self, features: Values) -> Values:
+        """Tell what each term makes of the work, shape (n, len(TERMS)); the terms of a row add up to 1."""
+        terms = _times(features) * self.factors
+        return np.asarray(terms / np.maximum(terms.sum(axis=1, keepdims=True), _LEAST_MS))
 
     def to_json(self) -> dict[str, float]:
         """Return the factors by term."""
@@ -127,10 +132,19 @@ def _stretched(work_ms: Values, features: Values) -> Values:
     throttled, busy = share < _WHOLE, slowdown >= _BUSY
     slice_ms = np.where(throttled, _CYCLE_MS * share, np.where(busy, _TICK_MS, _BURST_MS))
     slices = work_ms / slice_ms
-    waits = np.where(throttled, np.maximum(slices, 1), np.where(busy, np.maximum(np.round(slices), 1), slices))
-    steep = (2 * slices) ** _SHARPNESS
-    met = np.where(slices < 1, steep / (1 + steep), 1) * waits
-    return np.asarray(work_ms + met * slice_ms * (slowdown / share - 1))
+    whole = np.maximum(np.round(work_ms / _TICK_MS), 1) * _most(2 * work_ms / _TICK_MS)
+    waits = np.where(busy, whole, slices)
+    waits = np.where(throttled, np.maximum(slices, 1), waits) * np.where(busy & ~throttled, 1, _most(2 * slices))
+    waiting_ms = waits * slice_ms * (slowdown / share - 1)
+    # A neighbour that is not always ready takes no more than one that is.
+    waiting_ms = np.where(throttled | busy, waiting_ms, np.minimum(waiting_ms, whole * _TICK_MS * (_BUSY - 1)))
+    return np.asarray(work_ms + waiting_ms)
+
+
+def _most(halves: Values) -> Values:
+    """Whether most inferences of that many half slices meet a slice's end: a steep, smooth step from 0 to 1 at 1."""
+    steep = np.minimum(halves, 2) ** _SHARPNESS
+    return np.asarray(steep / (1 + steep))
 
 
 def _unstretched(latency_ms: Values, features: Values) -> Values:

@@ -135,7 +135,13 @@ def flip_lines(placed: Placed, found: Mapping[str, Sequence[FlipPoint]]) -> Iter
         now = loads.get(name, 1.0)
 
         def written(value: float, percent: bool = name in loads) -> str:
-            return f"{value:.0f} %" if percent else f"{value * rate:.3g} Mbit/s" if rate else f"{value:.3g} times"
+            return (
+                f"{value:.0f} %"
+                if percent
+                else f"{value * rate:{',.0f' if value * rate >= 100 else '.3g'}} Mbit/s"
+                if rate
+                else f"{value:.3g} times"
+            )
 
         below = max((point for point in points if point.factor <= now), key=lambda p: p.factor, default=None)
         above = min((point for point in points if point.factor > now), key=lambda p: p.factor, default=None)

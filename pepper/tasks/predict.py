@@ -10,6 +10,7 @@ from pepper.graph.characteristics import Characteristics, CostWarning
 from pepper.graph.load import load_graph
 from pepper.graph.model import find_model
 from pepper.latency.features import rows
+from pepper.latency.ranges import in_short
 from pepper.measure.load import check_load
 from pepper.sweep.cells import Cell
 from pepper.tasks.latency_models import chosen_version, load_version, open_registry
@@ -36,9 +37,11 @@ def predict(config: PepperConfig) -> int:
     result = model.predict(row)
     print(f"{cell.name}: median {result.p50_ms[0]:.3g} ms, 95th percentile {result.p95_ms[0]:.3g} ms")
     print(f"  90 % of models never seen take {result.low_ms[0]:.3g} to {result.high_ms[0]:.3g} ms where this is said")
-    print(f"  by {registry.name} version {version}")
+    adapted = [adaptation.measurements for adaptation in model.adaptations if adaptation.of_device(row)[0]]
+    by = f", adapted to this device with {adapted[-1]} measurements" if adapted else ""
+    print(f"  by {registry.name} version {version}{by}")
     for gap in characteristics.gaps:
         print(f"warning: cost not known of {gap}; the prediction counts it as nothing")
-    for value in model.out_of_range(row):
-        print(f"warning: {value}")
+    for line in in_short(model.out_of_range(row)):
+        print(f"warning: {line}")
     return 0
