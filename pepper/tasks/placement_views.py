@@ -23,6 +23,9 @@ from pepper.tasks.placement_problem import Forecast
 _STREAM = 6
 """Requests in the figure of a pipelined stream."""
 
+_MOST_NAMED = 5
+"""Parts of a plan that is written in a line."""
+
 _BANDWIDTHS = np.geomspace(0.05, 20.0, 31)
 _FLIPS_S = 2.0
 """Most time of one solution along a bandwidth or a load."""
@@ -135,13 +138,9 @@ def flip_lines(placed: Placed, found: Mapping[str, Sequence[FlipPoint]]) -> Iter
         now = loads.get(name, 1.0)
 
         def written(value: float, percent: bool = name in loads) -> str:
-            return (
-                f"{value:.0f} %"
-                if percent
-                else f"{value * rate:{',.0f' if value * rate >= 100 else '.3g'}} Mbit/s"
-                if rate
-                else f"{value:.3g} times"
-            )
+            if percent:
+                return f"{value:.0f} %"
+            return f"{float(f'{value * rate:.3g}'):,g} Mbit/s" if rate else f"{value:.3g} times"
 
         below = max((point for point in points if point.factor <= now), key=lambda p: p.factor, default=None)
         above = min((point for point in points if point.factor > now), key=lambda p: p.factor, default=None)
@@ -239,4 +238,6 @@ def _named(placed: Placed, stages: Stages | None) -> str:
     if stages is None:
         return "no plan"
     positions, devices = placed.forecast.borders.positions, placed.problem.devices
+    if len(stages) > _MOST_NAMED:
+        return f"{len(stages)} parts on {', '.join(dict.fromkeys(devices[s.device].name for s in stages))}"
     return " ".join(f"{devices[s.device].name}[{positions[s.start]}:{positions[s.stop]}]" for s in stages)
