@@ -27,14 +27,30 @@ TASKS = {
     "predict": ("pepper.tasks.predict", "predict"),
 }
 
-# Tasks that plan cells as well, and so compose options of their own.
-MEASURING = {
+# Tasks that compose options of their own: those of a sweep's cells, those of a fleet's devices.
+COMPOSING = {
     "profile": ("pepper.tasks.profile", "profile"),
     "adapt": ("pepper.tasks.adapt", "adapt"),
+    "place": ("pepper.tasks.place", "place"),
 }
 
 # The configuration's groups, in the order in which --help lists them.
-GROUPS = ("task", "model", "device", "load", "measure", "sweep", "cuts", "split", "latency", "tuning", "tracking")
+GROUPS = (
+    "task",
+    "model",
+    "device",
+    "load",
+    "measure",
+    "sweep",
+    "cuts",
+    "split",
+    "latency",
+    "tuning",
+    "fleet",
+    "link",
+    "objective",
+    "tracking",
+)
 
 HELP = """\
 pepper: profile ONNX models on devices under load, learn their latency, place their parts.
@@ -48,6 +64,7 @@ usage: python -m pepper.run [GROUP=OPTION] [KEY=VALUE] [+sweep=NAME] [--config-d
   python -m pepper.run +sweep=loads model=resnet50 sweep.rerun=all
   python -m pepper.run task=cuts model=resnet50           where it can be cut
   python -m pepper.run task=split model=resnet50 split.parts=4 split.out=parts
+  python -m pepper.run task=place model=resnet50 link=lte    which device runs which part
 
 {groups}
 Any key can be set: KEY=VALUE; --cfg job prints them all, conf/ explains each.
@@ -146,7 +163,7 @@ def _hydra(argv: list[str]) -> int:
 def _task(cfg: config.PepperConfig, overrides: list[str]) -> int:
     """Run one task; each is imported only when asked for."""
     name = cfg.task.name
-    known = {**MEASURING, **TASKS}
+    known = {**COMPOSING, **TASKS}
     if name not in known:
         raise PepperError(f"task.name={name}: no such task{nearest(name, known)}")
     module, function = known[name]
