@@ -27,8 +27,29 @@ TASKS = {
     "predict": ("pepper.tasks.predict", "predict"),
 }
 
+# Tasks that compose further options: those of a sweep's axes, those of a fleet's devices.
+COMPOSING_TASKS = {
+    "profile": ("pepper.tasks.profile", "profile"),
+    "place": ("pepper.tasks.place", "place"),
+}
+
 # The configuration's groups, in the order in which --help lists them.
-GROUPS = ("task", "model", "device", "load", "measure", "sweep", "cuts", "split", "latency", "tuning", "tracking")
+GROUPS = (
+    "task",
+    "model",
+    "device",
+    "load",
+    "measure",
+    "sweep",
+    "cuts",
+    "split",
+    "latency",
+    "tuning",
+    "fleet",
+    "link",
+    "objective",
+    "tracking",
+)
 
 HELP = """\
 pepper: profile ONNX models on devices under load, learn their latency, place their parts.
@@ -42,6 +63,7 @@ usage: python -m pepper.run [GROUP=OPTION] [KEY=VALUE] [+sweep=NAME] [--config-d
   python -m pepper.run +sweep=loads model=resnet50 sweep.rerun=all
   python -m pepper.run task=cuts model=resnet50           where it can be cut
   python -m pepper.run task=split model=resnet50 split.parts=4 split.out=parts
+  python -m pepper.run task=place model=resnet50 link=lte    which device runs which part
 
 {groups}
 Any key can be set: KEY=VALUE; --cfg job prints them all, conf/ explains each.
@@ -140,14 +162,14 @@ def _hydra(argv: list[str]) -> int:
 def _task(cfg: config.PepperConfig, overrides: list[str]) -> int:
     """Run one task; each is imported only when asked for."""
     name = cfg.task.name
-    if name == "profile":
+    if name in COMPOSING_TASKS:
         from hydra import compose
 
-        from pepper.tasks.profile import profile
-
-        return profile(cfg, overrides, lambda changed: compose("run", overrides=list(changed)))
+        module, function = COMPOSING_TASKS[name]
+        task = getattr(importlib.import_module(module), function)
+        return int(task(cfg, overrides, lambda changed: compose("run", overrides=list(changed))))
     if name not in TASKS:
-        raise PepperError(f"task.name={name}: no such task{nearest(name, ('profile', *TASKS))}")
+        raise PepperError(f"task.name={name}: no such task{nearest(name, (*COMPOSING_TASKS, *TASKS))}")
     module, function = TASKS[name]
     return int(getattr(importlib.import_module(module), function)(cfg))
 

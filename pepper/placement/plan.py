@@ -13,7 +13,7 @@ from typing import Any
 
 from pepper.errors import PlacementError
 from pepper.placement.chain import Solution
-from pepper.placement.evaluate import evaluate, instances
+from pepper.placement.evaluate import evaluate, instances, unit
 from pepper.placement.problem import ChainProblem
 
 SCHEMA = "pepper.plan"
@@ -128,7 +128,7 @@ class Plan:
                 PlannedPart(
                     start=positions[stage.start],
                     stop=positions[stage.stop],
-                    device=_unit(problem, stage.device, number),
+                    device=unit(problem, stage.device, number),
                     time_ms=cost.stage_ms[k],
                     memory_bytes=cost.stage_bytes[k],
                     receive_ms=hop.time_ms if hop else 0.0,
@@ -208,12 +208,6 @@ class Plan:
         return found
 
 
-def _unit(problem: ChainProblem, device: int, number: int) -> str:
-    """Name one device of a kind."""
-    kind = problem.devices[device]
-    return kind.name if kind.count == 1 else f"{kind.name}#{number}"
-
-
 def _fleet(problem: ChainProblem, solution: Solution, devices: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """List the devices, of kinds those at work, and the links between them."""
     work = dict.fromkeys(
@@ -225,8 +219,8 @@ def _fleet(problem: ChainProblem, solution: Solution, devices: Mapping[str, Mapp
     links = problem.links
     listed = [
         {
-            "from": _unit(problem, *a),
-            "to": _unit(problem, *b),
+            "from": unit(problem, *a),
+            "to": unit(problem, *b),
             "bandwidth_mbit_s": 0.008 / rate if (rate := float(links.ms_per_byte[a[0], b[0]])) else None,
             "latency_ms": float(links.latency_ms[a[0], b[0]]),
         }
@@ -235,7 +229,7 @@ def _fleet(problem: ChainProblem, solution: Solution, devices: Mapping[str, Mapp
         if a != b and math.isfinite(links.latency_ms[a[0], b[0]]) and math.isfinite(links.ms_per_byte[a[0], b[0]])
     ]
     return {
-        "devices": {_unit(problem, *unit): dict(devices.get(problem.devices[unit[0]].name, {})) for unit in units},
+        "devices": {unit(problem, *pair): dict(devices.get(problem.devices[pair[0]].name, {})) for pair in units},
         "links": listed,
         "source": problem.source,
         "sink": problem.sink,

@@ -1,8 +1,12 @@
 """What the tasks about latency models share: the registry and a version's model."""
 
+import numpy as np
+
 from pepper.config import PepperConfig
 from pepper.errors import LatencyError
 from pepper.latency.model import LatencyModel
+from pepper.latency.spread import error_components
+from pepper.placement.decision import Spread
 from pepper.tracking.registry import Registry
 from pepper.tracking.store import Store
 from pepper.tracking.trainings import MODEL_FOLDER
@@ -41,3 +45,18 @@ def chosen_version(registry: Registry, version: int | None) -> int:
         fix = "promote one with task=promote" if versions else "train one with task=train"
         raise LatencyError(f"{registry.name} has no champion; {fix}, or set latency.version")
     return found
+
+
+def load_spread(registry: Registry, version: int) -> Spread:
+    """Return how far a version's predictions lie off, by what its training held out.
+
+    Raises:
+        TrackingError: There is no such version, or its predictions are gone.
+    """
+    import pandas as pd
+
+    with registry.artifacts(version, "predictions.csv") as file:
+        table = pd.read_csv(file)
+    ratio = table["p50_ms"] / table["predicted_without_model_ms"]
+    model, device, part = (table[name].to_numpy(str) for name in ("model", "device", "part"))
+    return Spread(*error_components(np.log(ratio.to_numpy(float)), model, device, part))
