@@ -10,6 +10,7 @@ from typing import Any
 
 from pepper.config.checks import MISSING
 from pepper.config.cutting import CutsConfig, SplitConfig
+from pepper.config.executing import ExecuteConfig
 from pepper.config.learning import LatencyConfig, PromoteConfig, TuningConfig
 from pepper.config.measuring import (
     DeviceConfig,
@@ -29,6 +30,7 @@ __all__ = [
     "OPEN_KEYS",
     "CutsConfig",
     "DeviceConfig",
+    "ExecuteConfig",
     "FleetConfig",
     "FleetDeviceConfig",
     "LatencyConfig",
@@ -89,6 +91,7 @@ class PepperConfig:
     objective: ObjectiveConfig = MISSING
     promote: PromoteConfig = field(default_factory=PromoteConfig)
     place: PlaceConfig = field(default_factory=PlaceConfig)
+    execute: ExecuteConfig = field(default_factory=ExecuteConfig)
     sweep: SweepConfig | None = None
 
 
