@@ -79,14 +79,22 @@ class Measured:
 
 def step_lines(plan: Plan, measured: Measured) -> list[StepLine]:
     """Return the lines of the main table: along the way, then the whole."""
-    alone, busy = measured.single.steps(), measured.stream.steps()
+    alone, means, busy = measured.single.steps(), measured.single.steps(mean=True), measured.stream.steps()
     replanned = len(alone.compute) != len(plan.parts) or bool(measured.events)
     predicted = [*(part.receive_ms for part in plan.parts), plan.return_ms]
     lines = []
     for number, transfer_ms in enumerate(alone.transfer):
         hop = measured.hops[number].hop if not replanned else None
         if hop is not None and hop.link is not None:
-            lines.append(StepLine("transfer", f"{hop.sender} -> {hop.receiver}", predicted[number], transfer_ms))
+            lines.append(
+                StepLine(
+                    "transfer",
+                    f"{hop.sender} -> {hop.receiver}",
+                    predicted[number],
+                    transfer_ms,
+                    means.transfer[number],
+                )
+            )
         if number < len(alone.compute) and not replanned:
             part = plan.parts[number]
             lines.append(
@@ -95,14 +103,17 @@ def step_lines(plan: Plan, measured: Measured) -> list[StepLine]:
                     part.device,
                     part.time_ms,
                     alone.compute[number],
+                    means.compute[number],
+                    means.queue[number],
                     busy.queue[number],
                     measured.usage[number]["peak_memory_bytes"],
                 )
             )
+    mean_ms = float(np.mean(measured.single.latency_ms))
     period_ms = 1000 / measured.stream.throughput_per_s
     return [
         *lines,
-        StepLine("one request", "", None if replanned else plan.latency_ms, measured.latency_ms),
+        StepLine("one request", "", None if replanned else plan.latency_ms, measured.latency_ms, mean_ms),
         StepLine("between results of a stream", "", None if replanned else plan.period_ms, period_ms),
     ]
 
