@@ -1,7 +1,6 @@
 """Seeded harm to a real model's pipelines: no request is lost, none answered twice, no process left behind."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
