@@ -25,6 +25,7 @@ TASKS = {
     "train": ("pepper.tasks.train", "train"),
     "promote": ("pepper.tasks.promote", "promote"),
     "predict": ("pepper.tasks.predict", "predict"),
+    "execute": ("pepper.tasks.execute", "execute"),
 }
 
 # Tasks that compose options of their own: those of a sweep's cells, those of a fleet's devices.
@@ -65,6 +66,7 @@ usage: python -m pepper.run [GROUP=OPTION] [KEY=VALUE] [+sweep=NAME] [--config-d
   python -m pepper.run task=cuts model=resnet50           where it can be cut
   python -m pepper.run task=split model=resnet50 split.parts=4 split.out=parts
   python -m pepper.run task=place model=resnet50 link=lte    which device runs which part
+  python -m pepper.run task=execute execute.plan=plan.json   is that so?
 
 {groups}
 Any key can be set: KEY=VALUE; --cfg job prints them all, conf/ explains each.

@@ -10,6 +10,7 @@ from typing import Any
 
 from pepper.config.checks import MISSING
 from pepper.config.cutting import CutsConfig, SplitConfig
+from pepper.config.executing import ExecuteConfig
 from pepper.config.learning import AdaptConfig, LatencyConfig, PromoteConfig, TuningConfig
 from pepper.config.measuring import (
     DeviceConfig,
@@ -30,6 +31,7 @@ __all__ = [
     "AdaptConfig",
     "CutsConfig",
     "DeviceConfig",
+    "ExecuteConfig",
     "FleetConfig",
     "FleetDeviceConfig",
     "LatencyConfig",
@@ -91,6 +93,7 @@ class PepperConfig:
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
     promote: PromoteConfig = field(default_factory=PromoteConfig)
     place: PlaceConfig = field(default_factory=PlaceConfig)
+    execute: ExecuteConfig = field(default_factory=ExecuteConfig)
     sweep: SweepConfig | None = None
 
 
