@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import itertools
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 
 from pepper import config
 from pepper.errors import PepperError, nearest
+from pepper.report.output import add_results, speaking
 
 STATUS_ERROR = 2
 STATUS_INTERRUPTED = 130
@@ -26,6 +28,10 @@ TASKS = {
     "promote": ("pepper.tasks.promote", "promote"),
     "predict": ("pepper.tasks.predict", "predict"),
 }
+
+# Hydra's flags whose value stands behind them; and what an override looks like.
+VALUED_FLAGS = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p")
+OVERRIDE = re.compile(r"~|\+{0,2}[\w./@]+=")
 
 # The configuration's groups, in the order in which --help lists them.
 GROUPS = ("task", "model", "device", "load", "measure", "sweep", "cuts", "split", "latency", "tuning", "tracking")
@@ -44,6 +50,7 @@ usage: python -m pepper.run [GROUP=OPTION] [KEY=VALUE] [+sweep=NAME] [--config-d
   python -m pepper.run task=split model=resnet50 split.parts=4 split.out=parts
 
 {groups}
+output=json prints one JSON document for scripts, output=quiet problems only.
 Any key can be set: KEY=VALUE; --cfg job prints them all, conf/ explains each.
 --config-dir DIR adds your own options (DIR/model/mine.yaml: model=mine).
 --hydra-help lists Hydra's own flags (shell completion: --shell-completion).
@@ -56,7 +63,7 @@ class Terminated(KeyboardInterrupt):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the task that the command line asks for and return the exit status."""
-    argv = [_openly(argument) for argument in (sys.argv[1:] if arguments is None else arguments)]
+    argv = _in_order([_openly(argument) for argument in (sys.argv[1:] if arguments is None else arguments)])
     if {"--help", "-h"} & set(argv):
         print(HELP.format(groups=_groups(argv)))
         return 0
@@ -77,6 +84,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _openly(argument: str) -> str:
     """Let ``model.dims.N=4`` name a new key, which Hydra takes with a prefix only."""
     return f"++{argument}" if argument.startswith(config.OPEN_KEYS) else argument
+
+
+def _in_order(argv: list[str]) -> list[str]:
+    """Put flags before overrides: Hydra wants it so, people write them as they come to mind."""
+    flags = ["", *argv]
+    overrides = [
+        argument
+        for before, argument in itertools.pairwise(flags)
+        if before not in VALUED_FLAGS and OVERRIDE.match(argument)
+    ]
+    return [argument for argument in argv if argument not in overrides] + overrides
 
 
 def _groups(argv: Sequence[str]) -> str:
@@ -121,10 +139,19 @@ def _hydra(argv: list[str]) -> int:
 
     def job(cfg: DictConfig) -> None:
         overrides = list(HydraConfig.get().overrides.task)
+        refusals = (PepperError, HydraException, OmegaConfBaseException)
         try:  # here: Hydra would print all overrides before it passes an error on
-            statuses.append(_task(config.typed(cfg), overrides))
-        except (PepperError, HydraException, OmegaConfBaseException) as error:
+            settings = config.typed(cfg)
+        except refusals as error:
             statuses.append(_refuse(error))
+            return
+        with speaking(settings.output) as results:
+            results["task"] = settings.task.name
+            try:
+                statuses.append(_task(settings, overrides))
+            except refusals as error:
+                statuses.append(_refuse(error))
+            results["status"] = statuses[-1]
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here whole; pepper says them in a line
     before, sys.argv[1:] = sys.argv[1:], argv
@@ -154,7 +181,9 @@ def _task(cfg: config.PepperConfig, overrides: list[str]) -> int:
 
 def _refuse(error: Exception) -> int:
     """Say in one line what is wrong and return the exit status."""
-    print(f"error: {error if isinstance(error, PepperError) else _explain(error)}", file=sys.stderr)
+    line = str(error) if isinstance(error, PepperError) else _explain(error)
+    print(f"error: {line}", file=sys.stderr)
+    add_results(error=line)
     return STATUS_ERROR
 
 

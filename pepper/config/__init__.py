@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pepper.config.checks import MISSING
+from pepper.config.checks import MISSING, one_of
 from pepper.config.cutting import CutsConfig, SplitConfig
 from pepper.config.learning import LatencyConfig, PromoteConfig, TuningConfig
 from pepper.config.measuring import (
@@ -66,7 +66,11 @@ class TaskConfig:
 
 @dataclass
 class PepperConfig:
-    """The whole configuration."""
+    """The whole configuration.
+
+    Attributes:
+        output: ``text`` for people, ``json`` for scripts (stdout is one JSON document), ``quiet`` (problems only).
+    """
 
     task: TaskConfig = MISSING
     model: ModelConfig = MISSING
@@ -79,7 +83,11 @@ class PepperConfig:
     latency: LatencyConfig = MISSING
     tuning: TuningConfig = MISSING
     promote: PromoteConfig = field(default_factory=PromoteConfig)
+    output: str = "text"
     sweep: SweepConfig | None = None
+
+    def __post_init__(self) -> None:
+        one_of("output", self.output, ("text", "json", "quiet"))
 
 
 def register() -> None:

@@ -1,11 +1,14 @@
 """Results as aligned tables, for a terminal."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from pepper.report.output import add_results
 
 STYLES = {"VALID": "green", "INVALID": "yellow", "FAILED": "red", "KILLED": "red"}
 
@@ -31,7 +34,7 @@ def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             str(row["load"]),
             str(row["threads"]),
             _number(row.get("latency_p50_ms")),
-            f"{row['latency_p50_low_ms']:.2f} .. {row['latency_p50_high_ms']:.2f}" if measured else "",
+            f"{figure(row['latency_p50_low_ms'])} .. {figure(row['latency_p50_high_ms'])}" if measured else "",
             _number(row.get("latency_p90_ms")),
             _number(row.get("throughput_per_s")),
             f"{row['samples']:.0f}" if measured else "",
@@ -41,14 +44,22 @@ def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
+    return "" if value is None else figure(value)
+
+
+def figure(value: float) -> str:
+    """Write a number with three significant digits and without an exponent, from microseconds to minutes in ms."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
 
 
 def cuts_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Return one line a cut: where it is, what crosses and how many bytes.
 
     Args:
-        rows: ``position``, ``tensors``, ``dtype``, ``shape`` (text) and ``bytes`` (int or None).
+        rows: ``operators_before``, ``in_order`` and ``bytes`` (int or None) of each cut; ``tensors`` (names),
+            ``dtypes`` and ``shapes`` of what crosses there, None where unknown.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("operators before", justify="right")
@@ -56,8 +67,14 @@ def cuts_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(name)
     table.add_column("bytes", justify="right")
     for row in rows:
-        size = "?" if row["bytes"] is None else f"{row['bytes']:,}"
-        table.add_row(row["position"], escape(row["tensors"]), row["dtype"], row["shape"], size)
+        shapes = ["?" if shape is None else "x".join(map(str, shape)) for shape in row["shapes"]]
+        table.add_row(
+            f"{row['operators_before']}{'' if row['in_order'] else ' (branch)'}",
+            escape("\n".join(row["tensors"])),
+            "\n".join(dtype or "?" for dtype in row["dtypes"]),
+            "\n".join(shapes),
+            "?" if row["bytes"] is None else f"{row['bytes']:,}",
+        )
     return table
 
 
@@ -80,9 +97,15 @@ def parts_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def show(item: Table | str) -> None:
-    """Print a table or a line; colours only on a terminal, lines never folded when piped."""
-    console = Console(highlight=False)
+def show(item: Table | str, **results: Any) -> None:
+    """Print a table or a line; colours only on a terminal, lines never folded when piped.
+
+    Args:
+        item: What people read.
+        **results: The values behind it, for ``output=json``: numbers in full, under names that carry the unit.
+    """
+    add_results(**results)
+    console = Console(highlight=False, emoji=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=200)
+        console = Console(highlight=False, emoji=False, width=200)
     console.print(item, soft_wrap=isinstance(item, str), markup=not isinstance(item, str))

@@ -1,7 +1,10 @@
 """``task=cuts``: list where a model can be cut."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from pepper.config import PepperConfig
-from pepper.graph.cuts import find_cuts, why_no_cut
+from pepper.graph.cuts import Cut, find_cuts, why_no_cut
 from pepper.graph.ir import Graph
 from pepper.graph.load import load_graph
 from pepper.report.tables import cuts_table, show
@@ -18,30 +21,45 @@ def list_cuts(config: PepperConfig) -> int:
     """
     graph = load(config)
     if config.cuts.why is not None:
-        show(why_no_cut(graph, config.cuts.why))
+        why = why_no_cut(graph, config.cuts.why)
+        show(why, why=why)
         return 0
-    cuts = find_cuts(graph, config.cuts.kind, config.cuts.max_tensors)
-    rows = []
-    for cut in cuts:
-        tensors = [graph.tensors[t] for t in cut.tensors]
-        rows.append(
-            {
-                "position": str(cut.position) if cut.in_order else f"{cut.position} (branch)",
-                "tensors": "\n".join(t.name for t in tensors),
-                "dtype": "\n".join(t.dtype or "?" for t in tensors),
-                "shape": "\n".join("?" if t.shape is None else "x".join(map(str, t.shape)) for t in tensors),
-                "bytes": cut.bytes,
-            }
-        )
+    rows = cut_rows(graph, find_cuts(graph, config.cuts.kind, config.cuts.max_tensors))
     if rows:
         show(cuts_table(rows))
     hint = "" if rows else "; allow more crossing tensors with cuts=frontiers cuts.max_tensors=N"
-    show(f"{config.model.name}: {len(graph.operators)} operators, {len(cuts)} cuts ({config.cuts.kind}){hint}")
+    show(
+        f"{config.model.name}: {len(graph.operators)} operators, {len(rows)} cuts ({config.cuts.kind}){hint}",
+        model=config.model.name,
+        operators=len(graph.operators),
+        cuts=rows,
+    )
     unknown = graph.unknown_shapes()
     if unknown:
         first = unknown[0].name
         show(f"shapes unknown: {len(unknown)} tensors, the first {first!r}; give model.shapes.{first}=[...]")
     return 0
+
+
+def cut_rows(graph: Graph, cuts: Sequence[Cut]) -> list[dict[str, Any]]:
+    """Return each cut as plain values: ``operators_before``, ``in_order``, ``bytes``, and a list for what crosses.
+
+    ``tensors``, ``dtypes`` and ``shapes`` run alike; an unknown dtype, shape or size is None.
+    """
+    rows = []
+    for cut in cuts:
+        tensors = [graph.tensors[t] for t in cut.tensors]
+        rows.append(
+            {
+                "operators_before": cut.position,
+                "in_order": cut.in_order,
+                "tensors": [t.name for t in tensors],
+                "dtypes": [t.dtype for t in tensors],
+                "shapes": [None if t.shape is None else list(t.shape) for t in tensors],
+                "bytes": cut.bytes,
+            }
+        )
+    return rows
 
 
 def load(config: PepperConfig) -> Graph:

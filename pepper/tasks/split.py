@@ -98,8 +98,13 @@ def _say(
         }
         for part, group in zip(manifest.parts, groups, strict=True)
     ]
-    show(parts_table(rows))
-    show(f"{len(manifest.parts)} parts and manifest.json in {out}")
+    show(parts_table(rows), parts=rows)
+    show(
+        f"{len(manifest.parts)} parts and manifest.json in {out}",
+        folder=out,
+        difference=result.difference,
+        tolerance=result.tolerance,
+    )
     outcome = f"largest difference {result.difference:.2g} of the largest value, in output {result.output!r}"
     if result.ok:
         show(f"proved: parts compute what the whole does ({outcome})")
@@ -117,4 +122,4 @@ def _log(config: PepperConfig, manifest: Manifest, out: Path, result: Verificati
 
     params = {"model": config.model.name, "parts": len(manifest.parts), "source_sha256": manifest.source_sha256}
     run_id = runs.log_split(Store(config.tracking), f"split {config.model.name}", params, result.difference, out)
-    show(f"logged as run {run_id}")
+    show(f"logged as run {run_id}", run_id=run_id)

@@ -60,8 +60,13 @@ def train(config: PepperConfig) -> int:
             **{f"test_{key}": f"{value:.4g}" for key, value in scores.items()},
         },
     )
-    show(_table(trained, evidence))
-    show(f"version {version} of {registry.name} is registered; task=promote compares it with the champion")
+    show(_table(trained, evidence), test=scores, held_out=evidence.table.to_dict("records"), noise=evidence.noise)
+    show(
+        f"version {version} of {registry.name} is registered; task=promote compares it with the champion",
+        version=version,
+        registered_model=registry.name,
+        run_id=run_id,
+    )
     return 0
 
 
