@@ -33,6 +33,12 @@ TASKS = {
 VALUED_FLAGS = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p")
 OVERRIDE = re.compile(r"~|\+{0,2}[\w./@]+=")
 
+# Tasks that plan cells as well, and so compose options of their own.
+MEASURING = {
+    "profile": ("pepper.tasks.profile", "profile"),
+    "adapt": ("pepper.tasks.adapt", "adapt"),
+}
+
 # The configuration's groups, in the order in which --help lists them.
 GROUPS = ("task", "model", "device", "load", "measure", "sweep", "cuts", "split", "latency", "tuning", "tracking")
 
@@ -167,16 +173,16 @@ def _hydra(argv: list[str]) -> int:
 def _task(cfg: config.PepperConfig, overrides: list[str]) -> int:
     """Run one task; each is imported only when asked for."""
     name = cfg.task.name
-    if name == "profile":
-        from hydra import compose
+    known = {**MEASURING, **TASKS}
+    if name not in known:
+        raise PepperError(f"task.name={name}: no such task{nearest(name, known)}")
+    module, function = known[name]
+    task = getattr(importlib.import_module(module), function)
+    if name in TASKS:
+        return int(task(cfg))
+    from hydra import compose
 
-        from pepper.tasks.profile import profile
-
-        return profile(cfg, overrides, lambda changed: compose("run", overrides=list(changed)))
-    if name not in TASKS:
-        raise PepperError(f"task.name={name}: no such task{nearest(name, ('profile', *TASKS))}")
-    module, function = TASKS[name]
-    return int(getattr(importlib.import_module(module), function)(cfg))
+    return int(task(cfg, overrides, lambda changed: compose("run", overrides=list(changed))))
 
 
 def _refuse(error: Exception) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pepper.config.checks import MISSING, one_of
 from pepper.config.cutting import CutsConfig, SplitConfig
-from pepper.config.learning import LatencyConfig, PromoteConfig, TuningConfig
+from pepper.config.learning import AdaptConfig, LatencyConfig, PromoteConfig, TuningConfig
 from pepper.config.measuring import (
     DeviceConfig,
     LimitsConfig,
@@ -26,6 +26,7 @@ from pepper.errors import ConfigError
 __all__ = [
     "MISSING",
     "OPEN_KEYS",
+    "AdaptConfig",
     "CutsConfig",
     "DeviceConfig",
     "LatencyConfig",
@@ -82,6 +83,7 @@ class PepperConfig:
     split: SplitConfig = MISSING
     latency: LatencyConfig = MISSING
     tuning: TuningConfig = MISSING
+    adapt: AdaptConfig = field(default_factory=AdaptConfig)
     promote: PromoteConfig = field(default_factory=PromoteConfig)
     output: str = "text"
     sweep: SweepConfig | None = None

@@ -3,7 +3,7 @@
 import json
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,23 +51,18 @@ def collect(history: "pd.DataFrame", folder: Path) -> Collected:
     import pandas as pd
 
     left_out: dict[str, int] = {}
-    valid = history
-    if len(history):
-        trusted = (history["status"] == "FINISHED") & (history["verdict"] == "VALID")
-        valid = history[trusted & history["metrics.latency_p50_ms"].notna()]
-        if len(valid) < len(history):
-            left_out["not finished or INVALID"] = len(history) - len(valid)
+    valid = trusted(history)
+    if len(valid) < len(history):
+        left_out["not finished or INVALID"] = len(history) - len(valid)
     if valid.empty:
         raise LatencyError("no VALID measurement to learn from; measure first, such as +sweep=loads")
-    known = _characteristics(valid, folder / f"characteristics-{_version()}.parquet", left_out)
-    merged = valid.merge(known, on=KEY, how="inner").sort_values("ended_ms", kind="stable")
+    merged, described = _described(valid.sort_values("ended_ms", kind="stable"), folder, left_out)
     if merged.empty:
         raise LatencyError(f"no measured model can be described ({'; '.join(left_out)})")
-    settings = _settings(merged)
     family = merged.get("params.family", pd.Series(index=merged.index, dtype=object))
     tails = merged.get("metrics.latency_p95_ms", pd.Series(np.nan, index=merged.index))
     rows = Rows(
-        features=np.hstack((merged[list(characteristics.FEATURES)].to_numpy(float), settings)),
+        features=described,
         p50_ms=merged["metrics.latency_p50_ms"].to_numpy(float),
         p95_ms=np.asarray(tails, float),
         model=family.where(family.notna() & (family != "None"), merged["params.model"]).to_numpy(str),
@@ -76,6 +71,36 @@ def collect(history: "pd.DataFrame", folder: Path) -> Collected:
         load=merged["params.load"].to_numpy(str),
     )
     return Collected(rows, left_out)
+
+
+def trusted(history: "pd.DataFrame") -> "pd.DataFrame":
+    """Return the cells that are finished and VALID."""
+    median = "metrics.latency_p50_ms"
+    if median not in history:  # nothing was measured, or every cell failed
+        return history[:0]
+    return history[(history["status"] == "FINISHED") & (history["verdict"] == "VALID") & history[median].notna()]
+
+
+def describe(cells: Sequence[Mapping[str, Any]], folder: Path) -> Values:
+    """Describe cells that need not have been measured.
+
+    Args:
+        cells: The parameters that each would be logged with.
+        folder: Where characteristics are kept between calls.
+
+    Returns:
+        An array of shape (len(cells), len(FEATURES)).
+
+    Raises:
+        LatencyError: A model cannot be read.
+    """
+    import pandas as pd
+
+    left_out: dict[str, int] = {}
+    described = _described(pd.DataFrame(cells).add_prefix("params."), folder, left_out)[1]
+    if left_out:
+        raise LatencyError("; ".join(left_out))
+    return described
 
 
 def to_frame(rows: Rows) -> "pd.DataFrame":
@@ -119,6 +144,13 @@ def read(file: Path) -> Rows:
         *(frame[name].to_numpy(float) for name in TARGETS),
         *(frame[name].to_numpy(str) for name in NAMES),
     )
+
+
+def _described(cells: "pd.DataFrame", folder: Path, left_out: dict[str, int]) -> "tuple[pd.DataFrame, Values]":
+    """Cells whose model can be read, in their order, and their features."""
+    known = _characteristics(cells, folder / f"characteristics-{_version()}.parquet", left_out)
+    merged = cells.merge(known, on=KEY, how="inner")
+    return merged, np.hstack((merged[list(characteristics.FEATURES)].to_numpy(float), _settings(merged)))
 
 
 def _version() -> str:

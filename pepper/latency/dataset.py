@@ -47,6 +47,11 @@ class Rows:
         """Return some of the rows."""
         return type(self)(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
+    @classmethod
+    def join(cls, *parts: Self) -> Self:
+        """Return the rows of all parts, one after the other."""
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+
     @property
     def digest(self) -> str:
         """A short hash of all that is in the rows, whatever their order."""

@@ -11,16 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from pepper.errors import LatencyError
+from pepper.latency.adaptation import DEVICE_COLUMNS, Adaptation
 from pepper.latency.features import COLUMN, FEATURES, RISING, Values, digest
+from pepper.latency.ranges import OutOfRange, Ranges
 from pepper.latency.roofline import Roofline
 
 if TYPE_CHECKING:
     from xgboost import Booster
 
 FILE = "latency_model.json"
-FORMAT = 1
-TOLERANCE = 1.25
-"""How far outside of what was trained on a value may lie, as a ratio, before it is named."""
+FORMAT = 2
 
 _OBJECTIVES: dict[str, dict[str, Any]] = {
     "absolute": {"objective": "reg:absoluteerror"},
@@ -82,31 +82,6 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class OutOfRange:
-    """A feature of one row that lies outside of what was trained on.
-
-    Attributes:
-        row: Index of the row.
-        feature: Its name.
-        value: Its value there.
-        low: Least value trained on.
-        high: Greatest value trained on.
-    """
-
-    row: int
-    feature: str
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        bound, side = (self.high, "above") if self.value > self.high else (self.low, "below")
-        ratio = max(self.value, bound) / min(self.value, bound) if min(self.value, bound) > 0 else np.inf
-        far = f"{ratio:.3g} times" if np.isfinite(ratio) else "far"
-        return f"{self.feature}={self.value:.4g}: {far} {side} what was trained on ({self.low:.4g} to {self.high:.4g})"
-
-
-@dataclass(frozen=True)
 class LatencyModel:
     """Predicts the latency of parts; made by `fit`, kept by `save`.
 
@@ -116,9 +91,9 @@ class LatencyModel:
         constant_ms: That constant, the median latency trained on.
         medians: Boosted trees for the median.
         tails: Boosted trees for the log ratio of the 95th percentile to the median; may be empty.
-        lows: Least value of each feature trained on, NaN where none was known, shape (len(FEATURES),).
-        highs: Greatest value of each.
+        ranges: The values trained on.
         interval: Ratios of the true to the predicted median, the 5th and 95th percentile, for unseen models.
+        adaptations: Corrections for devices that were measured a little, after training.
     """
 
     hyperparameters: Hyperparameters
@@ -126,9 +101,9 @@ class LatencyModel:
     constant_ms: float
     medians: "Sequence[Booster]"
     tails: "Sequence[Booster]"
-    lows: Values
-    highs: Values
+    ranges: Ranges
     interval: tuple[float, float] = (np.nan, np.nan)
+    adaptations: Sequence[Adaptation] = ()
 
     @classmethod
     def fit(
@@ -173,8 +148,7 @@ class LatencyModel:
             constant_ms=constant,
             medians=_boost(_inputs(features, roofline), np.log(p50_ms), np.log(base), chosen),
             tails=tails,
-            lows=np.fmin.reduce(features),
-            highs=np.fmax.reduce(features),
+            ranges=Ranges.of(features),
         )
 
     def predict(self, features: Values) -> Prediction:
@@ -195,22 +169,32 @@ class LatencyModel:
         if features.ndim != 2 or features.shape[1] != len(FEATURES):
             raise LatencyError(f"rows of shape {features.shape}: each must have {len(FEATURES)} features")
         base = self.roofline.latency_ms(features) if self.roofline else np.full(len(features), self.constant_ms)
-        return np.asarray(np.exp(_mean(self.medians, _inputs(features, self.roofline), np.log(base))))
+        log_ms = _mean(self.medians, _inputs(features, self.roofline), np.log(base))
+        correction = np.zeros(len(features))
+        for adaptation in self.adaptations:
+            there = adaptation.of_device(features)
+            correction[there] = adaptation.correction(features[there], self.roofline)
+        return np.asarray(np.exp(log_ms + correction))
 
     def outside(self, features: Values) -> npt.NDArray[np.bool_]:
-        """Tell which values lie outside of what was trained on by more than `TOLERANCE`, shape of the rows."""
-        above = features > self.highs * np.where(self.highs > 0, TOLERANCE, 1)
-        below = features < self.lows / np.where(self.lows > 0, TOLERANCE, 1)
-        return np.asarray(above | below)
+        """Tell which values lie outside of what was trained or adapted on, shape of the rows."""
+        outside = self.ranges.outside(features)
+        for adaptation in self.adaptations:
+            outside[:, DEVICE_COLUMNS] &= ~adaptation.of_device(features)[:, None]
+        return outside
 
     def out_of_range(self, features: Values) -> list[OutOfRange]:
-        """Name every value that lies outside of what was trained on, row by row."""
-        return [
-            OutOfRange(
-                row, FEATURES[column], *map(float, (features[row, column], self.lows[column], self.highs[column]))
-            )
-            for row, column in np.argwhere(self.outside(features)).tolist()
-        ]
+        """Name every value that lies outside, row by row, the farthest first."""
+        return self.ranges.named(features, self.outside(features))
+
+    def adapted(self, adaptation: Adaptation) -> Self:
+        """Return the model with a device's adaptation, in the place of what it had of that device."""
+        return replace(self, adaptations=(*self.without(adaptation).adaptations, adaptation))
+
+    def without(self, adaptation: Adaptation) -> Self:
+        """Return the model as it is for all devices but the adaptation's, and as it was trained for that one."""
+        others = [known for known in self.adaptations if not known.of_same(adaptation)]
+        return replace(self, adaptations=others)
 
     @cached_property
     def importance(self) -> dict[str, float]:
@@ -242,9 +226,10 @@ class LatencyModel:
             "roofline": self.roofline.to_json() if self.roofline else None,
             "constant_ms": self.constant_ms,
             "tails": len(self.tails),
-            "lows": _known(self.lows),
-            "highs": _known(self.highs),
+            "lows": _known(self.ranges.lows),
+            "highs": _known(self.ranges.highs),
             "interval": _known(self.interval),
+            "adaptations": [adaptation.to_json() for adaptation in self.adaptations],
         }
         (folder / FILE).write_text(json.dumps(content, indent=1) + "\n")
 
@@ -270,9 +255,9 @@ class LatencyModel:
             constant_ms=content["constant_ms"],
             medians=[_booster(folder / f"median_{bag}.ubj") for bag in range(chosen.bags)],
             tails=[_booster(folder / f"tail_{bag}.ubj") for bag in range(content["tails"])],
-            lows=np.array(content["lows"], float),
-            highs=np.array(content["highs"], float),
+            ranges=Ranges(np.array(content["lows"], float), np.array(content["highs"], float)),
             interval=_pair(content["interval"]),
+            adaptations=[Adaptation.from_json(adaptation) for adaptation in content["adaptations"]],
         )
 
 

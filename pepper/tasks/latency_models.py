@@ -1,11 +1,18 @@
-"""What the tasks about latency models share: the registry and a version's model."""
+"""What the tasks about latency models share: the registry, and what a version holds."""
+
+from pathlib import Path
 
 from pepper.config import PepperConfig
 from pepper.errors import LatencyError
+from pepper.latency import collect
+from pepper.latency.dataset import Rows
+from pepper.latency.features import FEATURES
 from pepper.latency.model import LatencyModel
-from pepper.tracking.registry import Registry
+from pepper.tracking.registry import Registry, write_signature
 from pepper.tracking.store import Store
 from pepper.tracking.trainings import MODEL_FOLDER
+
+_OUTPUTS = ("p50_ms", "p95_ms", "low_ms", "high_ms")
 
 
 def open_registry(config: PepperConfig) -> Registry:
@@ -41,3 +48,11 @@ def chosen_version(registry: Registry, version: int | None) -> int:
         fix = "promote one with task=promote" if versions else "train one with task=train"
         raise LatencyError(f"{registry.name} has no champion; {fix}, or set latency.version")
     return found
+
+
+def write_version(folder: Path, model: LatencyModel, rows: Rows, train: Rows, test: Rows) -> None:
+    """Write what a version holds: the model with its signature, and its rows, those trained on and those held out."""
+    model.save(folder / MODEL_FOLDER)
+    write_signature(folder / MODEL_FOLDER, FEATURES, _OUTPUTS)
+    for name, part in (("rows", rows), ("train", train), ("test", test)):
+        collect.write(part, folder / "dataset" / f"{name}.parquet")

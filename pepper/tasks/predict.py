@@ -10,6 +10,7 @@ from pepper.graph.characteristics import Characteristics, CostWarning
 from pepper.graph.load import load_graph
 from pepper.graph.model import find_model
 from pepper.latency.features import rows
+from pepper.latency.ranges import in_short
 from pepper.measure.load import check_load
 from pepper.sweep.cells import Cell
 from pepper.tasks.latency_models import chosen_version, load_version, open_registry
@@ -39,6 +40,6 @@ def predict(config: PepperConfig) -> int:
     print(f"  by {registry.name} version {version}")
     for gap in characteristics.gaps:
         print(f"warning: cost not known of {gap}; the prediction counts it as nothing")
-    for value in model.out_of_range(row):
-        print(f"warning: {value}")
+    for line in in_short(model.out_of_range(row)):
+        print(f"warning: {line}")
     return 0

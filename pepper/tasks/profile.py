@@ -18,6 +18,7 @@ from pepper.sweep.axes import Compose, plan
 from pepper.sweep.cells import Cell
 from pepper.sweep.progress import CellProgress
 from pepper.sweep.runner import run
+from pepper.tasks.settings import run_params
 from pepper.tracking import runs
 from pepper.tracking.history import history
 from pepper.tracking.records import Pending, Record
@@ -33,11 +34,19 @@ def profile(config: PepperConfig, overrides: Sequence[str], compose: Compose) ->
     Returns:
         The exit status: 0, or 1 if a cell failed or its result could not be logged.
     """
-    cells = plan(config, overrides, compose)
+    return measure(config, plan(config, overrides, compose))
+
+
+def measure(config: PepperConfig, cells: Sequence[Cell]) -> int:
+    """Measure cells, those of a sweep only where they are not finished, log them and say what came out.
+
+    Returns:
+        The exit status: 0, or 1 if a cell failed or its result could not be logged.
+    """
     store = Store(config.tracking)
     runs.flush(store)
     results = {cell.identity: _row(cell, None) for cell in cells}
-    wanted = cells
+    wanted = list(cells)
     if config.sweep is not None:
         reused = _finished(store, config.sweep.rerun)
         for cell in cells:
@@ -86,14 +95,11 @@ class _Log:
 
     def record(self, cell: Cell, profile: Profile) -> None:
         """Keep a finished cell."""
-        calibration = asdict(self._calibrations[cell.device.identity])
-        calibration["instruction_sets"] = " ".join(calibration["instruction_sets"])
-        facts = {f"device_{key}": value for key, value in calibration.items() if key != "throttle_method"}
         self._pending.add(
             Record(
                 name=cell.name,
                 cell=cell.identity,
-                params={**cell.params(), **facts},
+                params=run_params(cell, self._calibrations[cell.device.identity]),
                 profile=profile,
                 config=OmegaConf.to_yaml(
                     {key: asdict(getattr(cell, key)) for key in ("model_config", "device", "load", "measure")}

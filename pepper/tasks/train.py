@@ -19,12 +19,12 @@ from pepper.latency.training import train as train_model
 from pepper.latency.tuning import TrialResult
 from pepper.report import latency_figures as figures
 from pepper.report.tables import show
+from pepper.tasks.latency_models import write_version
 from pepper.tracking.history import history
-from pepper.tracking.registry import Registry, write_signature
+from pepper.tracking.registry import Registry
 from pepper.tracking.store import Store
-from pepper.tracking.trainings import MODEL_FOLDER, Dataset, Training, Trial, log_training
+from pepper.tracking.trainings import Dataset, Training, Trial, log_training
 
-_OUTPUTS = ("p50_ms", "p95_ms", "low_ms", "high_ms")
 _MOST_CURVES = 4
 
 
@@ -110,10 +110,7 @@ def _training(folder: Path, config: PepperConfig, rows: Rows, trained: Trained, 
 
 def _write(folder: Path, rows: Rows, trained: Trained, evidence: Report) -> None:
     """Write the model, its datasets, tables and figures."""
-    trained.model.save(folder / MODEL_FOLDER)
-    write_signature(folder / MODEL_FOLDER, FEATURES, _OUTPUTS)
-    for name, part in (("rows", rows), ("train", trained.train), ("test", trained.test)):
-        collect.write(part, folder / "dataset" / f"{name}.parquet")
+    write_version(folder, trained.model, rows, trained.train, trained.test)
     evidence.table.to_csv(folder / "scores.csv", index=False)
     predictions = collect.to_frame(rows)[["model", "part", "device", "load", "p50_ms"]]
     for by, predicted in evidence.predictions.items():

@@ -83,7 +83,7 @@ def test_values_outside_of_what_was_trained_on_are_named(model: LatencyModel) ->
     row = rows(random_parts(1), setting())
     assert not model.predict(row).outside.any()
     assert model.out_of_range(row) == []
-    row[0, COLUMN["macs"]] = model.highs[COLUMN["macs"]] * 8
+    row[0, COLUMN["macs"]] = model.ranges.highs[COLUMN["macs"]] * 8
     row[0, COLUMN["macs_attention"]] = 1e6
     assert model.predict(row).outside.all()
     by_name = {value.feature: str(value) for value in model.out_of_range(row)}

@@ -1,0 +1,164 @@
+"""``task=adapt``: measure a new device a little and teach the champion what that says about it."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from pepper.config import PepperConfig, SweepConfig
+from pepper.devices.calibration import calibrate
+from pepper.errors import LatencyError
+from pepper.latency import collect, features
+from pepper.latency.adaptation import Adaptation, choose, left_out
+from pepper.latency.dataset import Rows
+from pepper.latency.evaluation import scores
+from pepper.latency.features import FEATURES, Values
+from pepper.latency.model import LatencyModel
+from pepper.report.tables import show
+from pepper.sweep.axes import Compose, plan
+from pepper.sweep.cells import Cell
+from pepper.tasks.latency_models import chosen_version, load_version, write_version
+from pepper.tasks.profile import measure
+from pepper.tasks.settings import run_params
+from pepper.tracking.history import history
+from pepper.tracking.registry import Registry
+from pepper.tracking.store import Store
+from pepper.tracking.trainings import Dataset, Training, log_training
+
+
+@dataclass(frozen=True)
+class _Score:
+    """Errors on some rows before and after the adaptation."""
+
+    title: str
+    before: dict[str, float]
+    after: dict[str, float]
+
+
+def adapt(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> int:
+    """Choose cells, measure them on the device, adapt the champion, log and register it.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        LatencyError: There is no champion, nothing to measure, or too few measurements are VALID.
+    """
+    profiles = Store(config.tracking)
+    registry = Registry(profiles, config.latency.registered_model)
+    version = chosen_version(registry, config.latency.version)
+    champion = load_version(registry, version)
+    with registry.artifacts(version, "dataset") as folder:
+        train, test = (collect.read(folder / f"{name}.parquet") for name in ("train", "test"))
+    config = replace(config, sweep=SweepConfig(f"adapt to {config.device.name}", config.adapt.axes))
+    cells = _chosen(config, plan(config, overrides, compose), champion, set(test.model), profiles.folder / "cache")
+    measure(config, cells)
+    rows, others = _measured(profiles, cells)
+    if rows is None:
+        raise LatencyError(f"none of the {len(cells)} measurements on {config.device.name} is VALID; run it again")
+    trained = replace(champion, adaptations=())
+    ratios = rows.p50_ms / trained.p50_ms(rows.features)
+    adaptation = Adaptation.fit(rows.features, ratios, trained.roofline)
+    adapted = champion.adapted(adaptation)
+    unseen_ms = trained.p50_ms(rows.features) * np.exp(left_out(rows.features, ratios, trained.roofline))
+    title = f"{len(rows)} measurements, each left out"
+    results = [_score(title, rows, champion.p50_ms(rows.features), unseen_ms)]
+    rest = others.take(adaptation.of_device(others.features)) if others else None
+    if rest:
+        title = f"{len(rest)} other measurements there"
+        results.append(_score(title, rest, champion.p50_ms(rest.features), adapted.p50_ms(rest.features)))
+        test = Rows.join(test, rest.take(np.isin(rest.model, test.model)))
+    show(_table(results))
+    if adaptation.of_device(train.features).any():
+        show(f"note: version {version} was trained on measurements of this device")
+    train = Rows.join(train, rows)
+    everything = Rows.join(train, test)
+    store = Store(replace(config.tracking, experiment=config.latency.experiment))
+    with tempfile.TemporaryDirectory() as scratch:
+        write_version(Path(scratch), adapted, everything, train, test)
+        run_id = log_training(store, _training(Path(scratch), config, version, adaptation, everything, results))
+    tags = {
+        "features_digest": features.digest(),
+        "dataset_digest": everything.digest,
+        "adapted_from": str(version),
+        "device": config.device.name,
+        "measurements": str(len(rows)),
+        "mape_before": f"{results[-1].before['mape']:.4g}",
+        "mape_after": f"{results[-1].after['mape']:.4g}",
+    }
+    new = registry.register(run_id, tags)
+    show(
+        f"version {new} of {registry.name} is version {version} adapted to {config.device.name};"
+        f" task=promote promote.version={new} compares it with the champion"
+    )
+    return 0
+
+
+def _chosen(
+    config: PepperConfig, cells: Sequence[Cell], champion: LatencyModel, kept: set[str], cache: Path
+) -> list[Cell]:
+    """The cells that tell most, without the models that are kept for tests."""
+    free = [cell for cell in cells if cell.model is not None and cell.model_config.name not in kept]
+    if not free:
+        raise LatencyError(
+            f"adapt.axes: every model is held out for tests ({', '.join(sorted(kept))}) or cannot be read; name others"
+        )
+    calibration = calibrate(free[0].device)
+    candidates = collect.describe([run_params(cell, calibration) for cell in free], cache)
+    parts = np.array([cell.model.content_hash for cell in free if cell.model])
+    return [free[index] for index in choose(candidates, parts, champion.roofline, config.adapt.measurements)]
+
+
+def _measured(store: Store, cells: Sequence[Cell]) -> tuple[Rows | None, Rows | None]:
+    """The newest VALID measurement of each of the cells, and all measurements of other cells."""
+    trusted = collect.trusted(history(store))
+    ours = trusted["cell"].isin([cell.identity for cell in cells])
+    newest = trusted[ours].sort_values("ended_ms").drop_duplicates("cell", keep="last")
+    ours_rows, others = (
+        collect.collect(chosen, store.folder / "cache").rows if len(chosen) else None
+        for chosen in (newest, trusted[~ours])
+    )
+    return ours_rows, others
+
+
+def _score(title: str, rows: Rows, before_ms: Values, after_ms: Values) -> _Score:
+    return _Score(title, scores(rows.p50_ms, before_ms), scores(rows.p50_ms, after_ms))
+
+
+def _training(
+    folder: Path, config: PepperConfig, version: int, adaptation: Adaptation, rows: Rows, results: Sequence[_Score]
+) -> Training:
+    """Return what is logged of an adaptation."""
+    metrics: dict[str, float] = {}
+    for name, result in zip(("left_out", "others"), results, strict=False):
+        for key in ("mape", "median_error", "within_10", "rows"):
+            metrics |= {f"{name}_{key}_before": result.before[key], f"{name}_{key}_after": result.after[key]}
+    last = results[-1]
+    return Training(
+        name=f"{config.latency.registered_model} version {version} adapted to {config.device.name}",
+        params={
+            "adapted_from": version,
+            "device": config.device.name,
+            "measurements": adaptation.measurements,
+            **{f"factor_{name}": np.exp(value) for name, value in adaptation.to_json()["factors"].items()},
+        },
+        metrics=metrics,
+        trials=(),
+        dataset=Dataset("profiles", rows.digest, "dataset/rows.parquet", list(FEATURES), len(rows)),
+        note=f"mean error **{last.before['mape']:.1%}** before, **{last.after['mape']:.1%}** after ({last.title})",
+        artifacts=folder,
+    )
+
+
+def _table(results: Sequence[_Score]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("error on")
+    for name in ("mean before", "mean after", "median before", "median after", "in 10 % before", "in 10 % after"):
+        table.add_column(name, justify="right")
+    for result in results:
+        pairs = [(result.before[key], result.after[key]) for key in ("mape", "median_error", "within_10")]
+        table.add_row(result.title, *(f"{value:.1%}" for pair in pairs for value in pair))
+    return table
