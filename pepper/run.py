@@ -33,14 +33,30 @@ TASKS = {
 VALUED_FLAGS = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p")
 OVERRIDE = re.compile(r"~|\+{0,2}[\w./@]+=")
 
-# Tasks that plan cells as well, and so compose options of their own.
-MEASURING = {
+# Tasks that compose further options: those of a sweep's axes, those of a fleet's devices.
+COMPOSING_TASKS = {
     "profile": ("pepper.tasks.profile", "profile"),
     "adapt": ("pepper.tasks.adapt", "adapt"),
+    "place": ("pepper.tasks.place", "place"),
 }
 
 # The configuration's groups, in the order in which --help lists them.
-GROUPS = ("task", "model", "device", "load", "measure", "sweep", "cuts", "split", "latency", "tuning", "tracking")
+GROUPS = (
+    "task",
+    "model",
+    "device",
+    "load",
+    "measure",
+    "sweep",
+    "cuts",
+    "split",
+    "latency",
+    "tuning",
+    "fleet",
+    "link",
+    "objective",
+    "tracking",
+)
 
 HELP = """\
 pepper: profile ONNX models on devices under load, learn their latency, place their parts.
@@ -54,6 +70,7 @@ usage: python -m pepper.run [GROUP=OPTION] [KEY=VALUE] [+sweep=NAME] [--config-d
   python -m pepper.run +sweep=loads model=resnet50 sweep.rerun=all
   python -m pepper.run task=cuts model=resnet50           where it can be cut
   python -m pepper.run task=split model=resnet50 split.parts=4 split.out=parts
+  python -m pepper.run task=place model=resnet50 link=lte    which device runs which part
 
 {groups}
 output=json prints one JSON document for scripts, output=quiet problems only.
@@ -173,7 +190,7 @@ def _hydra(argv: list[str]) -> int:
 def _task(cfg: config.PepperConfig, overrides: list[str]) -> int:
     """Run one task; each is imported only when asked for."""
     name = cfg.task.name
-    known = {**MEASURING, **TASKS}
+    known = {**COMPOSING_TASKS, **TASKS}
     if name not in known:
         raise PepperError(f"task.name={name}: no such task{nearest(name, known)}")
     module, function = known[name]

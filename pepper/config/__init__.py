@@ -20,6 +20,7 @@ from pepper.config.measuring import (
     SessionConfig,
     SweepConfig,
 )
+from pepper.config.placing import FleetConfig, FleetDeviceConfig, LinkConfig, ObjectiveConfig, PlaceConfig
 from pepper.config.tracking import TrackingConfig
 from pepper.errors import ConfigError
 
@@ -29,12 +30,17 @@ __all__ = [
     "AdaptConfig",
     "CutsConfig",
     "DeviceConfig",
+    "FleetConfig",
+    "FleetDeviceConfig",
     "LatencyConfig",
     "LimitsConfig",
+    "LinkConfig",
     "LoadConfig",
     "MeasureConfig",
     "ModelConfig",
+    "ObjectiveConfig",
     "PepperConfig",
+    "PlaceConfig",
     "PromoteConfig",
     "SessionConfig",
     "SplitConfig",
@@ -47,8 +53,8 @@ __all__ = [
     "typed",
 ]
 
-OPEN_KEYS = ("model.shapes.", "model.dims.")
-"""Below these, the names are the model's own: any key is welcome."""
+OPEN_KEYS = ("model.shapes.", "model.dims.", "place.pinned.")
+"""Below these, the names are the model's or the fleet's own: any key is welcome."""
 
 
 def conf_dir() -> Path:
@@ -83,8 +89,12 @@ class PepperConfig:
     split: SplitConfig = MISSING
     latency: LatencyConfig = MISSING
     tuning: TuningConfig = MISSING
+    fleet: FleetConfig = MISSING
+    link: LinkConfig = MISSING
+    objective: ObjectiveConfig = MISSING
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
     promote: PromoteConfig = field(default_factory=PromoteConfig)
+    place: PlaceConfig = field(default_factory=PlaceConfig)
     output: str = "text"
     sweep: SweepConfig | None = None
 

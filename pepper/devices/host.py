@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import re
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -107,3 +108,12 @@ class CoreTimes:
         """Return busy and stolen seconds, summed over the cores (resolution: 10 ms ticks)."""
         busy, steal = self._now()
         return busy - self._start[0], steal - self._start[1]
+
+
+def busy_percent(cores: list[int], seconds: float = 1.0) -> float:
+    """Return how much of these cores' time is used right now, watched for a while."""
+    times = CoreTimes(cores)
+    started_s = time.monotonic()
+    time.sleep(seconds)
+    busy_s, _ = times.since_start()
+    return min(100.0, 100.0 * busy_s / (len(cores) * (time.monotonic() - started_s)))

@@ -76,6 +76,12 @@ def instances(problem: ChainProblem, stages: Stages) -> tuple[int, ...]:
     return tuple(numbers)
 
 
+def unit(problem: ChainProblem, device: int, number: int) -> str:
+    """Name one device: of a kind of several it is ``name#0``, ``name#1``, ..."""
+    kind = problem.devices[device]
+    return kind.name if kind.count == 1 else f"{kind.name}#{number}"
+
+
 def evaluate(problem: ChainProblem, stages: Stages) -> Evaluation:
     """Cost `stages` under `problem`, and list every rule that they break."""
     units = list(zip((s.device for s in stages), instances(problem, stages), strict=True))
@@ -162,7 +168,7 @@ def _structure(problem: ChainProblem, stages: Stages) -> list[str]:
         if name in problem.excluded:
             broken.append(f"{name} is excluded")
         broken += [
-            f"step {step} is pinned to {pin}, not {name}"
+            f"{problem.step(step)} is pinned to {pin}, not {name}"
             for step, pin in problem.pinned.items()
             if stage.start <= step < stage.stop and pin != name
         ]
@@ -175,7 +181,7 @@ class Event:
 
     Attributes:
         request: Number of the request.
-        resource: ``name#instance`` of a device, or ``from->to`` of a link.
+        resource: Name of a device (see `unit`), or ``from->to`` of a link.
         start_ms: Begin.
         stop_ms: End; a link's propagation comes on top.
     """
@@ -196,7 +202,7 @@ def simulate(problem: ChainProblem, stages: Stages, n_requests: int) -> tuple[Ev
         Events by request and position; the last of each request ends its answer (without the propagation).
     """
     result = evaluate(problem, stages)
-    names = [f"{problem.devices[s.device].name}#{k}" for s, k in zip(stages, instances(problem, stages), strict=True)]
+    names = [unit(problem, s.device, k) for s, k in zip(stages, instances(problem, stages), strict=True)]
     ends = [problem.source or "", *names, problem.sink or ""]
     visits: list[tuple[str, float, float]] = []
     for k, hop in enumerate(result.hops):

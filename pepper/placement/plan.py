@@ -1,22 +1,27 @@
 """The plan: what a placement decided, as a file that is enough to run it.
 
-A plan speaks of devices by name and of boundaries by number and, when the model's cuts are known, by tensors,
-so it can be read and run without the problem that it came from.
+A plan names its model, its devices and its links, and speaks of borders between parts by operator position and
+by tensor, so it can be read and run without the problem that it came from.
 """
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pepper.errors import PlacementError
 from pepper.placement.chain import Solution
-from pepper.placement.evaluate import evaluate, instances
+from pepper.placement.evaluate import evaluate, instances, unit
 from pepper.placement.problem import ChainProblem
 
 SCHEMA = "pepper.plan"
-VERSION = 1
+VERSION = 2
+
+_MODEL_KEYS = {"name", "path", "sha256", "input_shapes"}
+_FLEET_KEYS = {"devices", "links", "source", "sink"}
+_LINK_KEYS = {"from", "to", "bandwidth_mbit_s", "latency_ms"}
 
 
 @dataclass(frozen=True)
@@ -24,22 +29,20 @@ class PlannedPart:
     """One part and where it runs.
 
     Attributes:
-        start: Boundary at which it begins.
-        stop: Boundary at which it ends.
-        device: Name of the device (or kind).
-        instance: Which of the kind's devices, from 0.
+        start: Operators of the model that lie before it.
+        stop: Operators that lie before its end.
+        device: Name of the device, one of the plan's fleet.
         time_ms: Predicted time.
         memory_bytes: Memory.
         receive_ms: Predicted time of the transfer before it (0: none).
         receive_bytes: Bytes of that transfer.
-        inputs: Names of the tensors that cross its first boundary, when known.
-        outputs: Names of the tensors that cross its last boundary, when known.
+        inputs: Names of the tensors that cross its first border, when known.
+        outputs: Names of the tensors that cross its last border, when known.
     """
 
     start: int
     stop: int
     device: str
-    instance: int
     time_ms: float
     memory_bytes: float
     receive_ms: float
@@ -49,15 +52,38 @@ class PlannedPart:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What a problem of numbers stands for: the model and the devices behind it, all of it JSON values.
+
+    Attributes:
+        model: ``name``, ``path``, ``sha256`` (of the file and its external weights) and ``input_shapes`` (by
+            name); empty where the problem came from no model.
+        devices: What each device (or kind) of the problem is, by name: its ``device`` and ``load``
+            configuration.
+        positions: (n + 1) operators before each boundary; the boundary's own number where not given.
+        tensors: (n + 1) names of the tensors that cross each boundary.
+        provenance: Where the numbers come from (latency model, profiles); free-form.
+    """
+
+    model: Mapping[str, Any] = field(default_factory=dict)
+    devices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    positions: Sequence[int] = ()
+    tensors: Sequence[tuple[str, ...]] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Plan:
     """Parts on devices, and what that is predicted to cost.
 
     Attributes:
-        model: Name or path of the model.
+        model: ``name``, ``path``, ``sha256`` and ``input_shapes``; empty where it came from no model.
+        fleet: ``devices`` (by name: ``device`` and ``load``, their configurations), ``links`` (each ``from``,
+            ``to``, ``bandwidth_mbit_s`` (None: unlimited) and ``latency_ms``), ``source`` and ``sink`` (names of
+            the devices at which the input arises and the output is wanted, or None). Of a kind of several equal
+            devices it lists those at work, as ``name#0``, ``name#1``, ...
         objective: What was minimised.
         parts: The parts in order.
-        source: Device at which the input arises, or None.
-        sink: Device at which the output is wanted, or None.
         return_ms: Predicted time of the transfer to the sink.
         latency_ms: Predicted time of one request.
         period_ms: Predicted time between two results of the pipeline.
@@ -68,11 +94,10 @@ class Plan:
         provenance: Where the numbers come from (latency model, profiles); free-form, JSON values.
     """
 
-    model: str
+    model: dict[str, Any]
+    fleet: dict[str, Any]
     objective: str
     parts: tuple[PlannedPart, ...]
-    source: str | None
-    sink: str | None
     return_ms: float
     latency_ms: float
     period_ms: float
@@ -83,51 +108,41 @@ class Plan:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(
-        cls,
-        problem: ChainProblem,
-        solution: Solution,
-        objective: str,
-        model: str = "",
-        tensors: tuple[tuple[str, ...], ...] | None = None,
-        provenance: dict[str, Any] | None = None,
-    ) -> "Plan":
+    def of(cls, problem: ChainProblem, solution: Solution, objective: str, origin: Origin | None = None) -> "Plan":
         """Write down a solution.
 
         Args:
             problem: What was solved.
             solution: Its answer.
             objective: What was minimised.
-            model: Name or path of the model.
-            tensors: (n + 1) names of the tensors that cross each boundary.
-            provenance: Where the numbers come from.
+            origin: What the problem's numbers stand for.
         """
+        about = origin or Origin()
         cost = evaluate(problem, solution.stages)
         numbers = instances(problem, solution.stages)
+        positions = about.positions or range(problem.n_steps + 1)
         parts = []
         for k, (stage, number) in enumerate(zip(solution.stages, numbers, strict=True)):
             hop = cost.hops[k]
             parts.append(
                 PlannedPart(
-                    start=stage.start,
-                    stop=stage.stop,
-                    device=problem.devices[stage.device].name,
-                    instance=number,
+                    start=positions[stage.start],
+                    stop=positions[stage.stop],
+                    device=unit(problem, stage.device, number),
                     time_ms=cost.stage_ms[k],
                     memory_bytes=cost.stage_bytes[k],
                     receive_ms=hop.time_ms if hop else 0.0,
                     receive_bytes=hop.sent_bytes if hop else 0.0,
-                    inputs=tensors[stage.start] if tensors else (),
-                    outputs=tensors[stage.stop] if tensors else (),
+                    inputs=about.tensors[stage.start] if about.tensors else (),
+                    outputs=about.tensors[stage.stop] if about.tensors else (),
                 )
             )
         last = cost.hops[-1]
         return cls(
-            model=model,
+            model=dict(about.model),
+            fleet=_fleet(problem, solution, about.devices),
             objective=objective,
             parts=tuple(parts),
-            source=problem.source,
-            sink=problem.sink,
             return_ms=last.time_ms if last else 0.0,
             latency_ms=cost.latency_ms,
             period_ms=cost.period_ms,
@@ -135,7 +150,7 @@ class Plan:
             bound_ms=solution.bound,
             gap=solution.gap,
             solver=solution.solver,
-            provenance=provenance or {},
+            provenance=dict(about.provenance),
         )
 
     def save(self, path: Path) -> None:
@@ -154,7 +169,7 @@ class Plan:
             content = json.loads(path.read_text())
         except OSError as error:
             raise PlacementError(f"{path}: cannot be read ({error.strerror}); give a plan.json") from error
-        except json.JSONDecodeError as error:
+        except ValueError as error:
             raise PlacementError(f"{path}: not JSON ({error}); give a plan.json") from error
         if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
             raise PlacementError(f"{path}: not a plan (schema is not {SCHEMA!r}); give a plan.json")
@@ -169,9 +184,53 @@ class Plan:
             plan = cls(parts=parts, **content)
         except (KeyError, TypeError) as error:
             raise PlacementError(f"{path}: incomplete plan ({error}); place the model again") from error
-        ends = [0, *(part.stop for part in plan.parts)]
-        if not plan.parts or [part.start for part in plan.parts] != ends[:-1]:
-            raise PlacementError(f"{path}: the parts do not follow one another; place the model again")
-        if any(not math.isfinite(part.time_ms) or part.time_ms < 0 for part in plan.parts):
-            raise PlacementError(f"{path}: a part's time_ms is negative or missing; place the model again")
+        for problem in plan._faults():
+            raise PlacementError(f"{path}: {problem}; place the model again")
         return plan
+
+    def _faults(self) -> list[str]:
+        """Say what a file that was edited, or cut off, got wrong."""
+        if self.model and not set(self.model) >= _MODEL_KEYS:
+            return [f"model lacks {', '.join(sorted(_MODEL_KEYS - set(self.model)))}"]
+        if not set(self.fleet) >= _FLEET_KEYS:
+            return [f"fleet lacks {', '.join(sorted(_FLEET_KEYS - set(self.fleet)))}"]
+        found = [f"a link lacks one of {', '.join(sorted(_LINK_KEYS))}"] * any(
+            not set(link) >= _LINK_KEYS for link in self.fleet["links"]
+        )
+        ends = [0, *(part.stop for part in self.parts)]
+        if not self.parts or [part.start for part in self.parts] != ends[:-1]:
+            found.append("the parts do not follow one another")
+        for part in self.parts:
+            if not math.isfinite(part.time_ms) or part.time_ms < 0:
+                found.append("a part's time_ms is negative or missing")
+            if part.device not in self.fleet["devices"]:
+                found.append(f"a part runs on {part.device!r}, which is not among the fleet's devices")
+        return found
+
+
+def _fleet(problem: ChainProblem, solution: Solution, devices: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """List the devices, of kinds those at work, and the links between them."""
+    work = dict.fromkeys(
+        (stage.device, number)
+        for stage, number in zip(solution.stages, instances(problem, solution.stages), strict=True)
+    )
+    single = ((d, 0) for d, kind in enumerate(problem.devices) if kind.count == 1)
+    units = sorted({*work, *single})
+    links = problem.links
+    listed = [
+        {
+            "from": unit(problem, *a),
+            "to": unit(problem, *b),
+            "bandwidth_mbit_s": 0.008 / rate if (rate := float(links.ms_per_byte[a[0], b[0]])) else None,
+            "latency_ms": float(links.latency_ms[a[0], b[0]]),
+        }
+        for a in units
+        for b in units
+        if a != b and math.isfinite(links.latency_ms[a[0], b[0]]) and math.isfinite(links.ms_per_byte[a[0], b[0]])
+    ]
+    return {
+        "devices": {unit(problem, *pair): dict(devices.get(problem.devices[pair[0]].name, {})) for pair in units},
+        "links": listed,
+        "source": problem.source,
+        "sink": problem.sink,
+    }

@@ -167,6 +167,7 @@ class ChainProblem:
         pinned: Device name of each pinned step.
         excluded: Names of the devices that hold no part.
         limits: What the plan must keep to.
+        labels: What the steps are, for messages; may be empty.
 
     Raises:
         PlacementError: On contradictory, missing or negative input, naming it.
@@ -183,6 +184,7 @@ class ChainProblem:
     pinned: Mapping[int, str] = field(default_factory=dict)
     excluded: frozenset[str] = frozenset()
     limits: Limits = field(default_factory=Limits)
+    labels: Sequence[str] = ()
 
     @classmethod
     def of(
@@ -257,7 +259,7 @@ class ChainProblem:
             if not 0 <= step < n:
                 raise PlacementError(f"pinned: step {step} does not exist; steps are 0 to {n - 1}")
             if name in self.excluded:
-                raise PlacementError(f"pinned: step {step} is pinned to {name!r}, which is excluded")
+                raise PlacementError(f"pinned: {self.step(step)} is pinned to {name!r}, which is excluded")
 
     @property
     def n_steps(self) -> int:
@@ -275,6 +277,10 @@ class ChainProblem:
             PlacementError: If there is none; the message suggests the nearest.
         """
         return _index_of(name, self._index, "device")
+
+    def step(self, number: int) -> str:
+        """Name a step in a message."""
+        return f"step {number} ({self.labels[number]})" if self.labels else f"step {number}"
 
     def part_time_ms(self, start: int, stop: int, device: int) -> float:
         """Return the time of one part on one device."""

@@ -27,7 +27,7 @@ def explain(problem: ChainProblem, has_plan: HasPlan) -> str:
         able = [d for d in range(len(names)) if math.isfinite(problem.part_time_ms(step, step + 1, d))]
         allowed = [names[d] for d in able if names[d] not in problem.excluded]
         if problem.part_ms.ndim == 2 and not allowed:
-            return f"step {step}: no device can run it; give one a finite part_ms or exclude fewer devices"
+            return f"{problem.step(step)}: no device can run it; give one a finite part_ms or exclude fewer devices"
     for name in ("latency_ms", "period_ms", "sent_bytes", "parts"):
         limit = getattr(problem.limits, name)
         if math.isfinite(limit) and has_plan(problem.with_limits(**{name: math.inf})):
@@ -47,13 +47,31 @@ def explain(problem: ChainProblem, has_plan: HasPlan) -> str:
         return f"links: the devices needed cannot reach each other; missing links: {', '.join(pairs[:6])}"
     boundless = tuple(replace(device, memory_bytes=math.inf) for device in problem.devices)
     if has_plan(replace(linked, devices=boundless)):
-        return "memory: the parts fit on no choice of devices, though each step fits somewhere; add memory"
+        return (
+            "memory: the parts fit on no choice of devices, though each step fits somewhere;"
+            f" {_memory_missing(linked, has_plan):.0f} bytes more on each device would do"
+        )
     if problem.pinned and has_plan(replace(linked, devices=boundless, pinned={})):
         return (
             f"pinned: no plan keeps to {dict(problem.pinned)}; a device holds one part unless `reuse` is set "
             "and must be able to run what is pinned to it"
         )
     return "problem: no device can run the steps; check part_ms, boundary_bytes and excluded"
+
+
+def _memory_missing(problem: ChainProblem, has_plan: HasPlan) -> float:
+    """Return how many bytes more on each device let the problem have a plan, to one part in a hundred."""
+
+    def enough(more: float) -> bool:
+        richer = tuple(replace(device, memory_bytes=device.memory_bytes + more) for device in problem.devices)
+        return has_plan(replace(problem, devices=richer))
+
+    whole = problem.part_bytes
+    low, high = 0.0, float(whole.sum() if whole.ndim == 1 else np.max(whole[np.triu_indices(len(whole), 1)]))
+    while high - low > high / 100:
+        middle = (low + high) / 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
 
 
 def _memory_shortage(problem: ChainProblem) -> str | None:
@@ -65,7 +83,7 @@ def _memory_shortage(problem: ChainProblem) -> str | None:
         need = problem.part_memory_bytes(step, step + 1)
         if need > largest.memory_bytes:
             return (
-                f"memory: step {step} takes {need:.0f} bytes, {need - largest.memory_bytes:.0f} more than "
+                f"memory: {problem.step(step)} takes {need:.0f} bytes, {need - largest.memory_bytes:.0f} more than "
                 f"{largest.name!r} has, the largest device"
             )
     if problem.part_bytes.ndim == 1:

@@ -68,7 +68,7 @@ def latency(rows: Sequence[Row], file: Path) -> None:
         else:
             panel.set_xticks(range(len(models)), models, rotation=30, ha="right")
             panel.set_xlabel("model")
-        _log_scale(panel)
+        log_scale(panel)
     for panel in panels[:, 0]:
         panel.set_ylabel("median latency (ms), 95 % interval")
     legend = {
@@ -110,7 +110,8 @@ def _draw(panel: "Axes", x: list[float], rows: Sequence[Row], label: str, index:
     )
 
 
-def _log_scale(panel: "Axes") -> None:
+def log_scale(panel: "Axes") -> None:
+    """Make the vertical axis logarithmic, with plain numbers at 1, 2 and 5."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     panel.set_yscale("log")

@@ -16,7 +16,7 @@ def predicted_against_measured(
     measured_ms: Sequence[float], predicted_ms: Sequence[float], groups: Sequence[str], file: Path
 ) -> None:
     """Draw each prediction against what was measured, coloured by group, with lines at 10 % off."""
-    figure, panel = _panel(5.6, 5.2)
+    figure, panel = one_panel(5.6, 5.2)
     listed = sorted(set(groups))
     for index, name in enumerate(listed):
         of = [row for row, group in enumerate(groups) if group == name]
@@ -89,7 +89,7 @@ def load_curves(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float, f
 def importance(shares: Mapping[str, float], file: Path) -> None:
     """Draw the features that the trees' corrections rest on, greatest first."""
     top = list(shares.items())[:_MOST_LISTED]
-    figure, panel = _panel(6, max(2.5, 0.24 * len(top) + 1))
+    figure, panel = one_panel(6, max(2.5, 0.24 * len(top) + 1))
     panel.barh([name for name, _ in top], [100 * share for _, share in top], color=COLOURS[0])
     panel.set_xlabel("share of the gain of all splits (%)")
     panel.tick_params(labelsize=8)
@@ -99,7 +99,7 @@ def importance(shares: Mapping[str, float], file: Path) -> None:
 
 def search_history(errors: Sequence[float | None], file: Path) -> None:
     """Draw the error of each trial and the best so far; pruned trials have none."""
-    figure, panel = _panel(6, 3.6)
+    figure, panel = one_panel(6, 3.6)
     done = [(number, 100 * error) for number, error in enumerate(errors) if error is not None]
     best, so_far = float("inf"), []
     for number, error in done:
@@ -125,6 +125,7 @@ def _panels(count: int, width: float, height: float) -> "tuple[Figure, Any]":
     return figure, panels
 
 
-def _panel(width: float, height: float) -> "tuple[Figure, Any]":
+def one_panel(width: float, height: float) -> "tuple[Figure, Any]":
+    """Return a figure of this size (inches) and its one panel."""
     figure, panels = _panels(1, width, height)
     return figure, panels[0]

@@ -97,6 +97,16 @@ def parts_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
+def plain_table(texts: Sequence[str], numbers: Sequence[str]) -> Table:
+    """Return an empty table with these columns, those of numbers aligned to the right."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in texts:
+        table.add_column(name)
+    for name in numbers:
+        table.add_column(name, justify="right")
+    return table
+
+
 def show(item: Table | str, **results: Any) -> None:
     """Print a table or a line; colours only on a terminal, lines never folded when piped.
 

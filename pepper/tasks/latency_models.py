@@ -2,12 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from pepper.config import PepperConfig
 from pepper.errors import LatencyError
 from pepper.latency import collect
 from pepper.latency.dataset import Rows
 from pepper.latency.features import FEATURES
 from pepper.latency.model import LatencyModel
+from pepper.latency.spread import error_components
+from pepper.placement.decision import Spread
 from pepper.tracking.registry import Registry, write_signature
 from pepper.tracking.store import Store
 from pepper.tracking.trainings import MODEL_FOLDER
@@ -56,3 +60,18 @@ def write_version(folder: Path, model: LatencyModel, rows: Rows, train: Rows, te
     write_signature(folder / MODEL_FOLDER, FEATURES, _OUTPUTS)
     for name, part in (("rows", rows), ("train", train), ("test", test)):
         collect.write(part, folder / "dataset" / f"{name}.parquet")
+
+
+def load_spread(registry: Registry, version: int) -> Spread:
+    """Return how far a version's predictions lie off, by what its training held out.
+
+    Raises:
+        TrackingError: There is no such version, or its predictions are gone.
+    """
+    import pandas as pd
+
+    with registry.artifacts(version, "predictions.csv") as file:
+        table = pd.read_csv(file)
+    ratio = table["p50_ms"] / table["predicted_without_model_ms"]
+    model, device, part = (table[name].to_numpy(str) for name in ("model", "device", "part"))
+    return Spread(*error_components(np.log(ratio.to_numpy(float)), model, device, part))

@@ -57,7 +57,9 @@ def _macs(graph: Graph) -> np.ndarray:
 
 
 def _cuts(graph: Graph, config: PepperConfig, macs: np.ndarray) -> list[Cut]:
-    at = _planned(Path(config.split.plan)) if config.split.plan else config.split.at
+    if config.split.plan:
+        return planned_cuts(graph, Plan.load(Path(config.split.plan)), f"split.plan={config.split.plan}")
+    at = config.split.at
     if at is not None:
         return [
             cut_behind(graph, int(name))
@@ -75,12 +77,26 @@ def _cuts(graph: Graph, config: PepperConfig, macs: np.ndarray) -> list[Cut]:
     return balanced_cuts(graph, found, parts, macs.tolist())
 
 
-def _planned(file: Path) -> list[str]:
-    """Return a tensor of each border between a plan's parts."""
-    borders = [part.inputs for part in Plan.load(file).parts[1:]]
-    if not all(borders):
-        raise ConfigError(f"split.plan={file}: the plan does not name its tensors; give split.at=[TENSOR,...]")
-    return [tensors[0] for tensors in borders]
+def planned_cuts(graph: Graph, plan: Plan, name: str) -> list[Cut]:
+    """Return the cuts between a plan's parts.
+
+    Args:
+        graph: The model that was placed.
+        plan: The plan.
+        name: How an error calls the plan.
+
+    Raises:
+        ConfigError: The plan is of another model.
+    """
+    cuts = [cut_behind(graph, part.start) for part in plan.parts[1:]]
+    for cut, part in zip(cuts, plan.parts[1:], strict=True):
+        crossing = tuple(graph.tensors[t].name for t in cut.tensors)
+        if set(crossing) != set(part.inputs):
+            raise ConfigError(
+                f"{name}: cuts at {', '.join(part.inputs)}, where {graph.file} has {', '.join(crossing)};"
+                " give the model that was placed"
+            )
+    return cuts
 
 
 def _say(

@@ -1,5 +1,6 @@
 """``task=cuts`` and ``task=split`` from the command line: what they say, write, prove, log and refuse."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,25 +33,29 @@ def test_at_named_tensors_and_positions(desk: Any, tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "parts").cuts == (("relu_2_0",), ("relu_5_0",))
 
 
-def plan_of(*borders: tuple[str, ...]) -> Plan:
-    """A plan of parts between these borders, all on one device."""
-    inputs = [("x",), *borders]
-    parts = tuple(PlannedPart(i, i + 1, "cpu", 0, 1.0, 0.0, 0.0, 0.0, names) for i, names in enumerate(inputs))
+def plan_of(*ends: int, borders: tuple[str, ...]) -> Plan:
+    """A plan of parts between these positions and tensors, all on one device."""
+    inputs = [("x",), *((border,) for border in borders)]
+    parts = tuple(
+        PlannedPart(start, stop, "cpu", 1.0, 0.0, 0.0, 0.0, names)
+        for (start, stop), names in zip(pairwise([0, *ends]), inputs, strict=True)
+    )
+    fleet = {"devices": {"cpu": {}}, "links": [], "source": None, "sink": None}
     figures = {"return_ms": 0.0, "latency_ms": 1.0, "period_ms": 1.0, "sent_bytes": 0.0, "bound_ms": 1.0, "gap": 0.0}
-    return Plan("chain", "latency", parts, None, None, solver="test", provenance={}, **figures)
+    return Plan({}, fleet, "latency", parts, solver="test", **figures)
 
 
 def test_the_parts_of_a_plan(desk: Any, tmp_path: Path) -> None:
     file = models.save(models.chain(), tmp_path / "c.onnx")
     base = ["task=split", "model=onnx", f"model.path={file}", f"split.plan={tmp_path}/plan.json"]
-    plan_of(("relu_2_0",), ("relu_5_0",)).save(tmp_path / "plan.json")
+    plan_of(3, 6, 8, borders=("relu_2_0", "relu_5_0")).save(tmp_path / "plan.json")
     done = desk(*base, f"split.out={tmp_path}/parts")
     assert done.status == 0, done.err
     assert read_manifest(tmp_path / "parts").cuts == (("relu_2_0",), ("relu_5_0",))
-    plan_of(()).save(tmp_path / "plan.json")
+    plan_of(3, 8, borders=("conv_7",)).save(tmp_path / "plan.json")
     refused = desk(*base, f"split.out={tmp_path}/other")
     assert refused.status == 2
-    assert "does not name its tensors" in refused.err
+    assert "give the model that was placed" in refused.error
     assert not (tmp_path / "other").exists()
 
 

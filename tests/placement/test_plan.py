@@ -1,6 +1,7 @@
 """Plans as files, the baselines beside the optimum, and the points at which the best plan changes."""
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from pepper.errors import PlacementError
 from pepper.placement.baselines import BASELINES, compare
 from pepper.placement.chain import solve
 from pepper.placement.evaluate import evaluate
-from pepper.placement.plan import Plan
+from pepper.placement.plan import Origin, Plan
 from pepper.placement.problem import ChainProblem, Device, Link, Links
 from pepper.placement.sensitivity import flip_points, scale_bandwidth, scale_times
 
@@ -31,25 +32,53 @@ def chain(seed: int = 0) -> ChainProblem:
 def test_plan_comes_back_as_saved(tmp_path: Path) -> None:
     problem = chain()
     solution = solve(problem)
-    tensors = tuple((f"t{k}",) for k in range(9))
-    plan = Plan.of(problem, solution, "latency", "net.onnx", tensors, {"latency_model": "pepper-latency/3"})
+    origin = Origin(
+        {"name": "net", "path": "net.onnx", "sha256": "0", "input_shapes": {"x": [1, 3]}},
+        {"camera": {"device": {"share": 0.25}, "load": {"percent": 0}}},
+        positions=range(0, 90, 10),
+        tensors=[(f"t{k}",) for k in range(9)],
+        provenance={"latency_model": "pepper-latency/3"},
+    )
+    plan = Plan.of(problem, solution, "latency", origin)
     plan.save(tmp_path / "plan.json")
     assert Plan.load(tmp_path / "plan.json") == plan
     assert plan.latency_ms == solution.value
     assert plan.gap == 0
     spent = sum(part.time_ms + part.receive_ms for part in plan.parts) + plan.return_ms
     assert spent == pytest.approx(plan.latency_ms)
-    assert plan.parts[0].inputs == ("t0",)
-    assert plan.parts[-1].outputs == ("t8",)
+    assert (plan.parts[0].start, plan.parts[0].inputs) == (0, ("t0",))
+    assert (plan.parts[-1].stop, plan.parts[-1].outputs) == (80, ("t8",))
+    assert plan.fleet["devices"] == {"camera": origin.devices["camera"], "edge": {}, "server": {}}
+    assert len(plan.fleet["links"]) == 6
+    assert {"from": "camera", "to": "edge", "bandwidth_mbit_s": 100.0, "latency_ms": 0.5} in plan.fleet["links"]
+
+
+def test_of_a_kind_a_plan_names_the_devices_at_work() -> None:
+    problem = ChainProblem.of(
+        [Device("camera"), Device("node", count=3)],
+        [[9.0, 1.0], [9.0, 1.0], [9.0, 1.0]],
+        [10.0] * 4,
+        Links.uniform(2, Link(math.inf, 0.1)),
+        source="camera",
+    )
+    plan = Plan.of(problem, solve(problem, "throughput"), "throughput")
+    assert [part.device for part in plan.parts] == ["node#0", "node#1", "node#2"]
+    assert list(plan.fleet["devices"]) == ["camera", "node#0", "node#1", "node#2"]
+    assert len(plan.fleet["links"]) == 12
+    assert plan.fleet["links"][0]["bandwidth_mbit_s"] is None
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"schema": "other"}, "not a plan"),
-        ({"version": 99}, "plan version 99; this pepper reads version 1"),
+        ({"version": 99}, "plan version 99; this pepper reads version 2"),
         ({"parts": []}, "do not follow one another"),
         ({"gap": None, "surprise": 1}, "incomplete plan"),
+        ({"model": {"name": "net"}}, "model lacks input_shapes, path, sha256"),
+        ({"fleet": {"devices": {}}}, "fleet lacks links, sink, source"),
+        ({"fleet": {"devices": {}, "links": [], "source": None, "sink": None}}, "not among the fleet's devices"),
+        ({"fleet": {"devices": {}, "links": [{}], "source": None, "sink": None}}, "a link lacks one of"),
     ],
 )
 def test_bad_plan_is_one_clear_line(tmp_path: Path, change: dict[str, object], message: str) -> None:

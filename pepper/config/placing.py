@@ -1,0 +1,163 @@
+"""Where parts may run and what is wanted: fleets, links, objectives."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pepper.config.checks import MISSING, one_of, within
+from pepper.errors import ConfigError
+
+MEASURED = "measured"
+"""In place of a load's option: what other programs use of the device right now."""
+
+
+@dataclass
+class LinkConfig:
+    """A connection of two devices, each direction for itself.
+
+    Attributes:
+        name: How tables call it.
+        bandwidth_mbit_s: What it carries, in megabits (1e6) a second of payload.
+        latency_ms: Time that a message takes besides, one way.
+    """
+
+    bandwidth_mbit_s: float = MISSING
+    latency_ms: float = MISSING
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        within("link.bandwidth_mbit_s", self.bandwidth_mbit_s, 0, above=True)
+        within("link.latency_ms", self.latency_ms, 0)
+
+
+@dataclass
+class FleetDeviceConfig:
+    """A device of a fleet, or several equal ones.
+
+    Attributes:
+        device: Option of the group ``device``.
+        load: Option of the group ``load``, or ``measured``.
+        cores: Which of this machine's cores: 0 is the first, -1 the last; None leaves it to the device.
+        count: How many there are of it.
+        overrides: Keys of the device that differ from the option's.
+    """
+
+    device: str = MISSING
+    load: str = "idle"
+    cores: list[int] | None = None
+    count: int = 1
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        within("fleet.devices.count", self.count, 1)
+
+
+@dataclass
+class FleetConfig:
+    """Devices and how they are connected.
+
+    Attributes:
+        name: How runs and tables call it.
+        devices: The devices by name.
+        source: Where the input arises; None: everywhere, its transfer is not counted.
+        sink: Where the output is wanted; None: anywhere, its transfer is not counted.
+        links: Links of pairs, such as ``camera->server: lte``: an option of the group ``link`` or its numbers.
+            Such a link serves both directions unless the other one is listed too.
+        mesh: Whether pairs that are not listed are connected as the group ``link`` says.
+        hub: Each device's link to a hub that everything goes through, in place of ``links``; ``up`` and
+            ``down`` where the directions differ.
+    """
+
+    name: str = MISSING
+    devices: dict[str, FleetDeviceConfig] = field(default_factory=dict)
+    source: str | None = None
+    sink: str | None = None
+    links: dict[str, Any] = field(default_factory=dict)
+    mesh: bool = True
+    hub: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.devices:
+            raise ConfigError("fleet.devices: is empty; give fleet.devices.NAME.device=OPTION")
+        if self.hub and self.links:
+            raise ConfigError("fleet.hub: fleet.links connects the devices already; drop one of them")
+        for pair in self.links:
+            if pair.count("->") != 1:
+                raise ConfigError(f"fleet.links.{pair}: must name two devices; write FROM->TO")
+
+
+@dataclass
+class ObjectiveConfig:
+    """What the best plan is best at, and what every plan must keep to.
+
+    Attributes:
+        name: ``latency`` (of one request), ``throughput`` (of a stream) or ``pareto`` (all trade-offs of both).
+        max_latency_ms: Most time of one request.
+        min_per_second: Least results a second of a stream.
+        max_memory_bytes: Most memory of the parts on any device, besides the device's own limit.
+        max_sent_bytes: Most bytes of one request over all links.
+    """
+
+    name: str = MISSING
+    max_latency_ms: float | None = None
+    min_per_second: float | None = None
+    max_memory_bytes: float | None = None
+    max_sent_bytes: float | None = None
+
+    def __post_init__(self) -> None:
+        one_of("objective.name", self.name, ("latency", "throughput", "pareto"))
+        within("objective.max_latency_ms", self.max_latency_ms, 0, above=True)
+        within("objective.min_per_second", self.min_per_second, 0, above=True)
+        within("objective.max_memory_bytes", self.max_memory_bytes, 0)
+        within("objective.max_sent_bytes", self.max_sent_bytes, 0)
+
+
+@dataclass
+class PlaceConfig:
+    """How ``task=place`` chooses, and where it writes.
+
+    Attributes:
+        out: Folder for plan.json and the figures; None writes none.
+        split: Whether the parts are written there too.
+        pinned: By device, the operators that must stay there: how many of the first, or ``[start, end]``.
+        excluded: Devices of the fleet that get no part.
+        max_parts: Most parts; None is one a device.
+        max_cuts: Most cuts to choose from; of more, those that make parts of equal work are taken.
+        confidence: Least probability that splitting is better, for a plan that splits.
+        samples: Samples of the prediction's error behind that probability.
+        seed: Seed of the samples.
+        time_limit_seconds: Then the best plan found is taken, with its gap.
+        experiment: MLflow experiment of placements.
+    """
+
+    out: str | None = None
+    split: bool = False
+    pinned: dict[str, Any] = field(default_factory=dict)
+    excluded: list[str] = field(default_factory=list)
+    max_parts: int | None = None
+    max_cuts: int = 200
+    confidence: float = 0.9
+    samples: int = 2000
+    seed: int = 0
+    time_limit_seconds: float = 30.0
+    experiment: str = "pepper/placements"
+
+    def __post_init__(self) -> None:
+        within("place.max_parts", self.max_parts, 1)
+        within("place.max_cuts", self.max_cuts, 1)
+        within("place.confidence", self.confidence, 0, 1)
+        within("place.samples", self.samples, 1)
+        within("place.seed", self.seed, 0)
+        within("place.time_limit_seconds", self.time_limit_seconds, 0, above=True)
+        for device, pin in self.pinned.items():
+            start, end = _span(f"place.pinned.{device}", pin)
+            self.pinned[device] = [start, end]
+        if self.split and not self.out:
+            raise ConfigError("place.split=true: has nowhere to write to; give place.out=DIR")
+
+
+def _span(key: str, pin: Any) -> tuple[int, int]:
+    """Read a pin: the first so many operators, or those from a start to an end."""
+    ends = pin if isinstance(pin, list) else [0, pin]
+    if len(ends) != 2 or not all(type(end) is int for end in ends) or not 0 <= ends[0] < ends[1]:
+        raise ConfigError(f"{key}={pin}: give how many of the first operators, or [START,END]")
+    return ends[0], ends[1]

@@ -1,0 +1,60 @@
+"""Where the parts of a plan may begin and end, with what crosses there."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pepper.errors import ModelError
+from pepper.graph.balance import balanced_cuts
+from pepper.graph.cuts import find_cuts
+from pepper.graph.ir import Graph
+
+
+@dataclass(frozen=True)
+class Borders:
+    """The model's two ends and the cuts between them, in order.
+
+    Attributes:
+        positions: Operators before each border, from 0 to all of them.
+        tensors: Names of the tensors that cross each: the model's inputs first, its outputs last.
+        bytes: What they take.
+        left_out: How many cuts were found and not taken.
+    """
+
+    positions: tuple[int, ...]
+    tensors: tuple[tuple[str, ...], ...]
+    bytes: tuple[int, ...]
+    left_out: int
+
+
+def find_borders(graph: Graph, kind: str, max_tensors: int, most: int, cost: Sequence[float]) -> Borders:
+    """Find the cuts of a kind that lie in the order.
+
+    Args:
+        graph: The graph.
+        kind: Kind of cut, as for `find_cuts`.
+        max_tensors: Most tensors that cross a frontier.
+        most: Most cuts; of more, those that make parts of equal cost are taken.
+        cost: What each operator costs, such as its MACs.
+
+    Raises:
+        ModelError: The model has no operators, or the size of an input or output is unknown.
+    """
+    if not graph.operators:
+        raise ModelError(f"{graph.file}: has no operators to place")
+    known = {cut.position: cut for cut in find_cuts(graph, kind, max_tensors) if cut.in_order and cut.bytes is not None}
+    cuts = [known[position] for position in sorted(known)]
+    found = len(cuts)
+    if found > most:
+        cuts = balanced_cuts(graph, cuts, most + 1, cost)
+    crossing = [tuple(graph.inputs), *(cut.tensors for cut in cuts), tuple(graph.outputs)]
+    for tensor in (graph.tensors[t] for t in (*graph.inputs, *graph.outputs)):
+        if tensor.bytes is None:
+            raise ModelError(
+                f"{graph.file}: the size of {tensor.name!r} is unknown; give model.shapes.{tensor.name}=[...]"
+            )
+    return Borders(
+        positions=(0, *(cut.position for cut in cuts), len(graph.operators)),
+        tensors=tuple(tuple(graph.tensors[t].name for t in ids) for ids in crossing),
+        bytes=tuple(sum(graph.tensors[t].bytes or 0 for t in ids) for ids in crossing),
+        left_out=found - len(cuts),
+    )

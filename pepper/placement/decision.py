@@ -1,0 +1,126 @@
+"""Whether a plan's win over not splitting is more than the noise of the predictions behind it."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from pepper.placement.baselines import single_device
+from pepper.placement.chain import Solution, solve
+from pepper.placement.evaluate import Stage, Stages, evaluate, instances
+from pepper.placement.problem import ChainProblem, Floats
+
+NOT_SPLIT = "best single device"
+"""The solver of a solution that was chosen because splitting wins by no more than noise."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far true times lie from predicted ones, as standard deviations of the logarithm of their ratio.
+
+    The three add up, each error being drawn independently of the others.
+
+    Attributes:
+        model: Of the error that all parts of one model share, on every device.
+        device: Of the error that its parts on one device share besides.
+        part: Of each part's own error.
+    """
+
+    model: float = 0.0
+    device: float = 0.0
+    part: float = 0.0
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is chosen, and why.
+
+    Attributes:
+        chosen: The plan to run: `best`, or the best one that does not split.
+        best: The plan of the best predicted value.
+        single: The best plan that does not split; None where none keeps to the rules.
+        probability: That `best` is truly better than `single`; None where there is nothing to compare.
+        low: The 5th percentile of the chosen plan's value (ms) under the predictions' error.
+        high: The 95th.
+    """
+
+    chosen: Solution
+    best: Solution
+    single: Stages | None
+    probability: float | None
+    low: float
+    high: float
+
+    @property
+    def within_noise(self) -> bool:
+        """Whether splitting is predicted to be better, but not surely enough."""
+        return self.chosen is not self.best
+
+
+def decide(
+    problem: ChainProblem,
+    objective: str,
+    spread: Spread,
+    confidence: float = 0.9,
+    samples: int = 2000,
+    seed: int = 0,
+    time_limit_s: float = 60.0,
+) -> Decision:
+    """Solve, and take a plan that splits only where it is better than not splitting with some confidence.
+
+    Both plans are scored on the same samples of the predictions' error: what one model's parts share, moves both.
+
+    Args:
+        problem: The problem, its times as predicted.
+        objective: ``latency`` or ``throughput``.
+        spread: How far the predictions are off.
+        confidence: Least probability of being better.
+        samples: Number of samples.
+        seed: Their seed.
+        time_limit_s: When to stop with the best plan found.
+
+    Raises:
+        PlacementError: No plan keeps to the rules.
+    """
+    best = solve(problem, objective, time_limit_s)
+    sample = _sampler(problem, objective, spread, samples, seed)
+    single = single_device(problem, objective)
+    if single is not None and evaluate(problem, single).violations:
+        single = None
+    chosen, probability = best, None
+    if single is not None and len(best.stages) > 1:
+        probability = float(np.mean(sample(best.stages) < sample(single)))
+        if probability < confidence:
+            chosen = Solution(single, evaluate(problem, single).value(objective), best.bound, NOT_SPLIT)
+    low, high = np.quantile(sample(chosen.stages), [0.05, 0.95]).tolist()
+    return Decision(chosen, best, single, probability, low, high)
+
+
+def _sampler(
+    problem: ChainProblem, objective: str, spread: Spread, samples: int, seed: int
+) -> Callable[[Stages], Floats]:
+    """Return what gives samples of a plan's value, shape (samples,), always under the same errors."""
+
+    def draw(deviation: float, *key: int) -> Floats:
+        return np.random.default_rng([seed, *key]).normal(0.0, deviation, samples)
+
+    def factor(stage: Stage) -> Floats:
+        own = draw(spread.part, 2, stage.start, stage.stop, stage.device)
+        return np.exp(draw(spread.model, 0) + draw(spread.device, 1, stage.device) + own)
+
+    def values(stages: Stages) -> Floats:
+        cost = evaluate(problem, stages)
+        times = [ms * factor(stage) for ms, stage in zip(cost.stage_ms, stages, strict=True)]
+        if objective == "latency":
+            return np.asarray(np.sum(times, axis=0) + sum(hop.time_ms for hop in cost.hops if hop is not None))
+        units = list(zip((stage.device for stage in stages), instances(problem, stages), strict=True))
+        load: dict[object, Floats] = defaultdict(lambda: np.zeros(samples))
+        for unit, time_ms in zip(units, times, strict=True):
+            load[unit] += time_ms
+        for hop, ends in zip(cost.hops, pairwise(["source", *units, "sink"]), strict=True):
+            load[ends] += hop.occupied_ms if hop is not None else 0.0
+        return np.asarray(np.max(list(load.values()), axis=0))
+
+    return values

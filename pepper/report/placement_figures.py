@@ -1,0 +1,88 @@
+"""Pictures of plans: plain values in, files out."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pepper.report.figures import COLOURS, MARKERS, log_scale
+from pepper.report.latency_figures import one_panel
+
+Busy = tuple[str, int, float, float]
+"""What is busy, with which request, from when to when (ms)."""
+
+
+def timeline(events: Sequence[Busy], title: str, file: Path) -> None:
+    """Draw who is busy when: a line a device or link, a colour a request.
+
+    Args:
+        events: In the order of their beginning.
+        title: What is shown.
+        file: Where to write; its suffix (``.png``, ``.svg``) is the format.
+    """
+    lanes = list(dict.fromkeys(name for name, *_ in events))
+    requests = len({request for _, request, *_ in events})
+    figure, axes = one_panel(8, 1.2 + 0.45 * len(lanes))
+    for name, request, start_ms, stop_ms in events:
+        axes.barh(
+            lanes.index(name),
+            stop_ms - start_ms,
+            left=start_ms,
+            height=0.6 if "->" not in name else 0.3,
+            color=COLOURS[request % len(COLOURS)],
+            edgecolor="white",
+            linewidth=0.5,
+            label=f"request {request + 1}" if requests > 1 else None,
+        )
+    axes.set_axisbelow(True)
+    axes.set_yticks(range(len(lanes)), lanes)
+    axes.invert_yaxis()
+    axes.set_xlim(left=0)
+    axes.set_xlabel("predicted time (ms)")
+    axes.set_title(title, fontsize=9)
+    figure.savefig(file, dpi=130)
+
+
+def tradeoff(front: Sequence[tuple[float, float]], others: Mapping[str, tuple[float, float]], file: Path) -> None:
+    """Draw latency against throughput: the plans that no other beats in both, and others by name.
+
+    Args:
+        front: Latency (ms) and results a second of each.
+        others: The same by name.
+        file: Where to write.
+    """
+    figure, axes = one_panel(6.4, 4.4)
+    latency_ms, per_second = zip(*sorted(front), strict=True)
+    axes.step(latency_ms, per_second, where="post", color=COLOURS[0], linewidth=1)
+    axes.plot(latency_ms, per_second, "o", color=COLOURS[0], label="Pareto front")
+    for index, (name, (x, y)) in enumerate(others.items(), 1):
+        axes.plot(
+            x, y, MARKERS[index % len(MARKERS)], color=COLOURS[index % len(COLOURS)], fillstyle="none", label=name
+        )
+    axes.set(xlabel="predicted latency of one request (ms)", ylabel="predicted results a second")
+    axes.legend(frameon=False, fontsize=8)
+    figure.savefig(file, dpi=130)
+
+
+def against_bandwidth(curves: Mapping[str, Sequence[float]], bandwidth: Sequence[float], unit: str, file: Path) -> None:
+    """Draw a latency against the links' bandwidth, a line a way of placing, the first one in front.
+
+    Args:
+        curves: Latencies (ms) by name, one for each bandwidth; infinite where there is no plan.
+        bandwidth: The bandwidths.
+        unit: What they are, for the axis.
+        file: Where to write.
+    """
+    figure, axes = one_panel(6.4, 4.4)
+    for index, (name, values) in enumerate(curves.items()):
+        axes.plot(
+            bandwidth,
+            values,
+            color=COLOURS[index % len(COLOURS)],
+            linewidth=2.5 if index == 0 else 1,
+            linestyle="-" if index == 0 else "--",
+            zorder=len(curves) - index,
+            label=name,
+        )
+    log_scale(axes)
+    axes.set(xscale="log", xlabel=unit, ylabel="predicted latency of one request (ms)")
+    axes.legend(frameon=False, fontsize=8)
+    figure.savefig(file, dpi=130)

@@ -1,0 +1,93 @@
+"""Plans as tables, for a terminal."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from pepper.report.tables import plain_table
+
+
+@dataclass(frozen=True)
+class PartLine:
+    """A part of a plan, or what is sent back at its end.
+
+    Attributes:
+        operators: Which operators it has.
+        device: Where it runs.
+        time_ms: Its predicted time; None for what is sent back.
+        receive_ms: Time of the transfer before it.
+        receive_bytes: Bytes of that transfer.
+        memory_bytes: What it takes there; None for what is sent back.
+    """
+
+    operators: str
+    device: str
+    time_ms: float | None
+    receive_ms: float
+    receive_bytes: float
+    memory_bytes: float | None
+
+
+@dataclass(frozen=True)
+class PlanLine:
+    """A whole plan.
+
+    Attributes:
+        name: How it was found.
+        parts: Its parts and their devices.
+        latency_ms: Time of one request.
+        period_ms: Time between two results of a stream.
+        sent_bytes: Bytes of one request over all links.
+        ratio: Its value over the best one's; None where it has none.
+        broken: The rules that it breaks.
+    """
+
+    name: str
+    parts: str
+    latency_ms: float
+    period_ms: float
+    sent_bytes: float
+    ratio: float | None = None
+    broken: Sequence[str] = ()
+
+
+def plan_table(lines: Sequence[PartLine]) -> Table:
+    """Return one line a part: where it runs, and what that takes."""
+    table = plain_table(("operators", "device"), ("predicted ms", "transfer ms", "received", "memory"))
+    for line in lines:
+        table.add_row(
+            line.operators,
+            line.device,
+            "" if line.time_ms is None else f"{line.time_ms:.2f}",
+            f"{line.receive_ms:.2f}" if line.receive_bytes else "",
+            size(line.receive_bytes) if line.receive_bytes else "",
+            "" if line.memory_bytes is None else size(line.memory_bytes),
+        )
+    return table
+
+
+def comparison_table(lines: Sequence[PlanLine]) -> Table:
+    """Return one line a plan: what it costs, the first being what the others are compared with."""
+    table = plain_table(("plan", "parts"), ("latency ms", "per second", "sent", "to the best"))
+    table.add_column("breaks")
+    for line in lines:
+        table.add_row(
+            line.name,
+            line.parts,
+            f"{line.latency_ms:.2f}",
+            f"{1000 / line.period_ms:.2f}" if line.period_ms else "",
+            size(line.sent_bytes),
+            "" if line.ratio is None else f"{line.ratio:.3f}",
+            "; ".join(line.broken),
+        )
+    return table
+
+
+def size(count: float) -> str:
+    """Write a number of bytes in the unit that suits it."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"

@@ -1,0 +1,193 @@
+"""``task=place``: cut the model and place its parts by the champion's predictions."""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pepper
+from pepper.config import PepperConfig
+from pepper.errors import ConfigError
+from pepper.graph.source import PACKAGE_SCHEME
+from pepper.graph.split import split as write_parts
+from pepper.graph.verify import verify
+from pepper.placement.baselines import compare
+from pepper.placement.chain import pareto
+from pepper.placement.decision import decide
+from pepper.placement.plan import Origin, Plan
+from pepper.report.placement_tables import comparison_table, plan_table
+from pepper.report.tables import show
+from pepper.sweep.axes import Compose
+from pepper.tasks.fleet import assemble
+from pepper.tasks.latency_models import chosen_version, load_spread, load_version, open_registry
+from pepper.tasks.placement_problem import Forecast, chain_problem
+from pepper.tasks.placement_views import (
+    Placed,
+    draw,
+    flip_lines,
+    flips,
+    part_lines,
+    plan_lines,
+    verdict,
+    warnings,
+    write_flips,
+)
+from pepper.tasks.split import planned_cuts
+from pepper.tracking import placements
+from pepper.tracking.placements import Placement
+from pepper.tracking.store import Store
+
+
+def place(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> int:
+    """Place the model's parts, and say, write and log how.
+
+    Args:
+        config: The whole configuration.
+        overrides: The command line's overrides that made it.
+        compose: Composes the configuration from overrides.
+
+    Returns:
+        The exit status: 0, or 1 if written parts do not compute what the whole does.
+
+    Raises:
+        ConfigError: The fleet, a limit or a pin is not what it must be.
+        LatencyError: There is no champion.
+        PlacementError: No plan keeps to the rules.
+    """
+    out = _folder(config)
+    registry = open_registry(config)
+    version = chosen_version(registry, config.latency.version)
+    fleet = assemble(config, overrides, compose)
+    forecast = Forecast(config, fleet, load_version(registry, version))
+    problem = chain_problem(config, forecast)
+    objective = "throughput" if config.objective.name == "throughput" else "latency"
+    options = config.place
+    decision = decide(
+        problem,
+        objective,
+        load_spread(registry, version),
+        options.confidence,
+        options.samples,
+        options.seed,
+        options.time_limit_seconds,
+    )
+    placed = Placed(
+        forecast,
+        problem,
+        objective,
+        decision,
+        front=pareto(problem, options.time_limit_seconds),
+        baselines=compare(problem, objective),
+    )
+    behind = placements.origin(registry, version)
+    plan = Plan.of(problem, decision.chosen, objective, _origin(config, forecast, behind))
+    show(f"{forecast.model.name} on {config.fleet.name}, by {registry.name} version {version}")
+    show(plan_table(part_lines(plan)))
+    show(verdict(placed, options.confidence))
+    show(comparison_table(plan_lines(placed, front=config.objective.name == "pareto")))
+    found = flips(placed)
+    for line in (*flip_lines(placed, found), *warnings(placed)):
+        show(line)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        plan.save(folder / "plan.json")
+        if config.objective.name == "pareto":
+            for number, solution in enumerate(placed.front, 1):
+                other = Plan.of(problem, solution, "latency", _origin(config, forecast, behind))
+                other.save(folder / f"front_{number}.json")
+        write_flips(placed, found, folder / "flips.csv")
+        draw(placed, folder)
+        store = Store(replace(config.tracking, experiment=options.experiment))
+        run_id = placements.log_placement(store, _placement(config, placed, plan, folder), behind)
+        if out:
+            for stale in out.glob("front_*.json"):
+                stale.unlink()
+            shutil.copytree(folder, out, dirs_exist_ok=True)
+    show(f"logged as run {run_id} of {options.experiment}" + (f"; plan.json and figures in {out}" if out else ""))
+    return _split(forecast, plan, out / "parts") if out and options.split else 0
+
+
+def _folder(config: PepperConfig) -> Path | None:
+    """Return where to write to, made now: a wrong folder is said before anything is computed."""
+    if not config.place.out:
+        return None
+    out = Path(config.place.out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"place.out={out}: cannot be written ({error.strerror}); choose another folder") from error
+    return out
+
+
+def _origin(config: PepperConfig, forecast: Forecast, behind: Mapping[str, Any]) -> Origin:
+    """Say what the problem's numbers stand for."""
+    model, path = forecast.model, config.model.path
+    whole = path.startswith(PACKAGE_SCHEME) and config.model.part is None  # then it is found on any machine
+    return Origin(
+        model={
+            "name": model.name,
+            "path": path if whole else str(model.file),
+            "sha256": model.content_hash,
+            "input_shapes": model.shapes,
+        },
+        devices={device.name: device.to_json() for device in forecast.fleet.devices},
+        positions=forecast.borders.positions,
+        tensors=forecast.borders.tensors,
+        provenance={"pepper_version": pepper.__version__, **behind},
+    )
+
+
+def _placement(config: PepperConfig, placed: Placed, plan: Plan, folder: Path) -> Placement:
+    """Return what is logged."""
+    decision, forecast = placed.decision, placed.forecast
+    params = {
+        "model": forecast.model.name,
+        "model_sha256": forecast.model.content_hash,
+        "fleet": config.fleet.name,
+        "objective": config.objective.name,
+        "cuts": config.cuts.kind,
+        "parts": len(plan.parts),
+        "placement": " ".join(f"{part.device}[{part.start}:{part.stop}]" for part in plan.parts),
+        "solver": plan.solver,
+        "source": plan.fleet["source"],
+        "sink": plan.fleet["sink"],
+        **{f"load_percent_{device.name}": device.load.percent for device in forecast.fleet.devices},
+    }
+    metrics = {
+        "latency_ms": plan.latency_ms,
+        "period_ms": plan.period_ms,
+        "sent_bytes": plan.sent_bytes,
+        "bound_ms": plan.bound_ms,
+        "gap": plan.gap,
+        f"{placed.objective}_low_ms": decision.low,
+        f"{placed.objective}_high_ms": decision.high,
+    }
+    if decision.probability is not None:
+        metrics["probability_split_is_better"] = decision.probability
+    for name, entry in placed.baselines.items():
+        if entry is not None:
+            metrics[f"{name.replace(' ', '_')}_ms"] = entry[1].value(placed.objective)
+    return Placement(
+        f"{forecast.model.name} on {config.fleet.name}",
+        params,
+        metrics,
+        verdict(placed, config.place.confidence),
+        folder,
+    )
+
+
+def _split(forecast: Forecast, plan: Plan, folder: Path) -> int:
+    """Write the plan's parts, prove them, and return the exit status."""
+    manifest = write_parts(forecast.graph, planned_cuts(forecast.graph, plan, "plan"), folder)
+    result = verify(forecast.graph, manifest, folder)
+    if result.ok:
+        show(f"{len(manifest.parts)} parts in {folder}, proved to compute what the whole does")
+        return 0
+    print(
+        f"error: parts and whole differ by {result.difference:.2g} of the largest value in output {result.output!r}",
+        file=sys.stderr,
+    )
+    return 1

@@ -1,0 +1,236 @@
+"""What ``task=place`` says and draws of a placement."""
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from pepper.errors import PlacementError
+from pepper.placement.baselines import single_device
+from pepper.placement.chain import Solution, solve
+from pepper.placement.decision import Decision
+from pepper.placement.evaluate import Evaluation, Stages, evaluate, simulate
+from pepper.placement.plan import Plan
+from pepper.placement.problem import ChainProblem
+from pepper.placement.sensitivity import FlipPoint, flip_points, scale_bandwidth
+from pepper.report import placement_figures as figures
+from pepper.report.placement_tables import PartLine, PlanLine
+from pepper.tasks.placement_problem import Forecast
+
+_STREAM = 6
+"""Requests in the figure of a pipelined stream."""
+
+_BANDWIDTHS = np.geomspace(0.05, 20.0, 31)
+_FLIPS_S = 2.0
+"""Most time of one solution along a bandwidth or a load."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A problem and its answer.
+
+    Attributes:
+        forecast: What was predicted.
+        problem: The problem.
+        objective: What was minimised: ``latency`` or ``throughput``.
+        decision: What was chosen, and why.
+        front: Every trade-off of latency and throughput, from the lowest latency on.
+        baselines: What people do without a solver; None where that gives no plan.
+    """
+
+    forecast: Forecast
+    problem: ChainProblem
+    objective: str
+    decision: Decision
+    front: tuple[Solution, ...]
+    baselines: Mapping[str, tuple[Stages, Evaluation] | None]
+
+
+def part_lines(plan: Plan) -> list[PartLine]:
+    """Return the lines of a plan's table."""
+    lines = [
+        PartLine(
+            f"{part.start} to {part.stop}",
+            part.device,
+            part.time_ms,
+            part.receive_ms,
+            part.receive_bytes,
+            part.memory_bytes,
+        )
+        for part in plan.parts
+    ]
+    if plan.return_ms:
+        sent = plan.sent_bytes - sum(part.receive_bytes for part in plan.parts)
+        lines.append(PartLine("output", str(plan.fleet["sink"]), None, plan.return_ms, sent, None))
+    return lines
+
+
+def verdict(placed: Placed, confidence: float) -> str:
+    """Say how good the chosen plan is, how sure that is, and whether splitting is worth it."""
+    decision, objective = placed.decision, placed.objective
+    chosen, best = decision.chosen, decision.best
+    figure = "latency" if objective == "latency" else "time between results"
+    optimal = "proven optimal" if best.proven else f"at most {best.gap:.1%} above the optimum"
+    line = (
+        f"{figure} {chosen.value:.2f} ms (90 % interval {decision.low:.2f} to {decision.high:.2f}),"
+        f" {'the best plan' if decision.within_noise else 'this plan'} {optimal} for the predicted times"
+    )
+    if decision.single is None or decision.probability is None:
+        return line
+    single_ms = evaluate(placed.problem, decision.single).value(objective)
+    win = f"splitting would gain {1 - best.value / single_ms:.1%}, and is better with {decision.probability:.0%}"
+    if decision.within_noise:
+        return f"{line}\nnot split: {win} probability only, below {confidence:.0%}: within the noise of the predictions"
+    return f"{line}\n{win} probability under the predictions' error".replace("would gain", "gains")
+
+
+def plan_lines(placed: Placed, front: bool) -> list[PlanLine]:
+    """Return the lines of the comparison: the chosen plan, the front if asked for, what people do otherwise."""
+    plans: dict[str, Stages | None] = {"pepper": placed.decision.chosen.stages}
+    if placed.decision.within_noise:
+        plans["predicted best"] = placed.decision.best.stages
+    if front:
+        plans |= {f"front {number}": solution.stages for number, solution in enumerate(placed.front, 1)}
+    plans |= {name: entry and entry[0] for name, entry in placed.baselines.items()}
+    best = placed.decision.best.value
+    lines = []
+    for name, stages in plans.items():
+        if stages is None:
+            lines.append(PlanLine(name, "", np.inf, np.inf, 0.0, None, ("no plan",)))
+            continue
+        cost = evaluate(placed.problem, stages)
+        ratio = cost.value(placed.objective) / best if best else None
+        lines.append(
+            PlanLine(
+                name,
+                _named(placed, stages),
+                cost.latency_ms,
+                cost.period_ms,
+                cost.sent_bytes,
+                ratio,
+                [*cost.violations[:1], *([f"{len(cost.violations) - 1} more"] if len(cost.violations) > 1 else [])],
+            )
+        )
+    return lines
+
+
+def flips(placed: Placed) -> dict[str, tuple[FlipPoint, ...]]:
+    """Return where another plan would be best: by ``bandwidth`` (as a factor), and by each device's load (%)."""
+    find = partial(flip_points, placed.problem, objective=placed.objective, time_limit_s=_FLIPS_S)
+    found = {"bandwidth": find(scaling=scale_bandwidth, low=_BANDWIDTHS[0], high=_BANDWIDTHS[-1], tolerance=0.02)}
+    for device in placed.forecast.fleet.devices:
+        scaling = placed.forecast.loaded(device)
+        found[f"load on {device.name}"] = find(scaling=scaling, low=1.0, high=95.0, tolerance=0.05)
+    return found
+
+
+def flip_lines(placed: Placed, found: Mapping[str, Sequence[FlipPoint]]) -> Iterator[str]:
+    """Say for each quantity how far it may go until another plan is best, and which."""
+    rate = _mbit_s(placed.problem)
+    loads = {f"load on {device.name}": device.load.percent for device in placed.forecast.fleet.devices}
+    for name, points in found.items():
+        now = loads.get(name, 1.0)
+
+        def written(value: float, percent: bool = name in loads) -> str:
+            return f"{value:.0f} %" if percent else f"{value * rate:.3g} Mbit/s" if rate else f"{value:.3g} times"
+
+        below = max((point for point in points if point.factor <= now), key=lambda p: p.factor, default=None)
+        above = min((point for point in points if point.factor > now), key=lambda p: p.factor, default=None)
+        ends = [f"below {written(below.factor)} {_named(placed, below.below)}"] if below else []
+        ends += [f"above {written(above.factor)} {_named(placed, above.above)}"] if above else []
+        more = f" ({len(points)} flip points in flips.csv)" if len(points) > len(ends) else ""
+        yield f"{name}: {', '.join(ends) + ' is best' if ends else 'the same plan is best at any'}{more}"
+
+
+def write_flips(placed: Placed, found: Mapping[str, Sequence[FlipPoint]], file: Path) -> None:
+    """Write every flip point as a line: what changes, where, and the best plan below and above."""
+    with file.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("quantity", "value", "best_below", "best_above"))
+        for name, points in found.items():
+            for point in points:
+                plans = (_named(placed, point.below), _named(placed, point.above))
+                writer.writerow((name, f"{point.factor:.4g}", *plans))
+
+
+def warnings(placed: Placed) -> Iterator[str]:
+    """Say what the predictions cannot be trusted in."""
+    forecast = placed.forecast
+    for gap in forecast.gaps[:1]:
+        more = f" (and {len(forecast.gaps) - 1} more)" if len(forecast.gaps) > 1 else ""
+        yield f"warning: cost not known of {gap}{more}; the predictions count it as nothing"
+    if forecast.borders.left_out:
+        yield f"{forecast.borders.left_out} cuts were left out; raise place.max_cuts to choose from more"
+    stages = placed.decision.chosen.stages
+    count = int(forecast.outside.sum())
+    if count:
+        n = len(forecast.borders.positions)
+        rows = n * (n - 1) // 2 * len(forecast.fleet.devices)
+        of_plan = sum(bool(forecast.outside[stage.start, stage.stop, stage.device]) for stage in stages)
+        yield (
+            f"warning: {count} of {rows} predicted times lie outside of what the latency model was trained on,"
+            f" {of_plan} of the plan's {len(stages)} among them"
+        )
+
+
+def draw(placed: Placed, folder: Path) -> None:
+    """Draw a request, a stream, the Pareto front, and latency against bandwidth."""
+    problem, stages = placed.problem, placed.decision.chosen.stages
+    one, stream = (
+        [(event.resource, event.request, event.start_ms, event.stop_ms) for event in events]
+        for events in (simulate(problem, stages, 1), simulate(problem, stages, _STREAM))
+    )
+    front = [evaluate(problem, solution.stages) for solution in placed.front]
+    others = {"pepper": evaluate(problem, stages)}
+    others |= {
+        name: entry[1] for name, entry in placed.baselines.items() if entry is not None and not entry[1].violations
+    }
+    rate = _mbit_s(problem)
+    curves = _curves(placed)
+    for suffix in ("png", "svg"):
+        figures.timeline(one, "one request", folder / f"request.{suffix}")
+        figures.timeline(stream, f"a stream of {_STREAM} requests", folder / f"stream.{suffix}")
+        figures.tradeoff(
+            [(cost.latency_ms, 1000 / cost.period_ms) for cost in front if cost.period_ms],
+            {name: (cost.latency_ms, 1000 / cost.period_ms) for name, cost in others.items() if cost.period_ms},
+            folder / f"pareto.{suffix}",
+        )
+        figures.against_bandwidth(
+            curves,
+            (_BANDWIDTHS * (rate or 1.0)).tolist(),
+            "bandwidth of each link (Mbit/s)" if rate else "bandwidth, over that of the fleet",
+            folder / f"bandwidth.{suffix}",
+        )
+
+
+def _curves(placed: Placed) -> dict[str, list[float]]:
+    """Latency at each bandwidth: the best plan there, the chosen plan, the best single device."""
+    curves: dict[str, list[float]] = {"best plan": [], "this plan": [], "best single device": []}
+    for factor in _BANDWIDTHS.tolist():
+        problem = scale_bandwidth(placed.problem, factor)
+        try:
+            best = solve(problem, "latency", _FLIPS_S).value
+        except PlacementError:
+            best = np.inf
+        single = single_device(problem, "latency")
+        curves["best plan"].append(best)
+        curves["this plan"].append(evaluate(problem, placed.decision.chosen.stages).latency_ms)
+        curves["best single device"].append(evaluate(problem, single).latency_ms if single else np.inf)
+    return curves
+
+
+def _mbit_s(problem: ChainProblem) -> float | None:
+    """Return the bandwidth of all links, None where they differ or have no limit."""
+    rates = problem.links.ms_per_byte[~np.eye(len(problem.devices), dtype=bool)]
+    return 0.008 / float(rates[0]) if rates.size and np.ptp(rates) == 0 and 0 < rates[0] < np.inf else None
+
+
+def _named(placed: Placed, stages: Stages | None) -> str:
+    """Write a plan in a line: which operators where."""
+    if stages is None:
+        return "no plan"
+    positions, devices = placed.forecast.borders.positions, placed.problem.devices
+    return " ".join(f"{devices[s.device].name}[{positions[s.start]}:{positions[s.stop]}]" for s in stages)
