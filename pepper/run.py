@@ -25,6 +25,7 @@ TASKS = {
     "train": ("pepper.tasks.train", "train"),
     "promote": ("pepper.tasks.promote", "promote"),
     "predict": ("pepper.tasks.predict", "predict"),
+    "report": ("pepper.tasks.report", "report"),
 }
 
 # The configuration's groups, in the order in which --help lists them.
@@ -42,6 +43,7 @@ usage: python -m pepper.run [GROUP=OPTION] [KEY=VALUE] [+sweep=NAME] [--config-d
   python -m pepper.run +sweep=loads model=resnet50 sweep.rerun=all
   python -m pepper.run task=cuts model=resnet50           where it can be cut
   python -m pepper.run task=split model=resnet50 split.parts=4 split.out=parts
+  python -m pepper.run task=report                        one HTML file that shows it all
 
 {groups}
 Any key can be set: KEY=VALUE; --cfg job prints them all, conf/ explains each.

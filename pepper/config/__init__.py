@@ -20,6 +20,7 @@ from pepper.config.measuring import (
     SessionConfig,
     SweepConfig,
 )
+from pepper.config.reporting import ReportConfig
 from pepper.config.tracking import TrackingConfig
 from pepper.errors import ConfigError
 
@@ -35,6 +36,7 @@ __all__ = [
     "ModelConfig",
     "PepperConfig",
     "PromoteConfig",
+    "ReportConfig",
     "SessionConfig",
     "SplitConfig",
     "SweepConfig",
@@ -79,6 +81,7 @@ class PepperConfig:
     latency: LatencyConfig = MISSING
     tuning: TuningConfig = MISSING
     promote: PromoteConfig = field(default_factory=PromoteConfig)
+    report: ReportConfig = MISSING
     sweep: SweepConfig | None = None
 
 

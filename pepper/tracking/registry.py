@@ -101,6 +101,14 @@ class Registry:
         """
         return dict(self._get(version).tags)
 
+    def run_id(self, version: int) -> str:
+        """Return the run of the training that made a version.
+
+        Raises:
+            TrackingError: There is no such version.
+        """
+        return str(self._get(version).run_id)
+
     @contextmanager
     def artifacts(self, version: int, folder: str = "") -> Iterator[Path]:
         """Give the artifacts of the training that made a version, or a folder of them, for a while.
@@ -108,7 +116,7 @@ class Registry:
         Raises:
             TrackingError: There is no such version, or its artifacts are gone.
         """
-        run_id = str(self._get(version).run_id)
+        run_id = self.run_id(version)
         with tempfile.TemporaryDirectory() as scratch:
             with reaching(self._store.config):
                 self._client.download_artifacts(run_id, folder, scratch)
