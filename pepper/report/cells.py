@@ -78,9 +78,10 @@ def measured(cells: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _series(runs: "pd.DataFrame", table: "pd.DataFrame") -> "pd.Series":
-    """Name each row's device, its threads, and the other settings that vary within it."""
-    threads = table["threads"].map(lambda n: "" if n != n else f" ({n:.0f} thread{'' if n == 1 else 's'})")
-    names = table["device"].astype(str) + threads
+    """Name each row's device, its threads where they vary, and the other settings that vary within it."""
+    names = table["device"].astype(str)
+    if len(table["threads"].dropna().unique()) > 1:
+        names += table["threads"].map(lambda n: "" if n != n else f" ({n:.0f} thread{'' if n == 1 else 's'})")
     for key in _VARIED:
         column = f"params.{key}"
         if column not in runs:

@@ -62,11 +62,11 @@ def figure(data: list[Figure], x: str, y: str, *, height: int = 340, **layout: A
         "data": data,
         "layout": {
             "height": height,
-            "margin": {"l": 50, "r": 12, "t": 34, "b": 40},
+            "margin": {"l": 50, "r": 12, "t": 30, "b": 40},
             "font": {"family": "system-ui, sans-serif", "size": 12, "color": "#1b1f24"},
             "paper_bgcolor": "#fff",
             "plot_bgcolor": "#fff",
-            "legend": {"orientation": "h", "yanchor": "top", "y": -0.24, "x": 0},
+            "legend": {"orientation": "h", "yanchor": "bottom", "y": 1, "x": 0},
             "hoverlabel": {"bgcolor": "#fff", "align": "left"},
             **layout,
             "xaxis": {**axis, "title": {"text": x}, **layout.get("xaxis", {})},
@@ -75,30 +75,42 @@ def figure(data: list[Figure], x: str, y: str, *, height: int = 340, **layout: A
     }
 
 
-def heading(text: str) -> Figure:
-    """Return a figure's title."""
-    return {"text": safe(text), "font": {"size": 14}, "x": 0, "xref": "paper", "y": 0.98, "yanchor": "top"}
+def log_axis(values: Iterable[float]) -> Figure:
+    """Return a logarithmic axis with ticks that read 1, 2, 5, 10; more of them where the values lie close."""
+    known = [value for value in values if value > 0 and math.isfinite(value)]
+    if not known:
+        return {"type": "log"}
+    low, high = min(known), max(known)
+    ratio = high / low
+    if ratio > 1000:
+        digits: tuple[float, ...] = (1,)
+    elif ratio > 30:
+        digits = (1, 2, 5)
+    elif ratio > 3:
+        digits = (1, 1.5, 2, 3, 5, 7)
+    else:
+        digits = (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9)
+    decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+    ticks = [digit * 10.0**decade for decade in decades for digit in digits]
+    return {"type": "log", "tickvals": plain(ticks), "ticktext": [f"{tick:,.10g}" for tick in plain(ticks)]}
 
 
-def latency_by_load(model: str, cells: "pd.DataFrame", looks: Mapping[str, Style]) -> Figure:
+def latency_by_load(cells: "pd.DataFrame", looks: Mapping[str, Style]) -> Figure:
     """Draw one model's latency against load: medians with intervals on a line, 95th percentiles as dashes.
 
     Args:
-        model: Its name.
-        cells: Its measured cells.
+        cells: The model's measured cells.
         looks: The style of each series.
     """
     data = []
-    for series, rows in cells.groupby("series", sort=False):
-        valid = rows["verdict"] == "VALID"
-        data += _points(str(series), rows[valid].sort_values("load_percent"), looks[str(series)], x="load_percent")
-        data += _points(str(series), rows[~valid], looks[str(series)], x="load_percent", trusted=False)
+    for series, look in looks.items():
+        data += _series(series, cells[cells["series"] == series].sort_values("load_percent"), look, x="load_percent")
     return figure(
         data,
         "load requested (% of the device's cores)",
         "latency (ms)",
-        title=heading(model),
-        yaxis={"type": "log"},
+        xaxis={"range": [-4, 104], "dtick": 25},
+        yaxis=log_axis(cells[["low_ms", "high_ms", "p95_ms"]].to_numpy().ravel()),
     )
 
 
@@ -106,19 +118,15 @@ def devices_compared(cells: "pd.DataFrame", looks: Mapping[str, Style]) -> Figur
     """Draw medians with intervals, a row a model, a marker a series; the slowest model at the top."""
     order = cells.groupby("model")["p50_ms"].min().sort_values().index
     data = []
-    for series in looks:
-        rows = cells[cells["series"] == series]
-        for trusted in (True, False):
-            chosen = rows[(rows["verdict"] == "VALID") == trusted]
-            data += _points(series, chosen, looks[series], y="model", trusted=trusted, percentiles=False)
+    for series, look in looks.items():
+        data += _series(series, cells[cells["series"] == series], look, y="model", percentiles=False)
     return figure(
         data,
         "median latency (ms), 95 % interval",
         "",
         height=110 + 22 * len(order),
-        xaxis={"type": "log"},
+        xaxis=log_axis(cells[["low_ms", "high_ms"]].to_numpy().ravel()),
         yaxis={"type": "category", "categoryarray": [safe(model) for model in order]},
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1, "x": 0},
         margin={"l": 120, "r": 12, "t": 40, "b": 40},
     )
 
@@ -162,43 +170,53 @@ def predictions(rows: "pd.DataFrame", looks: Mapping[str, Style]) -> Figure:
         "measured median (ms)",
         "predicted median (ms)",
         height=480,
-        xaxis={"type": "log"},
-        yaxis={"type": "log"},
+        xaxis=log_axis(rows["measured_ms"]),
+        yaxis=log_axis(rows["predicted_ms"]),
     )
 
 
-def _points(
-    series: str,
+def _series(
+    name: str,
     rows: "pd.DataFrame",
     look: Style,
     *,
     x: str = "p50_ms",
     y: str = "p50_ms",
-    trusted: bool = True,
     percentiles: bool = True,
 ) -> list[Figure]:
-    """Return a series' medians, with what is known of each point when it is pointed at."""
-    if rows.empty:
-        return []
-    along = "error_y" if y == "p50_ms" else "error_x"
-    line = trusted and x == "load_percent"
-    shared = {"type": "scatter", "legendgroup": safe(series)}
-    coordinates = {
+    """Return a series' medians, hollow where they are not VALID, and its 95th percentiles; one legend entry."""
+    valid = rows["verdict"] == "VALID"
+    data = [_medians(rows[chosen], look, x, y, trusted) for chosen, trusted in ((valid, True), (~valid, False))]
+    tails = rows[valid & rows["p95_ms"].notna()]
+    if percentiles and len(tails):
+        data.append(
+            {
+                "x": plain(tails[x]),
+                "y": plain(tails["p95_ms"]),
+                "mode": "markers",
+                "marker": {
+                    "symbol": "line-ew-open",
+                    "size": 11,
+                    "color": look.colour,
+                    "line": {"width": 2, "color": look.colour},
+                },
+                "hovertemplate": "95th percentile %{y} ms<extra></extra>",
+            }
+        )
+    shared = {"type": "scatter", "name": safe(name), "legendgroup": safe(name)}
+    drawn = [trace for trace in data if trace["x"]]
+    return [{**shared, "showlegend": index == 0, **trace} for index, trace in enumerate(drawn)]
+
+
+def _medians(rows: "pd.DataFrame", look: Style, x: str, y: str, trusted: bool) -> Figure:
+    """Return medians with their intervals, and what is known of each when it is pointed at."""
+    return {
         "x": plain(rows[x]),
         "y": plain(rows[y]) if y == "p50_ms" else [safe(name) for name in rows[y]],
-    }
-    medians = {
-        **shared,
-        **coordinates,
-        "name": safe(series if trusted else f"{series}, not VALID"),
-        "mode": "lines+markers" if line else "markers",
+        "mode": "lines+markers" if trusted and x == "load_percent" else "markers",
         "line": {"color": look.colour, "dash": look.dash, "width": 1.5},
-        "marker": {
-            "color": look.colour,
-            "symbol": look.symbol if trusted else f"{look.symbol}-open",
-            "size": 8,
-        },
-        along: {
+        "marker": {"color": look.colour, "symbol": look.symbol if trusted else f"{look.symbol}-open", "size": 8},
+        "error_y" if y == "p50_ms" else "error_x": {
             "type": "data",
             "symmetric": False,
             "array": plain(rows["high_ms"] - rows["p50_ms"]),
@@ -210,24 +228,6 @@ def _points(
         "text": [_hint(row) for row in rows.to_dict("records")],
         "hovertemplate": "%{text}<extra></extra>",
     }
-    if not (percentiles and trusted and rows["p95_ms"].notna().any()):
-        return [medians]
-    tails = {
-        **shared,
-        "x": plain(rows[x]),
-        "y": plain(rows["p95_ms"]),
-        "name": safe(f"{series}, 95th percentile"),
-        "showlegend": False,
-        "mode": "markers",
-        "marker": {
-            "symbol": "line-ew-open",
-            "size": 11,
-            "color": look.colour,
-            "line": {"width": 2, "color": look.colour},
-        },
-        "hovertemplate": "95th percentile %{y} ms<extra></extra>",
-    }
-    return [medians, tails]
 
 
 def _hint(row: Mapping[Any, Any]) -> str:

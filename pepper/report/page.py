@@ -21,10 +21,12 @@ class Chart:
     Attributes:
         figure: Plotly's ``data`` and ``layout``.
         caption: What it shows, with the sample count.
+        title: Its heading, where several stand side by side.
     """
 
     figure: Mapping[str, Any]
     caption: str
+    title: str = ""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,13 @@ function draw(chart) {
   if (!data) return;
   const figure = JSON.parse(data.textContent);
   data.remove();
-  const options = { responsive: true, displaylogo: false, toImageButtonOptions: { format: "svg" } };
+  const options = {
+    responsive: true,
+    displaylogo: false,
+    displayModeBar: !chart.closest(".grid"),
+    modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
+    toImageButtonOptions: { format: "svg" },
+  };
   Plotly.newPlot(chart.querySelector(".plot"), figure.data, figure.layout, options);
 }
 
