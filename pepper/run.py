@@ -27,6 +27,7 @@ TASKS = {
     "train": ("pepper.tasks.train", "train"),
     "promote": ("pepper.tasks.promote", "promote"),
     "predict": ("pepper.tasks.predict", "predict"),
+    "report": ("pepper.tasks.report", "report"),
 }
 
 # Hydra's flags whose value stands behind them; and what an override looks like.
@@ -70,7 +71,8 @@ usage: python -m pepper.run [GROUP=OPTION] [KEY=VALUE] [+sweep=NAME] [--config-d
   python -m pepper.run +sweep=loads model=resnet50 sweep.rerun=all
   python -m pepper.run task=cuts model=resnet50           where it can be cut
   python -m pepper.run task=split model=resnet50 split.parts=4 split.out=parts
-  python -m pepper.run task=place model=resnet50 link=lte    which device runs which part
+  python -m pepper.run task=place model=resnet50 link=lte      which device runs which part
+  python -m pepper.run task=report                        one HTML file that shows it all
 
 {groups}
 output=json prints one JSON document for scripts, output=quiet problems only.

@@ -35,12 +35,14 @@ HOMES = {
     "onnxruntime": ("measure.worker", "execution.stage", "graph.folding", "graph.verify"),
     "onnx": ("graph",),
     "matplotlib": ("report",),
+    "plotly": ("report",),
+    "jinja2": ("report",),
     "ortools": ("placement",),
     "highspy": ("placement",),
 }
 
 # Third parties that cost seconds: only ever imported inside a function.
-LAZY = {"mlflow", "xgboost", "optuna", "matplotlib", "pandas", "pyarrow"}
+LAZY = {"mlflow", "xgboost", "optuna", "matplotlib", "pandas", "pyarrow", "plotly"}
 
 
 def modules() -> list[Path]:

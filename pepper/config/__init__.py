@@ -21,6 +21,7 @@ from pepper.config.measuring import (
     SweepConfig,
 )
 from pepper.config.placing import FleetConfig, FleetDeviceConfig, LinkConfig, ObjectiveConfig, PlaceConfig
+from pepper.config.reporting import ReportConfig
 from pepper.config.tracking import TrackingConfig
 from pepper.errors import ConfigError
 
@@ -42,6 +43,7 @@ __all__ = [
     "PepperConfig",
     "PlaceConfig",
     "PromoteConfig",
+    "ReportConfig",
     "SessionConfig",
     "SplitConfig",
     "SweepConfig",
@@ -95,6 +97,7 @@ class PepperConfig:
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
     promote: PromoteConfig = field(default_factory=PromoteConfig)
     place: PlaceConfig = field(default_factory=PlaceConfig)
+    report: ReportConfig = MISSING
     output: str = "text"
     sweep: SweepConfig | None = None
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CELL, SWEEP, SPLIT = "cell", "sweep", "split"
+RESULTS = "results.parquet"
+"""A sweep's artifact: its cells and their figures."""
 LOGGED_METRIC = "logged_unix_s"
 """When the run was logged: what a reader that knows all runs up to a time asks for."""
 
@@ -191,4 +193,4 @@ def _now_ms() -> int:
 def write_table(frame: "pd.DataFrame", folder: Path) -> None:
     """Write a sweep's results as ``results.csv`` and ``results.parquet``."""
     frame.to_csv(folder / "results.csv", index=False)
-    frame.to_parquet(folder / "results.parquet", index=False)
+    frame.to_parquet(folder / RESULTS, index=False)
