@@ -39,6 +39,10 @@ class PlacementError(PepperError, ValueError):
     """A placement problem is contradictory or has no solution."""
 
 
+class ExecutionError(PepperError, RuntimeError):
+    """A plan cannot be run, or no plan is left to go on with."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a hint such as ``; did you mean 'resnet50'?``, or an empty string if nothing is near."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)

@@ -10,7 +10,7 @@ from typing import Any, Self
 from pepper.config import DeviceConfig
 from pepper.devices import host
 from pepper.devices.process import Process
-from pepper.devices.throttle import Throttle, make_throttle, memory_limit
+from pepper.devices.throttle import Cycle, Suspend, Throttle, make_throttle, memory_limit
 from pepper.errors import ConfigError
 
 # As short as each method allows without costing the device time: a quota acts at the scheduler's tick only.
@@ -91,10 +91,15 @@ class Device:
     """A device in use: starts programs on its cores, and holds them to its share.
 
     Leaving the context ends its programs, also those that are stopped, and removes the throttle.
+
+    Args:
+        spec: The device.
+        cycle: The turns on its cores, where it shares them (see :func:`together`).
     """
 
-    def __init__(self, spec: DeviceSpec) -> None:
+    def __init__(self, spec: DeviceSpec, cycle: Cycle | None = None) -> None:
         self.spec = spec
+        self._cycle = cycle or Cycle(spec.cores, spec.period_ms)
         self._processes: list[Process] = []
         self._throttles: list[Throttle] | None = None  # made when the first process is confined
 
@@ -121,13 +126,18 @@ class Device:
         if spec.memory_bytes is not None:
             throttles.append(memory_limit(spec.memory_bytes))
         if spec.share < 1:
-            throttles.append(make_throttle(spec.throttle, spec.share, spec.cores, spec.period_ms))
+            throttles.append(make_throttle(spec.throttle, spec.share, spec.cores, spec.period_ms, self._cycle))
         return throttles
 
     @property
     def throttle_method(self) -> str:
         """What holds the processes to the share: ``none``, ``cgroup-v1``, ``cgroup-v2`` or ``suspend``."""
         return self._throttles[-1].method if self._throttles and self.spec.share < 1 else "none"
+
+    def given(self) -> tuple[float, float] | None:
+        """Return how long its processes were let run so far, and that span, in s; None where nothing stops them."""
+        held = [throttle for throttle in self._throttles or () if isinstance(throttle, Suspend)]
+        return held[0].given() if held else None
 
     def __enter__(self) -> Self:
         return self
@@ -143,3 +153,27 @@ class Device:
             process.close()
         for throttle in self._throttles or ():
             throttle.close()
+
+
+def together(specs: Sequence[DeviceSpec]) -> list[Device]:
+    """Return devices that can be used at the same time: those on the same cores take turns.
+
+    Raises:
+        ConfigError: They want more of a core than there is, or share cores in a way that cannot be emulated.
+    """
+    for core in sorted({core for spec in specs for core in spec.cores}):
+        users = [spec for spec in specs if core in spec.cores]
+        wanted = sum(spec.share for spec in users)
+        names = ", ".join(f"{spec.name} {spec.share:g}" for spec in users)
+        if wanted > 1 + 1e-9:
+            raise ConfigError(
+                f"device.share: core {core} is wanted {wanted:g} times ({names}); lower a share or set device.cores"
+            )
+        turns = {(spec.cores, spec.period_ms) for spec in users if spec.throttle != "cgroup"}
+        if len(turns) > 1:
+            raise ConfigError(
+                f"device.cores: {names} share core {core} but not all their cores and device.period_ms;"
+                " give them the same ones"
+            )
+    cycles = {spec.cores: Cycle(spec.cores, spec.period_ms) for spec in specs}
+    return [Device(spec, cycles[spec.cores]) for spec in specs]

@@ -114,6 +114,10 @@ class Process:
         last_words = self._stderr.read().decode(errors="replace").strip().splitlines()
         return f"{self.module}: crashed during {op!r} ({end}){': ' + last_words[-1] if last_words else ''}"
 
+    def fileno(self) -> int:
+        """A file descriptor that becomes readable when the process ends (between requests)."""
+        return self._connection.fileno()
+
     @property
     def alive(self) -> bool:
         """Whether the process still runs."""

@@ -9,38 +9,138 @@ import os
 import random
 import signal
 import time
+from dataclasses import dataclass, field
+from typing import Any
 
 from pepper.devices.protocol import Handler, answer, connect
 
 CYCLE_RANGE = (0.5, 1.5)  # of the mean length
-CYCLE_RANGE = (0.5, 1.5)  # of the mean length
-MOST_CORRECTION = 0.5  # of a cycle: a long delay is not made up for by a long unthrottled run
+MOST_CORRECTION = 0.5  # of a turn: a long delay is not made up for by a long unthrottled run
+LEAST_REST = 1e-6  # of a cycle: with less, the turns fill it
+
+
+@dataclass(eq=False)
+class Turn:
+    """The processes of one device, and the share of the time in which they run.
+
+    Attributes:
+        share: Part of each cycle, 0 < share <= 1.
+        pids: The processes.
+        ahead_s: How much longer than their share they have run: grows by 1 - share a second while they run,
+            falls by share a second while they are stopped.
+        ran_s: For how long they were not stopped.
+        joined_s: Since when they take turns.
+    """
+
+    share: float
+    pids: list[int] = field(default_factory=list)
+    ahead_s: float = 0.0
+    ran_s: float = 0.0
+    joined_s: float = field(default_factory=time.perf_counter)
 
 
 class Suspender:
-    """Processes and the cycle in which they run and wait, and those that run while they wait."""
+    """The turns that devices take on the same cores, and the processes that run in the time that they leave."""
 
     def __init__(self) -> None:
-        self.pids: list[int] = []
-        self.fillers: list[int] = []
-        self.share = 1.0
-        self.period_s = 0.0
+        self.turns: dict[int, Turn] = {}
+        self._fillers: list[int] = []
+        self._period_s = 0.0
+        self._current: Turn | None = None  # the fillers' time
+        self._since_s = 0.0
+        self._rng = random.Random(0)
 
-    def add(self, pid: int, share: float, period_ms: float) -> None:
-        """Stop and continue one more process from now on."""
-        self.pids.append(pid)
-        self.share, self.period_s = share, period_ms / 1000
+    def start(self, fillers: list[int], period_ms: float) -> None:
+        """Say what runs in the time that no turn takes, and how long a cycle is on average."""
+        self._fillers, self._period_s = fillers, period_ms / 1000
 
-    def fill(self, pids: list[int]) -> None:
-        """Let these processes run whenever the others wait."""
-        self.fillers = pids
+    def add(self, turn: int, share: float, pid: int) -> None:
+        """Stop and continue one more process from now on, together with those of the same turn."""
+        if not self.turns:
+            self._since_s = time.perf_counter()
+        joined = self.turns.setdefault(turn, Turn(share))
+        joined.pids.append(pid)
+        if joined is not self._current:
+            _signal([pid], signal.SIGSTOP)
 
-    def switch(self, stopped: list[int], running: list[int]) -> None:
-        """Stop some processes and continue others, those that still live."""
-        for pids, number in ((stopped, signal.SIGSTOP), (running, signal.SIGCONT)):
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, number)
+    def leave(self, turn: int) -> None:
+        """Let the processes of a turn run on their own."""
+        left = self.turns.pop(turn)
+        if left is self._current:
+            self._current = None
+        _signal(left.pids, signal.SIGCONT)
+        if not self.turns:
+            _signal(self._fillers, signal.SIGSTOP)
+
+    def given(self, turn: int) -> dict[str, Any]:
+        """Return for how long a turn's processes were not stopped, and since when that counts, in seconds."""
+        asked = self.turns[turn]
+        return {"ran_s": asked.ran_s, "wall_s": time.perf_counter() - asked.joined_s}
+
+    @property
+    def share(self) -> float:
+        """The part of each cycle that the turns take together."""
+        return sum(turn.share for turn in self.turns.values())
+
+    @property
+    def rests(self) -> bool:
+        """Whether the turns leave time to the fillers."""
+        return self.share < 1 - LEAST_REST
+
+    def plan(self) -> list[tuple[Turn, float]]:
+        """Return who runs in the next cycle and for how long, so that all shares come out even at its end."""
+        # A cycle of constant length would lock in step with the inferences and bias their median.
+        cycle_s = self._period_s * self._rng.uniform(*CYCLE_RANGE)
+        turns = list(self.turns.values())
+        for turn in turns:
+            most = MOST_CORRECTION * turn.share * cycle_s
+            turn.ahead_s = min(max(turn.ahead_s, -most), most)
+        if self.rests:
+            cycle_s -= sum(turn.ahead_s for turn in turns) / (1 - self.share)
+        self._rng.shuffle(turns)
+        return [(turn, max(0.0, turn.share * cycle_s - turn.ahead_s)) for turn in turns]
+
+    def hand_over(self, turn: Turn | None) -> None:
+        """Stop who runs and let another turn run, or the fillers; the switching counts as the turn's time."""
+        before = self._current
+        if before is None:
+            self.account()
+        if turn is not None:
+            turn.pids.append(turn.pids.pop(0))  # who wakes first runs first: take turns
+        _signal(self._fillers if before is None else before.pids, signal.SIGSTOP)
+        _signal(self._fillers if turn is None else turn.pids, signal.SIGCONT)
+        if before is not None:
+            self.account()
+        self._current = turn
+
+    def account(self) -> None:
+        """Put the time since the last call down to who had it."""
+        now = time.perf_counter()
+        elapsed_s, self._since_s = now - self._since_s, now
+        for turn in self.turns.values():
+            turn.ahead_s -= elapsed_s * turn.share
+        if self._current is not None:
+            self._current.ahead_s += elapsed_s
+            self._current.ran_s += elapsed_s
+
+    def rest(self) -> None:
+        """Let the fillers run until all shares are even."""
+        if self.turns and self.rests:
+            self.hand_over(None)
+            time.sleep(max(0.0, sum(turn.ahead_s for turn in self.turns.values()) / self.share))
+        self.account()
+
+    def end(self) -> None:
+        """Let every process run, and no filler."""
+        _signal(self._fillers, signal.SIGSTOP)
+        for turn in self.turns.values():
+            _signal(turn.pids, signal.SIGCONT)
+
+
+def _signal(pids: list[int], number: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def main() -> None:
@@ -49,31 +149,19 @@ def main() -> None:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     suspender = Suspender()
     connection = connect()
-    handlers: dict[str, Handler] = {"add": suspender.add, "fill": suspender.fill}
-    while not suspender.pids:
-        if not answer(connection, handlers):
-            return
-    rng = random.Random(0)
-    # How much longer than their share the processes have run: grows by 1 - share a second while they run,
-    # falls by share a second while they are stopped.
-    ahead_s = 0.0
-    while True:
-        # A cycle of constant length would lock in step with the inferences and bias their median.
-        cycle_s = suspender.period_s * rng.uniform(*CYCLE_RANGE)
-        run_s = suspender.share * cycle_s
-        resumed = time.perf_counter()
-        suspender.pids.append(suspender.pids.pop(0))  # who wakes first runs first: take turns
-        suspender.switch(suspender.fillers, suspender.pids)
-        if connection.poll(max(0.0, run_s - ahead_s / (1 - suspender.share))) and not answer(connection, handlers):
-            break
-        suspender.switch(suspender.pids, suspender.fillers)
-        stopped = time.perf_counter()
-        ahead_s += (stopped - resumed) * (1 - suspender.share)
-        time.sleep(max(0.0, ahead_s / suspender.share))
-        ahead_s -= (time.perf_counter() - stopped) * suspender.share
-        most = MOST_CORRECTION * run_s
-        ahead_s = min(max(ahead_s, -most), most)
-    suspender.switch(suspender.fillers, suspender.pids)
+    handlers: dict[str, Handler] = {name: getattr(suspender, name) for name in ("start", "add", "leave", "given")}
+    connected = True
+    while connected:
+        if not suspender.turns:
+            connected = answer(connection, handlers)
+            continue
+        for turn, run_s in suspender.plan():
+            if connected and turn in suspender.turns.values():
+                suspender.hand_over(turn)
+                connected = not connection.poll(run_s) or answer(connection, handlers)
+        if connected:
+            suspender.rest()
+    suspender.end()
 
 
 if __name__ == "__main__":

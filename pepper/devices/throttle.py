@@ -5,13 +5,13 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import psutil
 
 from pepper.devices import host
 from pepper.devices.process import Process
-from pepper.errors import DeviceError
+from pepper.errors import DeviceError, MeasureError
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 GROUP_NAME = re.compile(r"pepper-(\d+)-\d+")
@@ -31,37 +31,83 @@ class Throttle(Protocol):
         """Let go of every process."""
 
 
+class Cycle:
+    """The turns that devices take on the same cores: one process stops and continues those of all of them.
+
+    It runs while a device takes part. Needs no privileges.
+
+    Args:
+        cores: The devices' cores; the signals are sent from another one where there is one.
+        period_ms: Mean length of a cycle, in which each device has one turn.
+    """
+
+    def __init__(self, cores: Sequence[int], period_ms: float) -> None:
+        self._cores, self._period_ms = cores, period_ms
+        self._members = 0
+        self._last = 0
+        self._suspender: Process | None = None
+        self._fillers: list[Process] = []
+
+    def join(self) -> int:
+        """Take part; returns the number of the turn."""
+        if self._suspender is None:
+            others = [core for core in host.allowed_cores() if core not in self._cores]
+            self._suspender = Process("pepper.devices.suspender", others or list(self._cores))
+            # The cores' other time is used, as it would be on a shared machine: a core that idles between the
+            # devices' turns loses its caches and its clock, and the devices would pay for that.
+            self._fillers = [Process("pepper.devices.filler", [core]) for core in self._cores]
+            self.ask("start", fillers=[filler.pid for filler in self._fillers], period_ms=self._period_ms)
+        self._members += 1
+        self._last += 1
+        return self._last
+
+    def ask(self, op: str, **fields: Any) -> dict[str, Any]:
+        """Ask the process that hands out the turns."""
+        assert self._suspender is not None, "no device takes part"
+        return self._suspender.request(op, timeout_s=TIMEOUT_S, **fields)[0]
+
+    def leave(self) -> None:
+        """Take part no more; the last one ends the processes."""
+        self._members -= 1
+        if self._members == 0 and self._suspender is not None:
+            self._suspender.close()
+            for filler in self._fillers:
+                filler.kill()
+                filler.close()
+            self._suspender, self._fillers = None, []
+
+
 class Suspend:
-    """Stop and continue the processes in turn; needs no privileges.
+    """Stop and continue the processes of one device in its turn of a cycle.
 
     Args:
         share: CPU time of each core, 0 < share < 1.
-        period_ms: Length of one run-and-stop cycle.
-        cores: The device's cores; the signals are sent from another one where there is one.
+        cycle: The turns on the device's cores.
     """
 
     method = "suspend"
 
-    def __init__(self, share: float, period_ms: float, cores: Sequence[int]) -> None:
-        self._share, self._period_ms = share, period_ms
-        others = [core for core in host.allowed_cores() if core not in cores]
-        self._suspender = Process("pepper.devices.suspender", others or list(cores))
-        # The cores' other time is used, as it would be on a shared machine: a core that idles between the
-        # device's turns loses its caches and its clock, and the device would pay for that.
-        self._fillers = [Process("pepper.devices.filler", [core]) for core in cores]
-        pids = [filler.pid for filler in self._fillers]
-        self._suspender.request("fill", timeout_s=TIMEOUT_S, pids=pids)
+    def __init__(self, share: float, cycle: Cycle) -> None:
+        self._share, self._cycle = share, cycle
+        self._turn = cycle.join()
+        self._used = False
 
     def add(self, pid: int) -> None:
         """Stop and continue this process with the others from now on."""
-        self._suspender.request("add", timeout_s=TIMEOUT_S, pid=pid, share=self._share, period_ms=self._period_ms)
+        self._cycle.ask("add", turn=self._turn, share=self._share, pid=pid)
+        self._used = True
+
+    def given(self) -> tuple[float, float]:
+        """Return for how long the processes were not stopped since the first was added, and that span, in s."""
+        answer = self._cycle.ask("given", turn=self._turn)
+        return answer["ran_s"], answer["wall_s"]
 
     def close(self) -> None:
         """Stop stopping: every process continues."""
-        self._suspender.close()
-        for filler in self._fillers:
-            filler.kill()
-            filler.close()
+        if self._used:
+            with contextlib.suppress(MeasureError):  # the suspender is gone: so are its signals
+                self._cycle.ask("leave", turn=self._turn)
+        self._cycle.leave()
 
 
 class Cgroup:
@@ -161,7 +207,7 @@ def _remove_stale(parent: Path) -> None:
                 folder.rmdir()
 
 
-def make_throttle(method: str, share: float, cores: Sequence[int], period_ms: float) -> Throttle:
+def make_throttle(method: str, share: float, cores: Sequence[int], period_ms: float, cycle: Cycle) -> Throttle:
     """Return the throttle asked for; ``auto`` is suspend and resume, whose steps are the finer ones.
 
     Raises:
@@ -169,4 +215,4 @@ def make_throttle(method: str, share: float, cores: Sequence[int], period_ms: fl
     """
     if method == "cgroup":
         return cpu_quota(share, len(cores), period_ms)
-    return Suspend(share, period_ms, cores)
+    return Suspend(share, cycle)

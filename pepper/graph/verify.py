@@ -65,11 +65,10 @@ def verify(
         ModelError: onnxruntime cannot run the whole or a part.
     """
     if tolerance is None:
-        flowing = {tensor.dtype for tensor in graph.tensors if not tensor.is_weight}
-        tolerance = 2e-2 if flowing & _COARSE else 1e-4
+        tolerance = default_tolerance(graph)
     feeds = random_inputs(graph, seed)
     outputs = [graph.tensors[t].name for t in graph.outputs]
-    expected = _run(graph.file, graph.file, feeds, outputs, threads)
+    expected = run_whole(graph, feeds, threads)
     values = run_parts(manifest, folder, feeds, threads)
     differences = {name: difference(expected[name], values[name]) for name in outputs}
     worst = max(outputs, key=differences.__getitem__)
@@ -81,6 +80,17 @@ def verify(
         far = (name for name in crossing if difference(inner[name], values[name]) > tolerance)
         boundary = next(far, worst)
     return Verification(differences[worst], worst, boundary, tolerance)
+
+
+def default_tolerance(graph: Graph) -> float:
+    """Return the largest relative difference that is accepted where none is given, see `verify`."""
+    flowing = {tensor.dtype for tensor in graph.tensors if not tensor.is_weight}
+    return 2e-2 if flowing & _COARSE else 1e-4
+
+
+def run_whole(graph: Graph, feeds: Mapping[str, Any], threads: int = 0) -> Values:
+    """Run the whole model once; returns its outputs by name."""
+    return _run(graph.file, graph.file, feeds, [graph.tensors[t].name for t in graph.outputs], threads)
 
 
 def run_parts(manifest: Manifest, folder: Path, feeds: Mapping[str, Any], threads: int = 0) -> Values:

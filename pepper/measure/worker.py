@@ -14,14 +14,9 @@ import onnxruntime as ort
 
 from pepper.devices.protocol import serve
 from pepper.devices.spin import cpu_fraction
+from pepper.measure.session import open_session, session_options
 from pepper.measure.statistics import median_interval
 
-OPTIMIZATION = {
-    "disabled": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
-    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
-    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
-    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
-}
 NUMPY_TYPE = {
     "float": np.float32, "double": np.float64, "float16": np.float16, "bool": np.bool_,
     "int8": np.int8, "int16": np.int16, "int32": np.int32, "int64": np.int64,
@@ -78,19 +73,10 @@ class Worker:
         seed: int,
     ) -> dict[str, Any]:
         """Create the session and run it once; returns both times in ms."""
-        if provider not in ort.get_available_providers():
-            raise ValueError(f"this onnxruntime has {', '.join(ort.get_available_providers())}, not {provider}")
-        self._path, self._provider, self._options = path, provider, ort.SessionOptions()
-        self._options.intra_op_num_threads = threads
-        self._options.graph_optimization_level = OPTIMIZATION[optimization]
-        self._options.log_severity_level = 3
-        for kind in ("intra", "inter"):
-            self._options.add_session_config_entry(f"session.{kind}_op.allow_spinning", str(int(spinning)))
-        if parallel:
-            self._options.execution_mode = ort.ExecutionMode.ORT_PARALLEL
-            self._options.inter_op_num_threads = threads
+        self._path, self._provider = path, provider
+        self._options = session_options(threads, optimization, spinning, parallel)
         start = time.perf_counter_ns()
-        self._session = ort.InferenceSession(path, self._options, providers=[provider])
+        self._session = open_session(path, self._options, provider)
         created = time.perf_counter_ns()
         self._inputs = random_inputs(self._session, shapes, seed)
         ready = time.perf_counter_ns()

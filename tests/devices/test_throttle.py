@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -12,9 +14,9 @@ import pytest
 from harness import alive, composed
 
 from pepper.devices import host, throttle
-from pepper.devices.device import Device, resolve
+from pepper.devices.device import Device, resolve, together
 from pepper.devices.process import Process
-from pepper.errors import DeviceError, MeasureError
+from pepper.errors import ConfigError, DeviceError, MeasureError
 
 CORE = host.allowed_cores()[-1]
 ROOT = throttle.CGROUP_ROOT
@@ -64,7 +66,7 @@ def assert_share(process: Process, limit: throttle.Throttle, share: float) -> No
 
 @pytest.mark.parametrize(("share", "period_ms"), [(0.25, 3.0), (0.5, 3.0), (0.75, 3.0), (0.5, 20.0)])
 def test_suspend_gives_the_share(spinner: Process, share: float, period_ms: float) -> None:
-    limit = throttle.Suspend(share, period_ms, [CORE])
+    limit = throttle.Suspend(share, throttle.Cycle([CORE], period_ms))
     try:
         assert_share(spinner, limit, share)
     finally:
@@ -74,7 +76,7 @@ def test_suspend_gives_the_share(spinner: Process, share: float, period_ms: floa
 def test_suspended_processes_share_the_share_and_go_on_afterwards() -> None:
     with ExitStack() as stack:
         processes = [stack.enter_context(Process("programs", [CORE])) for _ in range(2)]
-        limit = throttle.Suspend(0.5, 3.0, [CORE])
+        limit = throttle.Suspend(0.5, throttle.Cycle([CORE], 3.0))
         for process in processes:
             process.request("cpu", timeout_s=10)
             limit.add(process.pid)
@@ -221,7 +223,7 @@ def test_leaving_a_device_leaves_nothing_behind(method: str, started: list[psuti
 
 
 def test_a_dead_process_does_not_stop_the_throttle(spinner: Process) -> None:
-    limit = throttle.Suspend(0.5, 3.0, [CORE])
+    limit = throttle.Suspend(0.5, throttle.Cycle([CORE], 3.0))
     try:
         with Process("programs", [CORE]) as victim:
             victim.request("cpu", timeout_s=10)
@@ -230,3 +232,47 @@ def test_a_dead_process_does_not_stop_the_throttle(spinner: Process) -> None:
         assert_share(spinner, limit, 0.5)
     finally:
         limit.close()
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.25), (0.2, 0.3, 0.5)])
+def test_devices_on_one_core_get_their_shares(shares: tuple[float, ...], started: list[psutil.Process]) -> None:
+    one = resolve(composed("device=share50").device)
+    specs = [replace(one, name=f"share{share:g}", share=share) for share in shares]
+    with ExitStack() as stack:
+        devices = [stack.enter_context(device) for device in together(specs)]
+        processes = [device.start("programs") for device in devices]
+        for device, process in zip(devices, processes, strict=True):
+            process.request("cpu", timeout_s=10)
+            device.confine(process.pid)
+        # All want the core at once; what one of them gets must not depend on what the others do.
+        with ThreadPoolExecutor() as pool:
+            seen = list(pool.map(spin, processes))
+        assert seen == pytest.approx(shares, rel=0.25)
+        for device, share in zip(devices, shares, strict=True):
+            ran_s, wall_s = device.given() or (0.0, 1.0)
+            assert ran_s / wall_s == pytest.approx(share, rel=0.1)
+        started += psutil.Process().children()
+    assert alive(started) == []
+
+
+def test_a_device_leaves_while_another_goes_on() -> None:
+    one = resolve(composed("device=share50").device)
+    stays, leaves = together([replace(one, name="stays"), replace(one, name="leaves")])
+    with stays, stays.start("programs") as process:
+        process.request("cpu", timeout_s=10)
+        with leaves:
+            for device in (stays, leaves):
+                pid = process.pid if device is stays else leaves.start("programs").pid
+                device.confine(pid)
+            spin(process)
+        assert spin(process) == pytest.approx(0.5, rel=0.25)
+        ran_s, wall_s = stays.given() or (0.0, 1.0)
+        assert ran_s / wall_s == pytest.approx(0.5, rel=0.1)
+
+
+def test_a_core_is_not_given_twice() -> None:
+    one = resolve(composed("device=share50").device)
+    with pytest.raises(ConfigError, match=rf"core {CORE} is wanted 1.25 times \(a 0.5, b 0.75\); lower a share"):
+        together([replace(one, name="a"), replace(one, name="b", share=0.75)])
+    with pytest.raises(ConfigError, match=r"a 0.5, b 0.5 share core .* but not all their cores and device.period_ms"):
+        together([replace(one, name="a"), replace(one, name="b", period_ms=9.0)])

@@ -1,0 +1,1 @@
+"""Plans at work: stages, their transport, and what is measured of them."""

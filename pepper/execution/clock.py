@@ -1,0 +1,78 @@
+"""Links in software: when would a link have delivered this?
+
+A link is busy while bytes go over it; its latency delays them and takes none of its bandwidth. Whoever sends
+reserves the link's time and writes on the message when it is due; whoever receives holds it until then. So
+tensors still go straight from stage to stage, and all stages of a device share its links.
+"""
+
+import fcntl
+import mmap
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_SLOT = struct.Struct("=qdq")  # free again at (ns), ns a byte, latency (ns)
+_PATIENCE_S = 0.05
+_RETRY_S = 1e-4
+
+
+class LinkClock:
+    """The links between devices, one slot each, in a file that all stages map.
+
+    A process that dies leaves no lock behind; one that is stopped while it holds a lock delays others by
+    `_PATIENCE_S` at most.
+
+    Args:
+        file: An existing file of `LinkClock.create`.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._stream = file.open("r+b")
+        self._map = mmap.mmap(self._stream.fileno(), 0)
+
+    @classmethod
+    def create(cls, file: Path, links: int) -> "LinkClock":
+        """Make the file for this many links, all of them free."""
+        file.write_bytes(bytes(_SLOT.size * max(links, 1)))
+        return cls(file)
+
+    def set(self, link: int, bandwidth_mbit_s: float | None, latency_ms: float) -> None:
+        """Give a link its properties, from now on; nothing is under way on it.
+
+        Args:
+            link: Its slot.
+            bandwidth_mbit_s: Megabits (10^6) a second; None is unlimited.
+            latency_ms: Delay of every byte.
+        """
+        with self._locked(link):
+            ns_per_byte = 8e3 / bandwidth_mbit_s if bandwidth_mbit_s else 0.0
+            _SLOT.pack_into(self._map, link * _SLOT.size, 0, ns_per_byte, round(latency_ms * 1e6))
+
+    def reserve(self, link: int, count: int, now_ns: int) -> int:
+        """Send this many bytes over a link; returns when the last of them arrives, ns."""
+        with self._locked(link):
+            free_ns, ns_per_byte, latency_ns = _SLOT.unpack_from(self._map, link * _SLOT.size)
+            free_ns = max(now_ns, free_ns) + round(count * ns_per_byte)
+            _SLOT.pack_into(self._map, link * _SLOT.size, free_ns, ns_per_byte, latency_ns)
+        return int(free_ns + latency_ns)
+
+    def close(self) -> None:
+        """Unmap the file."""
+        self._map.close()
+        self._stream.close()
+
+    @contextmanager
+    def _locked(self, link: int) -> Iterator[None]:
+        deadline = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < deadline:
+            try:
+                fcntl.lockf(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB, _SLOT.size, link * _SLOT.size)
+                break
+            except BlockingIOError:
+                time.sleep(_RETRY_S)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._stream, fcntl.LOCK_UN, _SLOT.size, link * _SLOT.size)

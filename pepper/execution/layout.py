@@ -1,0 +1,129 @@
+"""What is run: which parts on which devices, joined by which links. Plain values, free of plans and predictions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pepper.config import LoadConfig
+from pepper.devices.device import DeviceSpec
+from pepper.errors import ExecutionError
+from pepper.graph.source import TensorSpec
+from pepper.graph.split import Manifest
+
+
+@dataclass(frozen=True)
+class Link:
+    """The way from one device to another.
+
+    Attributes:
+        bandwidth_mbit_s: Megabits (10^6) a second; None is unlimited.
+        latency_ms: Delay of every byte.
+    """
+
+    bandwidth_mbit_s: float | None = None
+    latency_ms: float = 0.0
+
+    def transfer_ms(self, count: float) -> float:
+        """Return how long this many bytes take if nothing else is on the link."""
+        return self.latency_ms + (0.008 * count / self.bandwidth_mbit_s if self.bandwidth_mbit_s else 0.0)
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Devices and the links between them.
+
+    Attributes:
+        devices: By name.
+        links: By the names of the two devices, in the direction of travel.
+        source: Where requests arise; None is wherever the first part runs.
+        sink: Where answers are wanted; None is wherever the last part runs.
+        loads: Background load by device's name; idle where none is given.
+    """
+
+    devices: Mapping[str, DeviceSpec]
+    links: Mapping[tuple[str, str], Link] = field(default_factory=dict)
+    source: str | None = None
+    sink: str | None = None
+    loads: Mapping[str, LoadConfig] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PlacedPart:
+    """A part and its device.
+
+    Attributes:
+        file: The ONNX file.
+        sha256: Hash of the file: what makes two parts the same.
+        reads: Names of its inputs.
+        gives: Names of its outputs.
+        device: Name of its device.
+    """
+
+    file: Path
+    sha256: str
+    reads: tuple[str, ...]
+    gives: tuple[str, ...]
+    device: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Parts on devices, in the order in which they run.
+
+    Attributes:
+        parts: The parts.
+        inputs: What a request must bring.
+        outputs: Names of the tensors that the answer brings.
+    """
+
+    parts: tuple[PlacedPart, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[str, ...]
+
+    @classmethod
+    def of(cls, manifest: Manifest, folder: Path, devices: Sequence[str]) -> "Layout":
+        """Place the parts of a split.
+
+        Args:
+            manifest: The split.
+            folder: Where its files are.
+            devices: A device's name for each part.
+
+        Raises:
+            ExecutionError: A part's file is missing, or there is not one device a part.
+        """
+        if len(devices) != len(manifest.parts):
+            raise ExecutionError(f"{folder}: {len(manifest.parts)} parts, but {len(devices)} devices for them")
+        for part in manifest.parts:
+            if not (folder / part.file).is_file():
+                raise ExecutionError(f"{folder / part.file}: no such part; split the model again")
+        return cls(
+            tuple(
+                PlacedPart(
+                    folder / part.file,
+                    part.sha256,
+                    tuple(spec.name for spec in part.inputs),
+                    tuple(spec.name for spec in part.outputs),
+                    device,
+                )
+                for part, device in zip(manifest.parts, devices, strict=True)
+            ),
+            manifest.inputs,
+            tuple(spec.name for spec in manifest.outputs),
+        )
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The device of each part."""
+        return tuple(part.device for part in self.parts)
+
+    def carried(self, border: int) -> list[str]:
+        """Return the names of the tensors that travel to part ``border`` (0: requests, the last: answers).
+
+        A tensor that only later parts read, or that is an output of the model, is carried along.
+        """
+        known = dict.fromkeys(spec.name for spec in self.inputs)
+        for part in self.parts[:border]:
+            known |= dict.fromkeys(part.gives)
+        wanted = {name for part in self.parts[border:] for name in part.reads} | set(self.outputs)
+        return [name for name in known if name in wanted]

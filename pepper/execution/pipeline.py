@@ -1,0 +1,233 @@
+"""Stages wired one behind the other, with the driver at both ends."""
+
+import contextlib
+import time
+from collections import deque
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import zmq
+
+from pepper.errors import ExecutionError
+from pepper.execution.clock import LinkClock
+from pepper.execution.layout import Fleet, Layout, Link
+from pepper.execution.message import Message, Stamp, decode, encode
+from pepper.execution.pool import StageLost, StagePool
+
+Socket = zmq.Socket[bytes]
+
+
+@dataclass(frozen=True)
+class Hop:
+    """One transfer of a pipeline.
+
+    Attributes:
+        sender: Name of a device, or None where the fleet names no source.
+        receiver: Name of a device, or None where the fleet names no sink.
+        link: The link between them; None where both are in one place.
+    """
+
+    sender: str | None
+    receiver: str | None
+    link: Link | None
+
+
+class Arrival(NamedTuple):
+    """A message at the end of its way, and when it was there (monotonic clock, ns)."""
+
+    message: Message
+    at_ns: int
+
+
+class Network:
+    """Where the queues are, and the clock of the links.
+
+    Args:
+        fleet: Whose links.
+        folder: An empty folder for sockets and the clock.
+        queue: Most messages in each half of a queue.
+        port: First TCP port of this machine to use; None uses sockets in the folder, which are faster.
+    """
+
+    def __init__(self, fleet: Fleet, folder: Path, queue: int = 8, port: int | None = None) -> None:
+        self.fleet, self.queue = fleet, queue
+        self.context: zmq.Context[Socket] = zmq.Context()
+        self.file = folder / "links"
+        self.slots = {pair: slot for slot, pair in enumerate(fleet.links)}
+        self.clock = LinkClock.create(self.file, len(self.slots))
+        self._folder, self._port = folder, port
+        self._given = 0
+
+    def address(self) -> str:
+        """Return an address that no pipeline has had before, so that no message of an earlier one gets in."""
+        self._given += 1
+        if self._port is None:
+            return f"ipc://{self._folder}/{self._given}"
+        return f"tcp://127.0.0.1:{self._port + self._given - 1}"
+
+    def hop(self, sender: str | None, receiver: str | None) -> Hop:
+        """Return the transfer between two devices.
+
+        Raises:
+            ExecutionError: There is no link between them.
+        """
+        if sender is None or receiver is None or sender == receiver:
+            return Hop(sender, receiver, None)
+        link = self.fleet.links.get((sender, receiver))
+        if link is None:
+            raise ExecutionError(f"no link from {sender} to {receiver}: the fleet has none; place the model again")
+        return Hop(sender, receiver, link)
+
+    def slot(self, hop: Hop) -> int | None:
+        """Return the clock's slot of a hop's link."""
+        return None if hop.link is None else self.slots[str(hop.sender), str(hop.receiver)]
+
+    def reset(self) -> None:
+        """Take everything off the links, and give each its own properties."""
+        for pair, link in self.fleet.links.items():
+            self.clock.set(self.slots[pair], link.bandwidth_mbit_s, link.latency_ms)
+
+    def close(self) -> None:
+        """Free the sockets and the clock."""
+        self.context.destroy(linger=0)
+        self.clock.close()
+
+
+class Pipeline:
+    """The stages of one layout at work; a new one for each layout, and for each replay.
+
+    Args:
+        network: Its queues and links.
+        pool: Where its stages come from.
+        layout: The parts and devices.
+        time_limit_s: Longest wait for a stage to join.
+
+    Raises:
+        ExecutionError: A device or link is missing, or an address is taken.
+        StageLost: A stage does not join.
+    """
+
+    def __init__(self, network: Network, pool: StagePool, layout: Layout, time_limit_s: float) -> None:
+        self.layout, self.stages = layout, pool.stages(layout)
+        self._network, self._time_limit_s = network, time_limit_s
+        places = [network.fleet.source, *layout.devices, network.fleet.sink]
+        self.hops = [network.hop(a, b) for a, b in pairwise(places)]
+        network.reset()
+        self._held: deque[Arrival] = deque()  # answers under way on the last link
+        self._push, self._pull = network.context.socket(zmq.PUSH), network.context.socket(zmq.PULL)
+        for socket in (self._push, self._pull):
+            socket.set_hwm(network.queue)
+            socket.linger = 0
+        self.carry = [layout.carried(border) for border in range(len(self.hops))]
+        try:
+            self._join()
+        except BaseException:
+            self.close()
+            raise
+
+    def _join(self) -> None:
+        """Wire the stages from the last to the first: each connects to an address that is bound."""
+        behind = self._network.address()
+        try:
+            self._pull.bind(behind)
+        except zmq.ZMQError as error:
+            raise _taken(behind, error.strerror or str(error)) from error
+        for number in reversed(range(len(self.stages))):
+            stage, hop = self.stages[number], self.hops[number + 1]
+            address = self._network.address()
+            try:
+                stage.ask(
+                    "wire",
+                    self._time_limit_s,
+                    receive=address,
+                    send=behind,
+                    queue=self._network.queue,
+                    links=str(self._network.file),
+                    link=self._network.slot(hop),
+                    carry=self.carry[number + 1],
+                    name=f"stage {number + 1} on {stage.part.device}",
+                )
+            except StageLost as lost:
+                if lost.reason.startswith("ZMQError"):
+                    raise _taken(address, lost.reason) from lost
+                raise
+            behind = address
+        self._push.connect(behind)
+
+    def send(self, message: Message) -> bool:
+        """Hand a message to the first stage; returns whether there was room."""
+        if not self._push.poll(0, zmq.POLLOUT):
+            return False
+        now = time.monotonic_ns()
+        slot = self._network.slot(self.hops[0])
+        due = now if slot is None else self._network.clock.reserve(slot, message.bytes, now)
+        stamps = (Stamp(now, now, now, now),)
+        self._push.send_multipart(encode(replace(message, stamps=stamps, due_ns=due)), copy=False)
+        return True
+
+    def receive(self, until_ns: int, *, room: bool = False) -> Arrival | None:
+        """Wait for an answer until that time (monotonic clock); return it, or None.
+
+        Args:
+            until_ns: When to give up.
+            room: Whether to return, without an answer, as soon as there is room to send.
+
+        Raises:
+            StageLost: A stage died.
+        """
+        while True:
+            now = time.monotonic_ns()
+            due = self._held[0].at_ns if self._held else until_ns
+            if self._held and due <= now:
+                return self._held.popleft()
+            poller = zmq.Poller()
+            poller.register(self._pull, zmq.POLLIN)
+            for stage in self.stages:
+                poller.register(stage.process.fileno(), zmq.POLLIN)
+            if room:
+                poller.register(self._push, zmq.POLLOUT)
+            left_ns = max(0, min(due, until_ns) - now)
+            events = dict(poller.poll(left_ns // 1_000_000))
+            if self._pull in events:
+                message = decode(self._pull.recv_multipart(copy=False))
+                self._held.append(Arrival(message, max(message.due_ns, time.monotonic_ns())))
+            elif room and self._push in events:
+                return None
+            elif events:
+                dead = next(stage for stage in self.stages if stage.process.fileno() in events)
+                dead.ask("ready", self._time_limit_s)  # it cannot answer: this says how it ended
+            elif until_ns <= time.monotonic_ns():
+                return None
+            elif left_ns < 1_000_000:
+                time.sleep(left_ns / 1e9)
+
+    def probe(self, count: int) -> Arrival:
+        """Send this many bytes through all stages, without any inference; returns what arrived.
+
+        Raises:
+            StageLost: A stage died, or the bytes do not arrive in time.
+        """
+        self.send(Message(-1, {"probe": np.zeros(count, np.uint8)}, probe=True))
+        arrived = self.receive(time.monotonic_ns() + round(self._time_limit_s * 1e9))
+        if arrived is None:
+            raise StageLost(self.stages[-1].part.device, f"{count} bytes do not come through the pipeline")
+        return arrived
+
+    def close(self) -> None:
+        """Take the pipeline apart; the stages live on. What is under way is dropped."""
+        self._push.close()
+        self._pull.close()
+        for stage in self.stages:
+            if stage.process.alive:
+                with contextlib.suppress(StageLost):  # whoever wants it next will notice
+                    stage.ask("unwire", self._time_limit_s)
+
+
+def _taken(address: str, reason: str) -> ExecutionError:
+    port = address.rpartition(":")[2]
+    return ExecutionError(
+        f"execute.port: {address} cannot be used ({reason}); choose another than {port}, or leave execute.port out"
+    )

@@ -1,0 +1,165 @@
+"""Stages at hand: started once a part and device, kept for the next plan that wants the same."""
+
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from pepper.config import LoadConfig, SessionConfig
+from pepper.devices.device import Device, together
+from pepper.devices.process import Process
+from pepper.errors import ExecutionError, MeasureError
+from pepper.execution.layout import Fleet, Layout, PlacedPart
+from pepper.measure.load import Load, start_load
+
+MOST_IDLE = 16  # stages kept beyond those in use; the longest unused one goes first
+
+
+class StageLost(Exception):  # noqa: N818 - a signal to go on without it, no mistake
+    """A stage died, hung, or refused to work.
+
+    Args:
+        device: Its device.
+        reason: What happened, in one line.
+    """
+
+    def __init__(self, device: str, reason: str) -> None:
+        super().__init__(f"{device}: {reason}")
+        self.device, self.reason = device, reason
+
+
+@dataclass
+class StageHandle:
+    """The parent's end of a stage.
+
+    Attributes:
+        part: What it runs.
+        process: Where it runs.
+        opened: What opening took: ``open_ms``, ``memory_bytes``.
+    """
+
+    part: PlacedPart
+    process: Process
+    opened: dict[str, Any] = field(default_factory=dict)
+
+    def ask(self, op: str, timeout_s: float, **fields: Any) -> dict[str, Any]:
+        """Ask the stage.
+
+        Raises:
+            StageLost: It died, refused, or did not answer in time (it is then killed).
+        """
+        try:
+            return self.process.request(op, timeout_s=timeout_s, **fields)[0]
+        except MeasureError as error:
+            raise StageLost(self.part.device, str(error).split(";")[0]) from error
+
+
+class StagePool:
+    """The fleet's devices in use, with their loads and stages.
+
+    Leaving the context ends every process, also stopped ones.
+
+    Args:
+        fleet: The devices.
+        session: How onnxruntime opens a part.
+        time_limit_s: Longest wait for a stage's answer.
+
+    Raises:
+        ConfigError: The devices cannot be emulated at the same time.
+    """
+
+    def __init__(self, fleet: Fleet, session: SessionConfig, time_limit_s: float) -> None:
+        self.fleet = fleet
+        self.lost: dict[str, str] = {}
+        self._options = dict(vars(session))
+        self._time_limit_s = time_limit_s
+        self._devices: Mapping[str, Device] = dict(
+            zip(fleet.devices, together(list(fleet.devices.values())), strict=True)
+        )
+        self._stages: dict[tuple[str, str], StageHandle] = {}  # the longest unused one first
+        self._loads: dict[str, Load] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            for name, device in self._devices.items():
+                stack.enter_context(device)
+                load = self.fleet.loads.get(name)
+                if load is not None and load.percent > 0:
+                    self._loads[name] = start_load(load.generator, device)
+                    stack.callback(self._loads[name].close)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def load(self, running: bool) -> None:
+        """Start the fleet's loads, or silence them."""
+        for name, load in self._loads.items():
+            load.set(self.fleet.loads[name] if running else LoadConfig(name="idle", percent=0))
+
+    def device(self, name: str) -> Device:
+        """Return a device in use."""
+        return self._devices[name]
+
+    def stages(self, layout: Layout) -> list[StageHandle]:
+        """Return a stage for each part, started where there is none yet.
+
+        Raises:
+            ExecutionError: A part's device is not in the fleet, or was lost.
+            StageLost: A stage does not start.
+        """
+        unknown = [part.device for part in layout.parts if part.device not in self.fleet.devices]
+        if unknown:
+            raise ExecutionError(
+                f"device {unknown[0]!r}: not in the fleet ({', '.join(self.fleet.devices)}); place the model again"
+            )
+        for part in layout.parts:
+            if part.device in self.lost:
+                raise StageLost(part.device, self.lost[part.device])
+        found = [self._stage(part) for part in layout.parts]
+        self._trim(found)
+        return found
+
+    def _stage(self, part: PlacedPart) -> StageHandle:
+        key = (part.sha256, part.device)
+        stage = self._stages.pop(key, None)
+        if stage is None or not stage.process.alive:
+            stage = self._start(part)
+        self._stages[key] = stage
+        return stage
+
+    def _start(self, part: PlacedPart) -> StageHandle:
+        device = self._devices[part.device]
+        stage = StageHandle(part, device.start("pepper.execution.stage"))
+        stage.ask("ready", self._time_limit_s)  # its libraries are loaded, at full speed
+        device.confine(stage.process.pid)
+        stage.opened = stage.ask(
+            "open",
+            self._time_limit_s,
+            path=str(part.file),
+            provider=device.spec.provider,
+            threads=device.spec.threads,
+            options=self._options,
+        )
+        return stage
+
+    def _trim(self, used: Collection[StageHandle]) -> None:
+        idle = [key for key, stage in self._stages.items() if stage not in used]
+        for key in idle[: max(0, len(idle) - MOST_IDLE)]:
+            self._stages.pop(key).process.close()
+
+    def lose(self, device: str, reason: str) -> None:
+        """Give a device up: its stages end, and no more are started there."""
+        self.lost.setdefault(device, reason)
+        for key in [key for key in self._stages if key[1] == device]:
+            stage = self._stages.pop(key)
+            stage.process.kill()  # it may be stopped or busy: closing would wait for it
+            stage.process.close()

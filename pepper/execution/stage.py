@@ -1,0 +1,191 @@
+"""A stage, a part at work on its device: ``python -m pepper.execution.stage``.
+
+It imports numpy, onnxruntime and pyzmq only. The parent opens the part and wires the stage into a pipeline over the
+channel of :mod:`pepper.devices.protocol`; tensors come from the stage before and go straight to the one behind.
+"""
+
+import os
+import resource
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from pepper.devices.protocol import Handler, answer, connect
+from pepper.devices.spin import cpu_fraction
+from pepper.execution.clock import LinkClock
+from pepper.execution.message import Message, Stamp, decode, encode, plain
+from pepper.measure.session import open_session, session_options
+
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+NS_PER_MS = 1_000_000
+
+
+class Wire:
+    """A stage's two queues and the link behind it.
+
+    Args:
+        context: Of the process.
+        receive: Address at which the stage takes requests.
+        send: Address of the stage behind, or of the driver.
+        queue: Most messages in each half of a queue; a full one holds its sender back.
+        links: File of the links' clock.
+        link: The link to the stage behind; None is no link: both are in one place.
+        carry: Names of the tensors that the stages behind need.
+        name: How errors call this stage.
+    """
+
+    def __init__(
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        receive: str,
+        send: str,
+        queue: int,
+        links: str,
+        link: int | None,
+        carry: list[str],
+        name: str,
+    ) -> None:
+        self.carry, self.name = carry, name
+        self._link = link
+        self._clock = LinkClock(Path(links))
+        self.source, self.sink = context.socket(zmq.PULL), context.socket(zmq.PUSH)
+        for socket in (self.source, self.sink):
+            socket.set_hwm(queue)
+            socket.linger = 0
+        self.source.bind(receive)
+        self.sink.connect(send)
+
+    def receive(self) -> Message:
+        """Take the message that is there."""
+        return decode(self.source.recv_multipart(copy=False))
+
+    def send(self, message: Message) -> None:
+        """Hand a message on; there must be room for it."""
+        due = message.stamps[-1].sent
+        if self._link is not None:
+            due = self._clock.reserve(self._link, message.bytes, due)
+        self.sink.send_multipart(encode(replace(message, due_ns=due)), copy=False)
+
+    def close(self) -> None:
+        """Leave the pipeline; what waits in the queues is dropped."""
+        self.source.close()
+        self.sink.close()
+        self._clock.close()
+
+
+class Stage:
+    """One part, the requests that pass through it, and the parent's wishes."""
+
+    def __init__(self) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._connection = connect()
+        self._wire: Wire | None = None
+        self._handlers: dict[str, Handler] = {
+            name: getattr(self, name) for name in ("ready", "open", "wire", "unwire", "usage", "share")
+        }
+
+    def ready(self) -> None:
+        """Answer: the process lives, and does what it is asked."""
+
+    def open(self, path: str, provider: str, threads: int, options: dict[str, Any]) -> dict[str, Any]:
+        """Open the part; returns how long that took and the memory after it."""
+        start = time.perf_counter()
+        self._session = open_session(path, session_options(threads, **options), provider)
+        self._reads = [value.name for value in self._session.get_inputs()]
+        self._gives = [value.name for value in self._session.get_outputs()]
+        return {"open_ms": 1000 * (time.perf_counter() - start), **self.usage()}
+
+    def wire(self, **wiring: Any) -> None:
+        """Join a pipeline; see :class:`Wire`."""
+        self.unwire()
+        self._wire = Wire(self._context, **wiring)
+
+    def unwire(self) -> None:
+        """Leave the pipeline; a request that is being worked on is dropped."""
+        if self._wire is not None:
+            self._wire.close()
+        self._wire = None
+
+    def usage(self) -> dict[str, Any]:
+        """Return CPU time used so far, memory now and at its peak."""
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return {
+            "cpu_s": time.process_time(),
+            "memory_bytes": pages * PAGE_BYTES,
+            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        }
+
+    def share(self, seconds: float) -> dict[str, Any]:
+        """Return the fraction of wall time in which a busy loop really ran here."""
+        return {"share": cpu_fraction(seconds)}
+
+    def serve(self) -> None:
+        """Work until the parent is gone."""
+        while True:
+            wire = self._wire
+            if wire is None:
+                self._attend()
+                continue
+            ready = self._attend(wire.source, zmq.POLLIN, timeout_ms=0)
+            waited = not ready
+            while not ready and self._wire is wire:
+                ready = self._attend(wire.source, zmq.POLLIN)
+            if self._wire is wire:
+                self._pass(wire, waited)
+
+    def _pass(self, wire: Wire, waited: bool) -> None:
+        """Take a request, work on it and hand it on, unless the parent takes the stage out of the pipeline."""
+        message = wire.receive()
+        arrived = max(message.due_ns, time.monotonic_ns() if waited else 0)
+        while (left_ns := message.due_ns - time.monotonic_ns()) > 0:
+            if left_ns < NS_PER_MS:
+                time.sleep(left_ns / 1e9)
+            elif self._attend(timeout_ms=left_ns // NS_PER_MS) or self._wire is not wire:
+                return
+        start = time.monotonic_ns()
+        passed = self._run(wire, message)
+        end = time.monotonic_ns()
+        while not self._attend(wire.sink, zmq.POLLOUT):
+            if self._wire is not wire:
+                return
+        stamp = Stamp(arrived, start, end, time.monotonic_ns())
+        wire.send(replace(passed, stamps=(*message.stamps, stamp)))
+
+    def _run(self, wire: Wire, message: Message) -> Message:
+        if message.probe or message.error is not None:
+            return message
+        try:
+            outputs = self._session.run(None, {name: message.tensors[name] for name in self._reads})
+            known = {**message.tensors, **dict(zip(self._gives, outputs, strict=True))}
+            return replace(message, tensors={name: plain(name, known[name]) for name in wire.carry})
+        except KeyError as error:
+            return message.failed(f"{wire.name}: tensor {error} is missing")
+        except Exception as error:  # whatever onnxruntime raises: it has no common base
+            return message.failed(f"{wire.name}: {' '.join(str(error).split())[:300]}")
+
+    def _attend(self, socket: "zmq.Socket[bytes] | None" = None, event: int = 0, timeout_ms: int | None = None) -> bool:
+        """Wait for a socket and for the parent; answer the parent, who may change the wiring.
+
+        Returns:
+            Whether the socket is ready.
+
+        Raises:
+            SystemExit: The parent is gone.
+        """
+        poller = zmq.Poller()
+        poller.register(self._connection.fileno(), zmq.POLLIN)
+        if socket is not None:
+            poller.register(socket, event)
+        events = dict(poller.poll(timeout_ms))
+        if self._connection.fileno() not in events:
+            return bool(events)
+        if not answer(self._connection, self._handlers):
+            raise SystemExit
+        return False
+
+
+if __name__ == "__main__":
+    Stage().serve()

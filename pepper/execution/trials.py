@@ -1,0 +1,192 @@
+"""What is measured of a running plan: one request at a time, as many as it takes, and at a given rate."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pepper.errors import ExecutionError
+from pepper.execution.message import Array
+from pepper.execution.runner import Answer, Runner
+from pepper.graph.verify import Values, difference
+
+NS = 1_000_000_000
+SETTLE = 0.2  # of a saturated trial's answers: the queues fill meanwhile
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A request, and what the whole model makes of it.
+
+    Attributes:
+        inputs: The model's inputs by name.
+        expected: The whole model's outputs by name.
+    """
+
+    inputs: Values
+    expected: Values
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Where the time of one request, or the median of many, went; in ms, along the way.
+
+    Attributes:
+        transfer: On each hop: from the sender's hand-over until it was there; one more than there are stages.
+        queue: Before each stage: there, but the stage was busy.
+        compute: In each stage.
+        blocked: After each stage: done, but the next queue was full.
+    """
+
+    transfer: tuple[float, ...]
+    queue: tuple[float, ...]
+    compute: tuple[float, ...]
+    blocked: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Requests that were sent in one manner.
+
+    Attributes:
+        answers: Their answers; outputs are dropped once they are compared.
+        difference: Largest difference to the whole model's outputs (see `pepper.graph.verify.difference`).
+        throughput_per_s: Answers a second, once the queues were full (saturated) or over all (at a rate).
+    """
+
+    answers: tuple[Answer, ...]
+    difference: float
+    throughput_per_s: float
+
+    @property
+    def latency_ms(self) -> Array:
+        """Latencies of those that were answered, shape (n,)."""
+        return np.array([answer.latency_ms for answer in self.answers if answer.error is None])
+
+    @property
+    def failures(self) -> list[str]:
+        """Why the others failed."""
+        return [answer.error for answer in self.answers if answer.error is not None]
+
+    def steps(self) -> Steps:
+        """Return the median of each step, over the answers of the last layout."""
+        last = max(answer.layout for answer in self.answers)
+        rows = [steps(answer) for answer in self.answers if answer.error is None and answer.layout == last]
+        return Steps(*(tuple(np.median([getattr(row, name) for row in rows], axis=0).tolist()) for name in _STEPS))
+
+
+_STEPS = ("transfer", "queue", "compute", "blocked")
+
+
+def steps(answer: Answer) -> Steps:
+    """Return where the time of a request went, from when the driver sent it."""
+    stamps = answer.stamps
+    arrived = [*(stamp.arrived for stamp in stamps[1:]), answer.answered_ns]
+    return Steps(
+        tuple((there - stamp.sent) / 1e6 for stamp, there in zip(stamps, arrived, strict=True)),
+        tuple((stamp.start - stamp.arrived) / 1e6 for stamp in stamps[1:]),
+        tuple((stamp.end - stamp.start) / 1e6 for stamp in stamps[1:]),
+        tuple((stamp.sent - stamp.end) / 1e6 for stamp in stamps[1:]),
+    )
+
+
+def one_at_a_time(runner: Runner, samples: Sequence[Sample], seconds: float, least: int) -> Trial:
+    """Send each request when the one before is answered: the latency of an idle pipeline.
+
+    Args:
+        runner: What runs.
+        samples: Sent in turn.
+        seconds: Least length.
+        least: Least number of requests.
+    """
+    checked = _Checked(runner, samples)
+    end = time.monotonic_ns() + round(seconds * NS)
+    while time.monotonic_ns() < end or checked.sent < least:
+        checked.send(time.monotonic_ns())
+        checked.wait()
+    return checked.trial(0)
+
+
+def saturated(runner: Runner, samples: Sequence[Sample], seconds: float, least: int) -> Trial:
+    """Always have as many requests in flight as may be: the throughput. Arguments as above."""
+    checked = _Checked(runner, samples)
+    end = time.monotonic_ns() + round(seconds * NS)
+    while time.monotonic_ns() < end or checked.sent < least:
+        checked.send(time.monotonic_ns())
+        checked.collect(0)
+    checked.wait()
+    return checked.trial(SETTLE)
+
+
+def poisson_times(rate_per_s: float, seconds: float, seed: int) -> Iterator[int]:
+    """Yield when requests arise, ns since the start: gaps are independent and exponential."""
+    rng = np.random.default_rng(seed)
+    at = 0.0
+    while (at := at + rng.exponential(1 / rate_per_s)) < seconds:
+        yield round(at * NS)
+
+
+def at_rate(runner: Runner, samples: Sequence[Sample], seconds: float, rate_per_s: float, seed: int) -> Trial:
+    """Send requests as they would come from many users, a Poisson process.
+
+    A request that finds the pipeline full waits, and the wait counts: its latency runs from when it arose.
+
+    Args:
+        runner: What runs.
+        samples: Sent in turn.
+        seconds: For how long requests arise.
+        rate_per_s: How many a second on average.
+        seed: Seed of the arrivals.
+    """
+    checked = _Checked(runner, samples)
+    start = time.monotonic_ns()
+    for offset in poisson_times(rate_per_s, seconds, seed):
+        checked.collect(start + offset)
+        checked.send(start + offset)
+    checked.wait()
+    return checked.trial(0)
+
+
+class _Checked:
+    """Sends samples in turn and compares the answers."""
+
+    def __init__(self, runner: Runner, samples: Sequence[Sample]) -> None:
+        self._runner, self._samples = runner, samples
+        self._due: dict[int, Sample] = {}
+        self._answers: list[Answer] = []
+        self._difference = 0.0
+        self.sent = 0
+
+    def send(self, at_ns: int) -> None:
+        sample = self._samples[self.sent % len(self._samples)]
+        self._due[self._runner.submit(sample.inputs, at_ns)] = sample
+        self.sent += 1
+
+    def collect(self, until_ns: int) -> None:
+        """Take the answers that come until then."""
+        while (answer := self._runner.take(until_ns)) is not None:
+            self._note(answer)
+
+    def wait(self) -> None:
+        """Take every answer that is still to come."""
+        while self._due:
+            answer = self._runner.take(time.monotonic_ns() + NS)
+            if answer is not None:
+                self._note(answer)
+
+    def _note(self, answer: Answer) -> None:
+        sample = self._due.pop(answer.seq)
+        if answer.error is None:
+            found = (difference(value, answer.outputs[name]) for name, value in sample.expected.items())
+            self._difference = max(self._difference, *found)
+        self._answers.append(replace(answer, outputs={}))
+
+    def trial(self, settle: float) -> Trial:
+        answered = sorted(answer.answered_ns for answer in self._answers if answer.error is None)
+        if not answered:
+            raise ExecutionError(f"no request was answered: {next((a.error for a in self._answers), 'none was sent')}")
+        first = min(int(settle * len(answered)), len(answered) - 1)
+        span_s = (answered[-1] - answered[first]) / NS
+        rate = (len(answered) - 1 - first) / span_s if span_s else float("nan")
+        return Trial(tuple(self._answers), self._difference, rate)
