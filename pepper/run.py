@@ -32,7 +32,7 @@ TASKS = {
 
 # Hydra's flags whose value stands behind them; and what an override looks like.
 VALUED_FLAGS = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p")
-OVERRIDE = re.compile(r"~|\+{0,2}[\w./@]+=")
+OVERRIDE = re.compile(r"~|\+{0,2}\w[^=]*=")
 
 # Tasks that compose further options: those of a sweep's axes, those of a fleet's devices.
 COMPOSING_TASKS = {

@@ -8,10 +8,11 @@ import pytest
 ROOT = Path(__file__).parent.parent / "pepper"
 
 # What each room may import of pepper itself (its own modules apart).
-FOUNDATION = {"errors", "config"}
+FOUNDATION = {"errors", "config", "caches"}
 MAY_IMPORT = {
     "errors": set(),
     "config": {"errors"},
+    "caches": {"errors"},
     "graph": FOUNDATION,
     "devices": FOUNDATION,
     "measure": FOUNDATION | {"devices", "graph"},

@@ -120,6 +120,7 @@ def typed(cfg: Any) -> PepperConfig:
     """
     from omegaconf import MissingMandatoryValue, OmegaConf
 
+    cfg = _with_first_values(cfg)
     try:
         config = OmegaConf.to_object(cfg)
     except MissingMandatoryValue as error:
@@ -127,3 +128,17 @@ def typed(cfg: Any) -> PepperConfig:
         raise ConfigError(f"{key}: has no value; give {key}=... on the command line") from error
     assert isinstance(config, PepperConfig)
     return config
+
+
+def _with_first_values(cfg: Any) -> Any:
+    """Fill keys that have no value but are a sweep's axis with the axis's first value."""
+    from omegaconf import OmegaConf
+
+    axes = OmegaConf.select(cfg, "sweep.axes") or {}
+    missing = OmegaConf.missing_keys(cfg) & {str(name) for name, values in axes.items() if values}
+    if not missing:
+        return cfg
+    filled = cfg.copy()
+    for key in sorted(missing):
+        OmegaConf.update(filled, key, axes[key][0])
+    return filled

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pepper
+from pepper.tracking.abandoned import owner
 from pepper.tracking.records import Pending, Record
 from pepper.tracking.store import Store, lock, reaching
 
@@ -35,7 +36,7 @@ def start_sweep(store: Store, name: str, cells: int, config: str) -> str:
     """Start a sweep's parent run and return its identifier."""
     with reaching(store.config):
         run = store.client.create_run(
-            store.experiment_id, run_name=name, tags=_tags(SWEEP, sweep=name), start_time=_now_ms()
+            store.experiment_id, run_name=name, tags=_tags(SWEEP, sweep=name, owner=owner()), start_time=_now_ms()
         )
         run_id = str(run.info.run_id)
         store.client.log_param(run_id, "cells", cells)
@@ -90,22 +91,28 @@ def log_split(store: Store, name: str, params: Mapping[str, object], difference:
     return run_id
 
 
-def flush(store: Store) -> int:
-    """Log every record that waits; return how many were logged.
+def flush(store: Store, kept_for: str | None = None) -> dict[str, str]:
+    """Log every record that waits for this store and experiment; return their runs by the records' keys.
+
+    Args:
+        store: The store.
+        kept_for: Log those that were kept for another store instead, by its URI.
 
     Raises:
         TrackingError: The store does not answer; what was not logged still waits.
     """
     pending = Pending(store.folder)
+    logged: dict[str, str] = {}
     if not pending.folder.is_dir():
-        return 0
+        return logged
     with lock(store.folder):
-        records = pending.all()
-        for record in records:
-            with reaching(store.config):
-                log_once(store, record)
-            pending.remove(record)
-    return len(records)
+        pending.clean()
+        for record in pending.all():
+            if record.uri in (None, kept_for or store.uri) and record.experiment in (None, store.config.experiment):
+                with reaching(store.config):
+                    logged[record.key] = log_once(store, record)
+                pending.remove(record)
+    return logged
 
 
 def log_once(store: Store, record: Record) -> str:

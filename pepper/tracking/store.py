@@ -69,6 +69,12 @@ class Store:
             self.client = self._connect()
             self.experiment_id = self._experiment()
 
+    @property
+    def uri(self) -> str:
+        """Where it is, the same from every working directory."""
+        scheme, mark, path = self.config.uri.partition(":///")
+        return f"{scheme}{mark}{Path(path).absolute()}" if scheme == "sqlite" else self.config.uri
+
     def _connect(self) -> "MlflowClient":
         from mlflow import MlflowClient
 

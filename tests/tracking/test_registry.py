@@ -161,7 +161,7 @@ def test_from_measurements_to_a_prediction(desk: Desk) -> None:
     assert predicted.status == 0, predicted.err
     assert "median" in predicted.out
     assert "by pepper-latency version 2" in predicted.out
-    assert "device_gflops" in predicted.out  # this machine is no device that was trained on
+    assert "device_gflops" in predicted.err  # this machine is no device that was trained on
     assert "no version 9" in desk("task=predict", "latency.version=9").error
 
 

@@ -8,9 +8,10 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
-from harness import Desk, lasting, wait_until
+from harness import Desk, MakeDesk, lasting, wait_until
 
 CELL = ("model=tiny", "device=share100")
 
@@ -207,3 +208,27 @@ def test_a_disk_that_fills_up_in_mid_sweep(desk: Desk, tmp_path: Path) -> None:
     assert "cannot keep results (No space left on device); free some space" in outcome.err.splitlines()[-1]
     assert len(desk.runs()) == 1, "the cell before it is logged"
     assert desk.runs("sweep")[0].info.status != "RUNNING"
+
+
+@pytest.mark.slow
+def test_waiting_results_go_to_the_store_that_they_were_kept_for(
+    make_desk: MakeDesk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two stores share a folder; the results of one wait while the other is used."""
+    desk, other = make_desk(tmp_path / "desk"), make_desk(tmp_path / "other")
+    elsewhere = f"tracking.uri={other.uri}"
+
+    def away(*_: Any, **__: Any) -> None:
+        raise OSError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pepper.tracking.runs.log_once", away)
+        assert desk("model=tiny", "device=share100", elsewhere).status == 1
+    assert len(desk.pending) == 1
+    assert desk("model=small", "device=share100").status == 0
+    assert len(desk.pending) == 1, "it waits for its own store"
+    imported = desk("task=import")
+    assert imported.status == 0
+    assert f"logged 1 waiting results to {other.uri}" in imported.out
+    assert [run.data.params["model"] for run in desk.runs()] == ["small"]
+    assert [run.data.params["model"] for run in other.runs()] == ["tiny"]
