@@ -27,6 +27,8 @@ TASKS = {
     "train": ("pepper.tasks.train", "train"),
     "promote": ("pepper.tasks.promote", "promote"),
     "predict": ("pepper.tasks.predict", "predict"),
+    "compare": ("pepper.tasks.compare", "compare"),
+    "doctor": ("pepper.tasks.doctor", "doctor"),
     "report": ("pepper.tasks.report", "report"),
 }
 
@@ -72,6 +74,7 @@ usage: python -m pepper.run [GROUP=OPTION] [KEY=VALUE] [+sweep=NAME] [--config-d
   python -m pepper.run task=cuts model=resnet50           where it can be cut
   python -m pepper.run task=split model=resnet50 split.parts=4 split.out=parts
   python -m pepper.run task=place model=resnet50 link=lte      which device runs which part
+  python -m pepper.run task=doctor                        what hurts measurement here
   python -m pepper.run task=report                        one HTML file that shows it all
 
 {groups}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pepper.config.checks import MISSING, one_of
+from pepper.config.comparing import CompareConfig
 from pepper.config.cutting import CutsConfig, SplitConfig
 from pepper.config.learning import AdaptConfig, LatencyConfig, PromoteConfig, TuningConfig
 from pepper.config.measuring import (
@@ -29,6 +30,7 @@ __all__ = [
     "MISSING",
     "OPEN_KEYS",
     "AdaptConfig",
+    "CompareConfig",
     "CutsConfig",
     "DeviceConfig",
     "FleetConfig",
@@ -95,6 +97,7 @@ class PepperConfig:
     link: LinkConfig = MISSING
     objective: ObjectiveConfig = MISSING
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
+    compare: CompareConfig = field(default_factory=CompareConfig)
     promote: PromoteConfig = field(default_factory=PromoteConfig)
     place: PlaceConfig = field(default_factory=PlaceConfig)
     report: ReportConfig = MISSING

@@ -7,10 +7,12 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from pepper.report.output import add_results
 
 STYLES = {"VALID": "green", "INVALID": "yellow", "FAILED": "red", "KILLED": "red"}
+STYLES |= {"OK": "green", "WARN": "yellow", "FAIL": "red"}
 
 
 def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -97,6 +99,35 @@ def parts_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
+def finding_line(level: str, what: str, found: str, fix: str) -> Text:
+    """Return a finding as a line: ``OK``, ``WARN`` or ``FAIL``, what was looked at, what was found, and the fix."""
+    line = Text.assemble((f"{level:<4}", STYLES[level]), f"  {what:<18}  {found}")
+    return line.append_text(Text.assemble("; ", ("fix:", "bold"), f" {fix}")) if fix else line
+
+
+def comparisons_table(rows: Sequence[Mapping[str, Any]], confidence: float) -> Table:
+    """Return one line a pair of cells: both medians, the change with its interval, and the verdict.
+
+    Args:
+        rows: ``name``, ``baseline_ms``, ``candidate_ms``, ``change_percent``, ``low_percent``, ``high_percent``
+            and ``verdict`` (``slower``, ``faster`` or ``not slower``).
+        confidence: Of all intervals together.
+    """
+    table = plain_table(["cell"], ["baseline ms", "candidate ms", "change %", f"{confidence:.4g} interval"])
+    table.add_column("verdict")
+    colours = {"slower": "red", "faster": "green", "not slower": "none"}
+    for row in rows:
+        table.add_row(
+            escape(row["name"]),
+            figure(row["baseline_ms"]),
+            figure(row["candidate_ms"]),
+            f"{row['change_percent']:+.1f}",
+            f"{row['low_percent']:+.1f} .. {row['high_percent']:+.1f}",
+            f"[{colours[row['verdict']]}]{row['verdict']}[/]",
+        )
+    return table
+
+
 def plain_table(texts: Sequence[str], numbers: Sequence[str]) -> Table:
     """Return an empty table with these columns, those of numbers aligned to the right."""
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -107,7 +138,7 @@ def plain_table(texts: Sequence[str], numbers: Sequence[str]) -> Table:
     return table
 
 
-def show(item: Table | str, **results: Any) -> None:
+def show(item: Table | Text | str, **results: Any) -> None:
     """Print a table or a line; colours only on a terminal, lines never folded when piped.
 
     Args:
@@ -118,4 +149,4 @@ def show(item: Table | str, **results: Any) -> None:
     console = Console(highlight=False, emoji=False)
     if not console.is_terminal:
         console = Console(highlight=False, emoji=False, width=200)
-    console.print(item, soft_wrap=isinstance(item, str), markup=not isinstance(item, str))
+    console.print(item, soft_wrap=not isinstance(item, Table), markup=not isinstance(item, str))

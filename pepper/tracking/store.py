@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,6 +99,16 @@ class Store:
                 f"tracking.experiment={name}: was deleted in MLflow; restore it there or set tracking.experiment"
             )
         return str(found.experiment_id)
+
+
+def check_writable(store: Store) -> None:
+    """Make sure that the store takes what is written: its experiment gets a tag.
+
+    Raises:
+        TrackingError: The store does not answer, or refuses.
+    """
+    with reaching(store.config):
+        store.client.set_experiment_tag(store.experiment_id, "pepper.checked_unix_s", f"{time.time():.0f}")
 
 
 @contextlib.contextmanager
