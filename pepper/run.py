@@ -10,9 +10,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from pepper import config
+from pepper.config.composing import explain
 from pepper.errors import PepperError, nearest
 from pepper.report.output import add_results, speaking
 
@@ -209,37 +209,10 @@ def _task(cfg: config.PepperConfig, overrides: list[str]) -> int:
 
 def _refuse(error: Exception) -> int:
     """Say in one line what is wrong and return the exit status."""
-    line = str(error) if isinstance(error, PepperError) else _explain(error)
+    line = str(error) if isinstance(error, PepperError) else explain(error)
     print(f"error: {line}", file=sys.stderr)
     add_results(error=line)
     return STATUS_ERROR
-
-
-def _explain(error: Exception) -> str:
-    """Say in one line what is wrong with the command line or an option file, and the fix."""
-    from hydra.errors import MissingConfigException, OverrideParseException
-    from omegaconf import OmegaConf
-
-    if isinstance(error, OverrideParseException):
-        return f"{error.override}: not a KEY=VALUE that can be read; quote the value or check its brackets"
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, option = str(error.missing_cfg_file).rpartition("/")
-        options = error.options or []
-        return f"{group}={option}: no such option{nearest(option, options)} (options: {', '.join(options)})"
-    cause: Any = error.__cause__ or error
-    key = getattr(cause, "full_key", None)
-    lines = [line.strip() for line in str(cause).splitlines()]
-    message = next((line for line in lines if not line.startswith(("full_key", "object_type"))), "")
-    if key:
-        schema = getattr(cause, "parent_node", None)
-        known = [str(name) for name in schema or ()] if OmegaConf.is_dict(schema) else []
-        name = str(key).rpartition(".")[2]
-        hint = nearest(name, known) if name not in known else ""
-        listed = f" (keys: {', '.join(known)})" if name not in known and known and not hint else ""
-        if "ListConfig" in message:
-            message, hint = f"must be a list; give {key}=[...]", ""
-        return f"{key}: {message}{hint}{listed}"
-    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ MAY_IMPORT = {
     "report": FOUNDATION,
     "tasks": FOUNDATION
     | {"graph", "devices", "measure", "tracking", "sweep", "latency", "placement", "execution", "report"},
+    "api": FOUNDATION
+    | {"graph", "devices", "measure", "tracking", "sweep", "latency", "placement", "execution", "report", "tasks"},
     "run": FOUNDATION | {"tasks", "report"},
 }
 

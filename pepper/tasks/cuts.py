@@ -1,12 +1,13 @@
 """``task=cuts``: list where a model can be cut."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import asdict, dataclass
 
 from pepper.config import PepperConfig
 from pepper.graph.cuts import Cut, find_cuts, why_no_cut
 from pepper.graph.ir import Graph
 from pepper.graph.load import load_graph
+from pepper.report.frames import Framed
 from pepper.report.tables import cuts_table, show
 
 
@@ -24,7 +25,8 @@ def list_cuts(config: PepperConfig) -> int:
         why = why_no_cut(graph, config.cuts.why)
         show(why, why=why)
         return 0
-    rows = cut_rows(graph, find_cuts(graph, config.cuts.kind, config.cuts.max_tensors))
+    found = find_cuts(graph, config.cuts.kind, config.cuts.max_tensors)
+    rows = [asdict(row) for row in cut_rows(graph, found)]
     if rows:
         show(cuts_table(rows))
     hint = "" if rows else "; allow more crossing tensors with cuts=frontiers cuts.max_tensors=N"
@@ -41,23 +43,41 @@ def list_cuts(config: PepperConfig) -> int:
     return 0
 
 
-def cut_rows(graph: Graph, cuts: Sequence[Cut]) -> list[dict[str, Any]]:
-    """Return each cut as plain values: ``operators_before``, ``in_order``, ``bytes``, and a list for what crosses.
+@dataclass(frozen=True)
+class CutRow(Framed):
+    """A cut as plain values.
 
-    ``tensors``, ``dtypes`` and ``shapes`` run alike; an unknown dtype, shape or size is None.
+    Attributes:
+        operators_before: How many operators lie before it.
+        in_order: Whether these are the first ones; False inside a branch.
+        tensors: Names of what crosses.
+        dtypes: Their element types; None where unknown.
+        shapes: Their dimensions; None where unknown.
+        bytes: Their size in all; None if a shape is unknown.
     """
+
+    operators_before: int
+    in_order: bool
+    tensors: list[str]
+    dtypes: list[str | None]
+    shapes: list[list[int] | None]
+    bytes: int | None
+
+
+def cut_rows(graph: Graph, cuts: Sequence[Cut]) -> list[CutRow]:
+    """Return the cuts as plain values."""
     rows = []
     for cut in cuts:
         tensors = [graph.tensors[t] for t in cut.tensors]
         rows.append(
-            {
-                "operators_before": cut.position,
-                "in_order": cut.in_order,
-                "tensors": [t.name for t in tensors],
-                "dtypes": [t.dtype for t in tensors],
-                "shapes": [None if t.shape is None else list(t.shape) for t in tensors],
-                "bytes": cut.bytes,
-            }
+            CutRow(
+                operators_before=cut.position,
+                in_order=cut.in_order,
+                tensors=[t.name for t in tensors],
+                dtypes=[t.dtype for t in tensors],
+                shapes=[None if t.shape is None else list(t.shape) for t in tensors],
+                bytes=cut.bytes,
+            )
         )
     return rows
 

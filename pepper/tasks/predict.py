@@ -6,22 +6,20 @@ from dataclasses import asdict, dataclass
 
 from pepper.config import PepperConfig
 from pepper.devices.calibration import calibrate
-from pepper.devices.device import resolve
 from pepper.errors import ModelError
 from pepper.graph.characteristics import Characteristics, CostWarning
 from pepper.graph.load import load_graph
-from pepper.graph.model import find_model
 from pepper.latency.features import rows
 from pepper.latency.ranges import in_short
-from pepper.measure.load import check_load
+from pepper.report.frames import Framed
 from pepper.report.tables import show
-from pepper.sweep.cells import Cell
+from pepper.sweep.axes import single_cell
 from pepper.tasks.latency_models import chosen_version, load_version, open_registry
 from pepper.tasks.settings import setting
 
 
 @dataclass(frozen=True)
-class Forecast:
+class Forecast(Framed):
     """What a latency model says of a cell.
 
     Attributes:
@@ -66,18 +64,16 @@ def forecast(config: PepperConfig) -> Forecast:
     registry = open_registry(config)
     version = chosen_version(registry, config.latency.version)
     model = load_version(registry, version)
-    found = find_model(config.model)
-    device = resolve(config.device)
-    check_load(config.load, device)
-    cell = Cell(config.model, found, device, config.load, config.measure)
+    cell = single_cell(config)
+    assert cell.model is not None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CostWarning)
-        graph = load_graph(found.file, shapes=found.shapes)
+        graph = load_graph(cell.model.file, shapes=cell.model.shapes)
         if not graph.operators:
-            raise ModelError(f"{found.file}: has no operators to predict")
+            raise ModelError(f"{cell.model.file}: has no operators to predict")
         characteristics = Characteristics(graph)
     part = characteristics.table([0], [len(graph.operators)])
-    row = rows(part, setting(cell, calibrate(device)))
+    row = rows(part, setting(cell, calibrate(cell.device)))
     result = model.predict(row)
     gaps = [f"cost not known of {gap}; the prediction counts it as nothing" for gap in characteristics.gaps]
     return Forecast(
