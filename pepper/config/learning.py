@@ -1,7 +1,6 @@
 """Latency models: training, tuning and promotion."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from pepper.config.checks import MISSING, within
 from pepper.errors import ConfigError
@@ -56,19 +55,12 @@ class AdaptConfig:
 
     Attributes:
         measurements: How many cells are measured there.
-        axes: What they are chosen from: values by group (``model``, ``load``, ``measure``) or by key.
     """
 
     measurements: int = 10
-    axes: dict[str, list[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         within("adapt.measurements", self.measurements, 3)
-        for axis, values in self.axes.items():
-            if axis.split(".")[0] == "device":
-                raise ConfigError(f"adapt.axes.{axis}: a model is adapted to one device; give it as device=...")
-            if not values:
-                raise ConfigError(f"adapt.axes.{axis}: empty; give at least one value")
 
 
 @dataclass

@@ -19,6 +19,7 @@ from pepper.graph.cost_kinds import KINDS, MAC_KINDS
 from pepper.graph.costs import Costing
 from pepper.graph.intervals import Positions, RangeMaximum, Values, longest_paths, sums_inside
 from pepper.graph.ir import Graph, Tensor
+from pepper.graph.layout import layout_changes
 from pepper.graph.stored import stored_weights
 
 SEED_FEATURES = ("conv_layers", "filter_details", "pool_layers", "fully_conn_layers", "total_parameters")
@@ -38,6 +39,7 @@ FEATURES = (
     "macs_float16",
     "read_bytes",
     "written_bytes",
+    "reordered_bytes",
     "arithmetic_intensity",
     "parameters",
     "weight_bytes",
@@ -51,6 +53,9 @@ FEATURES = (
     "product_m",
     "product_k",
     "product_n",
+    "product_mk",
+    "product_kn",
+    "product_mn",
     *SEED_FEATURES,
     *_BY_KIND,
 )
@@ -61,6 +66,8 @@ FEATURES = (
   (``macs_<kind>``, see `cost_kinds.MAC_KINDS`).
 - ``read_bytes``, ``written_bytes``: what the operators read (weights included, each time) and write;
   ``bytes_<kind>`` is the sum of both by kind. Views, such as Reshape, move nothing.
+- ``reordered_bytes``: what is copied into another layout between convolutions and others (see `layout`),
+  and where the part begins and ends.
 - ``arithmetic_intensity``: MACs per byte read or written.
 - ``parameters``: elements of the weights that the part reads, each weight once, without 64-bit integers,
   booleans and strings (shapes, axes and the like); ``weight_bytes``: bytes of all that it reads.
@@ -71,12 +78,15 @@ FEATURES = (
 - ``widest_layer``: the most elements that one operator writes; ``largest_operator_macs``: the most MACs.
 - ``product_m``, ``product_k``, ``product_n``: sizes of the matrix products, their geometric mean weighted
   by MACs (0 without MACs): what a kernel's efficiency depends on.
+- ``product_mk``, ``product_kn``, ``product_mn``: elements of their left, right and result matrices: what a kernel
+  loads and stores, where MACs are what it computes.
 - ``operators_<kind>``: kernels launched, by kind; those of a loop's body count once a trip.
 """
 
 _COLUMN = {name: column for column, name in enumerate(FEATURES)}
-_ENTERING = ("input_bytes", "input_tensors", "weight_bytes", "total_parameters", "parameters")
-_LEAVING = ("output_bytes", "output_tensors")
+_ENTERING = ("input_bytes", "input_tensors", "weight_bytes", "total_parameters", "parameters", "blocks_in")
+_LEAVING = ("output_bytes", "output_tensors", "blocks_out")
+_MATRICES = ("product_mk", "product_kn", "product_mn")
 _POOLS = {"MaxPool", "AveragePool", "GlobalAveragePool"}
 _NO_PARAMETERS = {"int64", "uint64", "bool", "string"}
 
@@ -142,10 +152,13 @@ class Characteristics:
         for name in self._prefix.keys() & _COLUMN.keys():
             put(name, total(name))
         inside = sums_inside(*self._spans, first, last)
-        for column, name in enumerate(_ENTERING):
-            put(name, total(f"uses/{name}") - inside[:, column])
+        crossing = {name: total(f"uses/{name}") - inside[:, column] for column, name in enumerate(_ENTERING)}
         for column, name in enumerate(_LEAVING, len(_ENTERING)):
-            put(name, total(f"writes/{name}") - inside[:, column])
+            crossing[name] = total(f"writes/{name}") - inside[:, column]
+        for name in crossing.keys() & _COLUMN.keys():
+            put(name, crossing[name])
+        # Between parts, data is plain.
+        put("reordered_bytes", total("reordered_bytes") + crossing["blocks_in"] + crossing["blocks_out"])
         result[:, _COLUMN["fully_conn_layers"]] += inside[:, -1]
         passing_by = self._awaited_bytes[first] - result[:, _COLUMN["input_bytes"]]
         put("activation_peak_bytes", self._live_bytes(first, last) - passing_by)
@@ -181,10 +194,13 @@ class Characteristics:
         costing = Costing(self.graph)
         for index, entries in enumerate(costing):
             for cost in entries:
-                logs = [0.0, 0.0, 0.0]
+                logs, sides = [0.0, 0.0, 0.0], [0, 0, 0]
                 for product in cost.products:
-                    for side in range(3):
-                        logs[side] += product.macs * math.log(max(product[side + 1], 1))
+                    times, m, k, n = product
+                    for side, length in enumerate((m, k, n)):
+                        logs[side] += product.macs * math.log(max(length, 1))
+                    for side, area in enumerate((m * k, k * n, m * n)):
+                        sides[side] += times * area
                 held += [(tensor, index) for tensor in cost.held]
                 rows.extend(
                     (
@@ -197,9 +213,10 @@ class Characteristics:
                         cost.precision == "int8",
                         cost.precision == "float16",
                         *logs,
+                        *sides,
                     )
                 )
-        columns = np.frombuffer(rows).reshape(-1, 11).T
+        columns = np.frombuffer(rows).reshape(-1, 14).T
         where, kind = columns[0].astype(np.int64), columns[1].astype(np.int64)
         macs, read, written, launches, int8, float16 = columns[2:8]
         self._sum_up("macs", where, macs)
@@ -207,7 +224,7 @@ class Characteristics:
         self._sum_up("macs_float16", where, macs * float16)
         self._sum_up("read_bytes", where, read)
         self._sum_up("written_bytes", where, written)
-        for name, values in zip(("log/m", "log/k", "log/n"), columns[8:], strict=True):
+        for name, values in zip(("log/m", "log/k", "log/n", *_MATRICES), columns[8:], strict=True):
             self._sum_up(name, where, values)
         for present in np.unique(kind).tolist():
             name, of = KINDS[present], kind == present
@@ -215,6 +232,8 @@ class Characteristics:
                 self._sum_up(f"macs_{name}", where[of], macs[of])
             self._sum_up(f"bytes_{name}", where[of], (read + written)[of])
             self._sum_up(f"operators_{name}", where[of], launches[of])
+        changed, self._in_blocks = layout_changes(self.graph)
+        self._sum_up("reordered_bytes", np.arange(self._count), np.array(changed, float))
         self._largest = RangeMaximum(np.diff(self._prefix["macs"]))
         elements = np.zeros(self._count)
         for tensor in self.graph.tensors:
@@ -271,7 +290,8 @@ class Characteristics:
         tensors += [replace(tensor, readers=(index,)) for tensor, index in held]
         is_weight = np.arange(len(tensors)) >= len(is_output)
         is_output = np.concatenate((is_output, np.zeros(is_weight.sum(), bool)))
-        amounts = np.array([_amounts(t) for t in tensors], float).reshape(-1, len(_ENTERING))
+        amounts = np.array([_amounts(t, t.id in self._in_blocks) for t in tensors], float)
+        amounts = amounts.reshape(-1, len(_ENTERING))
         born = np.array([-1 if t.producer is None else t.producer for t in tensors], np.int64)
         reads = np.array([len(t.readers) for t in tensors], np.int64)
         reader = np.fromiter(chain.from_iterable(t.readers for t in tensors), np.int64, reads.sum())
@@ -293,7 +313,7 @@ class Characteristics:
         awaited = amounts[np.concatenate((of, np.flatnonzero(is_output)))]
         self._awaited_bytes = _held_over(waits + 1, until + 1, awaited[:, 0], count)
 
-        size, end = amounts[:, 0], np.where(is_output, count, last_read)
+        size, blocks, end = amounts[:, 0], amounts[:, 5], np.where(is_output, count, last_read)
         written = born >= 0
         begun = np.where(written, born, first_read)
         self.crossing_bytes = _held_over(begun + 1, last_read + 1, np.where(is_weight, 0.0, size), count)
@@ -302,9 +322,10 @@ class Characteristics:
         self._live_bytes = RangeMaximum(alive[:-1])
         self._sum_up("writes/output_bytes", born[written], size[written])
         self._sum_up("writes/output_tensors", born[written], np.ones(written.sum()))
+        self._sum_up("writes/blocks_out", born[written], blocks[written])
 
         pair = np.array(pairs, np.int64).reshape(-1, 2)
-        leaving = np.stack((size[written], np.ones(written.sum())), axis=1)
+        leaving = np.stack((size[written], np.ones(written.sum()), blocks[written]), axis=1)
         self._spans = (
             np.concatenate((waits, born[written], pair[:, 0])),
             np.concatenate((until, end[written], pair[:, 1])),
@@ -319,13 +340,13 @@ def every_part(positions: Sequence[int]) -> tuple[Positions, Positions]:
     return at[start], at[end]
 
 
-def _amounts(tensor: Tensor) -> tuple[int, int, int, int, int]:
+def _amounts(tensor: Tensor, in_blocks: bool) -> tuple[int, int, int, int, int, int]:
     """What a tensor adds to each of `_ENTERING` where it enters."""
     size = tensor.bytes or 0
     if not tensor.is_weight:
-        return size, 1, 0, 0, 0
+        return size, 1, 0, 0, 0, size * in_blocks
     elements = math.prod(tensor.shape) if tensor.shape is not None else 0
-    return 0, 0, size, elements, 0 if tensor.dtype in _NO_PARAMETERS else elements
+    return 0, 0, size, elements, 0 if tensor.dtype in _NO_PARAMETERS else elements, 0
 
 
 def _grouped(keys: Positions, values: Positions, count: int) -> list[list[int]]:

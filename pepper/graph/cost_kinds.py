@@ -13,8 +13,12 @@ import onnx
 
 from pepper.graph.ir import Tensor
 
-CONV_KINDS = tuple(f"conv_{form}_k{side}" for form in ("dense", "grouped", "depthwise") for side in (1, 3, 5, 7))
-"""Convolutions by form and kernel side (the geometric mean of the sides, rounded up; 7 means 7 and more)."""
+CONV_KINDS = tuple(
+    f"conv_{form}_k{side}" for form in ("dense", "grouped", "narrow", "depthwise") for side in (1, 3, 5, 7)
+)
+"""Convolutions by form and kernel side (the geometric mean of the sides, rounded up; 7 means 7 and more).
+
+``narrow`` is grouped, with channels of a group that do not fill whole blocks (see `layout`)."""
 
 MAC_KINDS = (*CONV_KINDS, "conv_transpose", "gemm", "matmul", "attention", "recurrent", "spectral")
 """Kinds of operators that do MACs; ``gemm`` multiplies by a weight, ``matmul`` two activations."""
@@ -56,11 +60,12 @@ MEMORY_BOUND = {
     "reduction": """ArgMax ArgMin CumProd CumSum NegativeLogLikelihoodLoss ReduceL1 ReduceL2 ReduceLogSum
         ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare
         com.microsoft:QLinearReduceMean com.microsoft:ReduceSumInteger""",
-    "movement": """CenterCropPad Col2Im Concat DepthToSpace Expand Pad ReverseSequence SpaceToDepth Split Tile
-        Transpose Trilu ai.onnx.ml:FeatureVectorizer com.microsoft:Pad com.microsoft:QLinearConcat
-        com.microsoft:RemovePadding com.microsoft:RestorePadding com.microsoft:Trilu
-        com.microsoft:UnfoldTensor com.microsoft.nchwc:ReorderInput com.microsoft.nchwc:ReorderOutput
-        com.ms.internal.nhwc:DepthToSpace com.ms.internal.nhwc:SpaceToDepth""",
+    "copy": """CenterCropPad Concat Expand Pad Split Tile Trilu ai.onnx.ml:FeatureVectorizer
+        com.microsoft:Pad com.microsoft:QLinearConcat com.microsoft:RemovePadding
+        com.microsoft:RestorePadding com.microsoft:Trilu""",
+    "transpose": """Col2Im DepthToSpace ReverseSequence SpaceToDepth Transpose com.microsoft:UnfoldTensor
+        com.microsoft.nchwc:ReorderInput com.microsoft.nchwc:ReorderOutput com.ms.internal.nhwc:DepthToSpace
+        com.ms.internal.nhwc:SpaceToDepth""",
     "gather": """OneHot Scatter ScatterElements ScatterND TensorScatter com.microsoft:RelativePositionBias""",
     "resize": """AffineGrid GridSample Resize Upsample com.microsoft:GridSample com.microsoft.nchwc:Upsample
         com.ms.internal.nhwc:GridSample com.ms.internal.nhwc:Resize""",

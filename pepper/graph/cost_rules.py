@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from pepper.graph.cost_kinds import LOOKUPS, MEMORY_BOUND, VIEWS, Call, Product, UnknownCostError, Work
+from pepper.graph.layout import BLOCK
 
 Rule = Callable[[Call], Work]
 
@@ -46,7 +47,7 @@ def _conv(weight_at: int) -> Rule:
     def rule(call: Call) -> Work:
         weight, output = call.shape(weight_at), call.output_shape()
         filters, group = weight[0], int(call.attribute("group", 1))
-        form = "dense" if group == 1 else "depthwise" if weight[1] == 1 else "grouped"
+        form = _form(group, weight[1], filters // group)
         taps, axes = math.prod(weight[2:]), max(len(weight) - 2, 1)
         side = next((s for s in (1, 3, 5) if taps <= s**axes), 7)
         positions = math.prod(output) // max(filters, 1)
@@ -54,6 +55,15 @@ def _conv(weight_at: int) -> Rule:
         return Work(f"conv_{form}_k{side}", (product,))
 
     return rule
+
+
+def _form(groups: int, depth: int, width: int) -> str:
+    """Form of a convolution from ``depth`` to ``width`` channels a group."""
+    if groups == 1:
+        return "dense"
+    if depth == 1:
+        return "depthwise"
+    return "narrow" if depth % BLOCK or width % BLOCK else "grouped"
 
 
 def _conv_transpose(call: Call) -> Work:

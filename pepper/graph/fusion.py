@@ -1,6 +1,6 @@
 """Which operators runtimes compute as part of another, so that their data never goes through memory."""
 
-from pepper.graph.ir import Graph
+from pepper.graph.ir import Graph, Operator
 
 FOLLOWERS = frozenset(
     [
@@ -48,8 +48,8 @@ _OPEN, _CLOSED = 1, 2
 def fused_away(graph: Graph) -> list[bool]:
     """Tell for each operator whether onnxruntime's CPU provider computes it within a product that feeds it.
 
-    A convolution or matrix product takes in the batch normalization, then the sum (a bias or a residual),
-    then the activation behind it, as long as nothing else reads what lies between.
+    A convolution or matrix product takes in the batch normalizations and products with weights, then the sum
+    (a bias or a residual), then the activation behind it, as long as nothing else reads what lies between.
     """
     outputs = set(graph.outputs)
     state = [0] * len(graph.operators)  # of the product that an operator belongs to: may more follow?
@@ -64,11 +64,13 @@ def fused_away(graph: Graph) -> list[bool]:
         ]
         if not any(state[feeder.index] == _OPEN for feeder in feeding):
             continue
-        if operator.kind == "BatchNormalization":
-            if any(feeder.kind in _ROOTS for feeder in feeding):
-                state[operator.index] = _OPEN
-        elif operator.kind in ("Add", "Sum"):
+        if operator.kind in ("Add", "Sum", "BatchNormalization") or _scales(graph, operator):
             state[operator.index] = _OPEN
         elif operator.kind in _ACTIVATIONS:
             state[operator.index] = _CLOSED
     return [bool(found) and operator.kind not in _ROOTS for found, operator in zip(state, graph.operators, strict=True)]
+
+
+def _scales(graph: Graph, operator: Operator) -> bool:
+    """Whether the operator multiplies by a weight."""
+    return operator.kind == "Mul" and any(graph.tensors[t].is_weight for t in operator.reads)

@@ -217,8 +217,9 @@ def _start(rng: np.random.Generator) -> _Network:
 
 
 def _width(rng: np.random.Generator, low: float, high: float) -> int:
-    """Draw a width, evenly on a log scale, a multiple of 8."""
-    return 8 * max(1, round(float(np.exp(rng.uniform(np.log(low), np.log(high)))) / 8))
+    """Draw a width, evenly on a log scale, most often a multiple of 16 as in published networks, else of 8."""
+    unit = int(rng.choice((8, 16, 16)))
+    return unit * max(1, round(float(np.exp(rng.uniform(np.log(low), np.log(high)))) / unit))
 
 
 def plain(rng: np.random.Generator) -> _Network:

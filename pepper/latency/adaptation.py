@@ -30,21 +30,20 @@ DEVICE = (
     "device_l3_bytes",
 )
 """Features that describe a device."""
-FACTORS = ("arithmetic", "memory", "overhead", "throttle", "load", "slice")
+FACTORS = ("arithmetic", "memory", "overhead", "throttle", "load")
 LEAST = 3
 """Fewest measurements to adapt to."""
 
 DEVICE_COLUMNS = [COLUMN[name] for name in DEVICE]
-_TOLERANCE = 0.05
-"""How far two calibrations of one device may differ, relative."""
-_STEP = 1.2
+_TOLERANCE = 0.25
+"""How far two calibrations of one device may differ, relative: on a shared machine, memory speed does by that."""
 _LOAD_COLUMNS = [COLUMN["load_percent"], COLUMN["load_cores"]]
 _STRENGTHS = (0.3, 1.0, 3.0, 10.0)
 """Variance that the prior allows to a log factor, over that of a measurement's log error."""
-_WORTH = 0.03
-"""Part of the error that a weaker prior must take away to be worth it."""
 _LEAST_SPREAD = 0.05
 _ITERATIONS = 20
+_CALIBRATED = Roofline(np.ones(len(TERMS)))
+"""The estimate at the calibrated speed."""
 _CLASSES = [
     np.array([term in MAC_TERMS for term in TERMS]),
     np.array([term in BYTE_TERMS for term in TERMS]),
@@ -124,24 +123,17 @@ def composition(features: Values, roofline: Roofline | None) -> Values:
     Returns:
         An array of shape (n, len(FACTORS)).
     """
-    whole = roofline or Roofline(np.ones(len(TERMS)))
-
-    def scaled(factors: Values | float) -> Roofline:
-        return replace(whole, factors=whole.factors * factors)
-
-    work_ms = np.stack([scaled(each).work_ms(features) for each in _CLASSES], axis=1)
+    whole = roofline or _CALIBRATED
+    work_ms = np.stack([replace(whole, factors=whole.factors * each).work_ms(features) for each in _CLASSES], axis=1)
     idle = features.copy()
     idle[:, _LOAD_COLUMNS] = 0
     idle[:, COLUMN["load_slowdown"]] = 1
     idle_ms, loaded_ms = whole.latency_ms(idle), whole.latency_ms(features)
-    # Latency grows in proportion if both work and slices do: what it does not owe to work it owes to slices.
-    growth = np.log(scaled(_STEP).latency_ms(features) / scaled(1 / _STEP).latency_ms(features)) / np.log(_STEP**2)
     return np.column_stack(
         (
             work_ms / work_ms.sum(axis=1, keepdims=True),
             np.log(idle_ms / whole.work_ms(features)),
             np.log(loaded_ms / idle_ms),
-            1 - growth,
         )
     )
 
@@ -160,12 +152,13 @@ def left_out(features: Values, ratios: Values, roofline: Roofline | None) -> Val
 
 
 def choose(candidates: Values, parts: Names, roofline: Roofline | None, count: int) -> list[int]:
-    """Choose the rows that tell most about the factors.
+    """Choose the rows that stand best for all candidates: what they teach then holds for the others.
 
-    Greedy Bayesian D-optimality: each next row is the one about which the factors' posterior is least sure,
-    which raises the determinant of their precision most (Chaloner and Verdinelli, Statistical Science 1995).
-    What the champion gets wrong about a part it gets wrong under every load, so no part is chosen twice
-    before each was chosen once.
+    Greedy k-medoids (the BUILD step of Kaufman and Rousseeuw, Finding Groups in Data, 1990) in the space of
+    `composition` and log latency, each axis scaled to unit variance. Designs that minimise the factors'
+    variance (D- and I-optimal) pick the extremes, where the champion errs most and for reasons of their own;
+    they were measured to adapt worse than rows chosen at random. What the champion gets wrong about a part it
+    gets wrong under every load, so no part is chosen twice before each was chosen once.
 
     Args:
         candidates: What can be measured on the device, rows of `features.rows`, shape (n, len(FEATURES)).
@@ -176,16 +169,18 @@ def choose(candidates: Values, parts: Names, roofline: Roofline | None, count: i
     Returns:
         Indices of the chosen rows, the most telling first; all rows if there are no more than ``count``.
     """
-    terms = composition(candidates, roofline)
-    covariance = np.eye(terms.shape[1])
-    times = np.zeros(len(terms), int)  # that the row's part was chosen
-    free = np.ones(len(terms), bool)
+    size = np.log((roofline or _CALIBRATED).latency_ms(candidates))
+    points = np.column_stack((composition(candidates, roofline), size))
+    points = points / np.maximum(points.std(axis=0), 1e-9)
+    distance = np.sqrt(((points[:, None] - points) ** 2).sum(axis=2))
+    nearest = np.full(len(points), distance.max())
+    times = np.zeros(len(points), int)  # that the row's part was chosen
+    free = np.ones(len(points), bool)
     chosen: list[int] = []
-    while len(chosen) < min(count, len(terms)):
-        spread = np.einsum("ij,jk,ik->i", terms, covariance, terms)
-        best = int(np.where(free & (times == times[free].min()), spread, -np.inf).argmax())
-        gain = covariance @ terms[best]
-        covariance = covariance - np.outer(gain, gain) / (1 + spread[best])
+    while len(chosen) < min(count, len(points)):
+        cost = np.minimum(nearest, distance).sum(axis=1)
+        best = int(np.where(free & (times == times[free].min()), cost, np.inf).argmin())
+        nearest = np.minimum(nearest, distance[best])
         free[best] = False
         times += parts == parts[best]
         chosen.append(best)
@@ -195,11 +190,13 @@ def choose(candidates: Values, parts: Names, roofline: Roofline | None, count: i
 def _factors(terms: Values, logs: Values) -> Values:
     """The posterior's mean, under the strongest prior that predicts left-out rows about as well as any."""
     everything, others = np.ones((1, len(logs)), bool), ~np.eye(len(logs), dtype=bool)
-    best, least = np.zeros(terms.shape[1]), float(np.abs(logs).mean())
+    best, least = np.zeros(terms.shape[1]), np.abs(logs)
     for strength in _STRENGTHS:
         unseen = np.einsum("ij,ij->i", terms, _posterior(terms, logs, others, strength))
-        error = float(np.abs(logs - unseen).mean())
-        if error < (1 - _WORTH) * least:
+        error = np.abs(logs - unseen)
+        gain = least - error
+        # A weaker prior must be better by more than its standard error, or chance alone would choose it.
+        if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)):
             best, least = _posterior(terms, logs, everything, strength)[0], error
     return best
 

@@ -65,8 +65,14 @@ class Rows:
 
 
 def held_out(rows: Rows, fraction: float = 0.2) -> Mask:
-    """Choose whole models for the test, by a hash of their names: the same ones as long as no model joins,
-    and mostly the same ones after.
+    """Choose whole models for the test, each by a hash of its own name: no model that joins moves another.
+
+    Only where chance would leave too little to test on (one model, or two of six and more) or to learn from
+    (two models) do the others count: those with the least hashes are then held out, the greatest kept.
+
+    Args:
+        rows: All that was measured.
+        fraction: Share of the models that is held out, in the mean.
 
     Returns:
         Which rows are held out, shape (n,).
@@ -80,8 +86,11 @@ def held_out(rows: Rows, fraction: float = 0.2) -> Mask:
             f"{len(names)} model{'s' * (len(names) != 1)} measured ({', '.join(names)}); at least 3 are needed to hold"
             " some out: measure more, such as +sweep=parts"
         )
-    ranked = sorted(names, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
-    return np.isin(rows.model, ranked[: max(1, round(fraction * len(ranked)))])
+    places = {name: int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64 for name in names}
+    ranked = sorted(names, key=places.__getitem__)
+    below = sum(place < fraction for place in places.values())
+    least = 2 if len(ranked) >= 6 else 1
+    return np.isin(rows.model, ranked[: min(max(least, below), len(ranked) - 2)])
 
 
 def grouped_folds(groups: Names, folds: int, seed: int = 0) -> list[tuple[Mask, Mask]]:

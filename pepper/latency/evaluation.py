@@ -9,6 +9,7 @@ import numpy as np
 from pepper.errors import LatencyError
 from pepper.latency.dataset import Rows, grouped_folds
 from pepper.latency.features import COLUMN, Values
+from pepper.latency.ranges import Ranges
 
 Trainer = Callable[[Rows], Callable[[Values], Values]]
 """Trains on rows and returns what predicts medians (ms) from features."""
@@ -66,6 +67,12 @@ def leave_one_out(rows: Rows, by: str, train: Trainer, most: int = 20, only: Col
     for known, unknown in folds:
         predicted[unknown] = train(rows.take(known))(rows.features[unknown])
     return predicted
+
+
+def outside(rows: Rows) -> Callable[[Values], Values]:
+    """Return what tells, as 0 or 1, which rows lie outside of these; a `Trainer`, to count such rows by."""
+    ranges = Ranges.of(rows.features)
+    return lambda features: ranges.outside(features).any(axis=1).astype(float)
 
 
 def noise_floor(rows: Rows) -> float:
@@ -145,13 +152,15 @@ def compare(
     challenger_ms: Values,
     champion_ms: Values,
     confidence: float = 0.95,
-    resamples: int = 2000,
+    resamples: int = 10_000,
     seed: int = 0,
 ) -> Comparison:
     """Compare two predictions of the same rows by a paired bootstrap over models.
 
     Rows of one model are alike, so whole models are drawn (the cluster bootstrap: Field and Welsh, JRSS B
-    2007); with fewer than five models, parts are drawn instead.
+    2007); with fewer than five models, parts are drawn instead, and the answer holds for these models only.
+    A bootstrap of few clusters is too sure, so its quantiles are moved out as Student's are (the expanded
+    percentile interval: Hesterberg, The American Statistician 2015).
 
     Args:
         rows: What was measured.
@@ -161,13 +170,19 @@ def compare(
         resamples: How many times rows are drawn.
         seed: Seed of the draws.
     """
+    from scipy.stats import norm, t
+
     gain = relative_error(rows.p50_ms, challenger_ms) - relative_error(rows.p50_ms, champion_ms)
     clusters = rows.model if len(np.unique(rows.model)) >= 5 else rows.part
     _, member = np.unique(clusters, return_inverse=True)
     sums, sizes = np.bincount(member, gain), np.bincount(member)
     drawn = np.random.default_rng(seed).integers(len(sums), size=(resamples, len(sums)))
     means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    count = len(sums)
+    if count < 2:  # nothing to tell a difference from chance by
+        return Comparison(float(gain.mean()), -np.inf, np.inf, len(gain))
+    level = norm.cdf(np.sqrt(count / (count - 1)) * t.ppf((1 - confidence) / 2, count - 1))
+    low, high = np.quantile(means, [level, 1 - level])
     return Comparison(float(gain.mean()), float(low), float(high), len(gain))
 
 

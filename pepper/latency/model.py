@@ -12,15 +12,26 @@ import numpy.typing as npt
 
 from pepper.errors import LatencyError
 from pepper.latency.adaptation import DEVICE_COLUMNS, Adaptation
-from pepper.latency.features import COLUMN, FEATURES, RISING, Values, digest
+from pepper.latency.features import COLUMN, FEATURES, RISING, SETTING, Values, digest
 from pepper.latency.ranges import OutOfRange, Ranges
-from pepper.latency.roofline import Roofline
+from pepper.latency.roofline import TERMS, Roofline
 
 if TYPE_CHECKING:
     from xgboost import Booster
 
 FILE = "latency_model.json"
 FORMAT = 2
+
+_DESCRIBING = (
+    "arithmetic_intensity",
+    "product_m",
+    "product_k",
+    "product_n",
+    *SETTING,
+    "load_slowdown",
+)
+_DESCRIBED = [COLUMN[name] for name in _DESCRIBING]
+_INPUTS = (*(f"share_{term}" for term in TERMS), "work_ms_an_operator", *_DESCRIBING)
 
 _OBJECTIVES: dict[str, dict[str, Any]] = {
     "absolute": {"objective": "reg:absoluteerror"},
@@ -40,7 +51,7 @@ class Hyperparameters:
         rounds: Trees of each of the ``bags``.
         learning_rate: Weight of each tree.
         max_depth: Depth of each tree.
-        min_child_weight: Least rows of a leaf.
+        least_leaf: Least share of the rows in a leaf, so that no correction rests on one model.
         subsample: Share of the rows that each tree sees.
         colsample: Share of the features that each tree sees.
         reg_lambda: L2 penalty of leaves.
@@ -50,14 +61,14 @@ class Hyperparameters:
 
     objective: str = "absolute"
     base: str = "roofline"
-    freedom: float = 3.0
-    rounds: int = 200
-    learning_rate: float = 0.05
+    freedom: float = 10.0
+    rounds: int = 300
+    learning_rate: float = 0.03
     max_depth: int = 4
-    min_child_weight: float = 2.0
-    subsample: float = 0.7
-    colsample: float = 0.5
-    reg_lambda: float = 1.0
+    least_leaf: float = 0.04
+    subsample: float = 0.5
+    colsample: float = 0.3
+    reg_lambda: float = 10.0
     bags: int = 2
     seed: int = 0
 
@@ -199,7 +210,7 @@ class LatencyModel:
     @cached_property
     def importance(self) -> dict[str, float]:
         """Share of the loss that splits on each feature take away, greatest first."""
-        names = (*FEATURES, "roofline_work_ms")
+        names = _INPUTS if self.roofline else FEATURES
         gains = dict.fromkeys(names, 0.0)
         for booster in self.medians:
             for name, gain in booster.get_score(importance_type="total_gain").items():
@@ -283,8 +294,15 @@ def _booster(file: Path) -> "Booster":
 
 
 def _inputs(features: Values, roofline: Roofline | None) -> Values:
-    """What the trees see: the features and, where there is one, the roofline's work on idle cores."""
-    return features if roofline is None else np.column_stack((features, roofline.work_ms(features)))
+    """What the trees see, by `_INPUTS`.
+
+    A correction of an estimate depends on what makes the estimate up, not on how much there is of it: models
+    that differ in size share it. Without an estimate, the trees see the features as they are.
+    """
+    if roofline is None:
+        return features
+    an_operator_ms = roofline.work_ms(features) / np.maximum(features[:, COLUMN["operators"]], 1)
+    return np.column_stack((roofline.shares(features), an_operator_ms, features[:, _DESCRIBED]))
 
 
 def _boost(features: Values, target: Values, base: Values, chosen: Hyperparameters) -> "list[Booster]":
@@ -292,8 +310,8 @@ def _boost(features: Values, target: Values, base: Values, chosen: Hyperparamete
     import xgboost
 
     data = xgboost.QuantileDMatrix(features, target - base, max_bin=64)
-    constraints = np.zeros(features.shape[1], int)
-    constraints[[COLUMN[name] for name in RISING]] = 1
+    names = FEATURES if features.shape[1] == len(FEATURES) else _INPUTS
+    constraints = np.isin(names, RISING).astype(int)
     boosters = []
     for bag in range(chosen.bags):
         settings = {
@@ -302,7 +320,7 @@ def _boost(features: Values, target: Values, base: Values, chosen: Hyperparamete
             "learning_rate": chosen.learning_rate,
             "max_depth": chosen.max_depth,
             "max_bin": 64,
-            "min_child_weight": chosen.min_child_weight,
+            "min_child_weight": max(1.0, chosen.least_leaf * len(target)),
             "subsample": chosen.subsample,
             "colsample_bytree": chosen.colsample,
             "reg_lambda": chosen.reg_lambda,

@@ -39,6 +39,11 @@ class OutOfRange:
         least, most = sorted((self.value, bound))
         return most / least if least > 0 else np.inf
 
+    @property
+    def distance(self) -> float:
+        """What to rank by: the ratio; against 0, the number itself: few operators are nearer than many bytes."""
+        return self.ratio if np.isfinite(self.ratio) else 1 + max(self.value, self.high, self.low)
+
     def __str__(self) -> str:
         side = "above" if self.value > self.high else "below"
         far = f"{self.ratio:.3g} times" if np.isfinite(self.ratio) else "far"
@@ -76,7 +81,7 @@ class Ranges:
             )
             for row, column in np.argwhere(outside).tolist()
         ]
-        return sorted(found, key=lambda value: (value.row, -value.ratio))
+        return sorted(found, key=lambda value: (value.row, -value.distance))
 
 
 def in_short(values: Sequence[OutOfRange]) -> list[str]:

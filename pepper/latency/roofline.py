@@ -22,12 +22,15 @@ from pepper.graph.cost_kinds import KINDS, MAC_KINDS
 from pepper.latency.features import COLUMN, Values
 
 MAC_TERMS = tuple(f"macs_{kind}" for kind in MAC_KINDS)
-BYTE_TERMS = tuple(f"bytes_{kind}" for kind in KINDS)
-TERMS = (*MAC_TERMS, *BYTE_TERMS, "operators", "inference")
+BYTE_TERMS = (*(f"bytes_{kind}" for kind in KINDS), "reordered_bytes")
+LOAD_TERMS = ("product_mk", "product_kn", "product_mn")
+TERMS = (*MAC_TERMS, *BYTE_TERMS, *LOAD_TERMS, "operators", "inference")
 
-_CLASS = np.array([0] * len(MAC_TERMS) + [1] * len(BYTE_TERMS) + [2, 3])
+_CLASS = np.array([0] * len(MAC_TERMS) + [1] * len(BYTE_TERMS) + [2] * len(LOAD_TERMS) + [3, 4])
 _MACS = [COLUMN[name] for name in MAC_TERMS]
 _BYTES = [COLUMN[name] for name in BYTE_TERMS]
+_LAUNCHED = [COLUMN[f"operators_{kind}"] for kind in KINDS if kind not in ("fused", "view")]
+_LOADS = [COLUMN[name] for name in LOAD_TERMS]
 _OVERHEAD_FLOP = 1e5  # an overhead of 1 is the time of this much arithmetic on one core
 _CYCLE_MS = 4.2
 """Mean length of the cycle in which a throttled device runs and waits: `devices.throttle.Suspend` asks for 3 ms, and
@@ -55,7 +58,7 @@ class Roofline:
     factors: Values
 
     @classmethod
-    def fit(cls, features: Values, latency_ms: Values, freedom: float = 3.0) -> Self:
+    def fit(cls, features: Values, latency_ms: Values, freedom: float = 10.0) -> Self:
         """Fit the factors to measured latencies.
 
         The loss is Huber's on the relative error, so that a few bad measurements do not count much. Few rows
@@ -69,7 +72,7 @@ class Roofline:
         """
         times = _times(features)
         work_ms = _unstretched(latency_ms, features)
-        pooled = np.stack([times[:, c == _CLASS].sum(axis=1) for c in range(4)], axis=1)
+        pooled = np.stack([times[:, c == _CLASS].sum(axis=1) for c in range(_CLASS[-1] + 1)], axis=1)
         common = _robust(pooled, work_ms, None, None)[_CLASS]
         spread = freedom * np.maximum(common, 0.1 * common.max())
         return cls(_robust(times, work_ms, common, spread))
@@ -81,6 +84,11 @@ class Roofline:
     def work_ms(self, features: Values) -> Values:
         """Estimate how long each row would take on whole, idle cores, shape (n,)."""
         return np.asarray(np.maximum(_times(features) @ self.factors, _LEAST_MS))
+
+    def shares(self, features: Values) -> Values:
+        """Tell what each term makes of the work, shape (n, len(TERMS)); the terms of a row add up to 1."""
+        terms = _times(features) * self.factors
+        return np.asarray(terms / np.maximum(terms.sum(axis=1, keepdims=True), _LEAST_MS))
 
     def to_json(self) -> dict[str, float]:
         """Return the factors by term."""
@@ -107,7 +115,8 @@ def _times(features: Values) -> Values:
     blocks = (
         2 * features[:, _MACS] / column(speed("device_gflops")) / 1e6,
         features[:, _BYTES] / column(speed("device_memory_gbps")) / 1e6,
-        column(features[:, COLUMN["operators"]]) * overhead,
+        2 * features[:, _LOADS] / column(speed("device_gflops")) / 1e6,
+        column(features[:, _LAUNCHED].sum(axis=1)) * overhead,
         overhead,
     )
     return np.asarray(np.hstack(blocks) * column(features[:, COLUMN["device_share"]]))
@@ -123,10 +132,19 @@ def _stretched(work_ms: Values, features: Values) -> Values:
     throttled, busy = share < _WHOLE, slowdown >= _BUSY
     slice_ms = np.where(throttled, _CYCLE_MS * share, np.where(busy, _TICK_MS, _BURST_MS))
     slices = work_ms / slice_ms
-    waits = np.where(throttled, np.maximum(slices, 1), np.where(busy, np.maximum(np.round(slices), 1), slices))
-    steep = (2 * slices) ** _SHARPNESS
-    met = np.where(slices < 1, steep / (1 + steep), 1) * waits
-    return np.asarray(work_ms + met * slice_ms * (slowdown / share - 1))
+    whole = np.maximum(np.round(work_ms / _TICK_MS), 1) * _most(2 * work_ms / _TICK_MS)
+    waits = np.where(busy, whole, slices)
+    waits = np.where(throttled, np.maximum(slices, 1), waits) * np.where(busy & ~throttled, 1, _most(2 * slices))
+    waiting_ms = waits * slice_ms * (slowdown / share - 1)
+    # A neighbour that is not always ready takes no more than one that is.
+    waiting_ms = np.where(throttled | busy, waiting_ms, np.minimum(waiting_ms, whole * _TICK_MS * (_BUSY - 1)))
+    return np.asarray(work_ms + waiting_ms)
+
+
+def _most(halves: Values) -> Values:
+    """Whether most inferences of that many half slices meet a slice's end: a steep, smooth step from 0 to 1 at 1."""
+    steep = np.minimum(halves, 2) ** _SHARPNESS
+    return np.asarray(steep / (1 + steep))
 
 
 def _unstretched(latency_ms: Values, features: Values) -> Values:

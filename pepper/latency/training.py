@@ -11,7 +11,7 @@ from pepper.config import TuningConfig
 from pepper.errors import LatencyError
 from pepper.latency.baselines import BASELINES
 from pepper.latency.dataset import Rows, held_out
-from pepper.latency.evaluation import Trainer, fastest_picked, leave_one_out, noise_floor, scores
+from pepper.latency.evaluation import Trainer, fastest_picked, leave_one_out, noise_floor, outside, scores
 from pepper.latency.features import Values
 from pepper.latency.model import Hyperparameters, LatencyModel
 from pepper.latency.tuning import TrialResult, Tuned, tune
@@ -43,8 +43,9 @@ class Trained:
 
     @property
     def test_scores(self) -> dict[str, float]:
-        """Scores on the held-out rows."""
-        return scores(self.test.p50_ms, self.model.p50_ms(self.test.features))
+        """Scores on the held-out rows, and the share of them that lies outside of what was trained on."""
+        predicted = self.model.predict(self.test.features)
+        return {**scores(self.test.p50_ms, predicted.p50_ms), "outside": float(predicted.outside.mean())}
 
 
 def train(
@@ -91,8 +92,8 @@ class Report:
     """Scores of pepper and of the baselines on the same rows and folds.
 
     Attributes:
-        table: A line for each of `HELD_OUT` and each predictor: its scores, and how often it picked the
-            fastest device.
+        table: A line for each of `HELD_OUT` and each predictor: its scores, how often it picked the
+            fastest device, and the share of rows outside of what was left to train on.
         predictions: pepper's prediction of each scored row by what was left out; only what could be left out.
         noise: Mean relative difference of the same cell measured twice; NaN if none was.
     """
@@ -121,12 +122,14 @@ def report(rows: Rows, hyperparameters: Hyperparameters, models: Collection[str]
         if len(np.unique(getattr(rows, by))) < 2:
             continue
         scored = np.isin(rows.model, list(models)) if models is not None else np.ones(len(rows), bool)
-        of = rows.take(scored)
+        of, only = rows.take(scored), models if by == "model" else None
+        beyond = float(leave_one_out(rows, by, outside, only=only)[scored].mean())
         for name, train_one in predictors.items():
-            predicted = leave_one_out(rows, by, train_one, only=models if by == "model" else None)[scored]
+            predicted = leave_one_out(rows, by, train_one, only=only)[scored]
             if name == "pepper":
                 predictions[by] = predicted
             fastest = fastest_picked(of, predicted, least)
             line = {**scores(of.p50_ms, predicted), "fastest_picked": fastest.right, "fastest_cases": fastest.cases}
+            line["outside"] = beyond
             lines.append({"held_out": by, "predictor": name, **line})
     return Report(pd.DataFrame(lines), predictions, noise)

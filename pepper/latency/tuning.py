@@ -147,14 +147,14 @@ def _suggest(trial: "Trial") -> dict[str, Any]:
     return {
         "objective": trial.suggest_categorical("objective", ["absolute", "huber", "squared"]),
         "base": trial.suggest_categorical("base", ["roofline", "constant"]),
-        "freedom": trial.suggest_categorical("freedom", [1.0, 3.0, 10.0]),
+        "freedom": trial.suggest_categorical("freedom", [1.0, 3.0, 10.0, 30.0]),
         "rounds": trial.suggest_int("rounds", 50, 400, step=50),
         "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.2, log=True),
         "max_depth": trial.suggest_int("max_depth", 2, 7),
-        "min_child_weight": trial.suggest_float("min_child_weight", 0.5, 20, log=True),
+        "least_leaf": trial.suggest_float("least_leaf", 0.001, 0.15, log=True),
         "subsample": trial.suggest_float("subsample", 0.5, 1.0),
         "colsample": trial.suggest_float("colsample", 0.2, 1.0),
-        "reg_lambda": trial.suggest_float("reg_lambda", 0.1, 30, log=True),
+        "reg_lambda": trial.suggest_float("reg_lambda", 0.1, 100, log=True),
     }
 
 

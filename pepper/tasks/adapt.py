@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from pepper.config import PepperConfig, SweepConfig
+from pepper.config import PepperConfig, typed
 from pepper.devices.calibration import calibrate
-from pepper.errors import LatencyError
+from pepper.errors import ConfigError, LatencyError
 from pepper.latency import collect, features
 from pepper.latency.adaptation import Adaptation, choose, left_out
 from pepper.latency.dataset import Rows
@@ -27,6 +27,9 @@ from pepper.tracking.history import history
 from pepper.tracking.registry import Registry
 from pepper.tracking.store import Store
 from pepper.tracking.trainings import Dataset, Training, log_training
+
+CANDIDATES = "parts"
+"""The sweep that cells are chosen from if none is given."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,9 @@ def adapt(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> i
     champion = load_version(registry, version)
     with registry.artifacts(version, "dataset") as folder:
         train, test = (collect.read(folder / f"{name}.parquet") for name in ("train", "test"))
-    config = replace(config, sweep=SweepConfig(f"adapt to {config.device.name}", config.adapt.axes))
+    if config.sweep is None:
+        overrides = [*overrides, f"+sweep={CANDIDATES}"]
+        config = typed(compose(overrides))
     cells = _chosen(config, plan(config, overrides, compose), champion, set(test.model), profiles.folder / "cache")
     measure(config, cells)
     rows, others = _measured(profiles, cells)
@@ -100,11 +105,15 @@ def adapt(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> i
 def _chosen(
     config: PepperConfig, cells: Sequence[Cell], champion: LatencyModel, kept: set[str], cache: Path
 ) -> list[Cell]:
-    """The cells that tell most, without the models that are kept for tests."""
+    """The cells that stand best for all, without the models that are kept for tests."""
+    devices = sorted({cell.device.name for cell in cells})
+    if len(devices) > 1:
+        raise ConfigError(f"task=adapt: one device at a time; give device=... ({', '.join(devices)})")
     free = [cell for cell in cells if cell.model is not None and cell.model_config.name not in kept]
     if not free:
         raise LatencyError(
-            f"adapt.axes: every model is held out for tests ({', '.join(sorted(kept))}) or cannot be read; name others"
+            f"nothing to measure: the sweep's models cannot be read, or are held out ({', '.join(sorted(kept))});"
+            " give another with +sweep=..."
         )
     calibration = calibrate(free[0].device)
     candidates = collect.describe([run_params(cell, calibration) for cell in free], cache)

@@ -30,6 +30,7 @@ class Forecast(Framed):
         high_ms: Its upper end.
         registered_model: The latency model's name in the registry.
         version: Its version.
+        adapted_with: How many measurements of this device it was adapted with; 0 if it was not.
         warnings: Why the prediction may be off, one line each.
     """
 
@@ -40,6 +41,7 @@ class Forecast(Framed):
     high_ms: float
     registered_model: str
     version: int
+    adapted_with: int
     warnings: list[str]
 
 
@@ -48,7 +50,8 @@ def predict(config: PepperConfig) -> int:
     said = forecast(config)
     show(f"{said.name}: median {said.p50_ms:.3g} ms, 95th percentile {said.p95_ms:.3g} ms", **asdict(said))
     show(f"  90 % of models never seen take {said.low_ms:.3g} to {said.high_ms:.3g} ms where this is said")
-    show(f"  by {said.registered_model} version {said.version}")
+    by = f", adapted to this device with {said.adapted_with} measurements" if said.adapted_with else ""
+    show(f"  by {said.registered_model} version {said.version}{by}")
     for line in said.warnings:
         print(f"warning: {line}", file=sys.stderr)
     return 0
@@ -76,13 +79,15 @@ def forecast(config: PepperConfig) -> Forecast:
     row = rows(part, setting(cell, calibrate(cell.device)))
     result = model.predict(row)
     gaps = [f"cost not known of {gap}; the prediction counts it as nothing" for gap in characteristics.gaps]
+    adapted = [adaptation.measurements for adaptation in model.adaptations if adaptation.of_device(row)[0]]
     return Forecast(
-        cell.name,
-        float(result.p50_ms[0]),
-        float(result.p95_ms[0]),
-        float(result.low_ms[0]),
-        float(result.high_ms[0]),
-        registry.name,
-        version,
-        [*gaps, *in_short(model.out_of_range(row))],
+        name=cell.name,
+        p50_ms=float(result.p50_ms[0]),
+        p95_ms=float(result.p95_ms[0]),
+        low_ms=float(result.low_ms[0]),
+        high_ms=float(result.high_ms[0]),
+        registered_model=registry.name,
+        version=version,
+        adapted_with=adapted[-1] if adapted else 0,
+        warnings=[*gaps, *in_short(model.out_of_range(row))],
     )

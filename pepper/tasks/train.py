@@ -85,7 +85,8 @@ def _training(folder: Path, config: PepperConfig, rows: Rows, trained: Trained, 
     for line in evidence.table.to_dict("records"):
         where = f"{str(line['predictor']).replace(' ', '_')}_by_{line['held_out']}"
         metrics |= {
-            f"{where}_{key}": float(line[key]) for key in ("mape", "median_error", "spearman", "fastest_picked")
+            f"{where}_{key}": float(line[key])
+            for key in ("mape", "median_error", "spearman", "fastest_picked", "outside")
         }
     return Training(
         name=f"{config.latency.registered_model} on {len(rows)} rows",
@@ -160,7 +161,7 @@ def _table(trained: Trained, evidence: Report) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("left out", "predictor"):
         table.add_column(name)
-    columns = ("mape", "median_error", "within_5", "within_10", "within_20", "spearman", "fastest_picked")
+    columns = ("mape", "median_error", "within_5", "within_10", "within_20", "spearman", "fastest_picked", "outside")
     for name in columns:
         table.add_column(name.replace("_", " "), justify="right")
     lines: list[dict[str, Any]] = [

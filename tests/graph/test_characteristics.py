@@ -18,6 +18,7 @@ from pepper.errors import ModelError
 from pepper.graph.characteristics import FEATURES, SEED_FEATURES, Characteristics, every_part
 from pepper.graph.costs import Costing
 from pepper.graph.ir import Graph, Operator, Tensor
+from pepper.graph.layout import layout_changes
 from pepper.graph.load import load_graph
 
 per_folder = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -105,11 +106,16 @@ def by_definition(graph: Graph, start: int, end: int) -> dict[str, float]:
     for number, side in enumerate("mkn", 1):
         total = sum(p.macs * math.log(p[number]) for cost in costs for p in cost.products)
         result[f"product_{side}"] = math.exp(total / result["macs"]) if result["macs"] else 0
+    for name, (one, other) in {"mk": (1, 2), "kn": (2, 3), "mn": (1, 3)}.items():
+        result[f"product_{name}"] = sum(p.times * p[one] * p[other] for cost in costs for p in cost.products)
+    changed, in_blocks = layout_changes(graph)
     moved = result["read_bytes"] + result["written_bytes"]
     expected = {
         "operators": len(operators),
         "depth": depth(graph, operators),
         "arithmetic_intensity": result["macs"] / moved if moved else 0,
+        "reordered_bytes": sum(changed[start:end])
+        + sum(t.bytes or 0 for t in (*entering, *leaving) if t.id in in_blocks),
         "parameters": sum(math.prod(t.shape or ()) for t in weights if t.dtype == "float"),
         "weight_bytes": sum(t.bytes or 0 for t in weights),
         "input_tensors": len(entering),

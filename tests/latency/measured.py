@@ -18,6 +18,7 @@ def random_parts(count: int, seed: int = 0) -> Values:
     macs, moved, operators = 10 ** rng.uniform(6, 9, count), 10 ** rng.uniform(5, 7, count), rng.integers(1, 60, count)
     for name, values in {
         "operators": operators,
+        "operators_rectifier": operators,
         "depth": operators,
         "macs": macs,
         "macs_conv_dense_k3": macs,

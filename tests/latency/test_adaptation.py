@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pepper.errors import LatencyError
-from pepper.latency.adaptation import FACTORS, Adaptation, choose, composition, left_out
+from pepper.latency.adaptation import Adaptation, choose, composition, left_out
 from pepper.latency.dataset import Rows
 from pepper.latency.evaluation import scores
 from pepper.latency.features import COLUMN, rows
 from pepper.latency.model import Hyperparameters, LatencyModel
+from pepper.latency.roofline import TERMS, Roofline
 from tests.latency.measured import measured, random_parts, setting
 
 
@@ -100,17 +101,15 @@ def test_no_part_is_chosen_twice_before_each_was_chosen_once(champion: LatencyMo
     assert sorted(choose(there.features, there.part, champion.roofline, 10**6)) == list(range(len(there)))
 
 
-@given(st.integers(0, 1000), st.integers(1, 6))
-def test_each_choice_raises_the_determinant_most(seed: int, count: int) -> None:
+@given(st.integers(0, 1000))
+def test_the_first_choice_is_the_most_central_row(seed: int) -> None:
     candidates = rows(random_parts(12, seed), setting(load=50.0))
-    chosen = choose(candidates, np.array([str(part) for part in range(12)]), None, count)
-    terms = composition(candidates, None)
-
-    def determinant(kept: list[int]) -> float:
-        return float(np.linalg.det(np.eye(len(FACTORS)) + terms[kept].T @ terms[kept]))
-
-    best = max(determinant([*chosen[:-1], other]) for other in range(12) if other not in chosen[:-1])
-    assert determinant(chosen) == pytest.approx(best)
+    first = choose(candidates, np.arange(12).astype(str), None, 1)[0]
+    size = np.log(Roofline(np.ones(len(TERMS))).latency_ms(candidates))
+    points = np.column_stack((composition(candidates, None), size))
+    points = points / np.maximum(points.std(axis=0), 1e-9)
+    cost = [float(np.linalg.norm(points - point, axis=1).sum()) for point in points]
+    assert cost[first] == pytest.approx(min(cost))
 
 
 def test_left_out_corrections_do_not_know_their_row(champion: LatencyModel) -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -33,13 +35,32 @@ def test_no_group_lies_on_both_sides_and_each_row_is_tested_once(groups: list[st
 def test_whole_models_are_held_out_whatever_their_order() -> None:
     rows = measured(models=10)
     out = held_out(rows)
-    assert len(set(rows.model[out])) == 2
+    assert out.any()
     assert not set(rows.model[out]) & set(rows.model[~out])
     again = rows.take(np.arange(len(rows))[::-1])
     assert set(again.model[held_out(again)]) == set(rows.model[out])
     assert again.digest == rows.digest
     with pytest.raises(LatencyError, match="2 models measured"):
         held_out(measured(models=2))
+
+
+@given(st.sets(st.text("abcdef", min_size=1), min_size=3, max_size=30), st.floats(0.05, 0.9))
+def test_something_is_held_out_and_two_models_are_left(names: set[str], fraction: float) -> None:
+    rows = measured(models=len(names), parts=1)
+    rows = replace(rows, model=np.array([sorted(names)[int(name[5:])] for name in rows.model]))
+    out = held_out(rows, fraction)
+    assert out.any()
+    assert len(set(rows.model[~out])) >= 2
+
+
+def test_a_model_that_joins_moves_no_other() -> None:
+    def chosen(models: int) -> set[str]:
+        rows = measured(models=models, parts=1)
+        return set(rows.model[held_out(rows)])
+
+    few, many = chosen(20), chosen(60)
+    assert few == {name for name in many if int(name[5:]) < 20}
+    assert 5 <= len(many) <= 20  # a fifth of 60, by chance
 
 
 def test_what_is_left_out_is_not_trained_on() -> None:
@@ -88,6 +109,25 @@ def test_the_interval_of_a_comparison_holds_its_confidence() -> None:
         first, second = (rows.p50_ms * np.exp(0.1 * rng.standard_normal(len(rows))) for _ in range(2))
         calls += compare(rows, first, second, resamples=400, seed=seed).better
     assert calls <= 16  # 8 % of 200; the expected 2.5 % and the small sample's excess
+
+
+def test_models_that_chance_favours_do_not_promote() -> None:
+    """With six models, each better or worse as a whole by chance, few challengers seem better; good ones do."""
+    rows, calls = measured(models=6, parts=2), {0.0: 0, -0.1: 0}
+    of = np.array([int(name[5:]) for name in rows.model])
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        gain = 0.04 * rng.standard_normal(6)[of] + 0.03 * rng.standard_normal(len(rows))
+        for truth in calls:
+            challenger = rows.p50_ms * (1.3 + truth + gain)
+            calls[truth] += compare(rows, challenger, rows.p50_ms * 1.3, resamples=2000, seed=seed).better
+    assert calls[0.0] <= 12  # 6 % of 200; the expected 2.5 % and the small sample's excess
+    assert calls[-0.1] >= 180
+
+
+def test_one_part_says_nothing() -> None:
+    rows = measured(models=1, parts=1)
+    assert not compare(rows, rows.p50_ms, rows.p50_ms * 2).better
 
 
 def test_every_predictor_is_scored_on_every_hold_out() -> None:

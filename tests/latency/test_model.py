@@ -11,6 +11,7 @@ from pepper.errors import LatencyError
 from pepper.latency.evaluation import scores
 from pepper.latency.features import COLUMN, FEATURES, rows
 from pepper.latency.model import FILE, Hyperparameters, LatencyModel
+from pepper.latency.ranges import in_short
 from tests.latency.measured import measured, random_parts, setting
 
 SMALL = Hyperparameters(rounds=30)
@@ -92,6 +93,16 @@ def test_values_outside_of_what_was_trained_on_are_named(model: LatencyModel) ->
     assert "far above" in by_name["macs_attention"]
 
 
+def test_what_lies_outside_is_said_in_short_the_farthest_first(model: LatencyModel) -> None:
+    row = rows(random_parts(1), setting())
+    for times, name in ((2, "operators"), (9, "macs"), (5, "read_bytes"), (3, "device_gflops")):
+        row[0, COLUMN[name]] = model.ranges.highs[COLUMN[name]] * times
+    row[0, COLUMN["pool_layers"]] = 1
+    lines = in_short(model.out_of_range(row))
+    assert [line.split("=")[0] for line in lines[:3]] == ["macs", "read_bytes", "device_gflops"]
+    assert lines[3:] == ["and 2 more outside of what was trained on"]
+
+
 def test_rows_and_latencies_are_checked(model: LatencyModel) -> None:
     with pytest.raises(LatencyError, match=f"must have {len(FEATURES)} features"):
         model.predict(np.zeros((2, 3)))
@@ -114,7 +125,7 @@ def test_training_is_reproducible_and_bags_differ() -> None:
 @pytest.mark.parametrize("base", ["roofline", "constant"])
 def test_every_loss_and_base_learns(objective: str, base: str) -> None:
     known = measured(models=10)
-    chosen = Hyperparameters(objective=objective, base=base, rounds=150, min_child_weight=0.1)
+    chosen = Hyperparameters(objective=objective, base=base, rounds=150, least_leaf=0.001)
     model = LatencyModel.fit(known.features, known.p50_ms, None, chosen)
     assert scores(known.p50_ms, model.p50_ms(known.features))["median_error"] < 0.15
     assert sum(model.importance.values()) == pytest.approx(1)

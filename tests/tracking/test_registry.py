@@ -1,12 +1,16 @@
 """Training, registering and promoting on a real MLflow store."""
 
+import contextlib
 import json
 import shutil
+import signal
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from harness import Desk, convnet, mlp, wait_until
 
 from pepper.config import TrackingConfig
 from pepper.errors import TrackingError
@@ -16,7 +20,6 @@ from pepper.tracking.records import Pending, Record
 from pepper.tracking.registry import CHAMPION, Registry, promotion, write_signature
 from pepper.tracking.store import Store
 from pepper.tracking.trainings import Dataset, Training, Trial, log_training
-from tests.conftest import Desk, convnet, mlp
 
 NAME = "pepper-latency"
 QUICK = ("tuning.trials=2", "tuning.folds=2")
@@ -161,7 +164,7 @@ def test_from_measurements_to_a_prediction(desk: Desk) -> None:
     assert predicted.status == 0, predicted.err
     assert "median" in predicted.out
     assert "by pepper-latency version 2" in predicted.out
-    assert "device_gflops" in predicted.err  # this machine is no device that was trained on
+    assert "what was trained on" in predicted.err  # neither this machine nor convolutions are
     assert "no version 9" in desk("task=predict", "latency.version=9").error
 
 
@@ -193,3 +196,97 @@ def test_a_better_model_is_promoted_and_an_old_one_refused(desk: Desk) -> None:
     error = desk("task=predict", "model=tiny").error
     assert "pepper-latency version 2: trained on another feature list (operators)" in error
     assert "task=train" in error
+
+
+@pytest.mark.slow
+def test_a_new_device_is_adapted_to(desk: Desk) -> None:
+    assert "has no champion" in desk("task=adapt", "device=share100").error
+    log_cells(desk)
+    assert desk("task=train", *QUICK).status == 0
+    assert desk("task=promote").status == 0
+    desk.sweep("mine", "name: mine\naxes:\n  model: [tiny, small, conv]\n  load: [idle, cpu50]\n")
+    command = ("task=adapt", "device=share100", "+sweep=mine", "adapt.measurements=4")
+    adapted = desk(*command)
+    assert adapted.status == 0, adapted.err
+    assert "4 measurements, each left out" in adapted.out
+    assert "version 2 of pepper-latency is version 1 adapted to share100" in adapted.out
+    from mlflow import MlflowClient
+
+    client = MlflowClient(desk.uri)
+    tags = client.get_model_version(NAME, "2").tags
+    assert (tags["adapted_from"], tags["device"]) == ("1", "share100")
+    assert int(client.get_model_version_by_alias(NAME, CHAMPION).version) == 1
+    cells = len(desk.runs())
+    predicted = desk("task=predict", "model=conv", "device=share100", "latency.version=2").out
+    assert "adapted to this device with 4 measurements" in predicted
+    assert "warning: device_" not in predicted
+    elsewhere = [desk("task=predict", "model=conv", "device=share25", f"latency.version={v}").out for v in (1, 2)]
+    assert elsewhere[0].splitlines()[0] == elsewhere[1].splitlines()[0]
+
+    again = desk(*command)
+    assert "6 cells" in again.out or "4 finished before" in again.out
+    assert len(desk.runs()) == cells
+    two = desk("task=adapt", "+sweep=mine", "+sweep.axes.device=[share100,share50]")
+    assert "one device at a time" in two.error
+    assert "must be at least 3" in desk(*command[:3], "adapt.measurements=2").error
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on(desk: Desk) -> None:
+    log_cells(desk)
+    command = ("task=train", "tuning.trials=40", "tuning.folds=2")
+    storage = desk.folder / "mlruns" / "tuning.db"
+
+    def states() -> list[str]:
+        with contextlib.closing(sqlite3.connect(f"file:{storage}?mode=ro", uri=True)) as database:
+            return [str(state) for (state,) in database.execute("SELECT state FROM trials")]
+
+    def some_ended(number: int) -> bool:
+        with contextlib.suppress(sqlite3.OperationalError):  # no tables yet
+            return len([state for state in states() if state in ("COMPLETE", "PRUNED")]) >= number
+        return False
+
+    ended = 0
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        process = desk.start(*command)
+        wait_until(lambda ended=ended: some_ended(ended + 1), 60)
+        second = desk(*command).error if number == signal.SIGINT else ""
+        assert number != signal.SIGINT or "in use by another training (process" in second
+        process.send_signal(number)
+        outcome = desk.finish(process)
+        assert outcome.status == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
+        assert "Traceback" not in outcome.err
+        now = len([state for state in states() if state in ("COMPLETE", "PRUNED")])
+        assert now > ended  # nothing lost
+        ended = now
+    result = desk("task=train", f"tuning.trials={ended + 1}", "tuning.folds=2")
+    assert result.status == 0, result.err
+    assert "RUNNING" not in states()
+    assert len([state for state in states() if state in ("COMPLETE", "PRUNED")]) == ended + 1
+
+
+def test_a_registry_out_of_reach_is_said_in_a_line(desk: Desk) -> None:
+    away = ("tracking.uri=http://localhost:1", "tracking.timeout_seconds=2")
+    for task in ("train", "promote", "predict", "adapt"):
+        error = desk(f"task={task}", *away).error
+        assert "tracking.uri=http://localhost:1: the store does not answer" in error
+
+
+def test_a_dataset_of_other_units_or_features_is_refused(tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    from pepper.errors import LatencyError
+    from pepper.latency import collect
+    from tests.latency.measured import measured
+
+    file = tmp_path / "rows.parquet"
+    collect.write(measured(models=1), file)
+    table = parquet.read_table(file)
+    for key, value in (("pepper.latency_unit", "s"), ("pepper.features", "older")):
+        changed = {**table.schema.metadata, key.encode(): value.encode()}
+        parquet.write_table(table.replace_schema_metadata(changed), file)
+        with pytest.raises(LatencyError, match=rf"{key} is {value}, not .*task=train"):
+            collect.read(file)
+    file.write_bytes(b"nonsense")
+    with pytest.raises(LatencyError, match="no dataset that can be read"):
+        collect.read(file)
