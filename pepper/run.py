@@ -36,8 +36,8 @@ TASKS = {
 VALUED_FLAGS = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p")
 OVERRIDE = re.compile(r"~|\+{0,2}\w[^=]*=")
 
-# Tasks that compose further options: those of a sweep's axes, those of a fleet's devices.
-COMPOSING_TASKS = {
+# Tasks that compose options of their own: those of a sweep's cells, those of a fleet's devices.
+COMPOSING = {
     "profile": ("pepper.tasks.profile", "profile"),
     "adapt": ("pepper.tasks.adapt", "adapt"),
     "place": ("pepper.tasks.place", "place"),
@@ -195,7 +195,7 @@ def _hydra(argv: list[str]) -> int:
 def _task(cfg: config.PepperConfig, overrides: list[str]) -> int:
     """Run one task; each is imported only when asked for."""
     name = cfg.task.name
-    known = {**COMPOSING_TASKS, **TASKS}
+    known = {**COMPOSING, **TASKS}
     if name not in known:
         raise PepperError(f"task.name={name}: no such task{nearest(name, known)}")
     module, function = known[name]

@@ -65,13 +65,17 @@ def write_version(folder: Path, model: LatencyModel, rows: Rows, train: Rows, te
 def load_spread(registry: Registry, version: int) -> Spread:
     """Return how far a version's predictions lie off, by what its training held out.
 
+    Of one that was adapted to a device it is what the training before held out.
+
     Raises:
         TrackingError: There is no such version, or its predictions are gone.
     """
     import pandas as pd
 
+    while adapted_from := registry.tags(version).get("adapted_from"):
+        version = int(adapted_from)
     with registry.artifacts(version, "predictions.csv") as file:
-        table = pd.read_csv(file)
+        table = pd.read_csv(file).dropna(subset="predicted_without_model_ms")  # of what was held out
     ratio = table["p50_ms"] / table["predicted_without_model_ms"]
     model, device, part = (table[name].to_numpy(str) for name in ("model", "device", "part"))
     return Spread(*error_components(np.log(ratio.to_numpy(float)), model, device, part))

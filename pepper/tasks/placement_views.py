@@ -23,7 +23,11 @@ from pepper.tasks.placement_problem import Forecast
 _STREAM = 6
 """Requests in the figure of a pipelined stream."""
 
+_MOST_NAMED = 5
+"""Parts of a plan that is written in a line."""
+
 _BANDWIDTHS = np.geomspace(0.05, 20.0, 31)
+_LOADS = (1.0, 95.0)
 _FLIPS_S = 2.0
 """Most time of one solution along a bandwidth or a load."""
 
@@ -123,7 +127,7 @@ def flips(placed: Placed) -> dict[str, tuple[FlipPoint, ...]]:
     found = {"bandwidth": find(scaling=scale_bandwidth, low=_BANDWIDTHS[0], high=_BANDWIDTHS[-1], tolerance=0.02)}
     for device in placed.forecast.fleet.devices:
         scaling = placed.forecast.loaded(device)
-        found[f"load on {device.name}"] = find(scaling=scaling, low=1.0, high=95.0, tolerance=0.05)
+        found[f"load on {device.name}"] = find(scaling=scaling, low=_LOADS[0], high=_LOADS[1], tolerance=0.05)
     return found
 
 
@@ -135,14 +139,18 @@ def flip_lines(placed: Placed, found: Mapping[str, Sequence[FlipPoint]]) -> Iter
         now = loads.get(name, 1.0)
 
         def written(value: float, percent: bool = name in loads) -> str:
-            return f"{value:.0f} %" if percent else f"{value * rate:.3g} Mbit/s" if rate else f"{value:.3g} times"
+            if percent:
+                return f"{value:.0f} %"
+            return f"{float(f'{value * rate:.3g}'):,g} Mbit/s" if rate else f"{value:.3g} times"
 
         below = max((point for point in points if point.factor <= now), key=lambda p: p.factor, default=None)
         above = min((point for point in points if point.factor > now), key=lambda p: p.factor, default=None)
         ends = [f"below {written(below.factor)} {_named(placed, below.below)}"] if below else []
         ends += [f"above {written(above.factor)} {_named(placed, above.above)}"] if above else []
         more = f" ({len(points)} flip points in flips.csv)" if len(points) > len(ends) else ""
-        yield f"{name}: {', '.join(ends) + ' is best' if ends else 'the same plan is best at any'}{more}"
+        low, high = _LOADS if name in loads else _BANDWIDTHS[[0, -1]]
+        same = f"the same plan is best from {written(low)} to {written(high)}"
+        yield f"{name}: {', '.join(ends) + ' is best' if ends else same}{more}"
 
 
 def write_flips(placed: Placed, found: Mapping[str, Sequence[FlipPoint]], file: Path) -> None:
@@ -233,4 +241,6 @@ def _named(placed: Placed, stages: Stages | None) -> str:
     if stages is None:
         return "no plan"
     positions, devices = placed.forecast.borders.positions, placed.problem.devices
+    if len(stages) > _MOST_NAMED:
+        return f"{len(stages)} parts on {', '.join(dict.fromkeys(devices[s.device].name for s in stages))}"
     return " ".join(f"{devices[s.device].name}[{positions[s.start]}:{positions[s.stop]}]" for s in stages)

@@ -1,0 +1,90 @@
+"""Fleets of the configuration: options composed once, links of every kind, loads measured now."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from harness import composed
+from hydra import compose, initialize_config_dir
+
+from pepper import config
+from pepper.config import FleetConfig, FleetDeviceConfig
+from pepper.devices import host
+from pepper.tasks.fleet import Fleet, assemble
+
+
+def fleet_of(fleet: FleetConfig | None, *overrides: str, counted: list[Sequence[str]] | None = None) -> Fleet:
+    """Assemble a fleet, or the default one."""
+
+    def compose_one(changed: Sequence[str]) -> Any:
+        if counted is not None:
+            counted.append(changed)
+        return compose("run", overrides=list(changed))
+
+    cfg = composed(*overrides)
+    if fleet is not None:
+        cfg.fleet = fleet
+    with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
+        return assemble(cfg, overrides, compose_one)
+
+
+def trio(**options: Any) -> FleetConfig:
+    devices = {name: FleetDeviceConfig("share50", "cpu25") for name in ("a", "b", "c")}
+    return FleetConfig("trio", devices, **options)
+
+
+@pytest.mark.parametrize("cores", [[0], [0, 1], [2, 3, 5]])
+def test_the_default_fleet_takes_the_first_and_the_last_core(monkeypatch: pytest.MonkeyPatch, cores: list[int]) -> None:
+    monkeypatch.setattr(host, "allowed_cores", lambda: cores)
+    fleet = fleet_of(None)
+    taken = {device.name: (device.spec.cores, device.spec.share) for device in fleet.devices}
+    assert taken == {"server": ((cores[-1],), 1.0), "edge": ((cores[0],), 0.5), "camera": ((cores[0],), 0.25)}
+    assert (fleet.source, fleet.sink) == ("camera", "camera")
+
+
+def test_each_option_is_composed_once() -> None:
+    counted: list[Sequence[str]] = []
+    fleet = fleet_of(trio(links={"a->b": "lte", "b->c": "lte"}), counted=counted)
+    assert [device.load.percent for device in fleet.devices] == [25.0] * 3
+    assert len(counted) == 3
+
+
+def test_links_of_pairs_serve_both_ways_unless_both_are_given() -> None:
+    numbers = {"bandwidth_mbit_s": 8.0, "latency_ms": 1.0}
+    fleet = fleet_of(trio(links={"a->b": numbers, "b->c": "lte", "c -> b": "ethernet_1gbit"}), "link=wifi")
+    latency_ms = fleet.links.latency_ms
+    assert (latency_ms[0, 1], latency_ms[1, 0]) == (1.0, 1.0)
+    assert (latency_ms[1, 2], latency_ms[2, 1]) == (35.0, 0.1)
+    assert (latency_ms[0, 2], latency_ms[2, 0]) == (2.0, 2.0)
+    assert fleet.links.ms_per_byte[0, 1] == pytest.approx(0.001)
+
+
+def test_without_a_mesh_only_listed_pairs_are_connected() -> None:
+    latency_ms = fleet_of(trio(links={"a->b": "wifi"}, mesh=False)).links.latency_ms
+    assert np.argwhere(np.isfinite(latency_ms)).tolist() == [[0, 1], [1, 0]]
+
+
+def test_a_hub_adds_up_both_hops() -> None:
+    slow = {"bandwidth_mbit_s": 8.0, "latency_ms": 1.0}
+    fast = {"bandwidth_mbit_s": 80.0, "latency_ms": 0.5}
+    links = fleet_of(trio(hub={"a": {"up": slow, "down": fast}, "b": fast, "c": fast})).links
+    assert links.latency_ms[0, 1] == pytest.approx(1.5)
+    assert links.latency_ms[1, 0] == pytest.approx(1.0)
+    assert links.ms_per_byte[0, 1] == pytest.approx(0.0011)
+    assert links.occupied_ms_per_byte[0, 1] == pytest.approx(0.001)
+
+
+def test_a_device_differs_from_its_option_where_told_and_its_load_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "busy_percent", lambda cores: 12.345)
+    here = FleetDeviceConfig("local", "measured", overrides={"threads": 1})
+    small = FleetDeviceConfig("share50", count=3, overrides={"memory_bytes": 10**8, "share": 0.3})
+    fleet = fleet_of(FleetConfig("two", {"here": here, "small": small}))
+    local, node = fleet.devices
+    assert (local.load.name, local.load.percent, local.spec.threads) == ("measured", 12.3, 1)
+    assert (node.spec.share, node.memory_bytes, node.count) == (0.3, 1e8, 3)
+    assert node.to_json()["device"]["name"] == "share50"
+
+
+def test_this_machine_is_between_idle_and_busy() -> None:
+    assert 0 <= host.busy_percent(host.allowed_cores(), seconds=0.05) <= 100

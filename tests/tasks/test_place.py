@@ -1,0 +1,215 @@
+"""``task=place`` from the command line: a champion, a fleet, a plan, and what it refuses."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from harness import Desk, MakeDesk, composed, make_model
+from onnx import helper
+
+from pepper.devices.calibration import Calibration
+from pepper.devices.device import DeviceSpec
+from pepper.graph.split import read_manifest
+from pepper.latency import collect
+from pepper.latency.evaluation import leave_one_out
+from pepper.latency.features import FEATURES
+from pepper.latency.model import Hyperparameters, LatencyModel
+from pepper.latency.training import trainer
+from pepper.placement.plan import Plan
+from pepper.tasks import placement_problem
+from pepper.tracking.registry import Registry, promotion, write_signature
+from pepper.tracking.store import Store
+from pepper.tracking.trainings import Dataset, Training, log_training
+from tests.latency.measured import measured
+
+FLEET = """# A test's: two shares of one core.
+name: pair
+devices:
+  camera: {device: share25, cores: [0]}
+  server: {device: share100, cores: [-1]}
+source: camera
+sink: camera
+"""
+SHALLOW = Hyperparameters(rounds=20, bags=1)
+
+
+def convnet(depth: int = 6, channels: int = 32) -> onnx.ModelProto:
+    """Convolutions in a row that halve what they are given: sending the end is cheaper than the beginning."""
+    rng = np.random.default_rng(0)
+    weights, nodes, name = {}, [], "input"
+    for layer in range(depth):
+        before = 3 if layer == 0 else channels
+        weights[f"w{layer}"] = rng.random((channels, before, 3, 3), dtype=np.float32) / channels
+        strides = [2, 2] if layer % 2 else [1, 1]
+        nodes.append(helper.make_node("Conv", [name, f"w{layer}"], [f"c{layer}"], pads=[1, 1, 1, 1], strides=strides))
+        nodes.append(helper.make_node("Relu", [f"c{layer}"], [f"r{layer}"]))
+        name = f"r{layer}"
+    size = 64 // 2 ** (depth // 2)
+    return make_model(nodes, {"input": [1, 3, 64, 64]}, {name: [1, channels, size, size]}, weights)
+
+
+def register(desk: Desk, errors: Sequence[float]) -> None:
+    """Train a small latency model on made-up measurements and register it, the first time as the champion.
+
+    Args:
+        desk: Where to.
+        errors: For each version the standard deviation of an error that its training reports besides its own.
+    """
+    rows = measured(models=4, parts=6)
+    model = LatencyModel.fit(rows.features, rows.p50_ms, rows.p95_ms, SHALLOW)
+    unseen = leave_one_out(rows, "model", trainer(SHALLOW))
+    overrides = (f"tracking.uri={desk.uri}", f"tracking.folder={desk.folder}/mlruns")
+    store = Store(composed(*overrides, f"tracking.artifacts={desk.folder}/mlruns/artifacts").tracking)
+    registry = Registry(store, "pepper-latency")
+    dataset = Dataset("profiles", rows.digest, "dataset/rows.parquet", ["macs"], len(rows))
+    folder = desk.folder / "training"
+    model.with_interval(rows.p50_ms / unseen).save(folder / "model")
+    write_signature(folder / "model", FEATURES, ("p50_ms",))
+    table = collect.to_frame(rows)[["model", "part", "device", "load", "p50_ms"]]
+    for error in errors:
+        noise = np.exp(error * np.random.default_rng(0).standard_normal(len(rows)))
+        table.assign(predicted_without_model_ms=unseen * noise).to_csv(folder / "predictions.csv", index=False)
+        run_id = log_training(store, Training("test", {}, {}, [], dataset, "note", folder))
+        registry.register(run_id, {"dataset_digest": rows.digest})
+    registry.promote(promotion(1, None, "first"))
+
+
+def calibrated(spec: DeviceSpec) -> Calibration:
+    """As if measured: other work on the machine must not decide where parts go."""
+    gflops = 100 * spec.share
+    return Calibration(gflops, gflops, gflops / 5, spec.share, 1, None, 0, 0, 0, [], "test", "none")
+
+
+@pytest.fixture(scope="module")
+def desk(make_desk: MakeDesk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """A desk with a champion, a version 2 that is often far off, a model to place and a fleet."""
+    made = make_desk(tmp_path_factory.mktemp("place") / "desk")
+    register(made, errors=(0.0, 2.0))
+    onnx.save(convnet(), made.folder / "net.onnx")
+    (made.options / "model" / "net.yaml").write_text(f"# A test's.\nname: net\npath: {made.folder}/net.onnx\n")
+    (made.options / "fleet").mkdir()
+    (made.options / "fleet" / "pair.yaml").write_text(FLEET)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(placement_problem, "calibrate", calibrated)
+        yield made
+
+
+def place(desk: Desk, *overrides: str) -> Any:
+    return desk("task=place", "model=net", "fleet=pair", *overrides)
+
+
+def test_from_the_champion_to_a_plan_that_can_be_run(desk: Desk, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = place(
+        desk,
+        "objective=throughput",
+        "link=ethernet_1gbit",
+        "place.pinned.camera=2",
+        "place.confidence=0",
+        "place.split=true",
+        f"place.out={out}",
+    )
+    assert done.status == 0, done.err
+    assert "net on pair, by pepper-latency version 1" in done.out
+    assert "proved to compute what the whole does" in done.out
+    assert "greedy" in done.out
+    assert "lie outside of what the latency model was trained on" in done.out
+    plan = Plan.load(out / "plan.json")
+    assert [part.device for part in plan.parts] == ["camera", "server"]
+    assert plan.parts[0].stop >= 2
+    assert plan.parts[-1].stop == 12
+    assert plan.parts[0].outputs == plan.parts[1].inputs
+    assert plan.gap == 0
+    assert plan.model["input_shapes"] == {"input": [1, 3, 64, 64]}
+    camera = plan.fleet["devices"]["camera"]
+    assert (camera["device"]["share"], camera["load"]["percent"]) == (0.25, 0.0)
+    assert {"from": "camera", "to": "server", "bandwidth_mbit_s": 941.0, "latency_ms": 0.1} in plan.fleet["links"]
+    manifest = read_manifest(out / "parts")
+    assert [part.operators for part in manifest.parts] == [part.stop - part.start for part in plan.parts]
+    again = desk("task=split", "model=net", f"split.plan={out}/plan.json", f"split.out={tmp_path}/again")
+    assert again.status == 0, again.err
+    assert read_manifest(tmp_path / "again").cuts == manifest.cuts
+
+
+def test_the_run_leads_back_to_the_latency_model_and_its_data(desk: Desk) -> None:
+    done = place(desk, "objective=pareto", "link=ethernet_100mbit")
+    assert done.status == 0, done.err
+    assert "front 1" in done.out
+    from mlflow import MlflowClient
+
+    client = MlflowClient(desk.uri)
+    experiment = client.get_experiment_by_name("pepper/placements")
+    assert experiment is not None
+    run = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time desc"])[0]
+    version = client.get_model_version_by_alias("pepper-latency", "champion")
+    assert run.info.run_id in done.out
+    assert run.data.tags["pepper.latency_model_version"] == str(version.version)
+    assert run.data.tags["pepper.training_run"] == version.run_id
+    assert run.inputs.dataset_inputs[0].dataset.digest == run.data.tags["pepper.dataset_digest"]
+    assert run.data.params["objective"] == "pareto"
+    assert run.data.metrics["latency_low_ms"] <= run.data.metrics["latency_ms"] <= run.data.metrics["latency_high_ms"]
+    kept = Path(run.info.artifact_uri.removeprefix("file://"))
+    pictures = {f"{name}.{kind}" for name in ("request", "stream", "pareto", "bandwidth") for kind in ("png", "svg")}
+    assert {path.name for path in kept.iterdir()} >= {"plan.json", "front_1.json", "flips.csv", *pictures}
+    assert Plan.load(kept / "front_1.json").provenance["training_run"] == version.run_id
+
+
+def test_a_win_within_the_noise_is_said_and_not_chosen(desk: Desk, tmp_path: Path) -> None:
+    base = ("objective=throughput", "link=ethernet_1gbit", "place.pinned.camera=2", f"place.out={tmp_path}")
+    sure = place(desk, *base, "place.confidence=0")
+    assert "splitting gains" in sure.out, sure.out + sure.err
+    assert len(Plan.load(tmp_path / "plan.json").parts) == 2
+    unsure = place(desk, *base, "latency.version=2", "place.confidence=0.99")
+    assert "not split: splitting would gain" in unsure.out, unsure.err
+    assert "within the noise of the predictions" in unsure.out
+    assert "predicted best" in unsure.out
+    plan = Plan.load(tmp_path / "plan.json")
+    assert len(plan.parts) == 1
+    assert plan.gap > 0
+
+
+# Each: what is typed, and what the one line must name besides.
+MISTAKES = [
+    (["place.excluded=[camra]"], ["place.excluded", "did you mean 'camera'"]),
+    (["place.excluded=[camera,server]"], ["every device is excluded"]),
+    (["fleet.source=sever"], ["fleet.source", "did you mean 'server'"]),
+    (["place.pinned.camera=2", "place.excluded=[camera]"], ["place.pinned.camera", "place.excluded"]),
+    (["place.pinned.camera=2", "place.pinned.server=[1,4]"], ["place.pinned.server", "'camera'"]),
+    (["place.pinned.camera=99"], ["place.pinned.camera", "12 operators"]),
+    (["place.pinned.camera=[4,2]"], ["place.pinned.camera", "[START,END]"]),
+    (["objective.max_memory_bytes=1000"], ["memory", "operators", "more than"]),
+    (["objective.max_latency_ms=0.001"], ["latency_ms", "raise it"]),
+    (["objective.min_per_second=-1"], ["objective.min_per_second=-1"]),
+    (["objective=latancy"], ["objective=latancy", "did you mean 'latency'"]),
+    (["link=wify"], ["link=wify", "did you mean 'wifi'"]),
+    (["link.bandwidth_mbit_s=-5"], ["link.bandwidth_mbit_s=-5"]),
+    (["link.latency_ms=nan"], ["link.latency_ms=nan"]),
+    (["fleet=pairs"], ["fleet=pairs", "did you mean 'pair'"]),
+    (["fleet.devices.server.device=share10"], ["device=share10", "did you mean 'share100'"]),
+    (["fleet.devices.server.load=measured"], ["fleet.devices.server", "emulated"]),
+    (["fleet.devices.server.cores=[4096]"], ["fleet.devices.server", "cores"]),
+    (["fleet.mesh=false", "place.excluded=[camera]"], ["missing links", "camera->server"]),
+    (["++fleet.hub={camera:wifi}"], ["fleet.hub", "'server'"]),
+    (["++fleet.hub={camera:wifi,server:{bandwidth_mbit_s:-1,latency_ms:0}}"], ["fleet.hub.server", "-1"]),
+    (["++fleet.hub={camera:wifi,server:5}"], ["fleet.hub.server=5", "bandwidth_mbit_s and latency_ms"]),
+    (["place.split=true"], ["place.out=DIR"]),
+    (["cuts=frontiers", "cuts.max_tensors=0"], ["cuts.max_tensors=0"]),
+]
+
+
+@pytest.mark.parametrize(("typed_in", "named"), MISTAKES, ids=[" ".join(mistake[0]) for mistake in MISTAKES])
+def test_a_mistake_is_said_in_one_line(desk: Desk, typed_in: list[str], named: list[str]) -> None:
+    done = place(desk, *typed_in)
+    assert done.status == 2, done.out
+    assert done.error.startswith("error: ")
+    for text in named:
+        assert text in done.error
+
+
+def test_without_a_champion_the_way_to_one_is_said(make_desk: MakeDesk, tmp_path: Path) -> None:
+    done = make_desk(tmp_path / "empty")("task=place", "model=tiny")
+    assert done.status == 2
+    assert "has no champion; train one with task=train" in done.error
