@@ -13,12 +13,13 @@ from pepper.config import PepperConfig
 from pepper.devices.calibration import Calibration, calibrate
 from pepper.errors import TrackingError
 from pepper.measure.profile import Profile
+from pepper.report import notes
 from pepper.report.tables import results_table, show
 from pepper.sweep.axes import Compose, plan
 from pepper.sweep.cells import Cell
 from pepper.sweep.progress import CellProgress
 from pepper.sweep.runner import run
-from pepper.tracking import runs
+from pepper.tracking import runs, views
 from pepper.tracking.history import history
 from pepper.tracking.records import Pending, Record
 from pepper.tracking.store import Store
@@ -35,6 +36,7 @@ def profile(config: PepperConfig, overrides: Sequence[str], compose: Compose) ->
     """
     cells = plan(config, overrides, compose)
     store = Store(config.tracking)
+    views.offer(store, views.CELLS)
     runs.flush(store)
     results = {cell.identity: _row(cell, None) for cell in cells}
     wanted = cells
@@ -60,7 +62,7 @@ def profile(config: PepperConfig, overrides: Sequence[str], compose: Compose) ->
         log.flush()
         if parent is not None:
             _close(store, parent, status, list(results.values()), time.monotonic() - started, log)
-    _say(config, results, log)
+    _say(config, results, log, views.address(store, views.CELLS))
     return 1 if log.failures or log.unlogged else 0
 
 
@@ -176,20 +178,20 @@ def _close(store: Store, parent: str, status: str, rows: list[dict[str, Any]], s
         for verdict in ("VALID", "INVALID", "FAILED", "KILLED")
     }
     metrics = {f"cells_{verdict.lower()}": float(count) for verdict, count in counts.items()}
-    lines = [", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)]
-    lines += [f"- {failure}" for failure in log.failures]
+    drawn = any("latency_p50_ms" in row for row in rows)
+    note = notes.sweep(rows, log.failures, runs.figure_address(parent, "latency.png") if drawn else None)
     try:
         with runs.artifacts(store, parent) as folder:
             runs.write_table(pd.DataFrame(rows), folder)
-            if any("latency_p50_ms" in row for row in rows):
+            if drawn:
                 for suffix in ("png", "svg"):
                     latency(rows, folder / f"latency.{suffix}")
-        runs.end_sweep(store, parent, status, {**metrics, "wall_s": seconds}, "\n".join(lines))
+        runs.end_sweep(store, parent, status, {**metrics, "wall_s": seconds}, note)
     except (TrackingError, OSError) as error:  # OSError: no room for the files on their way to the store
         log.unlogged = str(error)
 
 
-def _say(config: PepperConfig, results: dict[str, dict[str, Any]], log: _Log) -> None:
+def _say(config: PepperConfig, results: dict[str, dict[str, Any]], log: _Log, view: str) -> None:
     rows = sorted(
         results.values(),
         key=lambda r: (r["model"], -r["share"], r["device"], r["threads"], r["load_percent"]),
@@ -207,13 +209,13 @@ def _say(config: PepperConfig, results: dict[str, dict[str, Any]], log: _Log) ->
             file=sys.stderr,
         )
     else:
-        print(f"compare the runs: {ui_command(config.tracking.uri)}")
+        print(f"compare the runs: {ui_command(config.tracking.uri, view)}")
 
 
-def ui_command(uri: str) -> str:
-    """Return the line that opens MLflow's UI on the store."""
+def ui_command(uri: str, view: str) -> str:
+    """Return the line that opens MLflow's UI on the store, and where the runs are in it."""
     if uri.startswith("http"):
-        return uri
+        return f"{uri.rstrip('/')}/{view}"
     program = Path(sys.executable)
     shown = program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else program
-    return f"{shown} -m mlflow ui --backend-store-uri {uri}"
+    return f"{shown} -m mlflow ui --backend-store-uri {uri}  (then open http://127.0.0.1:5000/{view})"

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from pepper.config import PepperConfig
 from pepper.errors import ConfigError
-from pepper.report import learning, measurements
+from pepper.report import learning, measurements, plans
 from pepper.report.cells import tidy
 from pepper.report.page import Section, render
 from pepper.report.tables import show
 from pepper.tracking.history import history
-from pepper.tracking.reading import read_artifact, sweep_cells
+from pepper.tracking.reading import newest_runs, read_artifact, sweep_cells
 from pepper.tracking.registry import Registry
 from pepper.tracking.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_MOST_PLACEMENTS = 5
 
 
 def report(config: PepperConfig) -> int:
@@ -55,14 +57,14 @@ def page(config: PepperConfig, store: Store, sweep: str | None) -> str:
     cells = tidy(runs)
     sections = measurements.sections(cells, _machines(store, cells))
     if sweep is None:
-        sections[-1:-1] = _latency_model(config, store)
+        sections[-1:-1] = [*_latency_model(config, store), *_placements(store)]
     return render(title, subtitle, sections)
 
 
 def _machines(store: Store, cells: "pd.DataFrame") -> list[Mapping[str, Any]]:
     """Return what the newest worker of each device recorded of its machine."""
     newest = cells[cells["p50_ms"].notna()].sort_values("ended_ms").drop_duplicates("device", keep="last")
-    machines = []
+    machines: list[Mapping[str, Any]] = []
     for device, run_id in zip(newest["device"], newest["run_id"], strict=True):
         content = read_artifact(store, str(run_id), "environment.json")
         if content is None:
@@ -113,3 +115,15 @@ def _latency_model(config: PepperConfig, store: Store) -> list[Section]:
         ],
     )
     return [learning.section(model)]
+
+
+def _placements(store: Store) -> list[Section]:
+    """Return a section for each of the newest placements."""
+    sections = []
+    for run in newest_runs(store, "placement", _MOST_PLACEMENTS):
+        content = read_artifact(store, run.info.run_id, "plan.json")
+        if content is not None:
+            sections.append(
+                plans.section(plans.PlanReport(str(run.info.run_name), run.info.run_id, json.loads(content)))
+            )
+    return sections

@@ -18,9 +18,12 @@ from pepper.latency.training import Report, Trained, report
 from pepper.latency.training import train as train_model
 from pepper.latency.tuning import TrialResult
 from pepper.report import latency_figures as figures
+from pepper.report import notes
 from pepper.report.tables import show
+from pepper.tracking import views
 from pepper.tracking.history import history
 from pepper.tracking.registry import Registry, write_signature
+from pepper.tracking.runs import figure_address
 from pepper.tracking.store import Store
 from pepper.tracking.trainings import MODEL_FOLDER, Dataset, Training, Trial, log_training
 
@@ -46,20 +49,26 @@ def train(config: PepperConfig) -> int:
     )
     evidence = report(rows, trained.tuned.hyperparameters)
     store = Store(replace(config.tracking, experiment=config.latency.experiment))
+    views.offer(store, views.TRAININGS)
     with tempfile.TemporaryDirectory() as folder:
         _write(Path(folder), rows, trained, evidence)
         run_id = log_training(store, _training(Path(folder), config, rows, trained, evidence))
     registry = Registry(store, config.latency.registered_model)
-    scores = trained.test_scores
-    version = registry.register(
-        run_id,
-        {
-            "features_digest": features.digest(),
-            "dataset_digest": rows.digest,
-            "rows": str(len(rows)),
-            **{f"test_{key}": f"{value:.4g}" for key, value in scores.items()},
-        },
+    facts = {
+        "features_digest": features.digest(),
+        "dataset_digest": rows.digest,
+        "rows": str(len(rows)),
+        **{f"test_{key}": f"{value:.4g}" for key, value in trained.test_scores.items()},
+    }
+    champion = registry.champion()
+    note = notes.version(
+        registry.name,
+        facts,
+        _scores(trained, evidence),
+        None if champion is None else (champion, registry.tags(champion)),
+        figure_address(run_id, "figures/predicted_against_measured.png"),
     )
+    version = registry.register(run_id, facts, note)
     show(_table(trained, evidence))
     show(f"version {version} of {registry.name} is registered; task=promote compares it with the champion")
     return 0
@@ -154,6 +163,14 @@ def _curves(rows: Rows, predicted: Values) -> dict[str, dict[str, list[tuple[flo
     }
 
 
+def _scores(trained: Trained, evidence: Report) -> list[dict[str, Any]]:
+    """Return the scores on the test rows and of each predictor that was left without something."""
+    return [
+        {"held_out": "test", "predictor": "pepper", **trained.test_scores},
+        *({str(key): value for key, value in line.items()} for line in evidence.table.to_dict("records")),
+    ]
+
+
 def _table(trained: Trained, evidence: Report) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("left out", "predictor"):
@@ -161,11 +178,7 @@ def _table(trained: Trained, evidence: Report) -> Table:
     columns = ("mape", "median_error", "within_5", "within_10", "within_20", "spearman", "fastest_picked")
     for name in columns:
         table.add_column(name.replace("_", " "), justify="right")
-    lines: list[dict[str, Any]] = [
-        {"held_out": "test", "predictor": "pepper", **trained.test_scores},
-        *({str(key): value for key, value in line.items()} for line in evidence.table.to_dict("records")),
-    ]
-    for line in lines:
+    for line in _scores(trained, evidence):
         figures_of = [
             ""
             if line.get(key) is None or line[key] != line[key]

@@ -40,6 +40,20 @@ def sweep_cells(store: Store, wanted: str, cells: "pd.DataFrame") -> "tuple[Run,
     return run, cells[mine | reused]
 
 
+def newest_runs(store: Store, kind: str, most: int) -> "list[Run]":
+    """Return the newest finished runs of a kind, in whatever experiment they are, newest first."""
+    with reaching(store.config):
+        experiments = [experiment.experiment_id for experiment in store.client.search_experiments()]
+        return list(
+            store.client.search_runs(
+                experiments,
+                f"tags.`pepper.kind` = '{kind}' and attributes.status = 'FINISHED'",
+                order_by=["attributes.start_time DESC"],
+                max_results=most,
+            )
+        )
+
+
 def read_artifact(store: Store, run_id: str, path: str) -> bytes | None:
     """Return an artifact's content; None if the run or the artifact is not there (any more)."""
     with tempfile.TemporaryDirectory() as scratch:
