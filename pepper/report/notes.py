@@ -7,6 +7,12 @@ MOST_LINES = 30
 
 Row = Mapping[str, Any]
 
+_SCORES = {
+    "mape": "mean error",
+    "median_error": "median error",
+    "within_10": "within 10 %",
+    "fastest_picked": "fastest device picked",
+}
 _MARKUP = str.maketrans({sign: f"\\{sign}" for sign in "\\`*_[]|#"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"})
 
 
@@ -15,9 +21,10 @@ def safe(text: object) -> str:
     return " ".join(str(text).split()).translate(_MARKUP)
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return a Markdown table."""
-    lines = [header, ["---"] * len(header), *([safe(value) for value in row] for row in rows)]
+def table(header: Sequence[str], rows: Sequence[Sequence[object]], texts: int = 1) -> str:
+    """Return a Markdown table whose columns after the first ``texts`` are aligned to the right."""
+    rule = [":---"] * texts + ["---:"] * (len(header) - texts)
+    lines = [header, rule, *([safe(value) for value in row] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -67,6 +74,7 @@ def _medians(rows: Sequence[Row]) -> str:
         table(
             ["model", "device", "threads", *(safe(load) for _, load in loads)],
             [[*key, *(line.get(load, "") for _, load in loads)] for key, line in shown],
+            texts=2,
         )
         + note
     )
@@ -92,7 +100,7 @@ def version(
     changed = [
         (key.replace("_", " "), before.get(key, ""), value) for key, value in facts.items() if before.get(key) != value
     ]
-    columns = [key for key in ("mape", "median_error", "within_10", "fastest_picked") if any(key in s for s in scores)]
+    columns = [key for key in _SCORES if any(key in row for row in scores)]
     lines = [[row["held_out"], row["predictor"], *(_percent(row.get(key)) for key in columns)] for row in scores]
     since = (
         [f"Since the champion, version {number}:", table(["", f"version {number}", "this version"], changed)]
@@ -102,8 +110,7 @@ def version(
     return "\n\n".join(
         [
             "Errors where the models (devices, loads) of the cells were left out of the training:",
-            table(["left out", "predictor", *(key.replace("_", " ") for key in columns)], lines),
-            f"![predictions against measurements]({figure})",
+            table(["left out", "predictor", *(_SCORES[key] for key in columns)], lines, texts=2),
             *since,
             "To use it (set `MLFLOW_TRACKING_URI` to this store), or `python -m pepper.run task=predict`:",
             "```python\n"
@@ -111,6 +118,7 @@ def version(
             f'folder = mlflow.artifacts.download_artifacts("models:/{name}@champion")  # or models:/{name}/VERSION\n'
             "prediction = LatencyModel.load(Path(folder)).predict(rows)  # rows: pepper.latency.features.rows(...)\n"
             "```",
+            f"![predictions against measurements]({figure})",
         ]
     )
 

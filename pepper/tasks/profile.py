@@ -19,6 +19,7 @@ from pepper.sweep.axes import Compose, plan
 from pepper.sweep.cells import Cell
 from pepper.sweep.progress import CellProgress
 from pepper.sweep.runner import run
+from pepper.tasks.report import page
 from pepper.tracking import runs, views
 from pepper.tracking.history import history
 from pepper.tracking.records import Pending, Record
@@ -62,6 +63,8 @@ def profile(config: PepperConfig, overrides: Sequence[str], compose: Compose) ->
         log.flush()
         if parent is not None:
             _close(store, parent, status, list(results.values()), time.monotonic() - started, log)
+            if status != "KILLED":
+                _attach_report(config, store, parent, log)
     _say(config, results, log, views.address(store, views.CELLS))
     return 1 if log.failures or log.unlogged else 0
 
@@ -112,6 +115,11 @@ class _Log:
             outcome = f"{profile.metrics['latency_p50_ms']:.2f} ms, {profile.verdict}"
             outcome += f": {reasons}" if reasons else ""
         self.progress.advance(cell.name, outcome, failed=profile.status != "FINISHED")
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a result is not logged yet."""
+        return bool(self._pending.all())
 
     def flush(self) -> None:
         """Log what waits; if the store fails, it goes on waiting."""
@@ -191,6 +199,16 @@ def _close(store: Store, parent: str, status: str, rows: list[dict[str, Any]], s
         log.unlogged = str(error)
 
 
+def _attach_report(config: PepperConfig, store: Store, parent: str, log: _Log) -> None:
+    """Keep the report of the sweep with its run."""
+    try:
+        html = page(config, store, parent)
+        with runs.artifacts(store, parent) as folder:
+            (folder / "report.html").write_text(html, encoding="utf-8")
+    except (TrackingError, OSError) as error:
+        log.unlogged = str(error)
+
+
 def _say(config: PepperConfig, results: dict[str, dict[str, Any]], log: _Log, view: str) -> None:
     rows = sorted(
         results.values(),
@@ -203,11 +221,12 @@ def _say(config: PepperConfig, results: dict[str, dict[str, Any]], log: _Log, vi
     for failure in log.failures:
         print(failure, file=sys.stderr)
     if log.unlogged:
-        print(
-            f"error: {log.unlogged}; results are kept in {config.tracking.folder}/pending:"
-            " python -m pepper.run task=import logs them",
-            file=sys.stderr,
+        kept = (
+            f"results are kept in {config.tracking.folder}/pending: python -m pepper.run task=import logs them"
+            if log.waiting
+            else "every cell is logged, the sweep's overview is not"
         )
+        print(f"error: {log.unlogged}; {kept}", file=sys.stderr)
     else:
         print(f"compare the runs: {ui_command(config.tracking.uri, view)}")
 

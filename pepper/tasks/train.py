@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.table import Table
@@ -19,13 +19,18 @@ from pepper.latency.training import train as train_model
 from pepper.latency.tuning import TrialResult
 from pepper.report import latency_figures as figures
 from pepper.report import notes
+from pepper.report.learning import LatencyModelReport, section
+from pepper.report.page import render
 from pepper.report.tables import show
 from pepper.tracking import views
 from pepper.tracking.history import history
 from pepper.tracking.registry import Registry, write_signature
-from pepper.tracking.runs import figure_address
+from pepper.tracking.runs import artifacts, figure_address
 from pepper.tracking.store import Store
 from pepper.tracking.trainings import MODEL_FOLDER, Dataset, Training, Trial, log_training
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _OUTPUTS = ("p50_ms", "p95_ms", "low_ms", "high_ms")
 _MOST_CURVES = 4
@@ -69,6 +74,10 @@ def train(config: PepperConfig) -> int:
         figure_address(run_id, "figures/predicted_against_measured.png"),
     )
     version = registry.register(run_id, facts, note)
+    model = LatencyModelReport(registry.name, version, False, _predictions(rows, evidence), evidence.table)
+    with artifacts(store, run_id) as attached:
+        html = render(f"{registry.name} version {version}", f"training run {run_id}", [section(model)])
+        (attached / "report.html").write_text(html, encoding="utf-8")
     show(_table(trained, evidence))
     show(f"version {version} of {registry.name} is registered; task=promote compares it with the champion")
     return 0
@@ -119,13 +128,18 @@ def _write(folder: Path, rows: Rows, trained: Trained, evidence: Report) -> None
     for name, part in (("rows", rows), ("train", trained.train), ("test", trained.test)):
         collect.write(part, folder / "dataset" / f"{name}.parquet")
     evidence.table.to_csv(folder / "scores.csv", index=False)
-    predictions = collect.to_frame(rows)[["model", "part", "device", "load", "p50_ms"]]
+    _predictions(rows, evidence).to_csv(folder / "predictions.csv", index=False)
+    _draw(folder / "figures", rows, trained, evidence)
+
+
+def _predictions(rows: Rows, evidence: Report) -> "pd.DataFrame":
+    """Return each row with what was predicted of it, once for every way of leaving out."""
+    table = collect.to_frame(rows)[["model", "part", "device", "load", "p50_ms"]]
     for by, predicted in evidence.predictions.items():
-        predictions = predictions.assign(
+        table = table.assign(
             **{f"predicted_without_{by}_ms": predicted, f"error_without_{by}": predicted / rows.p50_ms - 1}
         )
-    predictions.to_csv(folder / "predictions.csv", index=False)
-    _draw(folder / "figures", rows, trained, evidence)
+    return table
 
 
 def _draw(folder: Path, rows: Rows, trained: Trained, evidence: Report) -> None:

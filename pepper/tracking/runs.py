@@ -156,18 +156,20 @@ def log_once(store: Store, record: Record) -> str:
 def _note(record: Record) -> str:
     """Describe a run in Markdown: the verdict, the figures that matter, and how the samples are spread."""
     profile = record.profile
-    lines = [f"**{profile.verdict or profile.status}**" + "".join(f"\n- {_line(why)}" for why in profile.reasons)]
+    verdict = f"**{profile.verdict or profile.status}**"
     if "latency_p50_ms" in profile.metrics:
         m = profile.metrics
         tail = f", 95th percentile {m['latency_p95_ms']:.3g} ms" if "latency_p95_ms" in m else ""
-        lines.append(
-            f"median **{m['latency_p50_ms']:.3g} ms** (95 % interval {m['latency_p50_low_ms']:.3g} to"
+        verdict += (
+            f": median **{m['latency_p50_ms']:.3g} ms** (95 % interval {m['latency_p50_low_ms']:.3g} to"
             f" {m['latency_p50_high_ms']:.3g}){tail}, {m['throughput_per_s']:.3g} inferences/s,"
             f" {m['samples']:.0f} samples"
         )
+    lines = [verdict]
     if "latency_ns" in profile.samples:
         lines.append(_spread(profile.samples["latency_ns"] / 1e6))
-    return "\n\n".join(lines)
+    lines.append("\n".join(f"- {_line(why)}" for why in profile.reasons))
+    return "\n\n".join(filter(None, lines))
 
 
 def _line(text: str) -> str:

@@ -109,6 +109,10 @@ def reaching(config: TrackingConfig) -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, RequestException, OSError) as error:
         cause = " ".join(str(error).split())[:200]
+        if "must be in the 'active' state" in cause:
+            raise TrackingError(
+                f"tracking.uri={config.uri}: a run was deleted in MLflow meanwhile ({cause}); restore it there"
+            ) from error
         raise TrackingError(
             f"tracking.uri={config.uri}: the store does not answer ({cause}); check it or set tracking.uri"
         ) from error

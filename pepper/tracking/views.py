@@ -13,6 +13,7 @@ from pepper.tracking.store import Store, reaching
 
 CELLS, TRAININGS = "pepper-cells", "pepper-trainings"
 _TAG = "mlflow.sharedViewState."
+_BY_NAME = "tags.`mlflow.runName`"  # in any order but that of their start, MLflow lists a sweep's cells flat
 
 _VIEWS: dict[str, dict[str, Any]] = {
     CELLS: {
@@ -21,6 +22,7 @@ _VIEWS: dict[str, dict[str, Any]] = {
         "params": ("model", "device", "threads", "load"),
         "metrics": ("latency_p50_ms", "latency_p50_low_ms", "latency_p50_high_ms", "latency_p95_ms", "samples"),
         "tags": ("pepper.verdict", "pepper.reasons"),
+        "order": _BY_NAME,
         "x": "load_percent",
         "y": "latency_p50_ms",
         "axes": ("model", "device", "load_percent"),
@@ -31,6 +33,7 @@ _VIEWS: dict[str, dict[str, Any]] = {
         "params": ("train_rows", "test_rows", "trials"),
         "metrics": ("test_mape", "test_median_error", "test_within_10", "cv_mape", "noise_floor"),
         "tags": (),
+        "order": "attributes.start_time",
         "x": "train_rows",
         "y": "test_mape",
         "axes": ("train_rows", "trials"),
@@ -65,8 +68,8 @@ def _state(view: dict[str, Any]) -> dict[str, Any]:
     chart = {"metricSectionId": "pepper", "deleted": False, "isGenerated": False, "runsCountToCompare": 1000}
     return {
         "searchFilter": view["searchFilter"],
-        "orderByKey": "tags.`mlflow.runName`",  # any other than the start time lists children of sweeps flat
-        "orderByAsc": True,
+        "orderByKey": view["order"],
+        "orderByAsc": view["order"] == _BY_NAME,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "runsHiddenMode": "SHOW_ALL",
