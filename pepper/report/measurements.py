@@ -156,7 +156,7 @@ def _verdicts(cells: "pd.DataFrame") -> list[Block]:
         ),
     ]
     reasons = cells["reasons"].str.split("; ").explode()
-    kinds = reasons[reasons != ""].str.partition(":")[0].value_counts()
+    kinds = reasons[reasons != ""].str.replace(":.*", "", regex=True).value_counts()
     if len(kinds):
         listed = kinds.head(20)
         blocks.append(

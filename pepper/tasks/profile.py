@@ -63,7 +63,7 @@ def profile(config: PepperConfig, overrides: Sequence[str], compose: Compose) ->
         log.flush()
         if parent is not None:
             _close(store, parent, status, list(results.values()), time.monotonic() - started, log)
-            if status != "KILLED":
+            if status != "KILLED" and log.unlogged is None:
                 _attach_report(config, store, parent, log)
     _say(config, results, log, views.address(store, views.CELLS))
     return 1 if log.failures or log.unlogged else 0

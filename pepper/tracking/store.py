@@ -72,8 +72,9 @@ class Store:
     def _connect(self) -> "MlflowClient":
         from mlflow import MlflowClient
 
-        for name in ("mlflow", "alembic", "urllib3"):  # MLflow sets its loggers' levels when it is imported
-            logging.getLogger(name).setLevel(logging.ERROR)
+        # MLflow sets its loggers' levels when it is imported. What fails, pepper says itself, in a line.
+        for name in ("mlflow", "mlflow.store", "alembic", "urllib3"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         scheme, _, path = self.config.uri.partition(":///")
         if scheme == "sqlite":
             Path(path).parent.mkdir(parents=True, exist_ok=True)
