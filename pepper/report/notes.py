@@ -115,8 +115,8 @@ def version(
             "To use it (set `MLFLOW_TRACKING_URI` to this store), or `python -m pepper.run task=predict`:",
             "```python\n"
             "from pathlib import Path; import mlflow; from pepper.latency.model import LatencyModel\n"
-            f'folder = mlflow.artifacts.download_artifacts("models:/{name}@champion")  # or models:/{name}/VERSION\n'
-            "prediction = LatencyModel.load(Path(folder)).predict(rows)  # rows: pepper.latency.features.rows(...)\n"
+            f'folder = mlflow.artifacts.download_artifacts("models:/{name}@champion")\n'
+            "prediction = LatencyModel.load(Path(folder)).predict(rows)  # pepper.latency.features.rows(...)\n"
             "```",
             f"![predictions against measurements]({figure})",
         ]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pepper.report.charts import Figure, Style, figure, plain, safe, size
+from pepper.report.charts import Figure, Style, figure, plain, safe, size, styles
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,57 @@ def chain(parts: Sequence[Mapping[str, Any]], units: Sequence[str], looks: Mappi
         showlegend=False,
         annotations=marks,
         yaxis={"showticklabels": False, "ticks": ""},
+    )
+
+
+def front(plans: Sequence[tuple[float, float]], chosen: tuple[float, float]) -> Figure:
+    """Draw plans that no other plan beats in both latency (ms) and throughput (results/s), and the chosen one."""
+
+    def points(name: str, pairs: Sequence[tuple[float, float]], style: Style, mode: str) -> Figure:
+        return {
+            "type": "scatter",
+            "mode": mode,
+            "name": name,
+            "x": plain(x for x, _ in pairs),
+            "y": plain(y for _, y in pairs),
+            "line": {"color": style.colour, "shape": "hv", "dash": style.dash, "width": 1},
+            "marker": {"color": style.colour, "symbol": style.symbol, "size": 10},
+            "hovertemplate": "%{x} ms, %{y} a second<extra></extra>",
+        }
+
+    looks = styles(["Pareto front", "chosen"])
+    return figure(
+        [
+            points("Pareto front", sorted(plans), looks["Pareto front"], "lines+markers"),
+            points("chosen", [chosen], looks["chosen"], "markers"),
+        ],
+        "predicted latency (ms)",
+        "predicted throughput (results/s)",
+    )
+
+
+def steps(names: Sequence[str], predicted_ms: Sequence[float], measured_ms: Sequence[float]) -> Figure:
+    """Draw each step's predicted time (hollow) and its measured median (full), the first step at the top."""
+    labels = [safe(name) for name in names]
+    looks = styles(["predicted", "measured"])
+    data = [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": name,
+            "x": plain(values),
+            "y": labels,
+            "marker": {"color": looks[name].colour, "symbol": looks[name].symbol + suffix, "size": 10},
+            "hovertemplate": f"{name} %{{x}} ms<extra></extra>",
+        }
+        for name, values, suffix in (("predicted", predicted_ms, "-open"), ("measured", measured_ms, ""))
+    ]
+    return figure(
+        data,
+        "time (ms)",
+        "",
+        height=110 + 24 * len(labels),
+        yaxis={"type": "category", "categoryarray": labels, "autorange": "reversed"},
     )
 
 

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pepper.report import charts, plan_charts
 from pepper.report.page import Block, Chart, Facts, Section, Table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Plan = Mapping[str, Any]
 """A plan as its ``plan.json`` holds it."""
@@ -19,11 +22,17 @@ class PlanReport:
         name: How its run is called.
         run_id: Its run.
         plan: What was decided.
+        front: Plans that no other one beats in both latency and throughput.
+        steps: One row a step, where the plan was run: ``what``, ``where``, ``predicted_ms``, ``measured_ms``.
+        runs: One row a plan that was run: ``name``, ``devices``, ``latency_ms``, ``per_second``, ``ratio``.
     """
 
     name: str
     run_id: str
     plan: Plan
+    front: Sequence[Plan] = ()
+    steps: "pd.DataFrame | None" = None
+    runs: "pd.DataFrame | None" = None
 
 
 def section(placement: PlanReport) -> Section:
@@ -68,7 +77,40 @@ def section(placement: PlanReport) -> Section:
             ],
         ),
     ]
-    return Section(f"Placement: {placement.name}", blocks)
+    if placement.front:
+        points = [(other["latency_ms"], 1000 / other["period_ms"]) for other in placement.front]
+        chosen = (plan["latency_ms"], 1000 / plan["period_ms"])
+        caption = f"{len(points)} plans that no other one beats in both"
+        blocks.append(Chart(plan_charts.front(points, chosen), caption))
+    if placement.steps is not None and len(placement.steps):
+        blocks += _measured(placement.steps)
+    if placement.runs is not None and len(placement.runs):
+        blocks.append(_runs(placement.runs))
+    return Section(f"{'Placement' if placement.steps is None else 'Execution'}: {placement.name}", blocks)
+
+
+def _measured(steps: "pd.DataFrame") -> list[Block]:
+    names = [f"{what}, {where}" for what, where in zip(steps["what"], steps["where"], strict=True)]
+    chart = plan_charts.steps(names, steps["predicted_ms"].tolist(), steps["measured_ms"].tolist())
+    rows = [
+        [name, *charts.plain(values)]
+        for name, values in zip(names, steps[["predicted_ms", "measured_ms"]].to_numpy(), strict=True)
+    ]
+    return [
+        Chart(chart, f"{len(names)} steps of a request, predicted and measured (medians)"),
+        Table("The same in figures", ["step", "predicted ms", "measured ms"], rows),
+    ]
+
+
+def _runs(runs: "pd.DataFrame") -> Table:
+    columns = {
+        "name": "plan",
+        "devices": "devices",
+        "latency_ms": "median ms",
+        "per_second": "results/s",
+        "ratio": "times the best",
+    }
+    return Table("Plans that were run", list(columns.values()), runs[list(columns)].astype(object).to_numpy().tolist())
 
 
 def events(plan: Plan) -> list[plan_charts.Event]:

@@ -14,7 +14,7 @@ from pepper.report.cells import tidy
 from pepper.report.page import Section, render
 from pepper.report.tables import show
 from pepper.tracking.history import history
-from pepper.tracking.reading import newest_runs, read_artifact, sweep_cells
+from pepper.tracking.reading import artifact_names, newest_runs, read_artifact, sweep_cells
 from pepper.tracking.registry import Registry
 from pepper.tracking.store import Store
 
@@ -118,12 +118,39 @@ def _latency_model(config: PepperConfig, store: Store) -> list[Section]:
 
 
 def _placements(store: Store) -> list[Section]:
-    """Return a section for each of the newest placements."""
+    """Return a section for each of the newest placements and executions of plans."""
+    found = [run for kind in ("placement", "execution") for run in newest_runs(store, kind, _MOST_PLACEMENTS)]
     sections = []
-    for run in newest_runs(store, "placement", _MOST_PLACEMENTS):
-        content = read_artifact(store, run.info.run_id, "plan.json")
-        if content is not None:
+    for run in found:
+        run_id = str(run.info.run_id)
+        names = artifact_names(store, run_id)
+        contents = {
+            name: content
+            for name in names
+            if name in ("plan.json", "steps.csv", "runs.csv") or (name.startswith("front_") and name.endswith(".json"))
+            if (content := read_artifact(store, run_id, name))
+        }
+        if "plan.json" in contents:
             sections.append(
-                plans.section(plans.PlanReport(str(run.info.run_name), run.info.run_id, json.loads(content)))
+                plans.section(
+                    plans.PlanReport(
+                        name=str(run.info.run_name),
+                        run_id=run_id,
+                        plan=json.loads(contents["plan.json"]),
+                        front=[json.loads(text) for name, text in contents.items() if name.startswith("front_")],
+                        steps=_table(contents.get("steps.csv")),
+                        runs=_table(contents.get("runs.csv")),
+                    )
+                )
             )
     return sections
+
+
+def _table(content: bytes | None) -> "pd.DataFrame | None":
+    """Return a CSV file's table; None where there is none, or it is empty."""
+    import pandas as pd
+
+    try:
+        return None if content is None else pd.read_csv(io.BytesIO(content))
+    except pd.errors.EmptyDataError:
+        return None

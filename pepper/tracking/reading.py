@@ -64,6 +64,15 @@ def read_artifact(store: Store, run_id: str, path: str) -> bytes | None:
             return None
 
 
+def artifact_names(store: Store, run_id: str) -> list[str]:
+    """Return the paths of a run's artifacts, those in folders left out; empty if the run is gone."""
+    try:
+        with reaching(store.config):
+            return [str(file.path) for file in store.client.list_artifacts(run_id) if not file.is_dir]
+    except TrackingError:
+        return []
+
+
 def _sweep(store: Store, wanted: str) -> "Run":
     with reaching(store.config):
         sweeps = store.client.search_runs(

@@ -76,11 +76,17 @@ def desk(make_desk: MakeDesk, tmp_path_factory: pytest.TempPathFactory) -> Desk:
 
 
 @pytest.fixture(scope="module")
-def ui(desk: Desk) -> Iterator[str]:
-    """The address of MLflow's UI on the desk's store."""
+def ui(desk: Desk, browser: Any) -> Iterator[str]:
+    """The address of MLflow's UI on the desk's store; its assistant's pane stays closed."""
     port = free_port()
     with server(desk.folder, desk.folder / "mlruns" / "mlflow.db", port):
-        yield f"http://127.0.0.1:{port}"
+        address = f"http://127.0.0.1:{port}"
+        browser.get(address)
+        browser.execute_script(
+            "localStorage.setItem('mlflow.assistant.panelOpen_v1', 'false');"
+            "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
+        )
+        yield address
 
 
 def errors(browser: Any) -> list[str]:
@@ -153,11 +159,6 @@ def test_the_report_sorts_and_filters(desk: Desk, browser: Any, picture: Picture
 
 
 def test_mlflow_shows_the_table_and_the_charts(desk: Desk, ui: str, browser: Any, picture: Picture) -> None:
-    browser.get(ui)
-    browser.execute_script(
-        "localStorage.setItem('mlflow.assistant.panelOpen_v1', 'false');"
-        "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
-    )
     experiment = desk.runs()[0].info.experiment_id
     view = f"{ui}/#/experiments/{experiment}/runs?viewStateShareKey={CELLS}"
     opened(browser, view, "latency_p50_ms", "pepper.verdict", "share100", "VALID", "pepper: cells")

@@ -212,10 +212,20 @@ def test_a_plan_is_drawn_from_its_own_figures() -> None:
     events = plans.events(plan)
     assert [(e.start_ms, e.stop_ms) for e in events] == [(0, 5), (5, 7), (7, 14), (14, 15)]
     assert events[-1].stop_ms == plan["latency_ms"]
-    reader = read(render("t", "", [plans.section(plans.PlanReport(NASTY, "run", plan))]))
-    for figure in reader.figures:
-        go.Figure(figure)
-    assert "optimal" in reader.texts
+    steps = pd.DataFrame(
+        {"what": ["part 1", "link"], "where": [NASTY] * 2, "predicted_ms": [5.0, float("nan")], "measured_ms": [6, 7]}
+    )
+    runs = pd.DataFrame([{"name": NASTY, "devices": "a", "latency_ms": 1.0, "per_second": 2.0, "ratio": 1.0}])
+    for placement, charts in (
+        (plans.PlanReport(NASTY, "run", plan), 2),
+        (plans.PlanReport(NASTY, "run", plan, front=[plan, plan]), 3),
+        (plans.PlanReport(NASTY, "run", plan, steps=steps, runs=runs), 3),
+    ):
+        reader = read(render("t", "", [plans.section(placement)]))
+        assert len(reader.figures) == charts
+        for figure in reader.figures:
+            go.Figure(figure)
+        assert "optimal" in reader.texts
 
 
 def test_predictions_are_drawn() -> None:

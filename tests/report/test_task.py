@@ -87,7 +87,7 @@ def test_a_locked_database(desk: Desk) -> None:
     other = sqlite3.connect(desk.folder / "mlruns" / "mlflow.db")
     other.execute("BEGIN EXCLUSIVE")
     try:
-        outcome = desk("task=report", f"report.out={desk.folder}/report.html", f"tracking.uri={desk.uri}?timeout=1")
+        outcome = desk("task=report", f"report.out={desk.folder}/report.html", f"tracking.uri='{desk.uri}?timeout=1'")
     finally:
         other.close()
     assert outcome.status == 2
@@ -158,7 +158,7 @@ def test_a_sweep_whose_run_is_deleted_meanwhile(desk: Desk) -> None:
 @pytest.mark.slow
 def test_a_database_that_is_locked_while_a_sweep_ends(desk: Desk) -> None:
     desk.sweep("one", "# One.\nname: one\naxes:\n  model: [tiny]\n  device: [share100]\n  load: [idle, cpu25]\n")
-    command = desk.start("+sweep=one", *lasting(1.5), f"tracking.uri={desk.uri}?timeout=1")
+    command = desk.start("+sweep=one", *lasting(1.5), f"tracking.uri='{desk.uri}?timeout=1'")
     assert command.stderr is not None
     assert "[1/2]" in command.stderr.readline()
     other = sqlite3.connect(desk.folder / "mlruns" / "mlflow.db")
