@@ -156,7 +156,7 @@ def _verdicts(cells: "pd.DataFrame") -> list[Block]:
         ),
     ]
     reasons = cells["reasons"].str.split("; ").explode()
-    kinds = reasons[reasons != ""].str.partition(":")[0].value_counts()
+    kinds = reasons[reasons != ""].str.replace(":.*", "", regex=True).value_counts()
     if len(kinds):
         listed = kinds.head(20)
         blocks.append(
@@ -189,7 +189,7 @@ def _how(cells: "pd.DataFrame", done: "pd.DataFrame", machines: Sequence[Mapping
         blocks.append(
             Facts(
                 {
-                    "samples a cell": f"{count.min():,.0f} to {count.max():,.0f}",
+                    "samples a cell": _range(count),
                     "median samples a cell": f"{count.median():,.0f}",
                     "measured": begin if begin == end else f"{begin} to {end}",
                     "onnxruntime": _listed(cells["onnxruntime"]),
@@ -231,10 +231,12 @@ def _how(cells: "pd.DataFrame", done: "pd.DataFrame", machines: Sequence[Mapping
 
 def _count(rows: "pd.DataFrame") -> str:
     samples = rows["samples"]
-    each = (
-        f"{samples.min():,.0f}" if samples.min() == samples.max() else f"{samples.min():,.0f} to {samples.max():,.0f}"
-    )
-    return f"{len(rows):,} cells of {each} samples, {samples.sum():,.0f} in all"
+    return f"{len(rows):,} cells of {_range(samples)} samples, {samples.sum():,.0f} in all"
+
+
+def _range(values: "pd.Series") -> str:
+    low, high = values.min(), values.max()
+    return f"{low:,.0f}" if low == high else f"{low:,.0f} to {high:,.0f}"
 
 
 def _listed(values: "pd.Series") -> str:

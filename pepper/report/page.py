@@ -95,9 +95,29 @@ def render(title: str, subtitle: str, sections: Sequence[Section]) -> str:
         subtitle: Where its content comes from.
         sections: Its content; empty ones (without blocks) are left out.
     """
+    shown = [section for section in sections if section.blocks]
+    has_charts = any(
+        isinstance(block, Chart) or (isinstance(block, Sequence) and not isinstance(block, str))
+        for section in shown
+        for block in section.blocks
+    )
+    return str(
+        _template().render(
+            title=title,
+            subtitle=subtitle,
+            written=time.strftime("%Y-%m-%d %H:%M %Z"),
+            sections=shown,
+            style=_asset("page.css"),
+            program=_asset("page.js"),
+            library=_library() if has_charts else "",
+        )
+    )
+
+
+@cache
+def _template() -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    shown = [section for section in sections if section.blocks]
     environment = Environment(
         loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -106,20 +126,7 @@ def render(title: str, subtitle: str, sections: Sequence[Section]) -> str:
     environment.tests["chart"] = lambda block: isinstance(block, Chart)
     environment.tests["table"] = lambda block: isinstance(block, Table)
     environment.tests["facts"] = lambda block: isinstance(block, Facts)
-    has_charts = any(
-        isinstance(block, Chart) or (isinstance(block, Sequence) and not isinstance(block, str))
-        for section in shown
-        for block in section.blocks
-    )
-    return environment.get_template("page.html").render(
-        title=title,
-        subtitle=subtitle,
-        written=time.strftime("%Y-%m-%d %H:%M %Z"),
-        sections=shown,
-        style=_asset("page.css"),
-        program=_asset("page.js"),
-        library=_library() if has_charts else "",
-    )
+    return environment.get_template("page.html")
 
 
 @cache

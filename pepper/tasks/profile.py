@@ -13,13 +13,15 @@ from pepper.config import PepperConfig
 from pepper.devices.calibration import Calibration, calibrate
 from pepper.errors import DeviceError, MeasureError, TrackingError
 from pepper.measure.profile import Profile
+from pepper.report import notes
 from pepper.report.tables import figure, results_table, show
 from pepper.sweep.axes import Compose, plan
 from pepper.sweep.cells import Cell
 from pepper.sweep.progress import CellProgress
 from pepper.sweep.runner import run
+from pepper.tasks.report import page
 from pepper.tasks.settings import run_params
-from pepper.tracking import runs
+from pepper.tracking import runs, views
 from pepper.tracking.abandoned import close_abandoned
 from pepper.tracking.history import history
 from pepper.tracking.records import Pending, Record
@@ -57,13 +59,17 @@ class Measured:
         rows: A line of the results table for each cell, in the order of the tables.
         run_id: The sweep's parent run; None without a sweep, or where every cell was finished before.
         failures: The cells that failed or were interrupted, with their reasons.
-        unlogged: Why results still wait on disk; None if none do.
+        unlogged: What could not be logged, and why; None if all is.
+        waiting: Whether results wait on disk to be logged.
+        view: Where the runs are in MLflow's UI.
     """
 
     rows: list[dict[str, Any]]
     run_id: str | None
     failures: list[str]
     unlogged: str | None
+    waiting: bool
+    view: str
 
 
 def measure_cells(config: PepperConfig, cells: Sequence[Cell]) -> Measured:
@@ -74,6 +80,7 @@ def measure_cells(config: PepperConfig, cells: Sequence[Cell]) -> Measured:
         TrackingError: The store does not answer at the start.
     """
     store = Store(config.tracking)
+    views.offer(store, views.CELLS)
     runs.flush(store)
     results = {cell.identity: _row(cell, None) for cell in cells}
     wanted = list(cells)
@@ -101,11 +108,13 @@ def measure_cells(config: PepperConfig, cells: Sequence[Cell]) -> Measured:
         log.flush()
         if parent is not None:
             _close(store, parent, status, list(results.values()), time.monotonic() - started, log)
+            if status != "KILLED" and log.unlogged is None:
+                _attach_report(config, store, parent, log)
     rows = sorted(
         results.values(),
         key=lambda r: (r["model"], -r["share"], r["device"], r["threads"], r["load_percent"]),
     )
-    return Measured(rows, parent, log.failures, log.unlogged)
+    return Measured(rows, parent, log.failures, log.unlogged, log.waiting, views.address(store, views.CELLS))
 
 
 def _calibrated(cells: Sequence[Cell], *, lenient: bool) -> tuple[dict[str, Calibration], list[Cell]]:
@@ -168,6 +177,11 @@ class _Log:
             outcome = f"{figure(profile.metrics['latency_p50_ms'])} ms, {profile.verdict}"
             outcome += f": {reasons}" if reasons else ""
         self.progress.advance(cell.name, outcome, failed=profile.status != "FINISHED")
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a result is not logged yet."""
+        return bool(self._pending.all())
 
     def flush(self) -> None:
         """Log what waits; if the store fails, it goes on waiting."""
@@ -237,16 +251,26 @@ def _close(store: Store, parent: str, status: str, rows: list[dict[str, Any]], s
         for verdict in ("VALID", "INVALID", "FAILED", "KILLED")
     }
     metrics = {f"cells_{verdict.lower()}": float(count) for verdict, count in counts.items()}
-    lines = [", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)]
-    lines += [f"- {failure}" for failure in log.failures]
+    drawn = any("latency_p50_ms" in row for row in rows)
+    note = notes.sweep(rows, log.failures, runs.figure_address(parent, "latency.png") if drawn else None)
     try:
         with runs.artifacts(store, parent) as folder:
             runs.write_table(pd.DataFrame(rows), folder)
-            if any("latency_p50_ms" in row for row in rows):
+            if drawn:
                 for suffix in ("png", "svg"):
                     latency(rows, folder / f"latency.{suffix}")
-        runs.end_sweep(store, parent, status, {**metrics, "wall_s": seconds}, "\n".join(lines))
+        runs.end_sweep(store, parent, status, {**metrics, "wall_s": seconds}, note)
     except (TrackingError, OSError) as error:  # OSError: no room for the files on their way to the store
+        log.unlogged = str(error)
+
+
+def _attach_report(config: PepperConfig, store: Store, parent: str, log: _Log) -> None:
+    """Keep the report of the sweep with its run."""
+    try:
+        html = page(config, store, parent)
+        with runs.artifacts(store, parent) as folder:
+            (folder / "report.html").write_text(html, encoding="utf-8")
+    except (TrackingError, OSError) as error:
         log.unlogged = str(error)
 
 
@@ -261,19 +285,20 @@ def _say(config: PepperConfig, measured: Measured) -> None:
     if run_id:
         show(f"logged as run {run_id}", run_id=run_id)
     if measured.unlogged:
-        print(
-            f"error: {measured.unlogged}; results are kept in {config.tracking.folder}/pending:"
-            " python -m pepper.run task=import logs them",
-            file=sys.stderr,
+        kept = (
+            f"results are kept in {config.tracking.folder}/pending: python -m pepper.run task=import logs them"
+            if measured.waiting
+            else "every cell is logged, the sweep's overview is not"
         )
+        print(f"error: {measured.unlogged}; {kept}", file=sys.stderr)
     else:
-        show(f"compare the runs: {ui_command(config.tracking.uri)}")
+        show(f"compare the runs: {ui_command(config.tracking.uri, measured.view)}")
 
 
-def ui_command(uri: str) -> str:
-    """Return the line that opens MLflow's UI on the store."""
+def ui_command(uri: str, view: str) -> str:
+    """Return the line that opens MLflow's UI on the store, and where the runs are in it."""
     if uri.startswith("http"):
-        return uri
+        return f"{uri.rstrip('/')}/{view}"
     program = Path(sys.executable)
     shown = program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else program
-    return f"{shown} -m mlflow ui --backend-store-uri {uri}"
+    return f"{shown} -m mlflow ui --backend-store-uri {uri}  (then open http://127.0.0.1:5000/{view})"

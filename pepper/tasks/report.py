@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from pepper.config import PepperConfig
 from pepper.errors import ConfigError
-from pepper.report import learning, measurements
+from pepper.report import learning, measurements, plans
 from pepper.report.cells import tidy
 from pepper.report.page import Section, render
 from pepper.report.tables import show
 from pepper.tracking.history import history
-from pepper.tracking.reading import read_artifact, sweep_cells
+from pepper.tracking.reading import artifact_names, newest_runs, read_artifact, sweep_cells
 from pepper.tracking.registry import Registry
 from pepper.tracking.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_MOST_PLACEMENTS = 5
 
 
 def report(config: PepperConfig) -> int:
@@ -55,14 +57,14 @@ def page(config: PepperConfig, store: Store, sweep: str | None) -> str:
     cells = tidy(runs)
     sections = measurements.sections(cells, _machines(store, cells))
     if sweep is None:
-        sections[-1:-1] = _latency_model(config, store)
+        sections[-1:-1] = [*_latency_model(config, store), *_placements(store)]
     return render(title, subtitle, sections)
 
 
 def _machines(store: Store, cells: "pd.DataFrame") -> list[Mapping[str, Any]]:
     """Return what the newest worker of each device recorded of its machine."""
     newest = cells[cells["p50_ms"].notna()].sort_values("ended_ms").drop_duplicates("device", keep="last")
-    machines = []
+    machines: list[Mapping[str, Any]] = []
     for device, run_id in zip(newest["device"], newest["run_id"], strict=True):
         content = read_artifact(store, str(run_id), "environment.json")
         if content is None:
@@ -113,3 +115,42 @@ def _latency_model(config: PepperConfig, store: Store) -> list[Section]:
         ],
     )
     return [learning.section(model)]
+
+
+def _placements(store: Store) -> list[Section]:
+    """Return a section for each of the newest placements and executions of plans."""
+    found = [run for kind in ("placement", "execution") for run in newest_runs(store, kind, _MOST_PLACEMENTS)]
+    sections = []
+    for run in found:
+        run_id = str(run.info.run_id)
+        names = artifact_names(store, run_id)
+        contents = {
+            name: content
+            for name in names
+            if name in ("plan.json", "steps.csv", "runs.csv") or (name.startswith("front_") and name.endswith(".json"))
+            if (content := read_artifact(store, run_id, name))
+        }
+        if "plan.json" in contents:
+            sections.append(
+                plans.section(
+                    plans.PlanReport(
+                        name=str(run.info.run_name),
+                        run_id=run_id,
+                        plan=json.loads(contents["plan.json"]),
+                        front=[json.loads(text) for name, text in contents.items() if name.startswith("front_")],
+                        steps=_table(contents.get("steps.csv")),
+                        runs=_table(contents.get("runs.csv")),
+                    )
+                )
+            )
+    return sections
+
+
+def _table(content: bytes | None) -> "pd.DataFrame | None":
+    """Return a CSV file's table; None where there is none, or it is empty."""
+    import pandas as pd
+
+    try:
+        return None if content is None else pd.read_csv(io.BytesIO(content))
+    except pd.errors.EmptyDataError:
+        return None

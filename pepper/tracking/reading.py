@@ -40,6 +40,20 @@ def sweep_cells(store: Store, wanted: str, cells: "pd.DataFrame") -> "tuple[Run,
     return run, cells[mine | reused]
 
 
+def newest_runs(store: Store, kind: str, most: int) -> "list[Run]":
+    """Return the newest finished runs of a kind, in whatever experiment they are, newest first."""
+    with reaching(store.config):
+        experiments = [experiment.experiment_id for experiment in store.client.search_experiments()]
+        return list(
+            store.client.search_runs(
+                experiments,
+                f"tags.`pepper.kind` = '{kind}' and attributes.status = 'FINISHED'",
+                order_by=["attributes.start_time DESC"],
+                max_results=most,
+            )
+        )
+
+
 def read_artifact(store: Store, run_id: str, path: str) -> bytes | None:
     """Return an artifact's content; None if the run or the artifact is not there (any more)."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -48,6 +62,15 @@ def read_artifact(store: Store, run_id: str, path: str) -> bytes | None:
                 return Path(store.client.download_artifacts(run_id, path, scratch)).read_bytes()
         except TrackingError:
             return None
+
+
+def artifact_names(store: Store, run_id: str) -> list[str]:
+    """Return the paths of a run's artifacts, those in folders left out; empty if the run is gone."""
+    try:
+        with reaching(store.config):
+            return [str(file.path) for file in store.client.list_artifacts(run_id) if not file.is_dir]
+    except TrackingError:
+        return []
 
 
 def _sweep(store: Store, wanted: str) -> "Run":

@@ -1,13 +1,14 @@
 """Runs in MLflow: one for each cell, one parent for each sweep."""
 
 import getpass
+import html
 import json
 import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pepper
 from pepper.tracking.abandoned import owner
@@ -17,6 +18,7 @@ from pepper.tracking.store import Store, lock, reaching
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
     import pandas as pd
 
 CELL, SWEEP, SPLIT = "cell", "sweep", "split"
@@ -24,6 +26,8 @@ RESULTS = "results.parquet"
 """A sweep's artifact: its cells and their figures."""
 LOGGED_METRIC = "logged_unix_s"
 """When the run was logged: what a reader that knows all runs up to a time asks for."""
+
+_BINS, _BLOCKS = 40, " ▁▂▃▄▅▆▇█"
 
 
 def _tags(kind: str, **tags: str | None) -> dict[str, str]:
@@ -157,17 +161,38 @@ def log_once(store: Store, record: Record) -> str:
 
 
 def _note(record: Record) -> str:
-    """Describe a run in Markdown: the verdict and the figures that matter."""
+    """Describe a run in Markdown: the verdict, the figures that matter, and how the samples are spread."""
     profile = record.profile
-    lines = [f"**{profile.verdict or profile.status}**" + "".join(f"\n- {reason}" for reason in profile.reasons)]
+    verdict = f"**{profile.verdict or profile.status}**"
     if "latency_p50_ms" in profile.metrics:
         m = profile.metrics
-        lines.append(
-            f"median **{m['latency_p50_ms']:.3g} ms** (95 % interval {m['latency_p50_low_ms']:.3g} to"
-            f" {m['latency_p50_high_ms']:.3g}), {m['throughput_per_s']:.3g} inferences/s,"
+        tail = f", 95th percentile {m['latency_p95_ms']:.3g} ms" if "latency_p95_ms" in m else ""
+        verdict += (
+            f": median **{m['latency_p50_ms']:.3g} ms** (95 % interval {m['latency_p50_low_ms']:.3g} to"
+            f" {m['latency_p50_high_ms']:.3g}){tail}, {m['throughput_per_s']:.3g} inferences/s,"
             f" {m['samples']:.0f} samples"
         )
-    return "\n\n".join(lines)
+    lines = [verdict]
+    if "latency_ns" in profile.samples:
+        lines.append(_spread(profile.samples["latency_ns"] / 1e6))
+    lines.append("\n".join(f"- {_line(why)}" for why in profile.reasons))
+    return "\n\n".join(filter(None, lines))
+
+
+def _line(text: str) -> str:
+    """Return a text as one line that is no markup."""
+    return html.escape(" ".join(text.split()), quote=False)
+
+
+def _spread(latency_ms: "np.ndarray[Any, Any]") -> str:
+    """Return a histogram in characters: the samples up to their 99th percentile, in equal steps."""
+    import numpy as np
+
+    end = float(np.percentile(latency_ms, 99))
+    counts, edges = np.histogram(latency_ms[latency_ms <= end], bins=_BINS)
+    levels = np.ceil(counts * (len(_BLOCKS) - 1) / max(1, counts.max())).astype(int)
+    bars = "".join(_BLOCKS[level] for level in levels)
+    return f"`{bars}` samples from {edges[0]:.3g} to {edges[-1]:.3g} ms (99th percentile)"
 
 
 def _log_artifacts(store: Store, run_id: str, record: Record) -> None:
@@ -195,6 +220,11 @@ def _log_artifacts(store: Store, run_id: str, record: Record) -> None:
 
 def _now_ms() -> int:
     return round(time.time() * 1000)
+
+
+def figure_address(run_id: str, file: str) -> str:
+    """Return where MLflow's UI finds an artifact of a run, for a picture in a description."""
+    return f"get-artifact?path={file}&run_uuid={run_id}"
 
 
 def write_table(frame: "pd.DataFrame", folder: Path) -> None:

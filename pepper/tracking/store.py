@@ -79,8 +79,9 @@ class Store:
     def _connect(self) -> "MlflowClient":
         from mlflow import MlflowClient
 
-        for name in ("mlflow", "alembic", "urllib3"):  # MLflow sets its loggers' levels when it is imported
-            logging.getLogger(name).setLevel(logging.ERROR)
+        # MLflow sets its loggers' levels when it is imported. What fails, pepper says itself, in a line.
+        for name in ("mlflow", "mlflow.store", "alembic", "urllib3"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         scheme, _, path = self.config.uri.partition(":///")
         if scheme == "sqlite":
             Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -126,6 +127,10 @@ def reaching(config: TrackingConfig) -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, RequestException, OSError) as error:
         cause = " ".join(str(error).split())[:200]
+        if "must be in the 'active' state" in cause:
+            raise TrackingError(
+                f"tracking.uri={config.uri}: a run was deleted in MLflow meanwhile ({cause}); restore it there"
+            ) from error
         raise TrackingError(
             f"tracking.uri={config.uri}: the store does not answer ({cause}); check it or set tracking.uri"
         ) from error

@@ -1,69 +1,18 @@
 """Stores that cannot be reached, fail in mid-sweep or cannot be written: one line, and nothing measured is lost."""
 
 import os
-import socket
 import subprocess
-import sys
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Desk, MakeDesk, lasting, wait_until
+from harness import Desk, MakeDesk, free_port, lasting, server, stop, wait_until
 
 CELL = ("model=tiny", "device=share100")
 
 pytestmark = pytest.mark.slow
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def server(folder: Path, database: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A real tracking server."""
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "mlflow",
-            "server",
-            f"--port={port}",
-            "--workers=1",
-            f"--backend-store-uri=sqlite:///{database}",
-            f"--artifacts-destination={folder / 'server'}",
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=folder,
-        start_new_session=True,
-        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-    )
-
-    def up() -> bool:
-        assert process.poll() is None, "the server ended"
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
-    try:
-        wait_until(up, timeout_s=60)
-        yield process
-    finally:
-        stop(process)
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        os.killpg(process.pid, 9)
-        process.wait()
 
 
 @pytest.mark.parametrize(
