@@ -30,6 +30,7 @@ TASKS = {
     "compare": ("pepper.tasks.compare", "compare"),
     "doctor": ("pepper.tasks.doctor", "doctor"),
     "report": ("pepper.tasks.report", "report"),
+    "execute": ("pepper.tasks.execute", "execute"),
 }
 
 # Hydra's flags whose value stands behind them; and what an override looks like.
@@ -74,6 +75,7 @@ usage: python -m pepper.run [GROUP=OPTION] [KEY=VALUE] [+sweep=NAME] [--config-d
   python -m pepper.run task=cuts model=resnet50           where it can be cut
   python -m pepper.run task=split model=resnet50 split.parts=4 split.out=parts
   python -m pepper.run task=place model=resnet50 link=lte      which device runs which part
+  python -m pepper.run task=execute execute.plan=plan.json     is that so?
   python -m pepper.run task=doctor                        what hurts measurement here
   python -m pepper.run task=report                        one HTML file that shows it all
 

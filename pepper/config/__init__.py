@@ -11,6 +11,7 @@ from typing import Any
 from pepper.config.checks import MISSING, one_of
 from pepper.config.comparing import CompareConfig
 from pepper.config.cutting import CutsConfig, SplitConfig
+from pepper.config.executing import ExecuteConfig
 from pepper.config.learning import AdaptConfig, LatencyConfig, PromoteConfig, TuningConfig
 from pepper.config.measuring import (
     DeviceConfig,
@@ -33,6 +34,7 @@ __all__ = [
     "CompareConfig",
     "CutsConfig",
     "DeviceConfig",
+    "ExecuteConfig",
     "FleetConfig",
     "FleetDeviceConfig",
     "LatencyConfig",
@@ -100,6 +102,7 @@ class PepperConfig:
     compare: CompareConfig = field(default_factory=CompareConfig)
     promote: PromoteConfig = field(default_factory=PromoteConfig)
     place: PlaceConfig = field(default_factory=PlaceConfig)
+    execute: ExecuteConfig = field(default_factory=ExecuteConfig)
     report: ReportConfig = MISSING
     output: str = "text"
     sweep: SweepConfig | None = None

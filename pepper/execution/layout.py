@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pepper.config import LoadConfig
 from pepper.devices.device import DeviceSpec
-from pepper.errors import ExecutionError
+from pepper.errors import ExecutionError, nearest
 from pepper.graph.source import TensorSpec
 from pepper.graph.split import Manifest
 
@@ -127,3 +128,32 @@ class Layout:
             known |= dict.fromkeys(part.gives)
         wanted = {name for part in self.parts[border:] for name in part.reads} | set(self.outputs)
         return [name for name in known if name in wanted]
+
+
+def check_inputs(wanted: Sequence[TensorSpec], given: Mapping[str, Any]) -> None:
+    """Make sure that a request brings what the model takes.
+
+    Raises:
+        ExecutionError: A tensor is missing, unknown, or of another type or shape.
+    """
+    names = [spec.name for spec in wanted]
+    for name in given:
+        if name not in names:
+            raise ExecutionError(f"input {name!r}: the model has none of that name{nearest(name, names)}")
+    for spec in wanted:
+        if spec.name not in given:
+            raise ExecutionError(f"input {spec.name!r}: is missing; give it ({_kind(spec)})")
+        array = given[spec.name]
+        fits = len(array.shape) == len(spec.shape) and all(
+            not isinstance(size, int) or size == found for size, found in zip(spec.shape, array.shape, strict=True)
+        )
+        if not fits or array.dtype.name != _NUMPY_NAMES.get(spec.dtype, spec.dtype):
+            shape = "x".join(map(str, array.shape))
+            raise ExecutionError(f"input {spec.name!r}: is {array.dtype.name} {shape}; the model takes {_kind(spec)}")
+
+
+_NUMPY_NAMES = {"float": "float32", "double": "float64", "string": "object"}
+
+
+def _kind(spec: TensorSpec) -> str:
+    return f"{_NUMPY_NAMES.get(spec.dtype, spec.dtype)} {'x'.join('?' if s is None else str(s) for s in spec.shape)}"

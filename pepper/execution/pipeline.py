@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections import deque
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ from pepper.execution.clock import LinkClock
 from pepper.execution.layout import Fleet, Layout, Link
 from pepper.execution.message import Message, Stamp, decode, encode
 from pepper.execution.pool import StageLost, StagePool
+from pepper.execution.prompt import prompt_driver, prompt_transport
 
 Socket = zmq.Socket[bytes]
 
@@ -60,6 +62,9 @@ class Network:
         self.clock = LinkClock.create(self.file, len(self.slots))
         self._folder, self._port = folder, port
         self._given = 0
+        self._stack = ExitStack()
+        prompt_transport(self.context)
+        self._stack.enter_context(prompt_driver())
 
     def address(self) -> str:
         """Return an address that no pipeline has had before, so that no message of an earlier one gets in."""
@@ -92,6 +97,7 @@ class Network:
 
     def close(self) -> None:
         """Free the sockets and the clock."""
+        self._stack.close()
         self.context.destroy(linger=0)
         self.clock.close()
 

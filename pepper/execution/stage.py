@@ -17,6 +17,7 @@ from pepper.devices.protocol import Handler, answer, connect
 from pepper.devices.spin import cpu_fraction
 from pepper.execution.clock import LinkClock
 from pepper.execution.message import Message, Stamp, decode, encode, plain
+from pepper.execution.prompt import prompt_transport
 from pepper.measure.session import open_session, session_options
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -81,6 +82,7 @@ class Stage:
 
     def __init__(self) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        prompt_transport(self._context)
         self._connection = connect()
         self._wire: Wire | None = None
         self._handlers: dict[str, Handler] = {

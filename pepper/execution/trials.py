@@ -69,11 +69,12 @@ class Trial:
         """Why the others failed."""
         return [answer.error for answer in self.answers if answer.error is not None]
 
-    def steps(self) -> Steps:
-        """Return the median of each step, over the answers of the last layout."""
+    def steps(self, mean: bool = False) -> Steps:
+        """Return the median (or mean) of each step, over the answers of the last layout."""
+        middle = np.mean if mean else np.median
         last = max(answer.layout for answer in self.answers)
         rows = [steps(answer) for answer in self.answers if answer.error is None and answer.layout == last]
-        return Steps(*(tuple(np.median([getattr(row, name) for row in rows], axis=0).tolist()) for name in _STEPS))
+        return Steps(*(tuple(middle([getattr(row, name) for row in rows], axis=0).tolist()) for name in _STEPS))
 
 
 _STEPS = ("transfer", "queue", "compute", "blocked")

@@ -2,9 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pepper.report.figures import COLOURS, MARKERS, log_scale
 from pepper.report.latency_figures import one_panel
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Busy = tuple[str, int, float, float]
 """What is busy, with which request, from when to when (ms)."""
@@ -19,8 +23,16 @@ def timeline(events: Sequence[Busy], title: str, file: Path) -> None:
         file: Where to write; its suffix (``.png``, ``.svg``) is the format.
     """
     lanes = list(dict.fromkeys(name for name, *_ in events))
-    requests = len({request for _, request, *_ in events})
     figure, axes = one_panel(8, 1.2 + 0.45 * len(lanes))
+    draw_timeline(axes, events, lanes)
+    axes.set_xlabel("predicted time (ms)")
+    axes.set_title(title, fontsize=9)
+    figure.savefig(file, dpi=130)
+
+
+def draw_timeline(axes: "Axes", events: Sequence[Busy], lanes: Sequence[str]) -> None:
+    """Draw a bar for each event in its lane; a thinner one where the lane is a link."""
+    requests = len({request for _, request, *_ in events})
     for name, request, start_ms, stop_ms in events:
         axes.barh(
             lanes.index(name),
@@ -36,9 +48,6 @@ def timeline(events: Sequence[Busy], title: str, file: Path) -> None:
     axes.set_yticks(range(len(lanes)), lanes)
     axes.invert_yaxis()
     axes.set_xlim(left=0)
-    axes.set_xlabel("predicted time (ms)")
-    axes.set_title(title, fontsize=9)
-    figure.savefig(file, dpi=130)
 
 
 def tradeoff(front: Sequence[tuple[float, float]], others: Mapping[str, tuple[float, float]], file: Path) -> None:

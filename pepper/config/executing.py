@@ -1,0 +1,59 @@
+"""How plans are run and what is measured of them."""
+
+from dataclasses import dataclass
+
+from pepper.config.checks import within
+
+
+@dataclass
+class ExecuteConfig:
+    """How ``task=execute`` runs a plan.
+
+    Attributes:
+        plan: The plan's file; it names the model, the devices, their loads and the links.
+        parts: Folder of a split to run; None splits the model anew.
+        inputs: A file of arrays (``.npz``) by input name; None draws random ones.
+        seconds: Length of each trial: one request at a time, as many as possible, and at a rate.
+        min_requests: Least requests of the first two.
+        rate_per_s: Requests a second of the third (Poisson); None is 70 % of the measured throughput.
+        in_flight: Most requests under way at a time.
+        queue: Most messages in each half of a queue between stages.
+        time_limit_seconds: A stage that does not answer for this long is taken for hung.
+        port: First TCP port for the queues; None uses local sockets, which are as fast and never taken.
+        tolerance: Largest difference to the whole model's outputs; None is 1e-4, or 2e-2 for half-precision and
+            8-bit models.
+        compare: Whether the whole model is run on every device of the fleet, too.
+        exhaustive: Whether every plan with one cut is run, too: at ``positions`` places, on every pair of devices.
+        positions: How many places, at nearly equal work.
+        seed: Seed of the inputs and of the arrivals.
+        experiment: MLflow experiment of executions.
+    """
+
+    plan: str | None = None
+    parts: str | None = None
+    inputs: str | None = None
+    seconds: float = 3.0
+    min_requests: int = 20
+    rate_per_s: float | None = None
+    in_flight: int = 16
+    queue: int = 8
+    time_limit_seconds: float = 30.0
+    port: int | None = None
+    tolerance: float | None = None
+    compare: bool = False
+    exhaustive: bool = False
+    positions: int = 4
+    seed: int = 0
+    experiment: str = "pepper/executions"
+
+    def __post_init__(self) -> None:
+        within("execute.seconds", self.seconds, 0)
+        within("execute.min_requests", self.min_requests, 5)
+        within("execute.rate_per_s", self.rate_per_s, 0, above=True)
+        within("execute.in_flight", self.in_flight, 1)
+        within("execute.queue", self.queue, 1)
+        within("execute.time_limit_seconds", self.time_limit_seconds, 0, above=True)
+        within("execute.port", self.port, 1024, 65000)
+        within("execute.tolerance", self.tolerance, 0)
+        within("execute.positions", self.positions, 1)
+        within("execute.seed", self.seed, 0)

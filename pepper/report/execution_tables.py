@@ -1,0 +1,118 @@
+"""Plans at work as tables, for a terminal and for CSV files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from pepper.report.placement_tables import size
+from pepper.report.tables import plain_table
+
+
+@dataclass(frozen=True)
+class StepLine:
+    """A step of a request, or the whole way, predicted and measured.
+
+    Attributes:
+        what: A stage, a transfer, or the whole.
+        where: Its device or devices.
+        predicted_ms: By the plan; None where it says nothing.
+        measured_ms: Median.
+        mean_ms: Mean; above the median where a throttled device stops in the middle of some of the requests.
+        wait_ms: Mean wait before it in an idle pipeline: until the device's turn, or a core of it, came.
+        queue_ms: Median wait before it while the pipeline was saturated; None where nothing waits.
+        memory_bytes: The most that its process took; None where there is none.
+    """
+
+    what: str
+    where: str
+    predicted_ms: float | None
+    measured_ms: float
+    mean_ms: float | None = None
+    wait_ms: float | None = None
+    queue_ms: float | None = None
+    memory_bytes: float | None = None
+
+    @property
+    def error(self) -> float | None:
+        """The prediction's error, as a fraction of what was measured."""
+        if not self.predicted_ms or not self.measured_ms:
+            return None
+        return self.predicted_ms / self.measured_ms - 1
+
+
+@dataclass(frozen=True)
+class LinkLine:
+    """A link, wanted and measured.
+
+    Attributes:
+        name: Its two devices.
+        wanted_mbit_s: Bandwidth; None is unlimited.
+        measured_mbit_s: The same, measured.
+        wanted_ms: Latency.
+        measured_ms: The same, measured.
+    """
+
+    name: str
+    wanted_mbit_s: float | None
+    measured_mbit_s: float
+    wanted_ms: float
+    measured_ms: float
+
+
+@dataclass(frozen=True)
+class RunLine:
+    """A plan that was run.
+
+    Attributes:
+        name: How it was found.
+        devices: Of its parts, in order.
+        latency_ms: Median of single requests.
+        per_second: Throughput.
+        ratio: Its value over the best one's in the plan's objective.
+    """
+
+    name: str
+    devices: str
+    latency_ms: float
+    per_second: float
+    ratio: float
+
+
+def steps_table(lines: Sequence[StepLine]) -> Table:
+    """Return one line a step, with the error of its prediction."""
+    table = plain_table(
+        ("", "device"), ("predicted ms", "median ms", "error", "mean ms", "waits ms", "if saturated", "process memory")
+    )
+    for line in lines:
+        table.add_row(
+            line.what,
+            line.where,
+            "" if line.predicted_ms is None else f"{line.predicted_ms:.2f}",
+            f"{line.measured_ms:.2f}",
+            "" if line.error is None else f"{line.error:+.1%}",
+            "" if line.mean_ms is None else f"{line.mean_ms:.2f}",
+            "" if line.wait_ms is None else f"{line.wait_ms:.2f}",
+            "" if line.queue_ms is None else f"{line.queue_ms:.2f}",
+            "" if line.memory_bytes is None else size(line.memory_bytes),
+        )
+    return table
+
+
+def links_table(lines: Sequence[LinkLine]) -> Table:
+    """Return one line a link."""
+    table = plain_table(("link",), ("wanted Mbit/s", "measured", "wanted latency ms", "measured"))
+    for line in lines:
+        wanted = "unlimited" if line.wanted_mbit_s is None else f"{line.wanted_mbit_s:g}"
+        table.add_row(
+            line.name, wanted, f"{line.measured_mbit_s:.4g}", f"{line.wanted_ms:g}", f"{line.measured_ms:.2f}"
+        )
+    return table
+
+
+def runs_table(lines: Sequence[RunLine]) -> Table:
+    """Return one line a plan that was run, the given one first."""
+    table = plain_table(("plan, as run", "devices"), ("latency ms", "per second", "to the best"))
+    for line in lines:
+        table.add_row(line.name, line.devices, f"{line.latency_ms:.2f}", f"{line.per_second:.2f}", f"{line.ratio:.3f}")
+    return table

@@ -1,0 +1,237 @@
+"""``task=execute``: run a plan, hold its predictions to what is measured."""
+
+import csv
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, replace
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pepper.config import PepperConfig
+from pepper.errors import ConfigError, ExecutionError
+from pepper.execution.layout import Layout, check_inputs
+from pepper.execution.links import measure_hops
+from pepper.execution.pipeline import Network
+from pepper.execution.pool import StagePool
+from pepper.execution.runner import Runner
+from pepper.execution.trials import Sample, at_rate, one_at_a_time, saturated
+from pepper.graph.balance import balanced_cuts
+from pepper.graph.characteristics import Characteristics
+from pepper.graph.cuts import find_cuts
+from pepper.graph.ir import Graph
+from pepper.graph.verify import default_tolerance, random_inputs, run_whole
+from pepper.placement.plan import Plan
+from pepper.report import execution_figures
+from pepper.report.execution_tables import links_table, runs_table, steps_table
+from pepper.report.tables import show
+from pepper.tasks.execution_views import (
+    Measured,
+    OtherRun,
+    figures,
+    link_lines,
+    run_lines,
+    step_lines,
+    timelines,
+)
+from pepper.tasks.planned import Splitter, planned_fleet, planned_model, replanner, written_layout
+from pepper.tracking.executions import Execution, log_execution
+from pepper.tracking.store import Store
+
+_SAMPLES = 4
+"""Different inputs, in turn: so that answers cannot be mixed up unseen."""
+
+_USUAL_RATE = 0.7
+"""Of the throughput: busy, but not overloaded."""
+
+
+def execute(config: PepperConfig) -> int:
+    """Run the plan as the configuration says.
+
+    Returns:
+        The exit status: 0, or 1 if an answer differs from the whole model's or a request failed.
+
+    Raises:
+        ConfigError: No plan is given, or this machine cannot give a device.
+        ExecutionError: The plan is of another model, or cannot be run.
+        PlacementError: The file is no plan.
+    """
+    if not config.execute.plan:
+        raise ConfigError("execute.plan: has no value; give execute.plan=FILE, a plan.json of task=place")
+    name = f"execute.plan={config.execute.plan}"
+    plan = Plan.load(Path(config.execute.plan))
+    graph = planned_model(plan, name)
+    fleet = planned_fleet(plan, name)
+    options = config.execute
+    with tempfile.TemporaryDirectory(prefix="pepper-") as scratch:
+        folder = Path(scratch)
+        splitter = Splitter(graph, folder / "parts")
+        layout = written_layout(plan, Path(options.parts), name) if options.parts else splitter.planned(plan, name)
+        samples = _samples(config, graph, layout)
+        (folder / "net").mkdir()
+        with (
+            closing(Network(fleet, folder / "net", options.queue, options.port)) as network,
+            StagePool(fleet, config.measure.session, options.time_limit_seconds) as pool,
+        ):
+            measured = _measure(config, plan, splitter, pool, network, layout, samples)
+    tolerance = default_tolerance(graph) if options.tolerance is None else options.tolerance
+    _say(plan, measured)
+    _log(config, plan, measured, graph)
+    failures = [reason for trial in measured.trials for reason in trial.failures]
+    if failures:
+        print(f"error: {len(failures)} requests failed, the first: {failures[0]}", file=sys.stderr)
+    if measured.difference > tolerance:
+        print(
+            f"error: an answer differs from the whole model's by {measured.difference:.2g} of the largest value,"
+            f" above execute.tolerance={tolerance:g}",
+            file=sys.stderr,
+        )
+    return 1 if failures or measured.difference > tolerance else 0
+
+
+def _samples(config: PepperConfig, graph: Graph, layout: Layout) -> list[Sample]:
+    """Return the inputs to run on, with the whole model's outputs."""
+    seed = config.execute.seed
+    if config.execute.inputs is None:
+        drawn: Sequence[Mapping[str, Any]] = [random_inputs(graph, seed + number) for number in range(_SAMPLES)]
+    else:
+        drawn = [_read_inputs(Path(config.execute.inputs))]
+    found = []
+    for inputs in drawn:
+        check_inputs(layout.inputs, inputs)
+        found.append(Sample(dict(inputs), run_whole(graph, inputs)))
+    return found
+
+
+def _read_inputs(file: Path) -> dict[str, Any]:
+    try:
+        with np.load(file) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError) as error:
+        raise ExecutionError(
+            f"execute.inputs={file}: cannot be read ({error}); give an .npz file of arrays by input name"
+        ) from error
+
+
+def _measure(
+    config: PepperConfig,
+    plan: Plan,
+    splitter: Splitter,
+    pool: StagePool,
+    network: Network,
+    layout: Layout,
+    samples: Sequence[Sample],
+) -> Measured:
+    options = config.execute
+    with Runner(
+        pool,
+        network,
+        layout,
+        time_limit_s=options.time_limit_seconds,
+        replan=replanner(config, plan, splitter),
+        in_flight=options.in_flight,
+    ) as runner:
+        hops = measure_hops(runner)
+        pool.load(running=True)
+        one_at_a_time(runner, samples, 0.0, options.min_requests // 4)  # warms the stages up
+        single = one_at_a_time(runner, samples, options.seconds, options.min_requests)
+        stream = saturated(runner, samples, options.seconds, options.min_requests)
+        rate_per_s = options.rate_per_s or _USUAL_RATE * stream.throughput_per_s
+        seconds = max(options.seconds, 5 / rate_per_s)
+        arrivals = at_rate(runner, samples, seconds, rate_per_s, options.seed)
+        usage = runner.usage()
+        events = list(runner.events)
+        others = []
+        for name, other in _others(config, splitter, list(pool.fleet.devices)):
+            runner.move(other, name)
+            one_at_a_time(runner, samples, 0.0, options.min_requests // 4)
+            alone = one_at_a_time(runner, samples, options.seconds, options.min_requests)
+            busy = saturated(runner, samples, options.seconds, options.min_requests)
+            others.append(
+                OtherRun(
+                    name,
+                    other.devices,
+                    float(np.median(alone.latency_ms)),
+                    busy.throughput_per_s,
+                    max(alone.difference, busy.difference),
+                )
+            )
+    return Measured(hops, single, stream, arrivals, rate_per_s, usage, others, events)
+
+
+def _others(config: PepperConfig, splitter: Splitter, devices: Sequence[str]) -> Iterator[tuple[str, Layout]]:
+    """Yield other plans to run: the whole model on each device, and all plans with one cut."""
+    if config.execute.compare or config.execute.exhaustive:
+        for device in devices:
+            yield "no split", splitter.layout([], [device])
+    if config.execute.exhaustive:
+        graph = splitter.graph
+        macs = np.diff(Characteristics(graph).cumulative_macs).tolist()
+        cuts = find_cuts(graph, config.cuts.kind, config.cuts.max_tensors)
+        for cut in balanced_cuts(graph, cuts, config.execute.positions + 1, macs) if cuts else ():
+            for pair in permutations(devices, 2):
+                yield f"cut before operator {cut.position}", splitter.layout([cut], pair)
+
+
+def _say(plan: Plan, measured: Measured) -> None:
+    links = link_lines(measured)
+    if links:
+        show(links_table(links))
+    show(steps_table(step_lines(plan, measured)))
+    rate = measured.arrivals
+    show(
+        f"at {measured.rate_per_s:.3g} requests/s (Poisson): median {np.median(rate.latency_ms):.2f} ms,"
+        f" p95 {np.quantile(rate.latency_ms, 0.95):.2f} ms, {len(rate.answers)} requests"
+    )
+    show(f"largest difference to the whole model: {measured.difference:.2g} of the largest value")
+    for event in measured.events:
+        show(f"{event.kind}: {event.note}")
+    if measured.others:
+        show(runs_table(run_lines(plan, measured)))
+
+
+def _log(config: PepperConfig, plan: Plan, measured: Measured, graph: Graph) -> None:
+    store = Store(replace(config.tracking, experiment=config.execute.experiment))
+    metrics = figures(plan, measured)
+    devices = " - ".join(part.device for part in plan.parts)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        shutil.copy(str(config.execute.plan), folder / "plan.json")
+        _write(folder / "steps.csv", [{**asdict(line), "error": line.error} for line in step_lines(plan, measured)])
+        _write(folder / "links.csv", [asdict(line) for line in link_lines(measured)])
+        _write(folder / "runs.csv", [asdict(line) for line in run_lines(plan, measured)])
+        _write(folder / "events.csv", [asdict(event) for event in measured.events])
+        execution_figures.timelines(timelines(plan, measured), folder / "timeline.png")
+        run_id = log_execution(
+            store,
+            Execution(
+                name=f"{plan.model['name']} on {devices}",
+                params={
+                    "model": plan.model["name"],
+                    "model_sha256": plan.model["sha256"],
+                    "objective": plan.objective,
+                    "devices": devices,
+                    "parts": len(plan.parts),
+                    "borders": " ".join(str(part.start) for part in plan.parts[1:]),
+                    "seed": config.execute.seed,
+                },
+                metrics=metrics,
+                provenance=plan.provenance,
+                note=f"one request: predicted **{plan.latency_ms:.2f} ms**, measured **{measured.latency_ms:.2f} ms**",
+                artifacts=folder,
+            ),
+        )
+    show(f"logged as run {run_id} of {config.execute.experiment}")
+
+
+def _write(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    if rows:
+        with file.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)

@@ -1,0 +1,223 @@
+"""What ``task=execute`` says, draws and logs of a run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pepper.execution.links import MeasuredHop
+from pepper.execution.runner import Answer, Event
+from pepper.execution.trials import Trial, steps
+from pepper.measure.statistics import summarise
+from pepper.placement.plan import Plan
+from pepper.report.execution_tables import LinkLine, RunLine, StepLine
+from pepper.report.placement_figures import Busy
+
+_STREAM = 6
+"""Requests in the figure of a stream."""
+
+
+@dataclass(frozen=True)
+class OtherRun:
+    """Another plan that was run.
+
+    Attributes:
+        name: How it was found.
+        devices: Of its parts.
+        latency_ms: Median of single requests.
+        per_second: Throughput.
+        difference: To the whole model's outputs.
+    """
+
+    name: str
+    devices: tuple[str, ...]
+    latency_ms: float
+    per_second: float
+    difference: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All that was measured of a plan.
+
+    Attributes:
+        hops: Its transfers, measured before the run.
+        single: One request at a time.
+        stream: As many as possible.
+        arrivals: At a rate.
+        rate_per_s: That rate.
+        usage: CPU time and memory of each stage.
+        others: Other plans that were run.
+        events: What happened to the pipeline.
+    """
+
+    hops: list[MeasuredHop]
+    single: Trial
+    stream: Trial
+    arrivals: Trial
+    rate_per_s: float
+    usage: list[dict[str, Any]]
+    others: list[OtherRun]
+    events: list[Event]
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """The three trials."""
+        return self.single, self.stream, self.arrivals
+
+    @property
+    def latency_ms(self) -> float:
+        """Median of single requests."""
+        return float(np.median(self.single.latency_ms))
+
+    @property
+    def difference(self) -> float:
+        """Largest difference to the whole model's outputs, of any answer."""
+        return max(*(trial.difference for trial in self.trials), *(run.difference for run in self.others))
+
+
+def step_lines(plan: Plan, measured: Measured) -> list[StepLine]:
+    """Return the lines of the main table: along the way, then the whole."""
+    alone, means, busy = measured.single.steps(), measured.single.steps(mean=True), measured.stream.steps()
+    replanned = len(alone.compute) != len(plan.parts) or bool(measured.events)
+    predicted = [*(part.receive_ms for part in plan.parts), plan.return_ms]
+    lines = []
+    for number, transfer_ms in enumerate(alone.transfer):
+        hop = measured.hops[number].hop if not replanned else None
+        if hop is not None and hop.link is not None:
+            lines.append(
+                StepLine(
+                    "transfer",
+                    f"{hop.sender} -> {hop.receiver}",
+                    predicted[number],
+                    transfer_ms,
+                    means.transfer[number],
+                )
+            )
+        if number < len(alone.compute) and not replanned:
+            part = plan.parts[number]
+            lines.append(
+                StepLine(
+                    f"stage {number + 1}, operators {part.start} to {part.stop}",
+                    part.device,
+                    part.time_ms,
+                    alone.compute[number],
+                    means.compute[number],
+                    means.queue[number],
+                    busy.queue[number],
+                    measured.usage[number]["peak_memory_bytes"],
+                )
+            )
+    mean_ms = float(np.mean(measured.single.latency_ms))
+    period_ms = 1000 / measured.stream.throughput_per_s
+    return [
+        *lines,
+        StepLine("one request", "", None if replanned else plan.latency_ms, measured.latency_ms, mean_ms),
+        StepLine("between results of a stream", "", None if replanned else plan.period_ms, period_ms),
+    ]
+
+
+def link_lines(measured: Measured) -> list[LinkLine]:
+    """Return a line for each hop that goes over a link."""
+    return [
+        LinkLine(
+            f"{found.hop.sender} -> {found.hop.receiver}",
+            found.hop.link.bandwidth_mbit_s,
+            found.bandwidth_mbit_s,
+            found.hop.link.latency_ms,
+            found.latency_ms,
+        )
+        for found in measured.hops
+        if found.hop.link is not None
+    ]
+
+
+def run_lines(plan: Plan, measured: Measured) -> list[RunLine]:
+    """Return a line for the plan and for each other one that was run, with its ratio to the best of all."""
+    mine = OtherRun(
+        "the plan",
+        tuple(part.device for part in plan.parts),
+        measured.latency_ms,
+        measured.stream.throughput_per_s,
+        0.0,
+    )
+    runs = [mine, *measured.others]
+    values = [1 / run.per_second if plan.objective == "throughput" else run.latency_ms for run in runs]
+    return [
+        RunLine(run.name, " - ".join(run.devices), run.latency_ms, run.per_second, value / min(values))
+        for run, value in zip(runs, values, strict=True)
+    ]
+
+
+def figures(plan: Plan, measured: Measured) -> dict[str, float]:
+    """Return the run's metrics; each name carries its unit."""
+    single = summarise(measured.single.latency_ms)
+    arrivals = summarise(measured.arrivals.latency_ms)
+    found = {
+        **single,
+        **{f"at_rate_{name}": value for name, value in arrivals.items()},
+        "rate_per_s": measured.rate_per_s,
+        "throughput_per_s": measured.stream.throughput_per_s,
+        "difference": measured.difference,
+        "predicted_latency_ms": plan.latency_ms,
+        "predicted_period_ms": plan.period_ms,
+        "failed_requests": float(sum(len(trial.failures) for trial in measured.trials)),
+    }
+    for line in step_lines(plan, measured):
+        name = line.what.partition(",")[0].replace(" ", "_")
+        if line.what == "transfer":
+            name = f"transfer_{line.where.replace(' -> ', '_to_')}".replace("#", "_")
+        if line.error is not None:
+            found[f"{name}_error_percent"] = 100 * line.error
+        found[f"{name}_measured_ms"] = line.measured_ms
+        if line.memory_bytes is not None:
+            found[f"{name}_peak_memory_bytes"] = line.memory_bytes
+    if measured.others:
+        found["regret"] = run_lines(plan, measured)[0].ratio
+    return found
+
+
+def timelines(plan: Plan, measured: Measured) -> dict[str, list[Busy]]:
+    """Return who was busy when: one request as predicted and as measured, and a stream."""
+    alone = [answer for answer in measured.single.answers if answer.error is None]
+    median = sorted(alone, key=lambda answer: answer.latency_ms)[len(alone) // 2]
+    answered = [answer for answer in measured.stream.answers if answer.error is None]
+    middle = answered[len(answered) // 2 :][:_STREAM]
+    return {
+        "one request, predicted": _predicted(plan),
+        f"one request, measured (the median of {len(alone)})": _busy([median], plan),
+        f"{len(middle)} requests of a saturated stream, measured": _busy(middle, plan),
+    }
+
+
+def _predicted(plan: Plan) -> list[Busy]:
+    events: list[Busy] = []
+    now, before = 0.0, plan.fleet["source"]
+    for part in plan.parts:
+        if part.receive_ms:
+            events.append((f"{before} -> {part.device}", 0, now, now + part.receive_ms))
+        now += part.receive_ms
+        events.append((part.device, 0, now, now + part.time_ms))
+        now, before = now + part.time_ms, part.device
+    if plan.return_ms:
+        events.append((f"{before} -> {plan.fleet['sink']}", 0, now, now + plan.return_ms))
+    return events
+
+
+def _busy(answers: Sequence[Answer], plan: Plan) -> list[Busy]:
+    """Turn stamps into bars; where the layout is not the plan's, only its stages are told apart."""
+    events: list[Busy] = []
+    for number, answer in enumerate(answers):
+        devices = [part.device for part in plan.parts]
+        if len(devices) != len(answer.stamps) - 1:
+            devices = [f"stage {k + 1}" for k in range(len(answer.stamps) - 1)]
+        places = [plan.fleet["source"], *devices, plan.fleet["sink"]]
+        for hop, transfer_ms in enumerate(steps(answer).transfer):
+            sent_ms = answer.stamps[hop].sent / 1e6
+            if None not in places[hop : hop + 2] and places[hop] != places[hop + 1]:
+                events.append((f"{places[hop]} -> {places[hop + 1]}", number, sent_ms, sent_ms + transfer_ms))
+        for device, stamp in zip(devices, answer.stamps[1:], strict=True):
+            events.append((device, number, stamp.start / 1e6, stamp.end / 1e6))
+    start = min((begin for *_, begin, _ in events), default=0.0)
+    return [(name, number, begin - start, end - start) for name, number, begin, end in events]

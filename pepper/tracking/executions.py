@@ -1,0 +1,64 @@
+"""Executions in MLflow: a run with what was predicted and measured, linked to the plan's latency model."""
+
+import getpass
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pepper
+from pepper.tracking.store import Store, reaching
+
+EXECUTION = "execution"
+
+
+@dataclass(frozen=True)
+class Execution:
+    """All that an execution's run needs.
+
+    Attributes:
+        name: The run's name.
+        params: Its parameters.
+        metrics: Its figures; those that are not finite are left out.
+        provenance: Where the plan's numbers come from; kept as tags.
+        note: Its description (Markdown).
+        artifacts: A folder whose content becomes the run's artifacts.
+    """
+
+    name: str
+    params: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    provenance: Mapping[str, Any]
+    note: str
+    artifacts: Path
+
+
+def log_execution(store: Store, execution: Execution) -> str:
+    """Log an execution and return its run's identifier.
+
+    Raises:
+        TrackingError: The store does not answer.
+    """
+    from mlflow.entities import Metric, Param
+
+    tags = {
+        **{f"pepper.{key}": str(value)[:5000] for key, value in execution.provenance.items()},
+        "pepper.kind": EXECUTION,
+        "pepper.version": pepper.__version__,
+        "mlflow.user": getpass.getuser(),
+        "mlflow.source.name": "pepper.run",
+        "mlflow.note.content": execution.note,
+    }
+    with reaching(store.config):
+        client = store.client
+        run_id = str(client.create_run(store.experiment_id, run_name=execution.name, tags=tags).info.run_id)
+        client.log_artifacts(run_id, str(execution.artifacts))
+        now_ms = round(time.time() * 1000)
+        client.log_batch(
+            run_id,
+            metrics=[Metric(k, v, now_ms, 0) for k, v in execution.metrics.items() if abs(v) < float("inf")],
+            params=[Param(key, str(value)[:6000]) for key, value in execution.params.items()],
+        )
+        client.set_terminated(run_id, "FINISHED")
+    return run_id
