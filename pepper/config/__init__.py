@@ -72,7 +72,11 @@ def conf_dir() -> Path:
 
 @dataclass
 class TaskConfig:
-    """What the command does."""
+    """What the command does.
+
+    Attributes:
+        name: The task; ``docs/tasks/`` has a page on each.
+    """
 
     name: str = MISSING
 
