@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, save
 
+from pepper.caches import cache_folder
+
 VERSION = 1  # raise it when a number means another model
 SCHEME = "variant://"
 LEAST_MACS, MOST_MACS = 50e6, 5000e6
@@ -23,10 +25,8 @@ _DRAWS = 30
 
 def variant_file(number: int) -> Path:
     """Return the file of a variant, made on first use in the user's cache."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "pepper" / "variants"
-    file = folder / f"variant{number}-v{VERSION}.onnx"
+    file = cache_folder("variants") / f"variant{number}-v{VERSION}.onnx"
     if not file.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
         made = file.with_suffix(f".{os.getpid()}")
         save(variant(number), made)
         made.rename(file)
