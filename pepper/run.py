@@ -4,15 +4,17 @@ import contextlib
 import importlib
 import itertools
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from pepper import config
+from pepper.config.composing import explain
 from pepper.errors import PepperError, nearest
+from pepper.report.output import add_results, speaking
 
 STATUS_ERROR = 2
 STATUS_INTERRUPTED = 130
@@ -25,8 +27,15 @@ TASKS = {
     "train": ("pepper.tasks.train", "train"),
     "promote": ("pepper.tasks.promote", "promote"),
     "predict": ("pepper.tasks.predict", "predict"),
+    "compare": ("pepper.tasks.compare", "compare"),
+    "doctor": ("pepper.tasks.doctor", "doctor"),
+    "report": ("pepper.tasks.report", "report"),
     "execute": ("pepper.tasks.execute", "execute"),
 }
+
+# Hydra's flags whose value stands behind them; and what an override looks like.
+VALUED_FLAGS = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p")
+OVERRIDE = re.compile(r"~|\+{0,2}\w[^=]*=")
 
 # Tasks that compose options of their own: those of a sweep's cells, those of a fleet's devices.
 COMPOSING = {
@@ -65,10 +74,13 @@ usage: python -m pepper.run [GROUP=OPTION] [KEY=VALUE] [+sweep=NAME] [--config-d
   python -m pepper.run +sweep=loads model=resnet50 sweep.rerun=all
   python -m pepper.run task=cuts model=resnet50           where it can be cut
   python -m pepper.run task=split model=resnet50 split.parts=4 split.out=parts
-  python -m pepper.run task=place model=resnet50 link=lte    which device runs which part
-  python -m pepper.run task=execute execute.plan=plan.json   is that so?
+  python -m pepper.run task=place model=resnet50 link=lte      which device runs which part
+  python -m pepper.run task=execute execute.plan=plan.json     is that so?
+  python -m pepper.run task=doctor                        what hurts measurement here
+  python -m pepper.run task=report                        one HTML file that shows it all
 
 {groups}
+output=json prints one JSON document for scripts, output=quiet problems only.
 Any key can be set: KEY=VALUE; --cfg job prints them all, conf/ explains each.
 --config-dir DIR adds your own options (DIR/model/mine.yaml: model=mine).
 --hydra-help lists Hydra's own flags (shell completion: --shell-completion).
@@ -81,7 +93,7 @@ class Terminated(KeyboardInterrupt):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the task that the command line asks for and return the exit status."""
-    argv = [_openly(argument) for argument in (sys.argv[1:] if arguments is None else arguments)]
+    argv = _in_order([_openly(argument) for argument in (sys.argv[1:] if arguments is None else arguments)])
     if {"--help", "-h"} & set(argv):
         print(HELP.format(groups=_groups(argv)))
         return 0
@@ -102,6 +114,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _openly(argument: str) -> str:
     """Let ``model.dims.N=4`` name a new key, which Hydra takes with a prefix only."""
     return f"++{argument}" if argument.startswith(config.OPEN_KEYS) else argument
+
+
+def _in_order(argv: list[str]) -> list[str]:
+    """Put flags before overrides: Hydra wants it so, people write them as they come to mind."""
+    flags = ["", *argv]
+    overrides = [
+        argument
+        for before, argument in itertools.pairwise(flags)
+        if before not in VALUED_FLAGS and OVERRIDE.match(argument)
+    ]
+    return [argument for argument in argv if argument not in overrides] + overrides
 
 
 def _groups(argv: Sequence[str]) -> str:
@@ -146,10 +169,19 @@ def _hydra(argv: list[str]) -> int:
 
     def job(cfg: DictConfig) -> None:
         overrides = list(HydraConfig.get().overrides.task)
+        refusals = (PepperError, HydraException, OmegaConfBaseException)
         try:  # here: Hydra would print all overrides before it passes an error on
-            statuses.append(_task(config.typed(cfg), overrides))
-        except (PepperError, HydraException, OmegaConfBaseException) as error:
+            settings = config.typed(cfg)
+        except refusals as error:
             statuses.append(_refuse(error))
+            return
+        with speaking(settings.output) as results:
+            results["task"] = settings.task.name
+            try:
+                statuses.append(_task(settings, overrides))
+            except refusals as error:
+                statuses.append(_refuse(error))
+            results["status"] = statuses[-1]
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here whole; pepper says them in a line
     before, sys.argv[1:] = sys.argv[1:], argv
@@ -179,35 +211,10 @@ def _task(cfg: config.PepperConfig, overrides: list[str]) -> int:
 
 def _refuse(error: Exception) -> int:
     """Say in one line what is wrong and return the exit status."""
-    print(f"error: {error if isinstance(error, PepperError) else _explain(error)}", file=sys.stderr)
+    line = str(error) if isinstance(error, PepperError) else explain(error)
+    print(f"error: {line}", file=sys.stderr)
+    add_results(error=line)
     return STATUS_ERROR
-
-
-def _explain(error: Exception) -> str:
-    """Say in one line what is wrong with the command line or an option file, and the fix."""
-    from hydra.errors import MissingConfigException, OverrideParseException
-    from omegaconf import OmegaConf
-
-    if isinstance(error, OverrideParseException):
-        return f"{error.override}: not a KEY=VALUE that can be read; quote the value or check its brackets"
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, option = str(error.missing_cfg_file).rpartition("/")
-        options = error.options or []
-        return f"{group}={option}: no such option{nearest(option, options)} (options: {', '.join(options)})"
-    cause: Any = error.__cause__ or error
-    key = getattr(cause, "full_key", None)
-    lines = [line.strip() for line in str(cause).splitlines()]
-    message = next((line for line in lines if not line.startswith(("full_key", "object_type"))), "")
-    if key:
-        schema = getattr(cause, "parent_node", None)
-        known = [str(name) for name in schema or ()] if OmegaConf.is_dict(schema) else []
-        name = str(key).rpartition(".")[2]
-        hint = nearest(name, known) if name not in known else ""
-        listed = f" (keys: {', '.join(known)})" if name not in known and known and not hint else ""
-        if "ListConfig" in message:
-            message, hint = f"must be a list; give {key}=[...]", ""
-        return f"{key}: {message}{hint}{listed}"
-    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
 
 
 if __name__ == "__main__":

@@ -8,10 +8,11 @@ import pytest
 ROOT = Path(__file__).parent.parent / "pepper"
 
 # What each room may import of pepper itself (its own modules apart).
-FOUNDATION = {"errors", "config"}
+FOUNDATION = {"errors", "config", "caches"}
 MAY_IMPORT = {
     "errors": set(),
     "config": {"errors"},
+    "caches": {"errors"},
     "graph": FOUNDATION,
     "devices": FOUNDATION,
     "measure": FOUNDATION | {"devices", "graph"},
@@ -23,6 +24,8 @@ MAY_IMPORT = {
     "report": FOUNDATION,
     "tasks": FOUNDATION
     | {"graph", "devices", "measure", "tracking", "sweep", "latency", "placement", "execution", "report"},
+    "api": FOUNDATION
+    | {"graph", "devices", "measure", "tracking", "sweep", "latency", "placement", "execution", "report", "tasks"},
     "run": FOUNDATION | {"tasks", "report"},
 }
 
@@ -36,12 +39,14 @@ HOMES = {
     "zmq": ("execution",),
     "onnx": ("graph",),
     "matplotlib": ("report",),
+    "plotly": ("report",),
+    "jinja2": ("report",),
     "ortools": ("placement",),
     "highspy": ("placement",),
 }
 
 # Third parties that cost seconds: only ever imported inside a function.
-LAZY = {"mlflow", "xgboost", "optuna", "matplotlib", "pandas", "pyarrow"}
+LAZY = {"mlflow", "xgboost", "optuna", "matplotlib", "pandas", "pyarrow", "plotly"}
 
 
 def modules() -> list[Path]:

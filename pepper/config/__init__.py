@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pepper.config.checks import MISSING
+from pepper.config.checks import MISSING, one_of
+from pepper.config.comparing import CompareConfig
 from pepper.config.cutting import CutsConfig, SplitConfig
 from pepper.config.executing import ExecuteConfig
 from pepper.config.learning import AdaptConfig, LatencyConfig, PromoteConfig, TuningConfig
@@ -22,6 +23,7 @@ from pepper.config.measuring import (
     SweepConfig,
 )
 from pepper.config.placing import FleetConfig, FleetDeviceConfig, LinkConfig, ObjectiveConfig, PlaceConfig
+from pepper.config.reporting import ReportConfig
 from pepper.config.tracking import TrackingConfig
 from pepper.errors import ConfigError
 
@@ -29,6 +31,7 @@ __all__ = [
     "MISSING",
     "OPEN_KEYS",
     "AdaptConfig",
+    "CompareConfig",
     "CutsConfig",
     "DeviceConfig",
     "ExecuteConfig",
@@ -44,6 +47,7 @@ __all__ = [
     "PepperConfig",
     "PlaceConfig",
     "PromoteConfig",
+    "ReportConfig",
     "SessionConfig",
     "SplitConfig",
     "SweepConfig",
@@ -68,14 +72,22 @@ def conf_dir() -> Path:
 
 @dataclass
 class TaskConfig:
-    """What the command does."""
+    """What the command does.
+
+    Attributes:
+        name: The task; ``docs/tasks/`` has a page on each.
+    """
 
     name: str = MISSING
 
 
 @dataclass
 class PepperConfig:
-    """The whole configuration."""
+    """The whole configuration.
+
+    Attributes:
+        output: ``text`` for people, ``json`` for scripts (stdout is one JSON document), ``quiet`` (problems only).
+    """
 
     task: TaskConfig = MISSING
     model: ModelConfig = MISSING
@@ -91,10 +103,16 @@ class PepperConfig:
     link: LinkConfig = MISSING
     objective: ObjectiveConfig = MISSING
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
+    compare: CompareConfig = field(default_factory=CompareConfig)
     promote: PromoteConfig = field(default_factory=PromoteConfig)
     place: PlaceConfig = field(default_factory=PlaceConfig)
     execute: ExecuteConfig = field(default_factory=ExecuteConfig)
+    report: ReportConfig = MISSING
+    output: str = "text"
     sweep: SweepConfig | None = None
+
+    def __post_init__(self) -> None:
+        one_of("output", self.output, ("text", "json", "quiet"))
 
 
 def register() -> None:
@@ -112,6 +130,7 @@ def typed(cfg: Any) -> PepperConfig:
     """
     from omegaconf import MissingMandatoryValue, OmegaConf
 
+    cfg = _with_first_values(cfg)
     try:
         config = OmegaConf.to_object(cfg)
     except MissingMandatoryValue as error:
@@ -119,3 +138,17 @@ def typed(cfg: Any) -> PepperConfig:
         raise ConfigError(f"{key}: has no value; give {key}=... on the command line") from error
     assert isinstance(config, PepperConfig)
     return config
+
+
+def _with_first_values(cfg: Any) -> Any:
+    """Fill keys that have no value but are a sweep's axis with the axis's first value."""
+    from omegaconf import OmegaConf
+
+    axes = OmegaConf.select(cfg, "sweep.axes") or {}
+    missing = OmegaConf.missing_keys(cfg) & {str(name) for name, values in axes.items() if values}
+    if not missing:
+        return cfg
+    filled = cfg.copy()
+    for key in sorted(missing):
+        OmegaConf.update(filled, key, axes[key][0])
+    return filled

@@ -6,6 +6,7 @@ import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from pepper.caches import cache_folder
 from pepper.devices import host
 from pepper.devices.device import Device, DeviceSpec
 from pepper.devices.process import Process
@@ -49,24 +50,23 @@ class Calibration:
     throttle_method: str
 
 
-def cache_folder() -> Path:
-    """Return the folder of this user's cached calibrations (XDG base directories)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "pepper" / "calibration"
-
-
 def calibrate(spec: DeviceSpec, folder: Path | None = None) -> Calibration:
     """Return the device's characteristics, measuring them (about two seconds) the first time.
 
     Args:
         spec: The device.
         folder: Where measured calibrations are kept; the user's cache by default.
+
+    Raises:
+        ConfigError: The cache cannot be written.
+        DeviceError: The device cannot be set up here.
+        MeasureError: A program on it crashed.
     """
     spec = replace(spec, memory_bytes=None)  # a limit makes nothing faster or slower, but the kernels need room
-    file = (folder or cache_folder()) / f"{spec.identity}-v{VERSION}.json"
+    file = (folder or cache_folder("calibration")) / f"{spec.identity}-v{VERSION}.json"
     with contextlib.suppress(OSError, ValueError, TypeError):  # absent, or damaged: measured (again)
         return Calibration(**json.loads(file.read_text()))
     calibration = measure(spec)
-    file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_suffix(f".{os.getpid()}")
     draft.write_text(json.dumps(asdict(calibration), indent=2))
     draft.replace(file)

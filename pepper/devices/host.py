@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import time
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -60,8 +61,13 @@ def cpu_facts() -> dict[str, Any]:
 @cache
 def machine_id() -> str:
     """Return a short hash that changes when the processor, its cores or its memory do."""
-    facts = {key: cpu_facts()[key] for key in ("cpu_model", "instruction_sets", "caches", "cores")}
-    facts["memory_gib"] = round(cpu_facts()["memory_bytes"] / 2**30)
+    return machine_hash(cpu_facts())
+
+
+def machine_hash(cpu_facts: Mapping[str, Any]) -> str:
+    """Return the same hash for a machine whose facts were written down."""
+    facts = {key: cpu_facts[key] for key in ("cpu_model", "instruction_sets", "caches", "cores")}
+    facts["memory_gib"] = round(cpu_facts["memory_bytes"] / 2**30)
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -1,13 +1,13 @@
 """Choices of parts of a model, each a real ONNX file: short and long ones all over it, or all of a grid's."""
 
 import functools
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from pepper.caches import cache_folder
 from pepper.errors import ModelError
 from pepper.graph.balance import balanced_cuts
 from pepper.graph.costs import operator_macs
@@ -105,14 +105,10 @@ def cut_part(
         raise ModelError(f"model.part={number}: {file} has only {len(parts)} different parts; use a lower number")
     start, end = parts[number]
     borders = [cuts[position] for position in (start, end) if position in cuts]
-    home = (folder or _cache()) / f"{sha256[:24]}-{start}-{end}"
+    home = (folder or cache_folder("parts")) / f"{sha256[:24]}-{start}-{end}"
     manifest = read_manifest(home) if (home / MANIFEST).is_file() else split(graph, borders, home)
     part = manifest.parts[0 if start == 0 else 1]
     return PartFile(start, end, home / part.file)
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "pepper" / "parts"
 
 
 @functools.lru_cache(maxsize=4)

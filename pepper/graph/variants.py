@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, save
 
+from pepper.caches import cache_folder
+
 VERSION = 1  # raise it when a number means another model
 SCHEME = "variant://"
 LEAST_MACS, MOST_MACS = 50e6, 5000e6
@@ -23,10 +25,8 @@ _DRAWS = 30
 
 def variant_file(number: int) -> Path:
     """Return the file of a variant, made on first use in the user's cache."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "pepper" / "variants"
-    file = folder / f"variant{number}-v{VERSION}.onnx"
+    file = cache_folder("variants") / f"variant{number}-v{VERSION}.onnx"
     if not file.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
         made = file.with_suffix(f".{os.getpid()}")
         save(variant(number), made)
         made.rename(file)
@@ -142,8 +142,8 @@ class _Network:
         """Add a fully connected layer."""
         (depth,) = self.shape
         self.macs += depth * width
-        weight, bias = self._weight((depth, width), 1 / depth), self._weight((width,), 0.0)
-        return self.add("Gemm", self.last, weight, bias, shape=(width,))
+        weight, bias = self._weight((width, depth), 1 / depth), self._weight((width,), 0.0)
+        return self.add("Gemm", self.last, weight, bias, shape=(width,), transB=1)
 
     def project(self, width: int) -> str:
         """Multiply each token by a weight, and add a bias."""
@@ -236,7 +236,10 @@ def plain(rng: np.random.Generator) -> _Network:
             net.add("LRN", size=5, alpha=1e-4, beta=0.75)
         if net.shape[1] < 8:
             break
-    return net.classify([_width(rng, 128, 4096) for _ in range(int(rng.integers(0, 3)))])
+    hidden = [_width(rng, 128, 4096) for _ in range(int(rng.integers(0, 3)))]
+    while hidden and net.shape[1] > 8:
+        net.pool()
+    return net.classify(hidden)
 
 
 def residual(rng: np.random.Generator) -> _Network:

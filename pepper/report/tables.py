@@ -1,13 +1,18 @@
 """Results as aligned tables, for a terminal."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
+
+from pepper.report.output import add_results
 
 STYLES = {"VALID": "green", "INVALID": "yellow", "FAILED": "red", "KILLED": "red"}
+STYLES |= {"OK": "green", "WARN": "yellow", "FAIL": "red"}
 
 
 def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -31,7 +36,7 @@ def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             str(row["load"]),
             str(row["threads"]),
             _number(row.get("latency_p50_ms")),
-            f"{row['latency_p50_low_ms']:.2f} .. {row['latency_p50_high_ms']:.2f}" if measured else "",
+            f"{figure(row['latency_p50_low_ms'])} .. {figure(row['latency_p50_high_ms'])}" if measured else "",
             _number(row.get("latency_p90_ms")),
             _number(row.get("throughput_per_s")),
             f"{row['samples']:.0f}" if measured else "",
@@ -41,14 +46,22 @@ def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
+    return "" if value is None else figure(value)
+
+
+def figure(value: float) -> str:
+    """Write a number with three significant digits and without an exponent, from microseconds to minutes in ms."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
 
 
 def cuts_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Return one line a cut: where it is, what crosses and how many bytes.
 
     Args:
-        rows: ``position``, ``tensors``, ``dtype``, ``shape`` (text) and ``bytes`` (int or None).
+        rows: ``operators_before``, ``in_order`` and ``bytes`` (int or None) of each cut; ``tensors`` (names),
+            ``dtypes`` and ``shapes`` of what crosses there, None where unknown.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("operators before", justify="right")
@@ -56,8 +69,14 @@ def cuts_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(name)
     table.add_column("bytes", justify="right")
     for row in rows:
-        size = "?" if row["bytes"] is None else f"{row['bytes']:,}"
-        table.add_row(row["position"], escape(row["tensors"]), row["dtype"], row["shape"], size)
+        shapes = ["?" if shape is None else "x".join(map(str, shape)) for shape in row["shapes"]]
+        table.add_row(
+            f"{row['operators_before']}{'' if row['in_order'] else ' (branch)'}",
+            escape("\n".join(row["tensors"])),
+            "\n".join(dtype or "?" for dtype in row["dtypes"]),
+            "\n".join(shapes),
+            "?" if row["bytes"] is None else f"{row['bytes']:,}",
+        )
     return table
 
 
@@ -65,7 +84,7 @@ def parts_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Return one line a part: its work and what it is fed.
 
     Args:
-        rows: ``file``, ``operators``, ``macs``, ``share`` (of all MACs) and ``inputs`` (name and bytes).
+        rows: ``file``, ``operators``, ``macs``, ``share`` (of all MACs), ``inputs`` (names) and ``input_bytes``.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("part")
@@ -73,9 +92,41 @@ def parts_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(name, justify="right")
     table.add_column("reads")
     for row in rows:
-        reads = [f"{name} ({'?' if size is None else f'{size:,}'} bytes)" for name, size in row["inputs"]]
+        reads = [
+            f"{name} ({'?' if size is None else f'{size:,}'} bytes)"
+            for name, size in zip(row["inputs"], row["input_bytes"], strict=True)
+        ]
         table.add_row(
             row["file"], str(row["operators"]), f"{row['macs']:.3g}", f"{row['share']:.0%}", escape("\n".join(reads))
+        )
+    return table
+
+
+def finding_line(level: str, what: str, found: str, fix: str) -> Text:
+    """Return a finding as a line: ``OK``, ``WARN`` or ``FAIL``, what was looked at, what was found, and the fix."""
+    line = Text.assemble((f"{level:<4}", STYLES[level]), f"  {what:<18}  {found}")
+    return line.append_text(Text.assemble("; ", ("fix:", "bold"), f" {fix}")) if fix else line
+
+
+def comparisons_table(rows: Sequence[Mapping[str, Any]], confidence: float) -> Table:
+    """Return one line a pair of cells: both medians, the change with its interval, and the verdict.
+
+    Args:
+        rows: ``name``, ``baseline_ms``, ``candidate_ms``, ``change_percent``, ``low_percent``, ``high_percent``
+            and ``verdict`` (``slower``, ``faster`` or ``not slower``).
+        confidence: Of all intervals together.
+    """
+    table = plain_table(["cell"], ["baseline ms", "candidate ms", "change %", f"{confidence:.4g} interval"])
+    table.add_column("verdict")
+    colours = {"slower": "red", "faster": "green", "not slower": "none"}
+    for row in rows:
+        table.add_row(
+            escape(row["name"]),
+            figure(row["baseline_ms"]),
+            figure(row["candidate_ms"]),
+            f"{row['change_percent']:+.1f}",
+            f"{row['low_percent']:+.1f} .. {row['high_percent']:+.1f}",
+            f"[{colours[row['verdict']]}]{row['verdict']}[/]",
         )
     return table
 
@@ -90,9 +141,15 @@ def plain_table(texts: Sequence[str], numbers: Sequence[str]) -> Table:
     return table
 
 
-def show(item: Table | str) -> None:
-    """Print a table or a line; colours only on a terminal, lines never folded when piped."""
-    console = Console(highlight=False)
+def show(item: Table | Text | str, **results: Any) -> None:
+    """Print a table or a line; colours only on a terminal, lines never folded when piped.
+
+    Args:
+        item: What people read.
+        **results: The values behind it, for ``output=json``: numbers in full, under names that carry the unit.
+    """
+    add_results(**results)
+    console = Console(highlight=False, emoji=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=200)
-    console.print(item, soft_wrap=isinstance(item, str), markup=not isinstance(item, str))
+        console = Console(highlight=False, emoji=False, width=200)
+    console.print(item, soft_wrap=not isinstance(item, Table), markup=not isinstance(item, str))

@@ -35,7 +35,7 @@ def plan(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> li
         ModelError: The single model cannot be used; in a sweep its cells carry the error instead.
     """
     if config.sweep is None:
-        return [_cell(config, find_model(config.model), None)]
+        return [single_cell(config)]
     given = {override.lstrip("+~").split("=", 1)[0] for override in overrides}
     axes = {name: values for name, values in config.sweep.axes.items() if name not in given}
     for name in axes:
@@ -64,6 +64,16 @@ def plan(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> li
         else:
             cells.append(_cell(point, found, None))
     return cells
+
+
+def single_cell(config: PepperConfig) -> Cell:
+    """Return the one cell that a configuration names, whatever its sweep.
+
+    Raises:
+        ConfigError: The device or the load does not fit this machine.
+        ModelError: The model cannot be used.
+    """
+    return _cell(config, find_model(config.model), None)
 
 
 def _cell(config: PepperConfig, model: ModelFile | None, error: str | None) -> Cell:

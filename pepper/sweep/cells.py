@@ -24,7 +24,7 @@ class Cell:
         device: The device.
         load: The load.
         measure: When timing starts and stops.
-        error: Why the cell cannot be measured at all; None if it can.
+        error: Why the cell cannot be measured at all, for its model or its device; None if it can.
     """
 
     model_config: ModelConfig

@@ -14,14 +14,16 @@ class CellProgress:
 
     Args:
         cells: How many cells will be measured.
+        silent: Whether nothing is shown.
     """
 
-    def __init__(self, cells: int) -> None:
+    def __init__(self, cells: int, silent: bool = False) -> None:
+        self._silent = silent
         self._cells = cells
         self._done = self._failed = 0
         self._start = time.monotonic()
         self._bar: Progress | None = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not silent:
             self._bar = Progress(
                 BarColumn(),
                 MofNCompleteColumn(),
@@ -44,7 +46,7 @@ class CellProgress:
         if self._bar is not None:
             self._bar.update(self._task, advance=1, description=f"{name}: {outcome}", failed=self._failed, left=left)
             self._bar.refresh()
-        else:
+        elif not self._silent:
             print(f"[{self._done}/{self._cells}] {name}: {outcome} ({left} left)", file=sys.stderr, flush=True)
 
     def __enter__(self) -> Self:

@@ -50,7 +50,7 @@ def run(cells: Sequence[Cell], seed: int, record: Record, between: Callable[[], 
 def _run_block(cells: list[Cell], record: Record) -> list[Cell]:
     """Measure cells with one worker; return those that need a new one, since this one died."""
     first, started_s = cells[0], time.time()
-    if first.model is None:
+    if first.model is None or first.error is not None:
         for cell in cells:
             record(cell, failed(MeasureError(str(cell.error)), started_s))
         return []

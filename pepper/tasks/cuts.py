@@ -1,9 +1,13 @@
 """``task=cuts``: list where a model can be cut."""
 
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
 from pepper.config import PepperConfig
-from pepper.graph.cuts import find_cuts, why_no_cut
+from pepper.graph.cuts import Cut, find_cuts, why_no_cut
 from pepper.graph.ir import Graph
 from pepper.graph.load import load_graph
+from pepper.report.frames import Framed
 from pepper.report.tables import cuts_table, show
 
 
@@ -18,30 +22,64 @@ def list_cuts(config: PepperConfig) -> int:
     """
     graph = load(config)
     if config.cuts.why is not None:
-        show(why_no_cut(graph, config.cuts.why))
+        why = why_no_cut(graph, config.cuts.why)
+        show(why, why=why)
         return 0
-    cuts = find_cuts(graph, config.cuts.kind, config.cuts.max_tensors)
-    rows = []
-    for cut in cuts:
-        tensors = [graph.tensors[t] for t in cut.tensors]
-        rows.append(
-            {
-                "position": str(cut.position) if cut.in_order else f"{cut.position} (branch)",
-                "tensors": "\n".join(t.name for t in tensors),
-                "dtype": "\n".join(t.dtype or "?" for t in tensors),
-                "shape": "\n".join("?" if t.shape is None else "x".join(map(str, t.shape)) for t in tensors),
-                "bytes": cut.bytes,
-            }
-        )
+    found = find_cuts(graph, config.cuts.kind, config.cuts.max_tensors)
+    rows = [asdict(row) for row in cut_rows(graph, found)]
     if rows:
         show(cuts_table(rows))
     hint = "" if rows else "; allow more crossing tensors with cuts=frontiers cuts.max_tensors=N"
-    show(f"{config.model.name}: {len(graph.operators)} operators, {len(cuts)} cuts ({config.cuts.kind}){hint}")
+    show(
+        f"{config.model.name}: {len(graph.operators)} operators, {len(rows)} cuts ({config.cuts.kind}){hint}",
+        model=config.model.name,
+        operators=len(graph.operators),
+        cuts=rows,
+    )
     unknown = graph.unknown_shapes()
     if unknown:
         first = unknown[0].name
         show(f"shapes unknown: {len(unknown)} tensors, the first {first!r}; give model.shapes.{first}=[...]")
     return 0
+
+
+@dataclass(frozen=True)
+class CutRow(Framed):
+    """A cut as plain values.
+
+    Attributes:
+        operators_before: How many operators lie before it.
+        in_order: Whether these are the first ones; False inside a branch.
+        tensors: Names of what crosses.
+        dtypes: Their element types; None where unknown.
+        shapes: Their dimensions; None where unknown.
+        bytes: Their size in all; None if a shape is unknown.
+    """
+
+    operators_before: int
+    in_order: bool
+    tensors: list[str]
+    dtypes: list[str | None]
+    shapes: list[list[int] | None]
+    bytes: int | None
+
+
+def cut_rows(graph: Graph, cuts: Sequence[Cut]) -> list[CutRow]:
+    """Return the cuts as plain values."""
+    rows = []
+    for cut in cuts:
+        tensors = [graph.tensors[t] for t in cut.tensors]
+        rows.append(
+            CutRow(
+                operators_before=cut.position,
+                in_order=cut.in_order,
+                tensors=[t.name for t in tensors],
+                dtypes=[t.dtype for t in tensors],
+                shapes=[None if t.shape is None else list(t.shape) for t in tensors],
+                bytes=cut.bytes,
+            )
+        )
+    return rows
 
 
 def load(config: PepperConfig) -> Graph:

@@ -1,12 +1,45 @@
 """``task=import``: log the results that were kept on disk while the store could not be reached."""
 
-from pepper.config import PepperConfig
+from dataclasses import replace
+from pathlib import Path
+
+from pepper.config import PepperConfig, TrackingConfig
+from pepper.errors import TrackingError
+from pepper.report.tables import show
+from pepper.tracking.records import Pending
 from pepper.tracking.runs import flush
 from pepper.tracking.store import Store
 
 
 def import_results(config: PepperConfig) -> int:
-    """Log every waiting record once; returns the exit status."""
-    count = flush(Store(config.tracking))
-    print(f"logged {count} waiting results to {config.tracking.uri}")
+    """Log every waiting record once, each to the store that it was kept for; returns the exit status.
+
+    Raises:
+        TrackingError: A store does not answer; what waits for the others was logged.
+    """
+    waiting = dict.fromkeys((record.uri, record.experiment) for record in Pending(Path(config.tracking.folder)).all())
+    counts: dict[str, int] = {}
+    failed: TrackingError | None = None
+    for uri, experiment in waiting or {(None, None): None}:
+        tracking = _at(config.tracking, uri, experiment)
+        try:
+            logged = flush(Store(tracking), uri)
+        except TrackingError as error:
+            failed = failed or error
+            continue
+        counts[tracking.uri] = counts.get(tracking.uri, 0) + len(logged)
+    for where, count in counts.items():
+        show(f"logged {count} waiting results to {where}", logged=counts)
+    if failed is not None:
+        raise failed
     return 0
+
+
+def _at(tracking: TrackingConfig, uri: str | None, experiment: str | None) -> TrackingConfig:
+    """Return where records belong: an SQLite file that was moved since is taken to be the configured one."""
+    moved = uri is not None and uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file()
+    return replace(
+        tracking,
+        uri=tracking.uri if uri is None or moved else uri,
+        experiment=experiment or tracking.experiment,
+    )

@@ -1,47 +1,93 @@
 """``task=predict``: how long a model would take on a device under a load, and how sure that is."""
 
+import sys
 import warnings
+from dataclasses import asdict, dataclass
 
 from pepper.config import PepperConfig
 from pepper.devices.calibration import calibrate
-from pepper.devices.device import resolve
 from pepper.errors import ModelError
 from pepper.graph.characteristics import Characteristics, CostWarning
 from pepper.graph.load import load_graph
-from pepper.graph.model import find_model
 from pepper.latency.features import rows
 from pepper.latency.ranges import in_short
-from pepper.measure.load import check_load
-from pepper.sweep.cells import Cell
+from pepper.report.frames import Framed
+from pepper.report.tables import show
+from pepper.sweep.axes import single_cell
 from pepper.tasks.latency_models import chosen_version, load_version, open_registry
 from pepper.tasks.settings import setting
 
 
+@dataclass(frozen=True)
+class Forecast(Framed):
+    """What a latency model says of a cell.
+
+    Attributes:
+        name: The cell.
+        p50_ms: Median.
+        p95_ms: 95th percentile of single inferences; NaN if the latency model was trained without.
+        low_ms: Lower end of the interval that the true median lies in, for a model never seen, in 90 % of cases.
+        high_ms: Its upper end.
+        registered_model: The latency model's name in the registry.
+        version: Its version.
+        adapted_with: How many measurements of this device it was adapted with; 0 if it was not.
+        warnings: Why the prediction may be off, one line each.
+    """
+
+    name: str
+    p50_ms: float
+    p95_ms: float
+    low_ms: float
+    high_ms: float
+    registered_model: str
+    version: int
+    adapted_with: int
+    warnings: list[str]
+
+
 def predict(config: PepperConfig) -> int:
     """Print the predicted median, 95th percentile and interval; returns the exit status."""
+    said = forecast(config)
+    show(f"{said.name}: median {said.p50_ms:.3g} ms, 95th percentile {said.p95_ms:.3g} ms", **asdict(said))
+    show(f"  90 % of models never seen take {said.low_ms:.3g} to {said.high_ms:.3g} ms where this is said")
+    by = f", adapted to this device with {said.adapted_with} measurements" if said.adapted_with else ""
+    show(f"  by {said.registered_model} version {said.version}{by}")
+    for line in said.warnings:
+        print(f"warning: {line}", file=sys.stderr)
+    return 0
+
+
+def forecast(config: PepperConfig) -> Forecast:
+    """Ask the champion, or the version that the configuration names.
+
+    Raises:
+        LatencyError: There is no champion, or it has another feature list.
+        ModelError: The model cannot be read, or has no operators.
+    """
     registry = open_registry(config)
     version = chosen_version(registry, config.latency.version)
     model = load_version(registry, version)
-    found = find_model(config.model)
-    device = resolve(config.device)
-    check_load(config.load, device)
-    cell = Cell(config.model, found, device, config.load, config.measure)
+    cell = single_cell(config)
+    assert cell.model is not None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CostWarning)
-        graph = load_graph(found.file, shapes=found.shapes)
+        graph = load_graph(cell.model.file, shapes=cell.model.shapes)
         if not graph.operators:
-            raise ModelError(f"{found.file}: has no operators to predict")
+            raise ModelError(f"{cell.model.file}: has no operators to predict")
         characteristics = Characteristics(graph)
     part = characteristics.table([0], [len(graph.operators)])
-    row = rows(part, setting(cell, calibrate(device)))
+    row = rows(part, setting(cell, calibrate(cell.device)))
     result = model.predict(row)
-    print(f"{cell.name}: median {result.p50_ms[0]:.3g} ms, 95th percentile {result.p95_ms[0]:.3g} ms")
-    print(f"  90 % of models never seen take {result.low_ms[0]:.3g} to {result.high_ms[0]:.3g} ms where this is said")
+    gaps = [f"cost not known of {gap}; the prediction counts it as nothing" for gap in characteristics.gaps]
     adapted = [adaptation.measurements for adaptation in model.adaptations if adaptation.of_device(row)[0]]
-    by = f", adapted to this device with {adapted[-1]} measurements" if adapted else ""
-    print(f"  by {registry.name} version {version}{by}")
-    for gap in characteristics.gaps:
-        print(f"warning: cost not known of {gap}; the prediction counts it as nothing")
-    for line in in_short(model.out_of_range(row)):
-        print(f"warning: {line}")
-    return 0
+    return Forecast(
+        name=cell.name,
+        p50_ms=float(result.p50_ms[0]),
+        p95_ms=float(result.p95_ms[0]),
+        low_ms=float(result.low_ms[0]),
+        high_ms=float(result.high_ms[0]),
+        registered_model=registry.name,
+        version=version,
+        adapted_with=adapted[-1] if adapted else 0,
+        warnings=[*gaps, *in_short(model.out_of_range(row))],
+    )

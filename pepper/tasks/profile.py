@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,18 @@ from omegaconf import OmegaConf
 
 from pepper.config import PepperConfig
 from pepper.devices.calibration import Calibration, calibrate
-from pepper.errors import TrackingError
+from pepper.errors import DeviceError, MeasureError, TrackingError
 from pepper.measure.profile import Profile
-from pepper.report.tables import results_table, show
+from pepper.report import notes
+from pepper.report.tables import figure, results_table, show
 from pepper.sweep.axes import Compose, plan
 from pepper.sweep.cells import Cell
 from pepper.sweep.progress import CellProgress
 from pepper.sweep.runner import run
+from pepper.tasks.report import page
 from pepper.tasks.settings import run_params
-from pepper.tracking import runs
+from pepper.tracking import runs, views
+from pepper.tracking.abandoned import close_abandoned
 from pepper.tracking.history import history
 from pepper.tracking.records import Pending, Record
 from pepper.tracking.store import Store
@@ -43,7 +46,41 @@ def measure(config: PepperConfig, cells: Sequence[Cell]) -> int:
     Returns:
         The exit status: 0, or 1 if a cell failed or its result could not be logged.
     """
+    measured = measure_cells(config, cells)
+    _say(config, measured)
+    return 1 if measured.failures or measured.unlogged else 0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What came out of measuring cells.
+
+    Attributes:
+        rows: A line of the results table for each cell, in the order of the tables.
+        run_id: The sweep's parent run; None without a sweep, or where every cell was finished before.
+        failures: The cells that failed or were interrupted, with their reasons.
+        unlogged: What could not be logged, and why; None if all is.
+        waiting: Whether results wait on disk to be logged.
+        view: Where the runs are in MLflow's UI.
+    """
+
+    rows: list[dict[str, Any]]
+    run_id: str | None
+    failures: list[str]
+    unlogged: str | None
+    waiting: bool
+    view: str
+
+
+def measure_cells(config: PepperConfig, cells: Sequence[Cell]) -> Measured:
+    """Measure cells, those of a sweep only where they are not finished, and log them.
+
+    Raises:
+        DeviceError: The device of a single cell cannot be set up; in a sweep its cells fail, and the others go on.
+        TrackingError: The store does not answer at the start.
+    """
     store = Store(config.tracking)
+    views.offer(store, views.CELLS)
     runs.flush(store)
     results = {cell.identity: _row(cell, None) for cell in cells}
     wanted = list(cells)
@@ -54,11 +91,13 @@ def measure(config: PepperConfig, cells: Sequence[Cell]) -> int:
                 results[cell.identity].update(reused[cell.identity], reused=True)
         wanted = [cell for cell in cells if cell.identity not in reused]
         show(f"sweep {config.sweep.name}: {len(cells)} cells, {len(cells) - len(wanted)} finished before")
-    calibrations = {cell.device.identity: calibrate(cell.device) for cell in wanted}
+    calibrations, wanted = _calibrated(wanted, lenient=config.sweep is not None)
     parent = None
+    if config.sweep is not None:
+        close_abandoned(store)
     if config.sweep is not None and wanted:
         parent = runs.start_sweep(store, config.sweep.name, len(cells), OmegaConf.to_yaml(asdict(config)))
-    log = _Log(store, parent, calibrations, results, len(wanted))
+    log = _Log(store, parent, calibrations, results, CellProgress(len(wanted), config.output == "quiet"))
     status = "KILLED"
     started = time.monotonic()
     try:
@@ -69,8 +108,27 @@ def measure(config: PepperConfig, cells: Sequence[Cell]) -> int:
         log.flush()
         if parent is not None:
             _close(store, parent, status, list(results.values()), time.monotonic() - started, log)
-    _say(config, results, log)
-    return 1 if log.failures or log.unlogged else 0
+            if status != "KILLED" and log.unlogged is None:
+                _attach_report(config, store, parent, log)
+    rows = sorted(
+        results.values(),
+        key=lambda r: (r["model"], -r["share"], r["device"], r["threads"], r["load_percent"]),
+    )
+    return Measured(rows, parent, log.failures, log.unlogged, log.waiting, views.address(store, views.CELLS))
+
+
+def _calibrated(cells: Sequence[Cell], *, lenient: bool) -> tuple[dict[str, Calibration], list[Cell]]:
+    """Calibrate the cells' devices; return what was found, and the cells with the error of those that cannot be."""
+    calibrations: dict[str, Calibration] = {}
+    errors: dict[str, str] = {}
+    for device in {cell.device.identity: cell.device for cell in cells}.values():
+        try:
+            calibrations[device.identity] = calibrate(device)
+        except (DeviceError, MeasureError) as error:
+            if not lenient:
+                raise
+            errors[device.identity] = str(error)
+    return calibrations, [replace(cell, error=errors.get(cell.device.identity, cell.error)) for cell in cells]
 
 
 class _Log:
@@ -82,45 +140,55 @@ class _Log:
         parent: str | None,
         calibrations: dict[str, Calibration],
         results: dict[str, dict[str, Any]],
-        cells: int,
+        progress: CellProgress,
     ) -> None:
         self._store = store
         self._parent = parent
         self._calibrations = calibrations
         self._results = results
         self._pending = Pending(store.folder)
-        self.progress = CellProgress(cells)
+        self._cells: dict[str, str] = {}  # identities by the keys of their records
+        self.progress = progress
         self.failures: list[str] = []
         self.unlogged: str | None = None
 
     def record(self, cell: Cell, profile: Profile) -> None:
         """Keep a finished cell."""
-        self._pending.add(
-            Record(
-                name=cell.name,
-                cell=cell.identity,
-                params=run_params(cell, self._calibrations[cell.device.identity]),
-                profile=profile,
-                config=OmegaConf.to_yaml(
-                    {key: asdict(getattr(cell, key)) for key in ("model_config", "device", "load", "measure")}
-                ),
-                parent=self._parent,
-            )
+        record = Record(
+            name=cell.name,
+            cell=cell.identity,
+            params=run_params(cell, self._calibrations.get(cell.device.identity)),
+            profile=profile,
+            config=OmegaConf.to_yaml(
+                {key: asdict(getattr(cell, key)) for key in ("model_config", "device", "load", "measure")}
+            ),
+            parent=self._parent,
+            uri=self._store.uri,
+            experiment=self._store.config.experiment,
         )
+        self._pending.add(record)
+        self._cells[record.key] = cell.identity
         self._results[cell.identity] = _row(cell, profile)
         reasons = "; ".join(profile.reasons)
         if profile.status != "FINISHED":
             self.failures.append(f"{profile.status} {cell.name}: {reasons}")
             outcome = f"{profile.status}: {reasons}"
         else:
-            outcome = f"{profile.metrics['latency_p50_ms']:.2f} ms, {profile.verdict}"
+            outcome = f"{figure(profile.metrics['latency_p50_ms'])} ms, {profile.verdict}"
             outcome += f": {reasons}" if reasons else ""
         self.progress.advance(cell.name, outcome, failed=profile.status != "FINISHED")
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a result is not logged yet."""
+        return bool(self._pending.all())
 
     def flush(self) -> None:
         """Log what waits; if the store fails, it goes on waiting."""
         try:
-            runs.flush(self._store)
+            for key, run_id in runs.flush(self._store).items():
+                if key in self._cells:
+                    self._results[self._cells[key]]["run_id"] = run_id
             self.unlogged = None
         except TrackingError as error:
             if self.unlogged is None:
@@ -141,6 +209,7 @@ def _finished(store: Store, rerun: str) -> dict[str, dict[str, Any]]:
             "status": row["status"],
             "verdict": row["verdict"],
             "reasons": row["reasons"] or "",
+            "run_id": row["run_id"],
             **{name.removeprefix("metrics."): row[name] for name in metrics if row[name] == row[name]},
         }
         for row in newest.to_dict("records")
@@ -182,44 +251,54 @@ def _close(store: Store, parent: str, status: str, rows: list[dict[str, Any]], s
         for verdict in ("VALID", "INVALID", "FAILED", "KILLED")
     }
     metrics = {f"cells_{verdict.lower()}": float(count) for verdict, count in counts.items()}
-    lines = [", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)]
-    lines += [f"- {failure}" for failure in log.failures]
+    drawn = any("latency_p50_ms" in row for row in rows)
+    note = notes.sweep(rows, log.failures, runs.figure_address(parent, "latency.png") if drawn else None)
     try:
         with runs.artifacts(store, parent) as folder:
             runs.write_table(pd.DataFrame(rows), folder)
-            if any("latency_p50_ms" in row for row in rows):
+            if drawn:
                 for suffix in ("png", "svg"):
                     latency(rows, folder / f"latency.{suffix}")
-        runs.end_sweep(store, parent, status, {**metrics, "wall_s": seconds}, "\n".join(lines))
+        runs.end_sweep(store, parent, status, {**metrics, "wall_s": seconds}, note)
     except (TrackingError, OSError) as error:  # OSError: no room for the files on their way to the store
         log.unlogged = str(error)
 
 
-def _say(config: PepperConfig, results: dict[str, dict[str, Any]], log: _Log) -> None:
-    rows = sorted(
-        results.values(),
-        key=lambda r: (r["model"], -r["share"], r["device"], r["threads"], r["load_percent"]),
-    )
-    show(results_table(rows))
-    for row in rows:
+def _attach_report(config: PepperConfig, store: Store, parent: str, log: _Log) -> None:
+    """Keep the report of the sweep with its run."""
+    try:
+        html = page(config, store, parent)
+        with runs.artifacts(store, parent) as folder:
+            (folder / "report.html").write_text(html, encoding="utf-8")
+    except (TrackingError, OSError) as error:
+        log.unlogged = str(error)
+
+
+def _say(config: PepperConfig, measured: Measured) -> None:
+    show(results_table(measured.rows), cells=measured.rows)
+    for row in measured.rows:
         if row["verdict"] == "INVALID":
-            print(f"INVALID {row['model']} / {row['device']} / {row['load']}: {row['reasons']}")
-    for failure in log.failures:
+            print(f"INVALID {row['model']} / {row['device']} / {row['load']}: {row['reasons']}", file=sys.stderr)
+    for failure in measured.failures:
         print(failure, file=sys.stderr)
-    if log.unlogged:
-        print(
-            f"error: {log.unlogged}; results are kept in {config.tracking.folder}/pending:"
-            " python -m pepper.run task=import logs them",
-            file=sys.stderr,
+    run_id = measured.run_id or (measured.rows[0].get("run_id") if config.sweep is None else None)
+    if run_id:
+        show(f"logged as run {run_id}", run_id=run_id)
+    if measured.unlogged:
+        kept = (
+            f"results are kept in {config.tracking.folder}/pending: python -m pepper.run task=import logs them"
+            if measured.waiting
+            else "every cell is logged, the sweep's overview is not"
         )
+        print(f"error: {measured.unlogged}; {kept}", file=sys.stderr)
     else:
-        print(f"compare the runs: {ui_command(config.tracking.uri)}")
+        show(f"compare the runs: {ui_command(config.tracking.uri, measured.view)}")
 
 
-def ui_command(uri: str) -> str:
-    """Return the line that opens MLflow's UI on the store."""
+def ui_command(uri: str, view: str) -> str:
+    """Return the line that opens MLflow's UI on the store, and where the runs are in it."""
     if uri.startswith("http"):
-        return uri
+        return f"{uri.rstrip('/')}/{view}"
     program = Path(sys.executable)
     shown = program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else program
-    return f"{shown} -m mlflow ui --backend-store-uri {uri}"
+    return f"{shown} -m mlflow ui --backend-store-uri {uri}  (then open http://127.0.0.1:5000/{view})"

@@ -1,14 +1,17 @@
 """``task=promote``: make a latency model the champion, if it is better than the one that is."""
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from pepper.config import PepperConfig
 from pepper.errors import LatencyError
-from pepper.latency import collect
+from pepper.latency.collect import read
 from pepper.latency.evaluation import compare, relative_error
+from pepper.report.output import add_results
+from pepper.report.tables import show
 from pepper.tasks.latency_models import load_version, open_registry
 from pepper.tracking.registry import Registry, promotion
 
@@ -28,13 +31,13 @@ def promote(config: PepperConfig) -> int:
         raise LatencyError(f"{registry.name} has no version; train one with task=train")
     challenger = config.promote.version or versions[-1]
     if challenger == champion:
-        print(f"version {challenger} is the champion already")
+        show(f"version {challenger} is the champion already", champion=challenger, promoted=False)
         return 0
     registry.tags(challenger)  # there is such a version
     if champion is None:
         why = config.promote.reason or "the first champion"
         registry.promote(promotion(challenger, None, why))
-        print(f"version {challenger} is the champion: {why}")
+        show(f"version {challenger} is the champion: {why}", champion=challenger, promoted=True, why=why)
         return 0
     scores: tuple[float, ...] = ()
     try:
@@ -44,12 +47,18 @@ def promote(config: PepperConfig) -> int:
             raise
         better, why = False, str(error)
     if not better and not config.promote.force:
-        print(f"version {champion} stays the champion: {why}")
+        show(f"version {champion} stays the champion: {why}", champion=champion, promoted=False, why=why)
         return STATUS_NOT_BETTER
     if config.promote.force:
         why = f"forced: {config.promote.reason} ({why})"
     registry.promote(promotion(challenger, champion, why, *scores))
-    print(f"version {challenger} is the champion, after version {champion}: {why}")
+    show(
+        f"version {challenger} is the champion, after version {champion}: {why}",
+        champion=challenger,
+        promoted=True,
+        previous=champion,
+        why=why,
+    )
     return 0
 
 
@@ -58,7 +67,7 @@ def _compare(
 ) -> tuple[bool, str, tuple[float, float]]:
     """Score both on the rows that the challenger's training held out and the champion's did not train on."""
     with registry.artifacts(challenger, "dataset") as folder:
-        rows = collect.read(folder / "test.parquet")
+        rows = read(folder / "test.parquet")
     with registry.artifacts(champion, "dataset") as folder:
         trained_on = _models(folder / "train.parquet")
     unseen = rows.take(~np.isin(rows.model, trained_on))
@@ -91,7 +100,13 @@ def _roll_back(registry: Registry, champion: int | None, reason: str | None) -> 
         raise LatencyError(f"{registry.name} has no champion before this one to go back to; set promote.version")
     why = f"rollback{f': {reason}' if reason else ''}"
     registry.promote(promotion(previous, champion, why))
-    print(f"version {previous} is the champion again, after version {champion}")
+    show(
+        f"version {previous} is the champion again, after version {champion}",
+        champion=previous,
+        promoted=True,
+        previous=champion,
+        why=why,
+    )
     return 0
 
 
@@ -100,10 +115,11 @@ def _show_history(registry: Registry) -> int:
     for entry in history:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.unix_s))
         before = f" after version {entry.previous}" if entry.previous is not None else ""
-        print(f"{when}  version {entry.version}{before}, by {entry.who}: {entry.why}")
+        show(f"{when}  version {entry.version}{before}, by {entry.who}: {entry.why}")
     champion = registry.champion()
+    add_results(champion=champion, history=[asdict(entry) for entry in history])
     if champion is None:
-        print(f"{registry.name} has no champion")
+        show(f"{registry.name} has no champion")
     elif not history or history[-1].version != champion:
-        print(f"now: version {champion}, put there outside of pepper")
+        show(f"now: version {champion}, put there outside of pepper")
     return 0

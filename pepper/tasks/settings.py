@@ -13,8 +13,10 @@ def setting(cell: Cell, calibration: Calibration) -> Setting:
     return Setting.from_params(run_params(cell, calibration))
 
 
-def run_params(cell: Cell, calibration: Calibration) -> dict[str, Any]:
-    """Return the parameters of a cell's run: its own facts and the device's."""
+def run_params(cell: Cell, calibration: Calibration | None) -> dict[str, Any]:
+    """Return the parameters of a cell's run: its own facts and the device's, where it could be calibrated."""
+    if calibration is None:
+        return cell.params()
     facts = {**asdict(calibration), "instruction_sets": " ".join(calibration.instruction_sets)}
     del facts["throttle_method"]
     return {**cell.params(), **{f"device_{key}": value for key, value in facts.items()}}

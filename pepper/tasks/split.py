@@ -3,6 +3,7 @@
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from pepper.graph.split import Manifest, part_operators
 from pepper.graph.split import split as write_parts
 from pepper.graph.verify import Verification, verify
 from pepper.placement.plan import Plan
+from pepper.report.frames import Framed
 from pepper.report.tables import parts_table, show
 from pepper.tasks.cuts import load
 
@@ -99,23 +101,56 @@ def planned_cuts(graph: Graph, plan: Plan, name: str) -> list[Cut]:
     return cuts
 
 
+@dataclass(frozen=True)
+class PartRow(Framed):
+    """A part as plain values.
+
+    Attributes:
+        operators: How many it has.
+        macs: Its multiply-accumulates.
+        share: Its share of the model's.
+        inputs: Names of what it reads of the parts before it, or of the model's inputs.
+        input_bytes: Their sizes; None where a shape is unknown.
+    """
+
+    operators: int
+    macs: float
+    share: float
+    inputs: list[str]
+    input_bytes: list[int | None]
+
+
+def part_rows(graph: Graph, cuts: Sequence[Cut], macs: Sequence[float]) -> list[PartRow]:
+    """Return the parts between cuts as plain values.
+
+    Args:
+        graph: The graph.
+        cuts: Where it is cut.
+        macs: Of each operator.
+    """
+    rows = []
+    for group in part_operators(graph, cuts):
+        inside = set(group)
+        read = dict.fromkeys(t for index in group for t in graph.operators[index].reads)
+        fed = [graph.tensors[t] for t in read]
+        fed = [t for t in fed if not t.is_weight and t.producer not in inside]
+        work = sum(macs[index] for index in group)
+        rows.append(PartRow(len(group), work, work / (sum(macs) or 1), [t.name for t in fed], [t.bytes for t in fed]))
+    return rows
+
+
 def _say(
     graph: Graph, cuts: Sequence[Cut], manifest: Manifest, macs: np.ndarray, out: Path, result: Verification
 ) -> None:
-    groups = part_operators(graph, cuts)
-    sizes = {t.name: t.bytes for t in graph.tensors}
-    rows = [
-        {
-            "file": part.file,
-            "operators": part.operators,
-            "macs": float(macs[group].sum()),
-            "share": float(macs[group].sum() / (macs.sum() or 1)),
-            "inputs": [(spec.name, sizes[spec.name]) for spec in part.inputs],
-        }
-        for part, group in zip(manifest.parts, groups, strict=True)
-    ]
-    show(parts_table(rows))
-    show(f"{len(manifest.parts)} parts and manifest.json in {out}")
+    parts = part_rows(graph, cuts, macs.tolist())
+    rows = [{"file": part.file, **asdict(row)} for part, row in zip(manifest.parts, parts, strict=True)]
+    show(parts_table(rows), parts=rows)
+    show(
+        f"{len(manifest.parts)} parts and manifest.json in {out}",
+        folder=out,
+        difference=result.difference,
+        tolerance=result.tolerance,
+    )
     outcome = f"largest difference {result.difference:.2g} of the largest value, in output {result.output!r}"
     if result.ok:
         show(f"proved: parts compute what the whole does ({outcome})")
@@ -133,4 +168,4 @@ def _log(config: PepperConfig, manifest: Manifest, out: Path, result: Verificati
 
     params = {"model": config.model.name, "parts": len(manifest.parts), "source_sha256": manifest.source_sha256}
     run_id = runs.log_split(Store(config.tracking), f"split {config.model.name}", params, result.difference, out)
-    show(f"logged as run {run_id}")
+    show(f"logged as run {run_id}", run_id=run_id)

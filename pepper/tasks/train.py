@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.table import Table
@@ -18,12 +18,20 @@ from pepper.latency.training import Report, Trained, report
 from pepper.latency.training import train as train_model
 from pepper.latency.tuning import TrialResult
 from pepper.report import latency_figures as figures
+from pepper.report import notes
+from pepper.report.learning import LatencyModelReport, section
+from pepper.report.page import render
 from pepper.report.tables import show
 from pepper.tasks.latency_models import write_version
+from pepper.tracking import views
 from pepper.tracking.history import history
 from pepper.tracking.registry import Registry
+from pepper.tracking.runs import artifacts, figure_address
 from pepper.tracking.store import Store
 from pepper.tracking.trainings import Dataset, Training, Trial, log_training
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _MOST_CURVES = 4
 
@@ -46,22 +54,42 @@ def train(config: PepperConfig) -> int:
     )
     evidence = report(rows, trained.tuned.hyperparameters)
     store = Store(replace(config.tracking, experiment=config.latency.experiment))
+    views.offer(store, views.TRAININGS)
     with tempfile.TemporaryDirectory() as folder:
         _write(Path(folder), rows, trained, evidence)
         run_id = log_training(store, _training(Path(folder), config, rows, trained, evidence))
     registry = Registry(store, config.latency.registered_model)
-    scores = trained.test_scores
-    version = registry.register(
-        run_id,
-        {
-            "features_digest": features.digest(),
-            "dataset_digest": rows.digest,
-            "rows": str(len(rows)),
-            **{f"test_{key}": f"{value:.4g}" for key, value in scores.items()},
-        },
+    facts = {
+        "features_digest": features.digest(),
+        "dataset_digest": rows.digest,
+        "rows": str(len(rows)),
+        **{f"test_{key}": f"{value:.4g}" for key, value in trained.test_scores.items()},
+    }
+    champion = registry.champion()
+    note = notes.version(
+        registry.name,
+        facts,
+        _scores(trained, evidence),
+        None if champion is None else (champion, registry.tags(champion)),
+        figure_address(run_id, "figures/predicted_against_measured.png"),
     )
-    show(_table(trained, evidence))
-    show(f"version {version} of {registry.name} is registered; task=promote compares it with the champion")
+    version = registry.register(run_id, facts, note)
+    model = LatencyModelReport(registry.name, version, False, _predictions(rows, evidence), evidence.table)
+    with artifacts(store, run_id) as attached:
+        html = render(f"{registry.name} version {version}", f"training run {run_id}", [section(model)])
+        (attached / "report.html").write_text(html, encoding="utf-8")
+    show(
+        _table(trained, evidence),
+        test=trained.test_scores,
+        held_out=evidence.table.to_dict("records"),
+        noise=evidence.noise,
+    )
+    show(
+        f"version {version} of {registry.name} is registered; task=promote compares it with the champion",
+        version=version,
+        registered_model=registry.name,
+        run_id=run_id,
+    )
     return 0
 
 
@@ -108,13 +136,18 @@ def _write(folder: Path, rows: Rows, trained: Trained, evidence: Report) -> None
     """Write the model, its datasets, tables and figures."""
     write_version(folder, trained.model, rows, trained.train, trained.test)
     evidence.table.to_csv(folder / "scores.csv", index=False)
-    predictions = collect.to_frame(rows)[["model", "part", "device", "load", "p50_ms"]]
+    _predictions(rows, evidence).to_csv(folder / "predictions.csv", index=False)
+    _draw(folder / "figures", rows, trained, evidence)
+
+
+def _predictions(rows: Rows, evidence: Report) -> "pd.DataFrame":
+    """Return each row with what was predicted of it, once for every way of leaving out."""
+    table = collect.to_frame(rows)[["model", "part", "device", "load", "p50_ms"]]
     for by, predicted in evidence.predictions.items():
-        predictions = predictions.assign(
+        table = table.assign(
             **{f"predicted_without_{by}_ms": predicted, f"error_without_{by}": predicted / rows.p50_ms - 1}
         )
-    predictions.to_csv(folder / "predictions.csv", index=False)
-    _draw(folder / "figures", rows, trained, evidence)
+    return table
 
 
 def _draw(folder: Path, rows: Rows, trained: Trained, evidence: Report) -> None:
@@ -152,6 +185,14 @@ def _curves(rows: Rows, predicted: Values) -> dict[str, dict[str, list[tuple[flo
     }
 
 
+def _scores(trained: Trained, evidence: Report) -> list[dict[str, Any]]:
+    """Return the scores on the test rows and of each predictor that was left without something."""
+    return [
+        {"held_out": "test", "predictor": "pepper", **trained.test_scores},
+        *({str(key): value for key, value in line.items()} for line in evidence.table.to_dict("records")),
+    ]
+
+
 def _table(trained: Trained, evidence: Report) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("left out", "predictor"):
@@ -159,11 +200,7 @@ def _table(trained: Trained, evidence: Report) -> Table:
     columns = ("mape", "median_error", "within_5", "within_10", "within_20", "spearman", "fastest_picked", "outside")
     for name in columns:
         table.add_column(name.replace("_", " "), justify="right")
-    lines: list[dict[str, Any]] = [
-        {"held_out": "test", "predictor": "pepper", **trained.test_scores},
-        *({str(key): value for key, value in line.items()} for line in evidence.table.to_dict("records")),
-    ]
-    for line in lines:
+    for line in _scores(trained, evidence):
         figures_of = [
             ""
             if line.get(key) is None or line[key] != line[key]

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 PAGE = 1000
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 COLUMNS = ["run_id", "status", "cell", "verdict"]
-TAGS = ("cell", "verdict", "reasons", "record", "onnxruntime")
+TAGS = ("cell", "verdict", "reasons", "record", "onnxruntime", "version")
 
 
 def _row(run: "Run") -> dict[str, str | float | None]:

@@ -1,7 +1,9 @@
 """Finished cells, kept on disk until MLflow has them: nothing measured is lost."""
 
+import contextlib
 import json
 import shutil
+import time
 import uuid
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +16,7 @@ from pepper.errors import TrackingError
 from pepper.measure.profile import Profile
 
 SCHEMA = 1
+STALE_S = 3600.0  # a record is written within seconds
 
 
 @dataclass
@@ -27,6 +30,8 @@ class Record:
         profile: What was measured.
         config: The resolved configuration (YAML).
         parent: The sweep's run; None for a single run.
+        uri: The store that it is meant for (a whole path for SQLite); None is whichever takes it.
+        experiment: The experiment there.
         key: Unique to this measurement; the run carries it as a tag, so that it is logged once.
     """
 
@@ -36,6 +41,8 @@ class Record:
     profile: Profile
     config: str
     parent: str | None = None
+    uri: str | None = None
+    experiment: str | None = None
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
@@ -67,6 +74,13 @@ class Pending:
         except OSError as error:
             shutil.rmtree(draft, ignore_errors=True)
             raise TrackingError(f"{self.folder}: cannot keep results ({error.strerror}); free some space") from error
+
+    def clean(self) -> None:
+        """Remove what a process left half-written when it was killed."""
+        for draft in self.folder.glob(".*"):
+            with contextlib.suppress(OSError):  # its writer has just finished it
+                if time.time() - draft.stat().st_mtime > STALE_S:
+                    shutil.rmtree(draft, ignore_errors=True)
 
     def all(self) -> list[Record]:
         """Return the waiting records, oldest first.

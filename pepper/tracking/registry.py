@@ -1,6 +1,7 @@
 """The registry of latency models: versions, the champion's alias and who held it."""
 
 import getpass
+import html
 import json
 import tempfile
 import time
@@ -57,8 +58,13 @@ class Registry:
         self._store = store
         self._client = store.client
 
-    def register(self, run_id: str, tags: Mapping[str, str]) -> int:
+    def register(self, run_id: str, tags: Mapping[str, str], description: str = "") -> int:
         """Register the model that a training logged, and return the new version.
+
+        Args:
+            run_id: The training's run.
+            tags: Facts of the version.
+            description: What a person should know of it (Markdown).
 
         Raises:
             TrackingError: The store does not answer.
@@ -74,7 +80,9 @@ class Registry:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
             source = f"{self._client.get_run(run_id).info.artifact_uri}/{MODEL_FOLDER}"
-            version = self._client.create_model_version(self.name, source, run_id, tags=dict(tags))
+            version = self._client.create_model_version(
+                self.name, source, run_id, tags=dict(tags), description=description
+            )
         return int(version.version)
 
     def versions(self) -> list[int]:
@@ -132,6 +140,7 @@ class Registry:
             key = f"{_PROMOTION}{round(promotion.unix_s * 1000)}"
             self._client.set_model_version_tag(self.name, str(promotion.version), key, json.dumps(asdict(promotion)))
             self._client.set_registered_model_alias(self.name, CHAMPION, str(promotion.version))
+            self._describe(promotion)
 
     def history(self) -> list[Promotion]:
         """Return every promotion, oldest first; those of deleted versions are gone with them."""
@@ -150,6 +159,13 @@ class Registry:
             if promotion.version == version:
                 return promotion.previous
         return history[-1].version if history else None
+
+    def _describe(self, promotion: Promotion) -> None:
+        """Say with the version itself that it became the champion, newest first."""
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(promotion.unix_s))
+        line = html.escape(f"Champion since {when}, by {promotion.who}: {promotion.why}", quote=False)
+        before = self._get(promotion.version).description or ""
+        self._client.update_model_version(self.name, str(promotion.version), f"{line}\n\n{before}")
 
     def _get(self, version: int) -> "ModelVersion":
         from mlflow.exceptions import MlflowException

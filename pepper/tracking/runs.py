@@ -1,26 +1,33 @@
 """Runs in MLflow: one for each cell, one parent for each sweep."""
 
 import getpass
+import html
 import json
 import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pepper
+from pepper.tracking.abandoned import owner
 from pepper.tracking.records import Pending, Record
 from pepper.tracking.store import Store, lock, reaching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
     import pandas as pd
 
 CELL, SWEEP, SPLIT = "cell", "sweep", "split"
+RESULTS = "results.parquet"
+"""A sweep's artifact: its cells and their figures."""
 LOGGED_METRIC = "logged_unix_s"
 """When the run was logged: what a reader that knows all runs up to a time asks for."""
+
+_BINS, _BLOCKS = 40, " ▁▂▃▄▅▆▇█"
 
 
 def _tags(kind: str, **tags: str | None) -> dict[str, str]:
@@ -33,7 +40,7 @@ def start_sweep(store: Store, name: str, cells: int, config: str) -> str:
     """Start a sweep's parent run and return its identifier."""
     with reaching(store.config):
         run = store.client.create_run(
-            store.experiment_id, run_name=name, tags=_tags(SWEEP, sweep=name), start_time=_now_ms()
+            store.experiment_id, run_name=name, tags=_tags(SWEEP, sweep=name, owner=owner()), start_time=_now_ms()
         )
         run_id = str(run.info.run_id)
         store.client.log_param(run_id, "cells", cells)
@@ -88,22 +95,28 @@ def log_split(store: Store, name: str, params: Mapping[str, object], difference:
     return run_id
 
 
-def flush(store: Store) -> int:
-    """Log every record that waits; return how many were logged.
+def flush(store: Store, kept_for: str | None = None) -> dict[str, str]:
+    """Log every record that waits for this store and experiment; return their runs by the records' keys.
+
+    Args:
+        store: The store.
+        kept_for: Log those that were kept for another store instead, by its URI.
 
     Raises:
         TrackingError: The store does not answer; what was not logged still waits.
     """
     pending = Pending(store.folder)
+    logged: dict[str, str] = {}
     if not pending.folder.is_dir():
-        return 0
+        return logged
     with lock(store.folder):
-        records = pending.all()
-        for record in records:
-            with reaching(store.config):
-                log_once(store, record)
-            pending.remove(record)
-    return len(records)
+        pending.clean()
+        for record in pending.all():
+            if record.uri in (None, kept_for or store.uri) and record.experiment in (None, store.config.experiment):
+                with reaching(store.config):
+                    logged[record.key] = log_once(store, record)
+                pending.remove(record)
+    return logged
 
 
 def log_once(store: Store, record: Record) -> str:
@@ -148,17 +161,38 @@ def log_once(store: Store, record: Record) -> str:
 
 
 def _note(record: Record) -> str:
-    """Describe a run in Markdown: the verdict and the figures that matter."""
+    """Describe a run in Markdown: the verdict, the figures that matter, and how the samples are spread."""
     profile = record.profile
-    lines = [f"**{profile.verdict or profile.status}**" + "".join(f"\n- {reason}" for reason in profile.reasons)]
+    verdict = f"**{profile.verdict or profile.status}**"
     if "latency_p50_ms" in profile.metrics:
         m = profile.metrics
-        lines.append(
-            f"median **{m['latency_p50_ms']:.3g} ms** (95 % interval {m['latency_p50_low_ms']:.3g} to"
-            f" {m['latency_p50_high_ms']:.3g}), {m['throughput_per_s']:.3g} inferences/s,"
+        tail = f", 95th percentile {m['latency_p95_ms']:.3g} ms" if "latency_p95_ms" in m else ""
+        verdict += (
+            f": median **{m['latency_p50_ms']:.3g} ms** (95 % interval {m['latency_p50_low_ms']:.3g} to"
+            f" {m['latency_p50_high_ms']:.3g}){tail}, {m['throughput_per_s']:.3g} inferences/s,"
             f" {m['samples']:.0f} samples"
         )
-    return "\n\n".join(lines)
+    lines = [verdict]
+    if "latency_ns" in profile.samples:
+        lines.append(_spread(profile.samples["latency_ns"] / 1e6))
+    lines.append("\n".join(f"- {_line(why)}" for why in profile.reasons))
+    return "\n\n".join(filter(None, lines))
+
+
+def _line(text: str) -> str:
+    """Return a text as one line that is no markup."""
+    return html.escape(" ".join(text.split()), quote=False)
+
+
+def _spread(latency_ms: "np.ndarray[Any, Any]") -> str:
+    """Return a histogram in characters: the samples up to their 99th percentile, in equal steps."""
+    import numpy as np
+
+    end = float(np.percentile(latency_ms, 99))
+    counts, edges = np.histogram(latency_ms[latency_ms <= end], bins=_BINS)
+    levels = np.ceil(counts * (len(_BLOCKS) - 1) / max(1, counts.max())).astype(int)
+    bars = "".join(_BLOCKS[level] for level in levels)
+    return f"`{bars}` samples from {edges[0]:.3g} to {edges[-1]:.3g} ms (99th percentile)"
 
 
 def _log_artifacts(store: Store, run_id: str, record: Record) -> None:
@@ -188,7 +222,12 @@ def _now_ms() -> int:
     return round(time.time() * 1000)
 
 
+def figure_address(run_id: str, file: str) -> str:
+    """Return where MLflow's UI finds an artifact of a run, for a picture in a description."""
+    return f"get-artifact?path={file}&run_uuid={run_id}"
+
+
 def write_table(frame: "pd.DataFrame", folder: Path) -> None:
     """Write a sweep's results as ``results.csv`` and ``results.parquet``."""
     frame.to_csv(folder / "results.csv", index=False)
-    frame.to_parquet(folder / "results.parquet", index=False)
+    frame.to_parquet(folder / RESULTS, index=False)

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,11 +70,18 @@ class Store:
             self.client = self._connect()
             self.experiment_id = self._experiment()
 
+    @property
+    def uri(self) -> str:
+        """Where it is, the same from every working directory."""
+        scheme, mark, path = self.config.uri.partition(":///")
+        return f"{scheme}{mark}{Path(path).absolute()}" if scheme == "sqlite" else self.config.uri
+
     def _connect(self) -> "MlflowClient":
         from mlflow import MlflowClient
 
-        for name in ("mlflow", "alembic", "urllib3"):  # MLflow sets its loggers' levels when it is imported
-            logging.getLogger(name).setLevel(logging.ERROR)
+        # MLflow sets its loggers' levels when it is imported. What fails, pepper says itself, in a line.
+        for name in ("mlflow", "mlflow.store", "alembic", "urllib3"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         scheme, _, path = self.config.uri.partition(":///")
         if scheme == "sqlite":
             Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -94,6 +102,16 @@ class Store:
         return str(found.experiment_id)
 
 
+def check_writable(store: Store) -> None:
+    """Make sure that the store takes what is written: its experiment gets a tag.
+
+    Raises:
+        TrackingError: The store does not answer, or refuses.
+    """
+    with reaching(store.config):
+        store.client.set_experiment_tag(store.experiment_id, "pepper.checked_unix_s", f"{time.time():.0f}")
+
+
 @contextlib.contextmanager
 def reaching(config: TrackingConfig) -> Iterator[None]:
     """Turn what the store throws into one clear line.
@@ -109,6 +127,10 @@ def reaching(config: TrackingConfig) -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, RequestException, OSError) as error:
         cause = " ".join(str(error).split())[:200]
+        if "must be in the 'active' state" in cause:
+            raise TrackingError(
+                f"tracking.uri={config.uri}: a run was deleted in MLflow meanwhile ({cause}); restore it there"
+            ) from error
         raise TrackingError(
             f"tracking.uri={config.uri}: the store does not answer ({cause}); check it or set tracking.uri"
         ) from error

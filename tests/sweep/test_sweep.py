@@ -145,7 +145,7 @@ def test_what_is_measured_again(desk: Desk) -> None:
     for rerun in ("none", "none", "failed"):
         outcome = desk("+sweep=one", f"sweep.rerun={rerun}", shaky)
         assert outcome.status == 0
-        assert "INVALID tiny / share100 / cpu50: load missed" in outcome.out
+        assert "INVALID tiny / share100 / cpu50: load missed" in outcome.err
         reused.append("1 finished before" in outcome.out)
     assert reused == [False, True, False]
     for _ in range(2):

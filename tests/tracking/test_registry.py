@@ -164,7 +164,7 @@ def test_from_measurements_to_a_prediction(desk: Desk) -> None:
     assert predicted.status == 0, predicted.err
     assert "median" in predicted.out
     assert "by pepper-latency version 2" in predicted.out
-    assert "what was trained on" in predicted.out  # neither this machine nor convolutions are
+    assert "what was trained on" in predicted.err  # neither this machine nor convolutions are
     assert "no version 9" in desk("task=predict", "latency.version=9").error
 
 

@@ -1,68 +1,18 @@
 """Stores that cannot be reached, fail in mid-sweep or cannot be written: one line, and nothing measured is lost."""
 
 import os
-import socket
 import subprocess
-import sys
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
-from harness import Desk, lasting, wait_until
+from harness import Desk, MakeDesk, free_port, lasting, server, stop, wait_until
 
 CELL = ("model=tiny", "device=share100")
 
 pytestmark = pytest.mark.slow
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def server(folder: Path, database: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A real tracking server."""
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "mlflow",
-            "server",
-            f"--port={port}",
-            "--workers=1",
-            f"--backend-store-uri=sqlite:///{database}",
-            f"--artifacts-destination={folder / 'server'}",
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=folder,
-        start_new_session=True,
-        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-    )
-
-    def up() -> bool:
-        assert process.poll() is None, "the server ended"
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
-    try:
-        wait_until(up, timeout_s=60)
-        yield process
-    finally:
-        stop(process)
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        os.killpg(process.pid, 9)
-        process.wait()
 
 
 @pytest.mark.parametrize(
@@ -207,3 +157,27 @@ def test_a_disk_that_fills_up_in_mid_sweep(desk: Desk, tmp_path: Path) -> None:
     assert "cannot keep results (No space left on device); free some space" in outcome.err.splitlines()[-1]
     assert len(desk.runs()) == 1, "the cell before it is logged"
     assert desk.runs("sweep")[0].info.status != "RUNNING"
+
+
+@pytest.mark.slow
+def test_waiting_results_go_to_the_store_that_they_were_kept_for(
+    make_desk: MakeDesk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two stores share a folder; the results of one wait while the other is used."""
+    desk, other = make_desk(tmp_path / "desk"), make_desk(tmp_path / "other")
+    elsewhere = f"tracking.uri={other.uri}"
+
+    def away(*_: Any, **__: Any) -> None:
+        raise OSError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pepper.tracking.runs.log_once", away)
+        assert desk("model=tiny", "device=share100", elsewhere).status == 1
+    assert len(desk.pending) == 1
+    assert desk("model=small", "device=share100").status == 0
+    assert len(desk.pending) == 1, "it waits for its own store"
+    imported = desk("task=import")
+    assert imported.status == 0
+    assert f"logged 1 waiting results to {other.uri}" in imported.out
+    assert [run.data.params["model"] for run in desk.runs()] == ["small"]
+    assert [run.data.params["model"] for run in other.runs()] == ["tiny"]

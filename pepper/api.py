@@ -1,0 +1,173 @@
+"""pepper from Python: the same code as the tasks, with typed results that show themselves as data frames."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+
+from pepper.config import ModelConfig, PepperConfig
+from pepper.config.composing import compose
+from pepper.errors import ConfigError, MeasureError
+from pepper.graph.balance import balanced_cuts
+from pepper.graph.costs import operator_macs
+from pepper.graph.cuts import find_cuts
+from pepper.graph.ir import Graph
+from pepper.graph.load import load_graph
+from pepper.report.frames import Framed, Rows
+from pepper.sweep.axes import single_cell
+from pepper.tasks.cuts import CutRow, cut_rows
+from pepper.tasks.predict import Forecast, forecast
+from pepper.tasks.profile import measure_cells
+from pepper.tasks.split import PartRow, part_rows
+
+
+@dataclass(frozen=True)
+class Profile(Framed):
+    """What a measurement gave.
+
+    Attributes:
+        model: What was measured.
+        device: Where.
+        load: Under which load.
+        verdict: ``VALID``, or ``INVALID``: then ``reasons`` says why the figures should not be trusted.
+        p50_ms: Median latency.
+        low_ms: Lower end of the median's 95 % confidence interval.
+        high_ms: Its upper end.
+        reasons: Why it is INVALID; empty otherwise.
+        run_id: The run in MLflow; None if the store is away and the result waits on disk.
+        metrics: All figures; each name carries its unit.
+    """
+
+    model: str
+    device: str
+    load: str
+    verdict: str
+    p50_ms: float
+    low_ms: float
+    high_ms: float
+    reasons: str
+    run_id: str | None
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Model:
+    """An ONNX model, ready to be looked at, measured and predicted.
+
+    Attributes:
+        config: The model as the configuration names it.
+    """
+
+    config: ModelConfig
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The model as operators and tensors."""
+        return load_graph(self.config.path, self.config.shapes, self.config.dims, self.config.batch)
+
+    def cuts(self, kind: str = "tensors", max_tensors: int = 4) -> Rows[CutRow]:
+        """Return where the model can be cut, and what crosses there.
+
+        Args:
+            kind: ``tensors`` (one tensor crosses), ``bridges`` or ``frontiers`` (up to ``max_tensors``).
+            max_tensors: The most tensors that may cross at a frontier.
+
+        Raises:
+            ModelError: The model cannot be read, or there is no such kind.
+        """
+        return Rows(cut_rows(self.graph, find_cuts(self.graph, kind, max_tensors)))
+
+    def parts(self, count: int, kind: str = "tensors", max_tensors: int = 4) -> Rows[PartRow]:
+        """Return parts of nearly equal work.
+
+        Args:
+            count: How many.
+            kind: Which cuts to choose from, as in :meth:`cuts`.
+            max_tensors: As there.
+
+        Raises:
+            ModelError: The model cannot be read, or has too few cuts.
+        """
+        graph, macs = self.graph, operator_macs(self.graph)
+        return Rows(part_rows(graph, balanced_cuts(graph, find_cuts(graph, kind, max_tensors), count, macs), macs))
+
+    def profile(self, *overrides: str, **options: object) -> Profile:
+        """Measure the model, and log the run to MLflow.
+
+        Args:
+            *overrides: As on the command line, such as ``device.threads=1``.
+            **options: The same for groups: ``device="share50", load="cpu25", measure="quick"``.
+
+        Raises:
+            ConfigError: There is no such option, or a value does not fit.
+            DeviceError: The device cannot be set up here.
+            MeasureError: The model could not be measured.
+            TrackingError: The store does not answer.
+        """
+        config = self._configured(overrides, options)
+        measured = measure_cells(config, [single_cell(config)])
+        if measured.failures:
+            raise MeasureError(measured.failures[0])
+        (row,) = measured.rows
+        return Profile(
+            **{key: row[key] for key in ("model", "device", "load", "verdict", "reasons")},
+            p50_ms=row["latency_p50_ms"],
+            low_ms=row["latency_p50_low_ms"],
+            high_ms=row["latency_p50_high_ms"],
+            run_id=row.get("run_id"),
+            metrics={key: value for key, value in row.items() if isinstance(value, float)},
+        )
+
+    def predict(self, *overrides: str, **options: object) -> Forecast:
+        """Ask the champion, or ``latency.version``, how long the model would take.
+
+        Args:
+            *overrides: As on the command line.
+            **options: The same for groups: ``device="share50", load="cpu25"``.
+
+        Raises:
+            ConfigError: There is no such option, or a value does not fit.
+            LatencyError: There is no champion.
+        """
+        return forecast(self._configured(overrides, options))
+
+    def _configured(self, overrides: Sequence[str], options: Mapping[str, object]) -> PepperConfig:
+        for text in (*overrides, *options):
+            if text.split("=")[0].split(".")[0] in ("model", "+sweep", "sweep"):
+                raise ConfigError(f"{text}: this model is meant, alone; pepper.load another one")
+        chosen = compose([*overrides, *(f"{key}={value}" for key, value in options.items())])
+        return replace(chosen, model=self.config, output="quiet")
+
+
+def load(
+    model: str | PathLike[str],
+    *,
+    name: str | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    dims: Mapping[str, int] | None = None,
+    batch: int | None = None,
+) -> Model:
+    """Return a model; its file is read when something is asked of it.
+
+    Args:
+        model: An ``.onnx`` file, an address such as ``variant://3``, or an option's name such as ``resnet50``.
+        name: How runs and tables call it; taken from the file's name where it is not given.
+        shapes: Whole input shapes by input name.
+        dims: Sizes by symbolic dimension name.
+        batch: Size of a dynamic first dimension (1 if not given).
+
+    Raises:
+        ConfigError: There is no option of that name, or a size does not fit.
+    """
+    path = str(model)
+    is_file = Path(path).suffix != "" or "://" in path
+    config = ModelConfig(path) if is_file else compose([f"model={path}"]).model
+    changed = replace(
+        config,
+        name=name or config.name,
+        shapes=config.shapes if shapes is None else {key: list(shape) for key, shape in shapes.items()},
+        dims=config.dims if dims is None else dict(dims),
+        batch=config.batch if batch is None else batch,
+    )
+    return Model(changed)

@@ -1,0 +1,53 @@
+"""From overrides to a checked configuration, without a command line; and what is wrong with them, in one line."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pepper import config
+from pepper.config import PepperConfig
+from pepper.errors import ConfigError, nearest
+
+
+def compose(overrides: Sequence[str] = ()) -> PepperConfig:
+    """Return the configuration that these command-line overrides make, such as ``device=share50``.
+
+    Raises:
+        ConfigError: An override cannot be read, or names no such group, option or key, or a value does not fit.
+    """
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    config.register()
+    try:
+        with hydra.initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
+            return config.typed(hydra.compose("run", overrides=list(overrides)))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error)) from error
+
+
+def explain(error: Exception) -> str:
+    """Say in one line what is wrong with the command line or an option file, and the fix."""
+    from hydra.errors import MissingConfigException, OverrideParseException
+    from omegaconf import OmegaConf
+
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: not a KEY=VALUE that can be read; quote the value or check its brackets"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        options = error.options or []
+        return f"{group}={option}: no such option{nearest(option, options)} (options: {', '.join(options)})"
+    cause: Any = error.__cause__ or error
+    key = getattr(cause, "full_key", None)
+    lines = [line.strip() for line in str(cause).splitlines()]
+    message = next((line for line in lines if not line.startswith(("full_key", "object_type"))), "")
+    if key:
+        schema = getattr(cause, "parent_node", None)
+        known = [str(name) for name in schema or ()] if OmegaConf.is_dict(schema) else []
+        name = str(key).rpartition(".")[2]
+        hint = nearest(name, known) if name not in known else ""
+        listed = f" (keys: {', '.join(known)})" if name not in known and known and not hint else ""
+        if "ListConfig" in message:
+            message, hint = f"must be a list; give {key}=[...]", ""
+        return f"{key}: {message}{hint}{listed}"
+    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())

@@ -1,0 +1,139 @@
+"""Sections of the report about placements: the parts of a plan, what crosses between them, and when each works."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pepper.report import charts, plan_charts
+from pepper.report.page import Block, Chart, Facts, Section, Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Plan = Mapping[str, Any]
+"""A plan as its ``plan.json`` holds it."""
+
+
+@dataclass(frozen=True)
+class PlanReport:
+    """A placement and what is known of it.
+
+    Attributes:
+        name: How its run is called.
+        run_id: Its run.
+        plan: What was decided.
+        front: Plans that no other one beats in both latency and throughput.
+        steps: One row a step, where the plan was run: ``what``, ``where``, ``predicted_ms``, ``measured_ms``.
+        runs: One row a plan that was run: ``name``, ``devices``, ``latency_ms``, ``per_second``, ``ratio``.
+    """
+
+    name: str
+    run_id: str
+    plan: Plan
+    front: Sequence[Plan] = ()
+    steps: "pd.DataFrame | None" = None
+    runs: "pd.DataFrame | None" = None
+
+
+def section(placement: PlanReport) -> Section:
+    """Return the section about one placement."""
+    plan = placement.plan
+    parts: Sequence[Plan] = plan["parts"]
+    names = [_unit(part) for part in parts]
+    looks = charts.styles(list(dict.fromkeys(names)))
+    facts = {
+        "objective": str(plan["objective"]),
+        "predicted latency": f"{plan['latency_ms']:.3g} ms",
+        "predicted throughput": f"{1000 / plan['period_ms']:.3g} a second" if plan["period_ms"] else "unknown",
+        "sent a request": charts.size(plan["sent_bytes"]),
+        "parts": str(len(parts)),
+        "proof": "optimal" if plan["gap"] == 0 else f"within {plan['gap']:.1%} of the optimum",
+    }
+    operators = parts[-1]["stop"] - parts[0]["start"]
+    blocks: list[Block] = [
+        Facts(facts),
+        Chart(
+            plan_charts.chain(parts, names, looks), f"{operators} steps in {len(parts)} parts; bytes cross at the cuts"
+        ),
+        Chart(
+            plan_charts.timeline(events(plan), looks),
+            f"One request, as predicted: {len(parts)} parts and what they wait for",
+        ),
+        Table(
+            f"Parts of {plan['model']} (run {placement.run_id})",
+            ["part", "steps", "device", "predicted ms", "memory", "receives", "transfer ms", "reads"],
+            [
+                [
+                    str(number),
+                    f"{part['start']} to {part['stop']}",
+                    name,
+                    part["time_ms"],
+                    charts.size(part["memory_bytes"]),
+                    charts.size(part["receive_bytes"]) if part["receive_bytes"] else None,
+                    part["receive_ms"] or None,
+                    ", ".join(part["inputs"]),
+                ]
+                for number, (part, name) in enumerate(zip(parts, names, strict=True), 1)
+            ],
+        ),
+    ]
+    if placement.front:
+        points = [(other["latency_ms"], 1000 / other["period_ms"]) for other in placement.front]
+        chosen = (plan["latency_ms"], 1000 / plan["period_ms"])
+        caption = f"{len(points)} plans that no other one beats in both"
+        blocks.append(Chart(plan_charts.front(points, chosen), caption))
+    if placement.steps is not None and len(placement.steps):
+        blocks += _measured(placement.steps)
+    if placement.runs is not None and len(placement.runs):
+        blocks.append(_runs(placement.runs))
+    return Section(f"{'Placement' if placement.steps is None else 'Execution'}: {placement.name}", blocks)
+
+
+def _measured(steps: "pd.DataFrame") -> list[Block]:
+    names = [f"{what}, {where}" for what, where in zip(steps["what"], steps["where"], strict=True)]
+    chart = plan_charts.steps(names, steps["predicted_ms"].tolist(), steps["measured_ms"].tolist())
+    rows = [
+        [name, *charts.plain(values)]
+        for name, values in zip(names, steps[["predicted_ms", "measured_ms"]].to_numpy(), strict=True)
+    ]
+    return [
+        Chart(chart, f"{len(names)} steps of a request, predicted and measured (medians)"),
+        Table("The same in figures", ["step", "predicted ms", "measured ms"], rows),
+    ]
+
+
+def _runs(runs: "pd.DataFrame") -> Table:
+    columns = {
+        "name": "plan",
+        "devices": "devices",
+        "latency_ms": "median ms",
+        "per_second": "results/s",
+        "ratio": "times the best",
+    }
+    return Table("Plans that were run", list(columns.values()), runs[list(columns)].astype(object).to_numpy().tolist())
+
+
+def events(plan: Plan) -> list[plan_charts.Event]:
+    """Return when each part and transfer of one request begins and ends, by the plan's own figures."""
+    now_ms, found = 0.0, []
+    before = plan["source"]
+    for number, part in enumerate(plan["parts"], 1):
+        unit = _unit(part)
+        if part["receive_ms"]:
+            label = f"{charts.size(part['receive_bytes'])} from {before or 'the source'}"
+            found.append(plan_charts.Event(f"to {unit}", unit, label, now_ms, now_ms + part["receive_ms"], moves=True))
+            now_ms += part["receive_ms"]
+        found.append(plan_charts.Event(unit, unit, f"part {number}", now_ms, now_ms + part["time_ms"]))
+        now_ms += part["time_ms"]
+        before = unit
+    if plan["return_ms"]:
+        label = f"the answer, from {before}"
+        found.append(
+            plan_charts.Event(f"to {plan['sink']}", before, label, now_ms, now_ms + plan["return_ms"], moves=True)
+        )
+    return found
+
+
+def _unit(part: Plan) -> str:
+    """Name the device of a part, with its number where there are several of the kind."""
+    return f"{part['device']} #{part['instance'] + 1}" if part["instance"] else str(part["device"])

@@ -1,0 +1,156 @@
+"""``task=report``: one HTML file that shows what was measured, predicted and placed."""
+
+import io
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pepper.config import PepperConfig
+from pepper.errors import ConfigError
+from pepper.report import learning, measurements, plans
+from pepper.report.cells import tidy
+from pepper.report.page import Section, render
+from pepper.report.tables import show
+from pepper.tracking.history import history
+from pepper.tracking.reading import artifact_names, newest_runs, read_artifact, sweep_cells
+from pepper.tracking.registry import Registry
+from pepper.tracking.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_MOST_PLACEMENTS = 5
+
+
+def report(config: PepperConfig) -> int:
+    """Write the report; returns the exit status."""
+    out = Path(config.report.out)
+    store = Store(config.tracking)
+    html = page(config, store, config.report.sweep)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        draft = out.with_name(f".{out.name}.draft")
+        draft.write_text(html, encoding="utf-8")
+        draft.replace(out)
+    except OSError as error:
+        raise ConfigError(f"report.out={out}: cannot be written ({error.strerror}); set report.out") from error
+    show(f"{out}: {len(html.encode()) / 1e6:.1f} MB; open it in any browser, offline too")
+    return 0
+
+
+def page(config: PepperConfig, store: Store, sweep: str | None) -> str:
+    """Return the report of a store, or of one sweep in it, as HTML.
+
+    Raises:
+        TrackingError: The store does not answer, or has no such sweep.
+    """
+    runs = history(store)
+    if sweep is None:
+        title, subtitle = "pepper report", f"every cell of {config.tracking.experiment} in {config.tracking.uri}"
+    else:
+        run, runs = sweep_cells(store, sweep, runs)
+        title = f"Sweep {run.info.run_name}"
+        started = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.info.start_time / 1000))
+        subtitle = f"run {run.info.run_id}, {run.info.status}, started {started}"
+    cells = tidy(runs)
+    sections = measurements.sections(cells, _machines(store, cells))
+    if sweep is None:
+        sections[-1:-1] = [*_latency_model(config, store), *_placements(store)]
+    return render(title, subtitle, sections)
+
+
+def _machines(store: Store, cells: "pd.DataFrame") -> list[Mapping[str, Any]]:
+    """Return what the newest worker of each device recorded of its machine."""
+    newest = cells[cells["p50_ms"].notna()].sort_values("ended_ms").drop_duplicates("device", keep="last")
+    machines: list[Mapping[str, Any]] = []
+    for device, run_id in zip(newest["device"], newest["run_id"], strict=True):
+        content = read_artifact(store, str(run_id), "environment.json")
+        if content is None:
+            continue
+        facts = json.loads(content)
+        host, worker, after = (facts.get(key, {}) for key in ("host", "worker", "after"))
+        machines.append(
+            {
+                "device": device,
+                "system": host.get("system"),
+                "processor": host.get("cpu_model"),
+                "cores": host.get("cores"),
+                "memory, GiB": round(host["memory_bytes"] / 2**30, 1) if "memory_bytes" in host else None,
+                "pinned to cores": ", ".join(map(str, worker.get("affinity", []))),
+                "throttled by": facts.get("throttle_method"),
+                "governor": ", ".join(sorted(set(after.get("governor", [])))),
+                "onnxruntime": worker.get("onnxruntime"),
+                "numpy": worker.get("numpy"),
+            }
+        )
+    return machines
+
+
+def _latency_model(config: PepperConfig, store: Store) -> list[Section]:
+    """Return the section about the champion, or the newest version where there is none."""
+    import pandas as pd
+
+    registry = Registry(store, config.latency.registered_model)
+    champion = registry.champion()
+    versions = registry.versions()
+    if champion is None and not versions:
+        return []
+    version = versions[-1] if champion is None else champion
+    predictions, scores = (
+        read_artifact(store, registry.run_id(version), f"{name}.csv") for name in ("predictions", "scores")
+    )
+    if predictions is None:
+        return []
+    model = learning.LatencyModelReport(
+        name=registry.name,
+        version=version,
+        champion=version == champion,
+        predictions=pd.read_csv(io.BytesIO(predictions)),
+        scores=None if scores is None else pd.read_csv(io.BytesIO(scores)),
+        promotions=[
+            [time.strftime("%Y-%m-%d %H:%M", time.localtime(p.unix_s)), str(p.version), p.who, p.why]
+            for p in registry.history()
+        ],
+    )
+    return [learning.section(model)]
+
+
+def _placements(store: Store) -> list[Section]:
+    """Return a section for each of the newest placements and executions of plans."""
+    found = [run for kind in ("placement", "execution") for run in newest_runs(store, kind, _MOST_PLACEMENTS)]
+    sections = []
+    for run in found:
+        run_id = str(run.info.run_id)
+        names = artifact_names(store, run_id)
+        contents = {
+            name: content
+            for name in names
+            if name in ("plan.json", "steps.csv", "runs.csv") or (name.startswith("front_") and name.endswith(".json"))
+            if (content := read_artifact(store, run_id, name))
+        }
+        if "plan.json" in contents:
+            sections.append(
+                plans.section(
+                    plans.PlanReport(
+                        name=str(run.info.run_name),
+                        run_id=run_id,
+                        plan=json.loads(contents["plan.json"]),
+                        front=[json.loads(text) for name, text in contents.items() if name.startswith("front_")],
+                        steps=_table(contents.get("steps.csv")),
+                        runs=_table(contents.get("runs.csv")),
+                    )
+                )
+            )
+    return sections
+
+
+def _table(content: bytes | None) -> "pd.DataFrame | None":
+    """Return a CSV file's table; None where there is none, or it is empty."""
+    import pandas as pd
+
+    try:
+        return None if content is None else pd.read_csv(io.BytesIO(content))
+    except pd.errors.EmptyDataError:
+        return None

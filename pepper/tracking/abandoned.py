@@ -1,0 +1,63 @@
+"""Runs whose process is gone: a sweep that was killed outright cannot end its parent run itself."""
+
+import json
+import os
+import platform
+from functools import cache
+from pathlib import Path
+
+import psutil
+
+from pepper.tracking.store import Store, reaching
+
+OWNER_TAG = "pepper.owner"
+_SAME_START_S = 2.0  # a process's start is known to a clock tick; the clock itself may be set meanwhile
+
+
+@cache
+def _place() -> dict[str, str]:
+    """Where process identifiers mean the same: the machine, its boot and the container."""
+    return {
+        "host": platform.node(),
+        "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        "pid_namespace": str(Path("/proc/self/ns/pid").readlink()),
+    }
+
+
+def owner() -> str:
+    """Return the tag that names this process among all that ever ran (JSON)."""
+    process = psutil.Process()
+    return json.dumps({**_place(), "pid": os.getpid(), "started_s": process.create_time()})
+
+
+def is_gone(tag: str) -> bool:
+    """Tell whether a tagged process has surely ended; one on another machine or in another container may live."""
+    facts = json.loads(tag)
+    here = _place()
+    if facts["host"] != here["host"]:
+        return False
+    if facts["boot"] != here["boot"]:
+        return True
+    if facts["pid_namespace"] != here["pid_namespace"]:
+        return False
+    try:
+        started_s = psutil.Process(facts["pid"]).create_time()
+    except psutil.NoSuchProcess:
+        return True
+    return bool(abs(started_s - facts["started_s"]) > _SAME_START_S)
+
+
+def close_abandoned(store: Store) -> int:
+    """End the runs whose process is gone as KILLED; return how many there were.
+
+    Raises:
+        TrackingError: The store does not answer.
+    """
+    with reaching(store.config):
+        running = store.client.search_runs([store.experiment_id], "attributes.status = 'RUNNING'", max_results=1000)
+        abandoned = [run for run in running if OWNER_TAG in run.data.tags and is_gone(run.data.tags[OWNER_TAG])]
+        for run in abandoned:
+            note = "**KILLED**: its process ended without a word; the cells that it finished are kept."
+            store.client.set_tag(run.info.run_id, "mlflow.note.content", note)
+            store.client.set_terminated(run.info.run_id, "KILLED")
+    return len(abandoned)

@@ -1,0 +1,116 @@
+"""Logged profiles, read back with their samples."""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pepper.errors import TrackingError
+from pepper.tracking.runs import CELL, SWEEP
+from pepper.tracking.store import Store, reaching
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+
+@dataclass(frozen=True)
+class LoggedProfile:
+    """A finished cell as MLflow keeps it.
+
+    Attributes:
+        run_id: Its run.
+        name: The run's name.
+        cell: The cell's identity.
+        params: The cell's facts, as text.
+        verdict: ``VALID`` or ``INVALID``.
+        reasons: Why it is INVALID.
+        host: Facts of the machine, as :func:`pepper.devices.host.cpu_facts` gives them.
+        onnxruntime: Version that ran it.
+        latency_ms: Samples in the order of measurement, shape (n,).
+    """
+
+    run_id: str
+    name: str
+    cell: str
+    params: dict[str, str]
+    verdict: str
+    reasons: str
+    host: dict[str, Any]
+    onnxruntime: str
+    latency_ms: np.ndarray[Any, Any]
+
+
+def logged_profiles(store: Store, run_id: str) -> list[LoggedProfile]:
+    """Return the profile of a run; of a sweep's, those of its finished cells, reused ones too.
+
+    Raises:
+        TrackingError: There is no such run, it is none of pepper's profiles or sweeps, or nothing is finished.
+    """
+    run = _run(store, run_id)
+    kind = run.data.tags.get("pepper.kind")
+    if kind not in (CELL, SWEEP):
+        raise TrackingError(f"run {run_id}: is no profile and no sweep; name a run that task=profile logged")
+    cells = [run] if kind == CELL else _cells(store, run_id)
+    profiles = [_profile(store, cell) for cell in cells if cell.info.status == "FINISHED"]
+    if not profiles:
+        raise TrackingError(f"run {run_id}: holds no finished profile; measure it again")
+    return profiles
+
+
+def _run(store: Store, run_id: str) -> "Run":
+    from mlflow.exceptions import MlflowException
+
+    with reaching(store.config):
+        try:
+            return store.client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+    raise TrackingError(f"run {run_id}: not in {store.config.uri}; copy the run's identifier, or set tracking.uri")
+
+
+def _cells(store: Store, parent: str) -> "Sequence[Run]":
+    """Return a sweep's own cells and those that it reused."""
+    import pandas as pd
+
+    with reaching(store.config):
+        own = store.client.search_runs(
+            [store.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'", max_results=50_000
+        )
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            with reaching(store.config):
+                file = store.client.download_artifacts(parent, "results.parquet", scratch)
+            table = pd.read_parquet(file)
+        except TrackingError:  # it was cut off before it wrote its table
+            return list(own)
+    reused = table["run_id"][table["reused"].astype(bool)].dropna() if "run_id" in table else ()
+    return [*own, *(_run(store, str(run_id)) for run_id in reused)]
+
+
+def _profile(store: Store, run: "Run") -> LoggedProfile:
+    import pandas as pd
+
+    tags = run.data.tags
+    with tempfile.TemporaryDirectory() as scratch, reaching(store.config):
+        samples, environment = (
+            Path(store.client.download_artifacts(run.info.run_id, name, scratch))
+            for name in ("samples.parquet", "environment.json")
+        )
+        latency_ms = pd.read_parquet(samples, columns=["latency_ms"])["latency_ms"].to_numpy()
+        facts = json.loads(environment.read_text())
+    return LoggedProfile(
+        run_id=str(run.info.run_id),
+        name=str(run.info.run_name),
+        cell=tags["pepper.cell"],
+        params=dict(run.data.params),
+        verdict=tags.get("pepper.verdict", ""),
+        reasons=tags.get("pepper.reasons", ""),
+        host=facts["host"],
+        onnxruntime=tags.get("pepper.onnxruntime", ""),
+        latency_ms=latency_ms,
+    )

@@ -1,0 +1,104 @@
+"""``output=json`` and ``output=quiet``: what scripts read; and flags wherever they stand."""
+
+import json
+import math
+from typing import Any
+
+import pytest
+from harness import Desk
+
+from pepper.report.output import add_results, speaking
+from pepper.report.tables import figure
+from pepper.run import main
+
+
+def document(out: str) -> dict[str, Any]:
+    """The one JSON document that stdout carries, and nothing else."""
+    (line,) = out.splitlines()
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    found = json.loads(line, parse_constant=refuse)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_a_profile_as_json(desk: Desk) -> None:
+    done = desk("output=json", "model=tiny", "device=share100")
+    found = document(done.out)
+    assert (found["task"], found["status"]) == ("profile", 0)
+    (cell,) = found["cells"]
+    assert cell["latency_p50_ms"] > 0
+    (run,) = desk.runs()
+    assert found["run_id"] == cell["run_id"] == run.info.run_id
+    assert "[1/1]" in done.err, "progress goes to stderr"
+
+
+def test_a_sweep_as_json_names_every_run(desk: Desk) -> None:
+    desk.sweep("pair", "# Two.\nname: pair\naxes:\n  model: [tiny, small]\n  device: [share100]\n")
+    first = document(desk("output=json", "+sweep=pair").out)
+    again = document(desk("output=json", "+sweep=pair").out)
+    (parent,) = desk.runs("sweep")
+    assert first["run_id"] == parent.info.run_id
+    runs = {run.info.run_id for run in desk.runs()}
+    assert {cell["run_id"] for cell in first["cells"]} == runs
+    assert {cell["run_id"] for cell in again["cells"]} == runs, "of reused cells too"
+    assert all(cell["reused"] for cell in again["cells"])
+
+
+def test_an_error_as_json(desk: Desk) -> None:
+    done = desk("output=json", "task=cuts", "model=corrupt")
+    assert done.status == 2
+    found = document(done.out)
+    assert found["status"] == 2
+    assert done.error == f"error: {found['error']}"
+
+
+def test_cuts_as_json(desk: Desk) -> None:
+    found = document(desk("output=json", "task=cuts", "model=tiny").out)
+    assert found["operators"] == 3
+    assert [cut["tensors"] for cut in found["cuts"]] == [["h"], ["r"]]
+    assert found["cuts"][0] == {
+        "operators_before": 1,
+        "in_order": True,
+        "tensors": ["h"],
+        "dtypes": ["float"],
+        "shapes": [[1, 16]],
+        "bytes": 64,
+    }
+
+
+def test_quiet_says_nothing_where_all_is_well(desk: Desk) -> None:
+    done = desk("output=quiet", "model=tiny", "device=share100")
+    assert (done.status, done.out, done.err) == (0, "", "")
+
+
+def test_quiet_names_problems(desk: Desk) -> None:
+    done = desk("output=quiet", "model=unknown", "device=share100")
+    assert done.status == 1
+    assert done.out == ""
+    assert "FAILED unknown" in done.error
+
+
+def test_results_that_are_no_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    with speaking("json"):
+        print("for people")
+        add_results(nan=math.nan, infinite=[math.inf], pair=(1, 2.5), none=None)
+    assert document(capsys.readouterr().out) == {"nan": None, "infinite": [None], "pair": [1, 2.5], "none": None}
+    add_results(nowhere=1)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0051234, "0.00512"), (0.5, "0.500"), (12.345, "12.3"), (480.4, "480"), (12345.6, "12346"), (0.0, "0")],
+)
+def test_figures_have_three_significant_digits(value: float, text: str) -> None:
+    assert figure(value) == text
+
+
+def test_flags_may_stand_behind_overrides(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever the order; ``--cfg job`` composes and prints, and measures nothing."""
+    for line in ("load=idle --cfg job device=share50", "--cfg job load=idle device=share50"):
+        assert main(line.split()) == 0
+        assert "name: share50" in capsys.readouterr().out

@@ -1,0 +1,123 @@
+"""``task=compare`` on logged profiles and sweeps: exit statuses, matching and refusals."""
+
+import json
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from harness import Desk
+
+from pepper.config import TrackingConfig
+from pepper.devices.host import cpu_facts
+from pepper.measure.profile import Profile
+from pepper.tracking import runs
+from pepper.tracking.records import Record
+from pepper.tracking.store import Store
+
+
+@pytest.fixture
+def store(desk: Desk) -> Store:
+    folder = f"{desk.folder}/mlruns"
+    return Store(TrackingConfig(desk.uri, "pepper/profiles", folder, f"{folder}/artifacts"))
+
+
+def log(store: Store, latency_ms: float, seed: int = 0, model: str = "m", **changes: Any) -> str:
+    """Log a profile whose samples scatter by 2 % around a latency, and return its run."""
+    samples = latency_ms * np.random.default_rng(seed).lognormal(0, 0.02, 100)
+    profile = Profile(
+        status="FINISHED",
+        started_s=time.time() - 1,
+        ended_s=time.time(),
+        verdict=changes.pop("verdict", "VALID"),
+        reasons=changes.pop("reasons", []),
+        metrics={"logged": 1.0},
+        samples={"start_ns": np.arange(100), "latency_ns": samples * 1e6},
+        environment={
+            "host": {**cpu_facts(), **changes.pop("host", {})},
+            "worker": {"onnxruntime": changes.pop("onnxruntime", "1.0")},
+        },
+    )
+    params = {"model": model, "device": "d", "load": "idle", "threads": 1}
+    record = Record(f"{model} / d / idle / 1t", f"cell of {model}", params, profile, "")
+    return runs.log_once(store, replace(record, **changes))
+
+
+def compare(desk: Desk, baseline: str, candidate: str, *more: str) -> Any:
+    return desk("task=compare", f"compare.baseline={baseline}", f"compare.candidate={candidate}", *more)
+
+
+@pytest.mark.parametrize(
+    ("candidate_ms", "status", "says"),
+    [(10.0, 0, "not slower"), (8.0, 0, "faster"), (10.2, 0, "not slower"), (12.0, 3, "slower beyond 5 %")],
+)
+def test_two_profiles(desk: Desk, store: Store, candidate_ms: float, status: int, says: str) -> None:
+    done = compare(desk, log(store, 10.0), log(store, candidate_ms, seed=1))
+    assert done.status == status, done.err
+    assert says in done.out
+
+
+def test_the_threshold_is_the_users(desk: Desk, store: Store) -> None:
+    old, new = log(store, 10.0), log(store, 12.0, seed=1)
+    assert compare(desk, old, new, "compare.threshold_percent=30").status == 0
+    assert compare(desk, new, old).status == 0, "the other way round it is faster"
+
+
+def test_as_json(desk: Desk, store: Store) -> None:
+    done = compare(desk, log(store, 10.0), log(store, 12.0, seed=1), "output=json")
+    found = json.loads(done.out)
+    assert (found["status"], found["slower"]) == (3, ["m / d / idle / 1t"])
+    (row,) = found["comparisons"]
+    assert row["low_percent"] < 20 < row["high_percent"]
+    assert row["change_percent"] == pytest.approx(20, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"host": {"cpu_model": "Other"}}, "another machine (Other"),
+        ({"onnxruntime": "2.0"}, "onnxruntime 2.0, not 1.0"),
+        ({"verdict": "INVALID", "reasons": ["unstable"]}, "is INVALID (unstable)"),
+    ],
+)
+def test_unlike_runs_are_refused_unless_forced(desk: Desk, store: Store, changes: dict[str, Any], says: str) -> None:
+    old, new = log(store, 10.0), log(store, 12.0, seed=1, **changes)
+    refused = compare(desk, old, new)
+    assert refused.status == 2
+    assert says in refused.error
+    assert "compare.force=true" in refused.error
+    assert compare(desk, old, new, "compare.force=true").status == 3
+
+
+def test_what_is_no_profile_is_refused(desk: Desk, store: Store) -> None:
+    old = log(store, 10.0)
+    assert "compare.candidate" in desk("task=compare", f"compare.baseline={old}").error
+    assert "not in sqlite" in compare(desk, old, "f" * 32).error
+    sweep = runs.start_sweep(store, "empty", 1, "")
+    assert "holds no finished profile" in compare(desk, old, sweep).error
+    other = store.client.create_run(store.experiment_id).info.run_id
+    assert "is no profile" in compare(desk, old, other).error
+
+
+def test_two_sweeps_cell_by_cell(desk: Desk, store: Store) -> None:
+    old, new = (runs.start_sweep(store, name, 3, "") for name in ("old", "new"))
+    for seed, (model, before_ms, after_ms) in enumerate([("a", 5.0, 4.0), ("b", 0.01, 0.01), ("c", 100.0, 130.0)]):
+        log(store, before_ms, seed, model, parent=old)
+        log(store, after_ms, seed + 10, model, parent=new, cell=f"another cell of {model}")
+    log(store, 1.0, 0, "only here", parent=new)
+    done = compare(desk, old, new)
+    assert done.status == 3
+    assert "slower beyond 5 %: c / d / idle / 1t; 3 compared" in done.out
+    assert "1 cells are in one of the two only" in done.err
+
+
+@pytest.mark.slow
+def test_a_measured_sweep_and_one_that_reused_it_are_alike(desk: Desk) -> None:
+    desk.sweep("pair", "# Two.\nname: pair\naxes:\n  model: [tiny]\n  device: [share100]\n  load: [idle, cpu50]\n")
+    first = json.loads(desk("+sweep=pair", "load=idle", "output=json").out)["run_id"]
+    second = json.loads(desk("+sweep=pair", "output=json").out)["run_id"]
+    done = compare(desk, first, second, "output=json", "compare.force=true")
+    assert done.status == 0
+    (row,) = json.loads(done.out)["comparisons"]
+    assert row["baseline_run"] == row["candidate_run"]
