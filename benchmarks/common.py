@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
-from hydra import compose, initialize_config_dir
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
@@ -10,11 +12,16 @@ from pepper import config
 from pepper.config import PepperConfig
 
 
-def composed(*overrides: str) -> PepperConfig:
-    """Return the configuration that these command-line overrides make."""
+def compose(overrides: Sequence[str]) -> DictConfig:
+    """Compose the configuration from command-line overrides."""
     config.register()
     with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
-        return config.typed(compose("run", overrides=list(overrides)))
+        return hydra_compose("run", overrides=list(overrides))
+
+
+def composed(*overrides: str) -> PepperConfig:
+    """Return the configuration that these command-line overrides make."""
+    return config.typed(compose(overrides))
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -42,6 +42,7 @@ COMPOSING = {
     "profile": ("pepper.tasks.profile", "profile"),
     "adapt": ("pepper.tasks.adapt", "adapt"),
     "place": ("pepper.tasks.place", "place"),
+    "quickstart": ("pepper.tasks.quickstart", "quickstart"),
 }
 
 # The configuration's groups, in the order in which --help lists them.

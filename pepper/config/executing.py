@@ -22,6 +22,7 @@ class ExecuteConfig:
         port: First TCP port for the queues; None uses local sockets, which are as fast and never taken.
         tolerance: Largest difference to the whole model's outputs; None is 1e-4, or 2e-2 for half-precision and
             8-bit models.
+        out: Folder for the figures and tables; None writes none.
         compare: Whether the whole model is run on every device of the fleet, too.
         exhaustive: Whether every plan with one cut is run, too: at ``positions`` places, on every pair of devices.
         positions: How many places, at nearly equal work.
@@ -40,6 +41,7 @@ class ExecuteConfig:
     time_limit_seconds: float = 30.0
     port: int | None = None
     tolerance: float | None = None
+    out: str | None = None
     compare: bool = False
     exhaustive: bool = False
     positions: int = 4

@@ -13,7 +13,7 @@ from pepper.errors import ExecutionError, MeasureError
 from pepper.execution.layout import Fleet, Layout, PlacedPart
 from pepper.measure.load import Load, start_load
 
-MOST_IDLE = 16  # stages kept beyond those in use; the longest unused one goes first
+MOST_IDLE = 16
 
 
 class StageLost(Exception):  # noqa: N818 - a signal to go on without it, no mistake
@@ -64,13 +64,15 @@ class StagePool:
         fleet: The devices.
         session: How onnxruntime opens a part.
         time_limit_s: Longest wait for a stage's answer.
+        most_idle: Stages kept beyond those in use; the longest unused one goes first.
 
     Raises:
         ConfigError: The devices cannot be emulated at the same time.
     """
 
-    def __init__(self, fleet: Fleet, session: SessionConfig, time_limit_s: float) -> None:
+    def __init__(self, fleet: Fleet, session: SessionConfig, time_limit_s: float, most_idle: int = MOST_IDLE) -> None:
         self.fleet = fleet
+        self._most_idle = most_idle
         self.lost: dict[str, str] = {}
         self._options = dict(vars(session))
         self._time_limit_s = time_limit_s
@@ -153,7 +155,7 @@ class StagePool:
 
     def _trim(self, used: Collection[StageHandle]) -> None:
         idle = [key for key, stage in self._stages.items() if stage not in used]
-        for key in idle[: max(0, len(idle) - MOST_IDLE)]:
+        for key in idle[: max(0, len(idle) - self._most_idle)]:
             self._stages.pop(key).process.close()
 
     def lose(self, device: str, reason: str) -> None:

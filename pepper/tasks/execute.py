@@ -208,6 +208,8 @@ def _log(config: PepperConfig, plan: Plan, measured: Measured, graph: Graph) -> 
         _write(folder / "runs.csv", [asdict(line) for line in run_lines(plan, measured)])
         _write(folder / "events.csv", [asdict(event) for event in measured.events])
         execution_figures.timelines(timelines(plan, measured), folder / "timeline.png")
+        if config.execute.out:
+            shutil.copytree(folder, config.execute.out, dirs_exist_ok=True)
         run_id = log_execution(
             store,
             Execution(

@@ -1,0 +1,420 @@
+"""How true are predictions of plans, and how good the chosen plans, when they are run?
+
+A case is a real model on the default fleet (camera, edge box and server emulated on this machine), a link between
+all three, and a load pattern. pepper decides on the predictions of a latency model that was trained on the store's
+rows without the case's model (--champion: the store's champion, which may know it). Then plans are run as
+task=execute does, on random inputs; a case counts only if every answer equals the whole model's.
+
+Run are the chosen plans for latency and for throughput, those that the rule "do not split within the noise"
+passed over, the seed's rule (each of the balanced parts to its own fastest device), no split on each device, and one
+cut at each of --borders balanced borders between each two devices. A rival whose predicted value is more than
+--prune times the chosen plan's is not run: it could be the best only if predictions were off by that factor.
+Each is measured once, those within --close of the best, chosen plans and the seed's a second time, in reverse order;
+both measurements are pooled. Latency: median of single requests. Throughput: answers a second at saturation.
+Regret: the plan's value over that of the best of all that were run.
+
+Each finished case is appended to --out; the same command goes on from there, --table prints the tables only.
+
+    python -m benchmarks.prediction_vs_execution --folder mlruns --out results.jsonl
+"""
+
+import argparse
+import itertools
+import json
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.common import compose, composed
+from benchmarks.prediction_vs_execution_tables import CHOSEN, print_tables
+from pepper.config import PepperConfig, conf_dir
+from pepper.errors import ExecutionError
+from pepper.execution.layout import Fleet, Layout, Link
+from pepper.execution.pipeline import Network
+from pepper.execution.pool import StagePool
+from pepper.execution.runner import Runner
+from pepper.execution.trials import Sample, Trial, one_at_a_time, saturated
+from pepper.graph.balance import balanced_cuts
+from pepper.graph.characteristics import Characteristics
+from pepper.graph.cuts import cut_behind
+from pepper.graph.verify import default_tolerance, random_inputs, run_whole
+from pepper.latency.collect import collect
+from pepper.latency.dataset import Rows
+from pepper.latency.model import LatencyModel
+from pepper.latency.spread import error_components
+from pepper.placement.baselines import each_fastest
+from pepper.placement.decision import Spread, decide
+from pepper.placement.evaluate import Evaluation, Stage, Stages, evaluate
+from pepper.placement.problem import ChainProblem
+from pepper.tasks.fleet import assemble
+from pepper.tasks.latency_models import chosen_version, load_spread, load_version, open_registry
+from pepper.tasks.placement_problem import Forecast, chain_problem
+from pepper.tasks.planned import Splitter
+from pepper.tracking.history import history
+from pepper.tracking.store import Store
+
+LINKS = ("lte", "wifi", "ethernet_1gbit")
+PATTERNS = {
+    "idle": {},
+    "server busy": {"server": "cpu75"},
+    "edge and camera busy": {"edge": "cpu75", "camera": "cpu75"},
+}
+"""Loads by device; the others are idle."""
+OBJECTIVES = ("latency", "throughput")
+ROLES = (CHOSEN, "pepper, noise not regarded", "seed's rule", "best single device (predicted)")
+NOT_MODELS = ("onnx", "variants")  # options that stand for files of one's own, and for made-up models
+SAMPLES = 3  # different inputs, in turn
+LEAST_SINGLE, LEAST_STREAM = 5, 8  # requests of a trial
+TIME_LIMIT_S = 120.0
+MOST_IDLE = 48  # stages kept: all plans of a model's cases
+
+
+@dataclass(frozen=True)
+class Options:
+    """How long and how many; see ``--help``."""
+
+    seconds: float
+    borders: int
+    prune: float
+    close: float
+
+
+@dataclass
+class Run:
+    """A plan, what is predicted of it, and what was measured so far.
+
+    Attributes:
+        stages: The plan.
+        predicted: Its cost by the predictions.
+        wanted: The objectives for which it is measured.
+        latency_ms: Of each single request.
+        rates: Answers a second of each saturated trial.
+        compute_ms: Medians of each stage of each single-request trial.
+        transfer_ms: The same of each hop.
+        difference: Largest difference to the whole model's outputs.
+    """
+
+    stages: Stages
+    predicted: Evaluation
+    wanted: set[str] = field(default_factory=set)
+    latency_ms: list[float] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    compute_ms: list[tuple[float, ...]] = field(default_factory=list)
+    transfer_ms: list[tuple[float, ...]] = field(default_factory=list)
+    difference: float = 0.0
+
+    def value(self, objective: str) -> float:
+        """Return what was measured: ms of a request, or ms between two answers."""
+        return float(np.median(self.latency_ms) if objective == "latency" else 1000 / np.mean(self.rates))
+
+    def note(self, trial: Trial) -> None:
+        """Keep what a trial says of correctness.
+
+        Raises:
+            ExecutionError: A request failed.
+        """
+        if trial.failures:
+            raise ExecutionError(trial.failures[0])
+        self.difference = max(self.difference, trial.difference)
+
+
+class Predictors:
+    """A latency model and the spread of its errors for each model's cases.
+
+    Args:
+        folder: The store's.
+        champion: Whether the store's champion predicts, not a model trained without the case's.
+    """
+
+    def __init__(self, folder: Path, champion: bool) -> None:
+        self._config = composed(f"tracking.uri=sqlite:///{folder}/mlflow.db", f"tracking.folder={folder}")
+        self._champion = champion
+        self._rows: Rows | None = None
+        self._fitted: dict[str, LatencyModel] = {}
+
+    def of(self, model: str) -> tuple[LatencyModel, Spread]:
+        """Return what predicts this model's parts."""
+        if self._champion:
+            registry = open_registry(self._config)
+            version = chosen_version(registry, None)
+            return load_version(registry, version), load_spread(registry, version)
+        rows = self._collected()
+        others = [name for name in real_models() if name != model and name in rows.model]
+        logs, known = [], []
+        for name in others:
+            of = rows.take(rows.model == name)
+            known.append(of)
+            logs.append(np.log(of.p50_ms / self._without(name).p50_ms(of.features)))
+        names = (np.concatenate([getattr(of, name) for of in known]) for name in ("model", "device", "part"))
+        return self._without(model), Spread(*error_components(np.concatenate(logs), *names))
+
+    def _without(self, model: str) -> LatencyModel:
+        if model not in self._fitted:
+            rows = self._collected()
+            known = rows.take(rows.model != model)
+            self._fitted[model] = LatencyModel.fit(known.features, known.p50_ms)
+        return self._fitted[model]
+
+    def _collected(self) -> Rows:
+        if self._rows is None:
+            store = Store(self._config.tracking)
+            self._rows = collect(history(store), store.folder / "cache").rows
+        return self._rows
+
+
+class Model:
+    """Runs the cases of one model: parts, and stages of devices, are kept between them.
+
+    Args:
+        name: The model's option.
+        predictor: What predicts its parts.
+        options: How it is measured.
+        folder: For parts and sockets.
+    """
+
+    def __init__(self, name: str, predictor: tuple[LatencyModel, Spread], options: Options, folder: Path) -> None:
+        self._name, self._options, self._folder = name, options, folder
+        self._latency_model, self._spread = predictor
+        self._forecasts: dict[str, Forecast] = {}
+        self._layouts: dict[tuple[int, ...], Layout] = {}
+        graph = self._forecast(next(iter(PATTERNS))).graph
+        self._splitter = Splitter(graph, folder / "parts")
+        self._macs = np.diff(Characteristics(graph).cumulative_macs).tolist()
+        self.tolerance = default_tolerance(graph)
+        drawn = [random_inputs(graph, seed) for seed in range(SAMPLES)]
+        self._samples = [Sample(inputs, run_whole(graph, inputs, 1)) for inputs in drawn]
+
+    def pool(self) -> StagePool:
+        """Return the stages of all cases, with the loads of all patterns at hand."""
+        most = {device: load for loads in PATTERNS.values() for device, load in loads.items()}
+        config, overrides = self._overridden("wifi", most)
+        fleet = assemble(config, overrides, compose)
+        specs = {device.name: replace(device.spec, name=device.name) for device in fleet.devices}
+        loads = {device.name: device.load for device in fleet.devices}
+        return StagePool(Fleet(specs, loads=loads), config.measure.session, TIME_LIMIT_S, MOST_IDLE)
+
+    def run(self, link: str, pattern: str, pool: StagePool) -> dict[str, Any]:
+        """Run a case, and return its line of the file."""
+        config, overrides = self._overridden(link, PATTERNS[pattern])
+        fleet = assemble(config, overrides, compose)
+        forecast = self._forecast(pattern)
+        problem = replace(chain_problem(config, forecast), links=fleet.links)
+        runs, roles = self._plans(problem, forecast)
+        rate = Link(config.link.bandwidth_mbit_s, config.link.latency_ms)
+        names = [device.name for device in problem.devices]
+        links = {(a, b): rate for a in names for b in names if a != b}
+        loads = {device.name: device.load for device in fleet.devices}
+        pool.fleet = replace(pool.fleet, links=links, source=fleet.source, sink=fleet.sink, loads=loads)
+        pool.load(running=True)
+        with tempfile.TemporaryDirectory(dir=self._folder) as home, closing(Network(pool.fleet, Path(home))) as network:
+            first = self._layout(runs[0].stages, names, forecast)
+            with Runner(pool, network, first, time_limit_s=TIME_LIMIT_S) as runner:
+                for run in runs:
+                    self._measure(runner, run, self._layout(run.stages, names, forecast))
+                for run in reversed(runs):
+                    run.wanted = {
+                        objective for objective in run.wanted if self._contends(run, objective, runs, roles[objective])
+                    }
+                    if run.wanted:
+                        self._measure(runner, run, self._layout(run.stages, names, forecast))
+        return {
+            "model": self._name,
+            "link": link,
+            "pattern": pattern,
+            "correct": max(run.difference for run in runs) <= self.tolerance,
+            "roles": {
+                objective: {role: _index(runs, stages) for role, stages in found.items()}
+                for objective, found in roles.items()
+            },
+            "plans": [_line(run, names, forecast.borders.positions) for run in runs],
+        }
+
+    def _contends(self, run: Run, objective: str, runs: Sequence[Run], roles: dict[str, Stages]) -> bool:
+        measured = [other.value(objective) for other in runs if _was_measured(other, objective)]
+        return run.stages in roles.values() or run.value(objective) <= self._options.close * min(measured)
+
+    def _measure(self, runner: Runner, run: Run, layout: Layout) -> None:
+        """Measure a plan once more, in what is wanted of it."""
+        if runner.layout != layout:
+            runner.move(layout)
+        one_at_a_time(runner, self._samples, 0.0, 2)  # memory is allocated, buffers are full
+        if "latency" in run.wanted:
+            single = one_at_a_time(runner, self._samples, self._options.seconds, LEAST_SINGLE)
+            run.note(single)
+            run.latency_ms += single.latency_ms.tolist()
+            found = single.steps()
+            run.compute_ms.append(found.compute)
+            run.transfer_ms.append(found.transfer)
+        if "throughput" in run.wanted:
+            # Enough that the bottleneck never waits, few enough that the last ones do not take long.
+            cost = run.predicted
+            runner.in_flight = min(16, math.ceil(cost.latency_ms / cost.period_ms) + len(run.stages) + 2)
+            stream = saturated(runner, self._samples, self._options.seconds, LEAST_STREAM + runner.in_flight)
+            run.note(stream)
+            run.rates.append(stream.throughput_per_s)
+
+    def _plans(self, problem: ChainProblem, forecast: Forecast) -> tuple[list[Run], dict[str, dict[str, Stages]]]:
+        """Return all plans to run, and by objective which of them plays which role."""
+        inner = self._balanced(forecast)
+        roles: dict[str, dict[str, Stages]] = {}
+        runs: dict[Stages, Run] = {}
+        for objective in OBJECTIVES:
+            decision = decide(problem, objective, self._spread)
+            single = decision.single or decision.best.stages
+            plans = (decision.chosen.stages, decision.best.stages, _seeds_rule(problem, inner), single)
+            roles[objective] = dict(zip(ROLES, plans, strict=True))
+            most = self._options.prune * evaluate(problem, decision.chosen.stages).value(objective)
+            for stages in (*plans, *_rivals(problem, inner)):
+                cost = evaluate(problem, stages)
+                if stages in plans or cost.value(objective) <= most:
+                    runs.setdefault(stages, Run(stages, cost)).wanted.add(objective)
+        return list(runs.values()), roles
+
+    def _balanced(self, forecast: Forecast) -> list[int]:
+        """Return the numbers of the borders that part the model into equal work."""
+        positions = forecast.borders.positions
+        cuts = [cut_behind(forecast.graph, position) for position in positions[1:-1]]
+        count = min(self._options.borders, len(cuts))
+        chosen = balanced_cuts(forecast.graph, cuts, count + 1, self._macs)
+        return [positions.index(cut.position) for cut in chosen]
+
+    def _layout(self, stages: Stages, names: Sequence[str], forecast: Forecast) -> Layout:
+        positions = tuple(forecast.borders.positions[stage.start] for stage in stages[1:])
+        devices = [names[stage.device] for stage in stages]
+        if positions not in self._layouts:
+            cuts = [cut_behind(forecast.graph, position) for position in positions]
+            self._layouts[positions] = self._splitter.layout(cuts, devices)
+        layout = self._layouts[positions]
+        parts = (replace(part, device=device) for part, device in zip(layout.parts, devices, strict=True))
+        return replace(layout, parts=tuple(parts))
+
+    def _forecast(self, pattern: str) -> Forecast:
+        if pattern not in self._forecasts:
+            config, overrides = self._overridden("wifi", PATTERNS[pattern])
+            self._forecasts[pattern] = Forecast(config, assemble(config, overrides, compose), self._latency_model)
+        return self._forecasts[pattern]
+
+    def _overridden(self, link: str, loads: dict[str, str]) -> tuple[PepperConfig, list[str]]:
+        overrides = [f"model={self._name}", f"link={link}"]
+        overrides += [f"fleet.devices.{device}.load={load}" for device, load in loads.items()]
+        return composed(*overrides), overrides
+
+
+def real_models() -> list[str]:
+    """Return the options of real models."""
+    found = (file.stem for file in sorted((conf_dir() / "model").glob("*.yaml")))
+    return [name for name in found if name not in NOT_MODELS]
+
+
+def _seeds_rule(problem: ChainProblem, inner: Sequence[int]) -> Stages:
+    """Give each part between these borders to the device where it alone is fastest."""
+    ends = [0, *inner, problem.n_steps]
+    coarse = replace(
+        problem,
+        part_ms=problem.part_ms[np.ix_(ends, ends)],
+        part_bytes=problem.part_bytes[np.ix_(ends, ends)],
+        boundary_bytes=problem.boundary_bytes[ends],
+        labels=(),
+    )
+    stages = each_fastest(coarse, "latency")
+    assert stages is not None
+    return tuple(Stage(ends[stage.start], ends[stage.stop], stage.device) for stage in stages)
+
+
+def _rivals(problem: ChainProblem, inner: Sequence[int]) -> Iterator[Stages]:
+    """Yield no split on each device, and one cut at each border between each two devices."""
+    n, devices = problem.n_steps, range(len(problem.devices))
+    for device in devices:
+        yield (Stage(0, n, device),)
+    for border, (first, second) in itertools.product(inner, itertools.permutations(devices, 2)):
+        yield (Stage(0, border, first), Stage(border, n, second))
+
+
+def _was_measured(run: Run, objective: str) -> bool:
+    return bool(run.latency_ms if objective == "latency" else run.rates)
+
+
+def _index(runs: Sequence[Run], stages: Stages) -> int:
+    return next(index for index, run in enumerate(runs) if run.stages == stages)
+
+
+def _line(run: Run, names: Sequence[str], positions: Sequence[int]) -> dict[str, Any]:
+    """Return a plan's part of the file; times in ms."""
+    line: dict[str, Any] = {
+        "parts": [[positions[stage.start], positions[stage.stop], names[stage.device]] for stage in run.stages],
+        "predicted": {
+            "latency": run.predicted.latency_ms,
+            "throughput": run.predicted.period_ms,
+            "stages": run.predicted.stage_ms,
+            "hops": [hop.time_ms if hop else 0.0 for hop in run.predicted.hops],
+        },
+        "measured": {objective: run.value(objective) for objective in OBJECTIVES if _was_measured(run, objective)},
+        "requests": len(run.latency_ms),
+        "difference": run.difference,
+    }
+    if run.compute_ms:
+        line["measured"]["stages"] = np.mean(run.compute_ms, axis=0).tolist()
+        line["measured"]["hops"] = np.mean(run.transfer_ms, axis=0).tolist()
+    return line
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("mlruns"), help="the store's folder (default: mlruns)")
+    parser.add_argument("--out", type=Path, default=Path("results.jsonl"), help="a line for each case")
+    parser.add_argument("--models", nargs="+", default=real_models(), help="options of model")
+    parser.add_argument("--links", nargs="+", default=list(LINKS), help=f"options of link (default: {' '.join(LINKS)})")
+    parser.add_argument("--patterns", nargs="+", default=list(PATTERNS), choices=list(PATTERNS))
+    parser.add_argument("--champion", action="store_true", help="predict with the store's champion")
+    parser.add_argument("--table", action="store_true", help="run nothing, print the tables of --out")
+    parser.add_argument("--seconds", type=float, default=0.8, help="of each trial (default: 0.8)")
+    parser.add_argument("--borders", type=int, default=2, help="balanced borders (default: 2)")
+    parser.add_argument("--prune", type=float, default=3.0, help="factor of the chosen plan's value (default: 3)")
+    parser.add_argument("--close", type=float, default=1.15, help="of the best: measured again (default: 1.15)")
+    given = parser.parse_args()
+    asked = list(itertools.product(given.models, given.links, given.patterns))
+    done = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
+    finished = {(case["model"], case["link"], case["pattern"]) for case in done}
+    left = [case for case in asked if case not in finished]
+    failed = 0
+    if left and not given.table:
+        print(f"{len(left)} of {len(asked)} cases to run, to {given.out}", flush=True)
+        predictors = Predictors(given.folder.absolute(), given.champion)
+        options = Options(given.seconds, given.borders, given.prune, given.close)
+        started = time.monotonic()
+        for model, cases in itertools.groupby(left, key=lambda case: case[0]):
+            try:
+                for line in _run(model, list(cases), predictors, options):
+                    done.append(line)
+                    with given.out.open("a") as stream:
+                        stream.write(json.dumps(line) + "\n")
+                    here, spent_s = len(done) - len(finished), time.monotonic() - started
+                    more = f"{spent_s / 60:.1f} min, about {spent_s / here * (len(left) - here) / 60:.0f} to go"
+                    print(f"{here}/{len(left)} {model} / {line['link']} / {line['pattern']} ({more})", flush=True)
+            except ExecutionError as error:
+                failed = 1
+                print(f"{model}: {error}; the same command tries what is left again", file=sys.stderr, flush=True)
+    print_tables([case for case in done if (case["model"], case["link"], case["pattern"]) in asked], OBJECTIVES, ROLES)
+    return failed
+
+
+def _run(
+    model: str, cases: Sequence[tuple[str, str, str]], predictors: Predictors, options: Options
+) -> Iterator[dict[str, Any]]:
+    with tempfile.TemporaryDirectory(prefix="pepper-") as folder:
+        runs = Model(model, predictors.of(model), options, Path(folder))
+        with runs.pool() as pool:
+            for _, link, pattern in cases:
+                yield runs.run(link, pattern, pool)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""``task=quickstart``: every step from measuring to a plan that was run, and what stops it."""
+
+import pytest
+from harness import Desk
+
+from pepper.devices import host
+
+TINY = """# A test's: the whole and a part of three small models.
+name: few
+axes:
+  model: [tiny, small, conv]
+  model.part: [0, 1]
+  device: [share100, share50]
+  load: [idle, cpu50]
+"""
+QUICKLY = (
+    "task=quickstart",
+    "+sweep=few",
+    "tuning.trials=2",
+    "model=conv",
+    "execute.seconds=0.1",
+    "execute.min_requests=5",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(len(host.allowed_cores()) < 2, reason="the default fleet takes two cores")
+def test_all_steps_are_taken_and_logged(desk: Desk) -> None:
+    from mlflow import MlflowClient
+
+    desk.sweep("few", TINY)
+    outcome = desk(*QUICKLY)
+    assert outcome.status == 0, outcome.err
+    steps = [line for line in outcome.out.splitlines() if line.startswith("[")]
+    assert [step.split(":")[0] for step in steps] == [
+        f"[{number}/5] {name}" for number, name in enumerate(("sweep", "train", "promote", "place", "execute"), 1)
+    ]
+    table = outcome.out[outcome.out.rindex("per second, predicted") :]
+    assert table.count("no split") == 3
+    assert "sweep 0:" in table
+    client = MlflowClient(desk.uri)
+    for name in ("profiles", "latency", "placements", "executions"):
+        experiment = client.get_experiment_by_name(f"pepper/{name}")
+        assert experiment is not None
+        assert client.search_runs([experiment.experiment_id]), name
+    assert client.get_model_version_by_alias("pepper-latency", "champion").version == "1"
+
+
+@pytest.mark.slow
+def test_a_step_that_fails_stops_it(desk: Desk) -> None:
+    desk.sweep("few", "# Too few to learn from.\nname: few\naxes:\n  model: [tiny]\n  device: [share100]\n")
+    outcome = desk(*QUICKLY)
+    assert outcome.status == 2
+    assert outcome.err.splitlines()[-1].startswith("error: quickstart stopped at step 2, train: 1 rows to learn from")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [("fleet.devices.edge.load=cpu99", "load=cpu99"), ("model.path=nowhere.onnx", "nowhere.onnx")],
+)
+def test_what_is_wrong_with_the_placing_is_said_before_measuring(desk: Desk, wrong: str, message: str) -> None:
+    outcome = desk("task=quickstart", wrong)
+    assert outcome.status == 2
+    assert message in outcome.error
+    assert desk.runs() == []
