@@ -23,7 +23,8 @@ Compose = Callable[[Sequence[str]], DictConfig]
 def plan(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> list[Cell]:
     """Return the cells of the configured sweep; without one, the single cell of the configuration.
 
-    A group or key that stands on the command line wins over the sweep's axis of that name.
+    A group or key that stands on the command line wins over the sweep's axis of that name. Where points differ only in
+    what makes no difference (the number of a variant, for a model that is none), they are one cell.
 
     Args:
         config: The whole configuration.
@@ -63,7 +64,8 @@ def plan(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> li
             cells.append(_cell(point, None, str(found)))
         else:
             cells.append(_cell(point, found, None))
-    return cells
+    # What cannot be read has no identity of its own: each such point fails by itself.
+    return list({cell.identity if cell.model else number: cell for number, cell in enumerate(cells)}.values())
 
 
 def single_cell(config: PepperConfig) -> Cell:

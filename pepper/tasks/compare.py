@@ -3,14 +3,13 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
-
-import numpy as np
 
 from pepper.config import CompareConfig, PepperConfig
 from pepper.devices.host import machine_hash
 from pepper.errors import ConfigError
-from pepper.measure.comparison import Ratio, geometric_mean, median_ratio
+from pepper.measure.comparison import Ratio, geometric_mean, median_ratio, typical
 from pepper.report.tables import comparisons_table, show
 from pepper.tracking.profiles import LoggedProfile, logged_profiles
 from pepper.tracking.store import Store
@@ -23,9 +22,16 @@ _SAME = ("model", "device", "load", "threads", "share", "throttle", "provider", 
 
 @dataclass(frozen=True)
 class _Compared:
-    baseline: LoggedProfile
-    candidate: LoggedProfile
-    ratio: Ratio
+    """What measured the same cell on each side: several processes, if it was repeated."""
+
+    baseline: list[LoggedProfile]
+    candidate: list[LoggedProfile]
+
+    @cached_property
+    def ratio(self) -> Ratio:
+        return median_ratio(
+            [profile.latency_ms for profile in self.baseline], [profile.latency_ms for profile in self.candidate]
+        )
 
 
 def compare(config: PepperConfig) -> int:
@@ -43,11 +49,11 @@ def compare(config: PepperConfig) -> int:
     baseline, candidate = (
         _trusted(logged_profiles(store, _given(options, key)), key, options.force) for key in ("baseline", "candidate")
     )
-    pairs = _pairs(baseline, candidate)
+    compared = _matched(baseline, candidate)
     if not options.force:
-        for pair in pairs:
-            _check_alike(*pair)
-    compared = [_Compared(old, new, median_ratio(old.latency_ms, new.latency_ms)) for old, new in pairs]
+        for each in compared:
+            for other in (*each.baseline[1:], *each.candidate):
+                _check_alike(each.baseline[0], other)
     return _say(compared, options)
 
 
@@ -72,28 +78,20 @@ def _trusted(profiles: Sequence[LoggedProfile], key: str, force: bool) -> list[L
     return kept
 
 
-def _pairs(
-    baseline: Sequence[LoggedProfile], candidate: Sequence[LoggedProfile]
-) -> list[tuple[LoggedProfile, LoggedProfile]]:
-    """Match the cells: two single ones as they are, others by identity, else by model, device, load and session."""
+def _matched(baseline: Sequence[LoggedProfile], candidate: Sequence[LoggedProfile]) -> list[_Compared]:
+    """Match the cells by model, device, load and session: two single ones as they are."""
     if len(baseline) == len(candidate) == 1:
-        return [(baseline[0], candidate[0])]
-
-    def key(profile: LoggedProfile) -> tuple[str | None, ...]:
-        return tuple(profile.params.get(name) for name in _SAME)
-
-    by_cell = {profile.cell: profile for profile in baseline}
-    by_key = {key(profile): profile for profile in baseline}
-    matches = [(by_cell.get(new.cell) or by_key.get(key(new)), new) for new in candidate]
-    pairs = [(old, new) for old, new in matches if old is not None]
-    if not pairs:
-        raise ConfigError(
-            "compare.candidate: shares no cell with the baseline; name runs of the same models and devices"
-        )
-    alone = len(candidate) + len(baseline) - 2 * len(pairs)
-    if alone:
+        return [_Compared(list(baseline), list(candidate))]
+    sides: list[dict[tuple[str | None, ...], list[LoggedProfile]]] = [{}, {}]
+    for side, profiles in zip(sides, (baseline, candidate), strict=True):
+        for profile in profiles:
+            side.setdefault(tuple(profile.params.get(name) for name in _SAME), []).append(profile)
+    old, new = sides
+    if not old.keys() & new.keys():
+        raise ConfigError("compare.candidate: shares no cell with the baseline; name runs of like models and devices")
+    if alone := len(old.keys() ^ new.keys()):
         print(f"{alone} cells are in one of the two only: left out", file=sys.stderr)
-    return pairs
+    return [_Compared(old[key], new[key]) for key in new if key in old]
 
 
 def _check_alike(old: LoggedProfile, new: LoggedProfile) -> None:
@@ -116,7 +114,10 @@ def _say(compared: Sequence[_Compared], options: CompareConfig) -> int:
     overall = geometric_mean([each.ratio for each in compared])
     low, high = (_change(ratio) for ratio in overall.interval(options.confidence))
     slower = [row["name"] for row in rows if row["verdict"] == "slower"]
-    outcome = f"slower beyond {options.threshold_percent:g} %: {', '.join(slower)}" if slower else "not slower"
+    faster = all(row["verdict"] == "faster" for row in rows)
+    outcome = "faster" if faster else "not slower"
+    if slower:
+        outcome = f"slower beyond {options.threshold_percent:g} %: {', '.join(slower)}"
     show(
         f"{outcome}; {len(rows)} compared, {_change(overall.value):+.1f} % in the mean ({low:+.1f} to {high:+.1f})",
         change_percent=_change(overall.value),
@@ -124,22 +125,25 @@ def _say(compared: Sequence[_Compared], options: CompareConfig) -> int:
         high_percent=high,
         slower=slower,
     )
+    if any(len(each.baseline) == 1 or len(each.candidate) == 1 for each in compared):
+        show("the intervals know one process a side only, and another differs: repeat with sweep axis measure.seed")
     return STATUS_SLOWER if slower else 0
 
 
 def _row(compared: _Compared, confidence: float, limit: float) -> dict[str, Any]:
     low, high = compared.ratio.interval(confidence)
     old, new = compared.baseline, compared.candidate
+    name = new[0].name if new[0].name == old[0].name else f"{old[0].name} -> {new[0].name}"
     return {
-        "name": new.name if new.name == old.name else f"{old.name} -> {new.name}",
-        "baseline_ms": float(np.median(old.latency_ms)),
-        "candidate_ms": float(np.median(new.latency_ms)),
+        "name": name,
+        "baseline_ms": typical([profile.latency_ms for profile in old]),
+        "candidate_ms": typical([profile.latency_ms for profile in new]),
         "change_percent": _change(compared.ratio.value),
         "low_percent": _change(low),
         "high_percent": _change(high),
         "verdict": "slower" if low > limit else "faster" if high < 1 else "not slower",
-        "baseline_run": old.run_id,
-        "candidate_run": new.run_id,
+        "baseline_runs": [profile.run_id for profile in old],
+        "candidate_runs": [profile.run_id for profile in new],
     }
 
 

@@ -65,6 +65,16 @@ def test_a_key_is_an_axis_too() -> None:
     assert [(c.load.percent, c.device.share) for c in cells] == [(10, 0.5), (20, 0.5), (10, 1.0), (20, 1.0)]
 
 
+def test_points_that_do_not_differ_are_one_cell(models: dict[str, Path]) -> None:
+    axes = {"model": ["squeezenet", "variants"], "model.variant": [0, 1, 2], "load.percent": [0, 0.0]}
+    assert sorted(c.model_config.name or "" for c in cells_of(axes)) == [
+        "squeezenet",
+        "variant0",
+        "variant1",
+        "variant2",
+    ]
+
+
 def test_options_and_keys_of_one_group_combine() -> None:
     cells = cells_of({"device": ["share50", "share25"], "device.period_ms": [4, 8]})
     assert [(c.device.name, c.device.period_ms) for c in cells] == [

@@ -104,12 +104,29 @@ def test_two_sweeps_cell_by_cell(desk: Desk, store: Store) -> None:
     old, new = (runs.start_sweep(store, name, 3, "") for name in ("old", "new"))
     for seed, (model, before_ms, after_ms) in enumerate([("a", 5.0, 4.0), ("b", 0.01, 0.01), ("c", 100.0, 130.0)]):
         log(store, before_ms, seed, model, parent=old)
-        log(store, after_ms, seed + 10, model, parent=new, cell=f"another cell of {model}")
+        log(store, after_ms, seed + 10, model, parent=new, cell=f"another cell of {model}")  # the model changed
     log(store, 1.0, 0, "only here", parent=new)
     done = compare(desk, old, new)
     assert done.status == 3
     assert "slower beyond 5 %: c / d / idle / 1t; 3 compared" in done.out
     assert "1 cells are in one of the two only" in done.err
+
+
+def test_repeated_measurements_are_one_comparison(desk: Desk, store: Store) -> None:
+    """Processes differ by 10 %: one of each side looks slower beyond doubt, three do not."""
+    old, new = (runs.start_sweep(store, name, 3, "") for name in ("old", "new"))
+    single = {}
+    for parent, times_ms in ((old, (10.0, 11.0, 10.5)), (new, (11.0, 10.2, 10.6))):
+        for seed, latency_ms in enumerate(times_ms):
+            run_id = log(store, latency_ms, seed, parent=parent, cell=f"seed {seed}")
+            single.setdefault(parent, run_id)
+    assert compare(desk, single[old], single[new]).status == 3
+    assert "repeat with sweep axis measure.seed" in compare(desk, single[old], single[new]).out
+    done = compare(desk, old, new, "output=json")
+    assert done.status == 0
+    (row,) = json.loads(done.out)["comparisons"]
+    assert len(row["baseline_runs"]) == len(row["candidate_runs"]) == 3
+    assert row["low_percent"] < 0 < row["high_percent"]
 
 
 @pytest.mark.slow
@@ -120,4 +137,4 @@ def test_a_measured_sweep_and_one_that_reused_it_are_alike(desk: Desk) -> None:
     done = compare(desk, first, second, "output=json", "compare.force=true")
     assert done.status == 0
     (row,) = json.loads(done.out)["comparisons"]
-    assert row["baseline_run"] == row["candidate_run"]
+    assert row["baseline_runs"] == row["candidate_runs"]
