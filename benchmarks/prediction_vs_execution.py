@@ -35,7 +35,8 @@ import numpy as np
 
 from benchmarks.common import compose, composed
 from benchmarks.prediction_vs_execution_tables import CHOSEN, print_tables
-from pepper.config import PepperConfig, conf_dir
+from benchmarks.predictors import Predictors, real_models
+from pepper.config import PepperConfig
 from pepper.errors import ExecutionError
 from pepper.execution.layout import Fleet, Layout, Link
 from pepper.execution.pipeline import Network
@@ -46,20 +47,14 @@ from pepper.graph.balance import balanced_cuts
 from pepper.graph.characteristics import Characteristics
 from pepper.graph.cuts import cut_behind
 from pepper.graph.verify import default_tolerance, random_inputs, run_whole
-from pepper.latency.collect import collect
-from pepper.latency.dataset import Rows
 from pepper.latency.model import LatencyModel
-from pepper.latency.spread import error_components
 from pepper.placement.baselines import each_fastest
 from pepper.placement.decision import Spread, decide
 from pepper.placement.evaluate import Evaluation, Stage, Stages, evaluate
 from pepper.placement.problem import ChainProblem
 from pepper.tasks.fleet import assemble
-from pepper.tasks.latency_models import chosen_version, load_spread, load_version, open_registry
 from pepper.tasks.placement_problem import Forecast, chain_problem
 from pepper.tasks.planned import Splitter
-from pepper.tracking.history import history
-from pepper.tracking.store import Store
 
 LINKS = ("lte", "wifi", "ethernet_1gbit")
 PATTERNS = {
@@ -70,7 +65,6 @@ PATTERNS = {
 """Loads by device; the others are idle."""
 OBJECTIVES = ("latency", "throughput")
 ROLES = (CHOSEN, "pepper, noise not regarded", "seed's rule", "best single device (predicted)")
-NOT_MODELS = ("onnx", "variants")  # options that stand for files of one's own, and for made-up models
 SAMPLES = 3  # different inputs, in turn
 LEAST_SINGLE, LEAST_STREAM = 5, 8  # requests of a trial
 TIME_LIMIT_S = 120.0
@@ -124,50 +118,6 @@ class Run:
         if trial.failures:
             raise ExecutionError(trial.failures[0])
         self.difference = max(self.difference, trial.difference)
-
-
-class Predictors:
-    """A latency model and the spread of its errors for each model's cases.
-
-    Args:
-        folder: The store's.
-        champion: Whether the store's champion predicts, not a model trained without the case's.
-    """
-
-    def __init__(self, folder: Path, champion: bool) -> None:
-        self._config = composed(f"tracking.uri=sqlite:///{folder}/mlflow.db", f"tracking.folder={folder}")
-        self._champion = champion
-        self._rows: Rows | None = None
-        self._fitted: dict[str, LatencyModel] = {}
-
-    def of(self, model: str) -> tuple[LatencyModel, Spread]:
-        """Return what predicts this model's parts."""
-        if self._champion:
-            registry = open_registry(self._config)
-            version = chosen_version(registry, None)
-            return load_version(registry, version), load_spread(registry, version)
-        rows = self._collected()
-        others = [name for name in real_models() if name != model and name in rows.model]
-        logs, known = [], []
-        for name in others:
-            of = rows.take(rows.model == name)
-            known.append(of)
-            logs.append(np.log(of.p50_ms / self._without(name).p50_ms(of.features)))
-        names = (np.concatenate([getattr(of, name) for of in known]) for name in ("model", "device", "part"))
-        return self._without(model), Spread(*error_components(np.concatenate(logs), *names))
-
-    def _without(self, model: str) -> LatencyModel:
-        if model not in self._fitted:
-            rows = self._collected()
-            known = rows.take(rows.model != model)
-            self._fitted[model] = LatencyModel.fit(known.features, known.p50_ms)
-        return self._fitted[model]
-
-    def _collected(self) -> Rows:
-        if self._rows is None:
-            store = Store(self._config.tracking)
-            self._rows = collect(history(store), store.folder / "cache").rows
-        return self._rows
 
 
 class Model:
@@ -306,12 +256,6 @@ class Model:
         overrides = [f"model={self._name}", f"link={link}"]
         overrides += [f"fleet.devices.{device}.load={load}" for device, load in loads.items()]
         return composed(*overrides), overrides
-
-
-def real_models() -> list[str]:
-    """Return the options of real models."""
-    found = (file.stem for file in sorted((conf_dir() / "model").glob("*.yaml")))
-    return [name for name in found if name not in NOT_MODELS]
 
 
 def _seeds_rule(problem: ChainProblem, inner: Sequence[int]) -> Stages:

@@ -77,6 +77,7 @@ usage: python -m pepper.run [GROUP=OPTION] [KEY=VALUE] [+sweep=NAME] [--config-d
   python -m pepper.run task=split model=resnet50 split.parts=4 split.out=parts
   python -m pepper.run task=place model=resnet50 link=lte      which device runs which part
   python -m pepper.run task=execute execute.plan=plan.json     is that so?
+  python -m pepper.run task=quickstart                    all of it in ten minutes
   python -m pepper.run task=doctor                        what hurts measurement here
   python -m pepper.run task=report                        one HTML file that shows it all
 
