@@ -19,7 +19,7 @@ LOADS = (0, 25, 50, 75, 90)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cells", type=int, nargs="+", default=[100, 1000, 10_000], help="numbers of cells")
+    parser.add_argument("--cells", type=int, nargs="+", default=[100, 1000, 3000], help="numbers of cells")
     parser.add_argument("--out", type=Path, help="where to keep the largest report")
     arguments = parser.parse_args()
     lines = []

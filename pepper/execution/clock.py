@@ -9,8 +9,6 @@ import fcntl
 import mmap
 import struct
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 _SLOT = struct.Struct("=qdq")  # free again at (ns), ns a byte, latency (ns)
@@ -46,16 +44,18 @@ class LinkClock:
             bandwidth_mbit_s: Megabits (10^6) a second; None is unlimited.
             latency_ms: Delay of every byte.
         """
-        with self._locked(link):
-            ns_per_byte = 8e3 / bandwidth_mbit_s if bandwidth_mbit_s else 0.0
-            _SLOT.pack_into(self._map, link * _SLOT.size, 0, ns_per_byte, round(latency_ms * 1e6))
+        ns_per_byte = 8e3 / bandwidth_mbit_s if bandwidth_mbit_s else 0.0
+        self._lock(link)
+        _SLOT.pack_into(self._map, link * _SLOT.size, 0, ns_per_byte, round(latency_ms * 1e6))
+        self._unlock(link)
 
     def reserve(self, link: int, count: int, now_ns: int) -> int:
         """Send this many bytes over a link; returns when the last of them arrives, ns."""
-        with self._locked(link):
-            free_ns, ns_per_byte, latency_ns = _SLOT.unpack_from(self._map, link * _SLOT.size)
-            free_ns = max(now_ns, free_ns) + round(count * ns_per_byte)
-            _SLOT.pack_into(self._map, link * _SLOT.size, free_ns, ns_per_byte, latency_ns)
+        self._lock(link)
+        free_ns, ns_per_byte, latency_ns = _SLOT.unpack_from(self._map, link * _SLOT.size)
+        free_ns = max(now_ns, free_ns) + round(count * ns_per_byte)
+        _SLOT.pack_into(self._map, link * _SLOT.size, free_ns, ns_per_byte, latency_ns)
+        self._unlock(link)
         return int(free_ns + latency_ns)
 
     def close(self) -> None:
@@ -63,16 +63,15 @@ class LinkClock:
         self._map.close()
         self._stream.close()
 
-    @contextmanager
-    def _locked(self, link: int) -> Iterator[None]:
+    def _lock(self, link: int) -> None:
         deadline = time.monotonic() + _PATIENCE_S
         while time.monotonic() < deadline:
             try:
                 fcntl.lockf(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB, _SLOT.size, link * _SLOT.size)
-                break
             except BlockingIOError:
                 time.sleep(_RETRY_S)
-        try:
-            yield
-        finally:
-            fcntl.lockf(self._stream, fcntl.LOCK_UN, _SLOT.size, link * _SLOT.size)
+            else:
+                return
+
+    def _unlock(self, link: int) -> None:
+        fcntl.lockf(self._stream, fcntl.LOCK_UN, _SLOT.size, link * _SLOT.size)

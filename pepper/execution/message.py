@@ -6,7 +6,7 @@ looks at the memory that the transport filled.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -38,9 +38,9 @@ class Stamp(NamedTuple):
     sent: int
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Message:
-    """A request on its way.
+    """A request on its way; each stage that it passes changes it.
 
     Attributes:
         seq: The request's number.
@@ -63,19 +63,9 @@ class Message:
         """Bytes of its tensors."""
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
-    def failed(self, reason: str) -> "Message":
-        """Return the message as one that failed."""
-        return replace(self, tensors={}, error=reason)
-
-
-@dataclass(frozen=True)
-class _Header:
-    seq: int
-    stamps: Sequence[Sequence[int]]
-    due_ns: int
-    error: str | None
-    probe: bool
-    tensors: list[tuple[str, str, Sequence[int]]] = field(default_factory=list)
+    def fail(self, reason: str) -> None:
+        """Make it a request that failed."""
+        self.tensors, self.error = {}, reason
 
 
 def plain(name: str, tensor: Any) -> Array:
@@ -91,30 +81,17 @@ def plain(name: str, tensor: Any) -> Array:
 
 def encode(message: Message) -> list[Any]:
     """Return the frames of a message; its arrays, each in one piece of memory, are not copied."""
-    header = _Header(
-        message.seq,
-        message.stamps,
-        message.due_ns,
-        message.error,
-        message.probe,
-        [(name, tensor.dtype.str, tensor.shape) for name, tensor in message.tensors.items()],
-    )
+    tensors = [(name, tensor.dtype.str, tensor.shape) for name, tensor in message.tensors.items()]
+    header = (message.seq, message.stamps, message.due_ns, message.error, message.probe, tensors)
     flat = (tensor.reshape(-1).view(np.uint8) for tensor in message.tensors.values())
-    return [json.dumps(asdict(header)).encode(), *flat]
+    return [json.dumps(header).encode(), *flat]
 
 
 def decode(frames: Sequence[Frame]) -> Message:
     """Return the message of these frames; its arrays are read-only views of them."""
-    header = _Header(**json.loads(bytes(frames[0].buffer)))
+    seq, stamps, due_ns, error, probe, named = json.loads(bytes(frames[0].buffer))
     tensors = {}
-    for (name, dtype, shape), frame in zip(header.tensors, frames[1:], strict=True):
+    for (name, dtype, shape), frame in zip(named, frames[1:], strict=True):
         tensor = np.frombuffer(frame.buffer, dtype).reshape(shape)
-        tensors[name] = np.require(tensor, requirements="A")  # tiny messages may lie anywhere
-    return Message(
-        header.seq,
-        tensors,
-        tuple(Stamp(*stamp) for stamp in header.stamps),
-        header.due_ns,
-        header.error,
-        header.probe,
-    )
+        tensors[name] = tensor if tensor.flags.aligned else tensor.copy()  # tiny messages may lie anywhere
+    return Message(seq, tensors, tuple(Stamp(*stamp) for stamp in stamps), due_ns, error, probe)

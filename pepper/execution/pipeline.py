@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections import deque
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -87,8 +87,8 @@ class Network:
         return Hop(sender, receiver, link)
 
     def slot(self, hop: Hop) -> int | None:
-        """Return the clock's slot of a hop's link."""
-        return None if hop.link is None else self.slots[str(hop.sender), str(hop.receiver)]
+        """Return the clock's slot of a hop's link; None where a message takes no time."""
+        return None if hop.link in (None, Link()) else self.slots[str(hop.sender), str(hop.receiver)]
 
     def reset(self) -> None:
         """Take everything off the links, and give each its own properties."""
@@ -169,9 +169,9 @@ class Pipeline:
             return False
         now = time.monotonic_ns()
         slot = self._network.slot(self.hops[0])
-        due = now if slot is None else self._network.clock.reserve(slot, message.bytes, now)
-        stamps = (Stamp(now, now, now, now),)
-        self._push.send_multipart(encode(replace(message, stamps=stamps, due_ns=due)), copy=False)
+        message.stamps = (Stamp(now, now, now, now),)
+        message.due_ns = now if slot is None else self._network.clock.reserve(slot, message.bytes, now)
+        self._push.send_multipart(encode(message), copy=False)
         return True
 
     def receive(self, until_ns: int, *, room: bool = False) -> Arrival | None:

@@ -7,7 +7,6 @@ channel of :mod:`pepper.devices.protocol`; tensors come from the stage before an
 import os
 import resource
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +64,10 @@ class Wire:
 
     def send(self, message: Message) -> None:
         """Hand a message on; there must be room for it."""
-        due = message.stamps[-1].sent
+        message.due_ns = message.stamps[-1].sent
         if self._link is not None:
-            due = self._clock.reserve(self._link, message.bytes, due)
-        self.sink.send_multipart(encode(replace(message, due_ns=due)), copy=False)
+            message.due_ns = self._clock.reserve(self._link, message.bytes, message.due_ns)
+        self.sink.send_multipart(encode(message), copy=False)
 
     def close(self) -> None:
         """Leave the pipeline; what waits in the queues is dropped."""
@@ -148,25 +147,26 @@ class Stage:
             elif self._attend(timeout_ms=left_ns // NS_PER_MS) or self._wire is not wire:
                 return
         start = time.monotonic_ns()
-        passed = self._run(wire, message)
+        self._run(wire, message)
         end = time.monotonic_ns()
         while not self._attend(wire.sink, zmq.POLLOUT):
             if self._wire is not wire:
                 return
-        stamp = Stamp(arrived, start, end, time.monotonic_ns())
-        wire.send(replace(passed, stamps=(*message.stamps, stamp)))
+        message.stamps = (*message.stamps, Stamp(arrived, start, end, time.monotonic_ns()))
+        wire.send(message)
 
-    def _run(self, wire: Wire, message: Message) -> Message:
+    def _run(self, wire: Wire, message: Message) -> None:
+        """Put the tensors that go on in place of those that came, or the reason why there are none."""
         if message.probe or message.error is not None:
-            return message
+            return
         try:
             outputs = self._session.run(None, {name: message.tensors[name] for name in self._reads})
             known = {**message.tensors, **dict(zip(self._gives, outputs, strict=True))}
-            return replace(message, tensors={name: plain(name, known[name]) for name in wire.carry})
+            message.tensors = {name: plain(name, known[name]) for name in wire.carry}
         except KeyError as error:
-            return message.failed(f"{wire.name}: tensor {error} is missing")
+            message.fail(f"{wire.name}: tensor {error} is missing")
         except Exception as error:  # whatever onnxruntime raises: it has no common base
-            return message.failed(f"{wire.name}: {' '.join(str(error).split())[:300]}")
+            message.fail(f"{wire.name}: {' '.join(str(error).split())[:300]}")
 
     def _attend(self, socket: "zmq.Socket[bytes] | None" = None, event: int = 0, timeout_ms: int | None = None) -> bool:
         """Wait for a socket and for the parent; answer the parent, who may change the wiring.

@@ -142,8 +142,8 @@ class _Network:
         """Add a fully connected layer."""
         (depth,) = self.shape
         self.macs += depth * width
-        weight, bias = self._weight((depth, width), 1 / depth), self._weight((width,), 0.0)
-        return self.add("Gemm", self.last, weight, bias, shape=(width,))
+        weight, bias = self._weight((width, depth), 1 / depth), self._weight((width,), 0.0)
+        return self.add("Gemm", self.last, weight, bias, shape=(width,), transB=1)
 
     def project(self, width: int) -> str:
         """Multiply each token by a weight, and add a bias."""
@@ -236,7 +236,10 @@ def plain(rng: np.random.Generator) -> _Network:
             net.add("LRN", size=5, alpha=1e-4, beta=0.75)
         if net.shape[1] < 8:
             break
-    return net.classify([_width(rng, 128, 4096) for _ in range(int(rng.integers(0, 3)))])
+    hidden = [_width(rng, 128, 4096) for _ in range(int(rng.integers(0, 3)))]
+    while hidden and net.shape[1] > 8:
+        net.pool()
+    return net.classify(hidden)
 
 
 def residual(rng: np.random.Generator) -> _Network:

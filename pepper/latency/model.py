@@ -320,7 +320,7 @@ def _boost(features: Values, target: Values, base: Values, chosen: Hyperparamete
             "learning_rate": chosen.learning_rate,
             "max_depth": chosen.max_depth,
             "max_bin": 64,
-            "min_child_weight": max(1.0, chosen.least_leaf * len(target)),
+            "min_child_weight": chosen.least_leaf * len(target),
             "subsample": chosen.subsample,
             "colsample_bytree": chosen.colsample,
             "reg_lambda": chosen.reg_lambda,

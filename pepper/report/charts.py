@@ -88,7 +88,7 @@ def figure(data: list[Figure], x: str, y: str, *, height: int = 340, **layout: A
 def log_axis(values: Iterable[float]) -> Figure:
     """Return a logarithmic axis with ticks that read 1, 2, 5, 10; more of them where the values lie close."""
     known = [value for value in values if value > 0 and math.isfinite(value)]
-    if not known:
+    if not known or max(known) < 1.5 * min(known):  # too close for such ticks: Plotly finds others
         return {"type": "log"}
     low, high = min(known), max(known)
     ratio = high / low

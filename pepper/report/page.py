@@ -45,10 +45,10 @@ class Table:
     rows: Sequence[Sequence[Any]]
     long: bool = False
 
-    def is_number(self, column: int) -> bool:
-        """Return whether a column holds numbers only."""
-        values = [row[column] for row in self.rows if row[column] is not None]
-        return bool(values) and all(isinstance(value, int | float) for value in values)
+    def numbers(self) -> list[bool]:
+        """Return which columns hold numbers only."""
+        columns = [[row[index] for row in self.rows if row[index] is not None] for index in range(len(self.columns))]
+        return [bool(values) and all(isinstance(value, int | float) for value in values) for values in columns]
 
 
 @dataclass(frozen=True)

@@ -168,7 +168,7 @@ def _bar(
         "marker": {
             "color": colour,
             "line": {"color": "#fff", "width": 1},
-            "pattern": {"shape": "/" if hatched else "", "fgcolor": "#fff", "solidity": 0.35},
+            "pattern": {"shape": "/" if hatched else "", "fillmode": "overlay", "fgcolor": "#fff", "solidity": 0.35},
         },
         "text": safe(label),
         "textposition": "inside",

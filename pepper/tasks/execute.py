@@ -172,8 +172,9 @@ def _others(config: PepperConfig, splitter: Splitter, devices: Sequence[str]) ->
     if config.execute.exhaustive:
         graph = splitter.graph
         macs = np.diff(Characteristics(graph).cumulative_macs).tolist()
-        cuts = find_cuts(graph, config.cuts.kind, config.cuts.max_tensors)
-        for cut in balanced_cuts(graph, cuts, config.execute.positions + 1, macs) if cuts else ():
+        found = find_cuts(graph, config.cuts.kind, config.cuts.max_tensors)
+        cuts = [cut for cut in found if cut.in_order]
+        for cut in balanced_cuts(graph, cuts, min(config.execute.positions, len(cuts)) + 1, macs):
             for pair in permutations(devices, 2):
                 yield f"cut before operator {cut.position}", splitter.layout([cut], pair)
 

@@ -92,7 +92,7 @@ def _reserve(file: Path, times: int) -> None:
 def test_two_senders_share_a_link(tmp_path: Path) -> None:
     clock = LinkClock.create(tmp_path / "links", 1)
     clock.set(0, 8, 0)
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")
     senders = [context.Process(target=_reserve, args=(tmp_path / "links", 50)) for _ in range(2)]
     for sender in senders:
         sender.start()
@@ -104,7 +104,7 @@ def test_two_senders_share_a_link(tmp_path: Path) -> None:
 
 def test_a_lock_that_is_never_freed_delays_only(tmp_path: Path) -> None:
     clock = LinkClock.create(tmp_path / "links", 1)
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")
     holding = context.Event()
     holder = context.Process(target=_hold, args=(tmp_path / "links", holding), daemon=True)
     holder.start()
@@ -118,9 +118,10 @@ def test_a_lock_that_is_never_freed_delays_only(tmp_path: Path) -> None:
 
 
 def _hold(file: Path, holding: "multiprocessing.synchronize.Event") -> None:
-    with LinkClock(file)._locked(0):
-        holding.set()
-        time.sleep(3600)
+    clock = LinkClock(file)
+    clock._lock(0)
+    holding.set()
+    time.sleep(3600)
 
 
 def test_what_crosses_several_borders_is_carried_along(bench: Bench) -> None:

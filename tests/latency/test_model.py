@@ -125,7 +125,9 @@ def test_training_is_reproducible_and_bags_differ() -> None:
 @pytest.mark.parametrize("base", ["roofline", "constant"])
 def test_every_loss_and_base_learns(objective: str, base: str) -> None:
     known = measured(models=10)
-    chosen = Hyperparameters(objective=objective, base=base, rounds=150, least_leaf=0.001)
+    chosen = Hyperparameters(
+        objective=objective, base=base, rounds=150, learning_rate=0.1, reg_lambda=1, least_leaf=0.001
+    )
     model = LatencyModel.fit(known.features, known.p50_ms, None, chosen)
     assert scores(known.p50_ms, model.p50_ms(known.features))["median_error"] < 0.15
     assert sum(model.importance.values()) == pytest.approx(1)

@@ -91,7 +91,7 @@ def test_a_run_holds_facts_figures_and_files(finished: Desk, tmp_path: Path) -> 
 
 def test_the_sweep_holds_its_table_and_figures(finished: Desk, tmp_path: Path) -> None:
     folder = download(finished, finished.runs("sweep")[0].info.run_id, tmp_path)
-    files = {"config.yaml", "results.csv", "results.parquet", "latency.png", "latency.svg", "report.html"}
+    files = {"config.yaml", "results.csv", "report.html", "results.parquet", "latency.png", "latency.svg"}
     assert {path.name for path in folder.iterdir()} == files
     with (folder / "results.csv").open() as stream:
         rows = list(csv.DictReader(stream))
