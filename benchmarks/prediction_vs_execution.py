@@ -10,7 +10,7 @@ passed over, the seed's rule (each of the balanced parts to its own fastest devi
 cut at each of --borders balanced borders between each two devices. A rival whose predicted value is more than
 --prune times the chosen plan's is not run: it could be the best only if predictions were off by that factor.
 Each is measured once, those within --close of the best, chosen plans and the seed's a second time, in reverse order;
-both measurements are pooled. Latency: median of single requests. Throughput: answers a second at saturation.
+both measurements are pooled. Latency: mean of single requests. Throughput: answers a second at saturation.
 Regret: the plan's value over that of the best of all that were run.
 
 Each finished case is appended to --out; the same command goes on from there, --table prints the tables only.
@@ -91,7 +91,7 @@ class Run:
         wanted: The objectives for which it is measured.
         latency_ms: Of each single request.
         rates: Answers a second of each saturated trial.
-        compute_ms: Medians of each stage of each single-request trial.
+        compute_ms: Means of each stage of each single-request trial.
         transfer_ms: The same of each hop.
         difference: Largest difference to the whole model's outputs.
     """
@@ -107,7 +107,7 @@ class Run:
 
     def value(self, objective: str) -> float:
         """Return what was measured: ms of a request, or ms between two answers."""
-        return float(np.median(self.latency_ms) if objective == "latency" else 1000 / np.mean(self.rates))
+        return float(np.mean(self.latency_ms) if objective == "latency" else 1000 / np.mean(self.rates))
 
     def note(self, trial: Trial) -> None:
         """Keep what a trial says of correctness.
@@ -200,7 +200,7 @@ class Model:
             single = one_at_a_time(runner, self._samples, self._options.seconds, LEAST_SINGLE)
             run.note(single)
             run.latency_ms += single.latency_ms.tolist()
-            found = single.steps()
+            found = single.steps(mean=True)
             run.compute_ms.append(found.compute)
             run.transfer_ms.append(found.transfer)
         if "throughput" in run.wanted:
