@@ -12,7 +12,7 @@ cut at each of --borders balanced borders between each two devices. A rival whos
 others, one is given up after its first two requests if the quicker one took --hopeless times the best latency so far
 (of throughput: if a stage's quicker computation, or a link, took that many times the best time between two answers).
 Each plan left is measured once, the chosen ones and those within --close of the best a second time, in reverse order;
-both measurements are pooled. Latency: median of single requests. Throughput: answers a second at saturation.
+both measurements are pooled. Latency: mean of single requests. Throughput: answers a second at saturation.
 Regret: the plan's value over that of the best of all that were run.
 
 Each finished case is appended to --out; the same command goes on from there, --table prints the tables only.
@@ -96,7 +96,7 @@ class Run:
         wanted: The objectives for which it is measured.
         latency_ms: Of each single request.
         rates: Answers a second of each saturated trial.
-        compute_ms: Medians of each stage of each single-request trial.
+        compute_ms: Means of each stage of each single-request trial.
         transfer_ms: The same of each hop.
         difference: Largest difference to the whole model's outputs.
     """
@@ -112,7 +112,7 @@ class Run:
 
     def value(self, objective: str) -> float:
         """Return what was measured: ms of a request, or ms between two answers."""
-        return float(np.median(self.latency_ms) if objective == "latency" else 1000 / np.mean(self.rates))
+        return float(np.mean(self.latency_ms) if objective == "latency" else 1000 / np.mean(self.rates))
 
     def note(self, trial: Trial) -> None:
         """Keep what a trial says of correctness.
@@ -211,7 +211,7 @@ class Model:
             single = one_at_a_time(runner, self._samples, self._options.seconds, LEAST_SINGLE)
             run.note(single)
             run.latency_ms += single.latency_ms.tolist()
-            found = single.steps()
+            found = single.steps(mean=True)
             run.compute_ms.append(found.compute)
             run.transfer_ms.append(found.transfer)
         if "throughput" in run.wanted:
@@ -297,7 +297,7 @@ def _rivals(problem: ChainProblem, inner: Sequence[int]) -> Iterator[Stages]:
 def _least_period(run: Run, trial: Trial) -> float:
     """Return a time between two answers that the plan can hardly stay below, ms."""
     computed = np.min([steps(answer).compute for answer in trial.answers], axis=0)
-    return max(*computed.tolist(), *(hop.occupied_ms for hop in run.predicted.hops if hop is not None), 0.0)
+    return max(*map(float, computed), *(hop.occupied_ms for hop in run.predicted.hops if hop is not None), 0.0)
 
 
 def _best(runs: Sequence[Run], objective: str) -> float:

@@ -187,6 +187,13 @@ class LatencyModel:
             correction[there] = adaptation.correction(features[there], self.roofline)
         return np.asarray(np.exp(log_ms + correction))
 
+    def mean_ms(self, features: Values) -> Values:
+        """Predict the mean latency of each row, shape (n,): unlike medians, means of parts add up to the whole's."""
+        median_ms = self.p50_ms(features)
+        if self.roofline is None:
+            return median_ms
+        return np.asarray(median_ms * self.roofline.mean_ms(features) / self.roofline.latency_ms(features))
+
     def outside(self, features: Values) -> npt.NDArray[np.bool_]:
         """Tell which values lie outside of what was trained or adapted on, shape of the rows."""
         outside = self.ranges.outside(features)

@@ -20,9 +20,10 @@ def predict_parts(
         settings: D settings: devices at their loads.
 
     Returns:
-        Median times in ms, and which rows lie outside of what was trained on, both of shape (P, D).
+        Mean times in ms (medians would not add up to a plan's), and which rows lie outside of what was trained
+        on, both of shape (P, D).
     """
     features = np.vstack([rows(parts, setting) for setting in settings])
     shape = (len(settings), len(parts))
     outside = np.asarray(np.any(model.outside(features), axis=1), bool)
-    return model.p50_ms(features).reshape(shape).T, outside.reshape(shape).T
+    return model.mean_ms(features).reshape(shape).T, outside.reshape(shape).T

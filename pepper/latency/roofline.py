@@ -85,6 +85,11 @@ class Roofline:
         """Estimate how long each row would take on whole, idle cores, shape (n,)."""
         return np.asarray(np.maximum(_times(features) @ self.factors, _LEAST_MS))
 
+    def mean_ms(self, features: Values) -> Values:
+        """Estimate the mean latency of each row: work on shared cores takes all of its waits on average, shape (n,)."""
+        slowdown = features[:, COLUMN["load_slowdown"]] / features[:, COLUMN["device_share"]]
+        return np.asarray(self.work_ms(features) * slowdown)
+
     def shares(self, features: Values) -> Values:
         """Tell what each term makes of the work, shape (n, len(TERMS)); the terms of a row add up to 1."""
         terms = _times(features) * self.factors

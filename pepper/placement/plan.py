@@ -32,7 +32,7 @@ class PlannedPart:
         start: Operators of the model that lie before it.
         stop: Operators that lie before its end.
         device: Name of the device, one of the plan's fleet.
-        time_ms: Predicted time.
+        time_ms: Predicted mean time.
         memory_bytes: Memory.
         receive_ms: Predicted time of the transfer before it (0: none).
         receive_bytes: Bytes of that transfer.
@@ -85,7 +85,7 @@ class Plan:
         objective: What was minimised.
         parts: The parts in order.
         return_ms: Predicted time of the transfer to the sink.
-        latency_ms: Predicted time of one request.
+        latency_ms: Predicted mean time of one request.
         period_ms: Predicted time between two results of the pipeline.
         sent_bytes: Bytes of one request over all links.
         bound_ms: No plan is below this in the objective.

@@ -17,8 +17,8 @@ class StepLine:
         what: A stage, a transfer, or the whole.
         where: Its device or devices.
         predicted_ms: By the plan; None where it says nothing.
-        measured_ms: Median.
-        mean_ms: Mean; above the median where a throttled device stops in the middle of some of the requests.
+        measured_ms: Mean; means add up along the way, as the predictions do.
+        median_ms: Median; below the mean where a throttled device stops in the middle of some of the requests.
         wait_ms: Mean wait before it in an idle pipeline: until the device's turn, or a core of it, came.
         queue_ms: Median wait before it while the pipeline was saturated; None where nothing waits.
         memory_bytes: The most that its process took; None where there is none.
@@ -28,7 +28,7 @@ class StepLine:
     where: str
     predicted_ms: float | None
     measured_ms: float
-    mean_ms: float | None = None
+    median_ms: float | None = None
     wait_ms: float | None = None
     queue_ms: float | None = None
     memory_bytes: float | None = None
@@ -67,7 +67,7 @@ class RunLine:
     Attributes:
         name: How it was found.
         devices: Of its parts, in order.
-        latency_ms: Median of single requests.
+        latency_ms: Mean of single requests.
         per_second: Throughput.
         ratio: Its value over the best one's in the plan's objective.
     """
@@ -82,7 +82,7 @@ class RunLine:
 def steps_table(lines: Sequence[StepLine]) -> Table:
     """Return one line a step, with the error of its prediction."""
     table = plain_table(
-        ("", "device"), ("predicted ms", "median ms", "error", "mean ms", "waits ms", "if saturated", "process memory")
+        ("", "device"), ("predicted ms", "mean ms", "error", "median ms", "waits ms", "if saturated", "process memory")
     )
     for line in lines:
         table.add_row(
@@ -91,7 +91,7 @@ def steps_table(lines: Sequence[StepLine]) -> Table:
             "" if line.predicted_ms is None else f"{line.predicted_ms:.2f}",
             f"{line.measured_ms:.2f}",
             "" if line.error is None else f"{line.error:+.1%}",
-            "" if line.mean_ms is None else f"{line.mean_ms:.2f}",
+            "" if line.median_ms is None else f"{line.median_ms:.2f}",
             "" if line.wait_ms is None else f"{line.wait_ms:.2f}",
             "" if line.queue_ms is None else f"{line.queue_ms:.2f}",
             "" if line.memory_bytes is None else size(line.memory_bytes),

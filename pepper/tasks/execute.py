@@ -156,7 +156,7 @@ def _measure(
                 OtherRun(
                     name,
                     other.devices,
-                    float(np.median(alone.latency_ms)),
+                    float(np.mean(alone.latency_ms)),
                     busy.throughput_per_s,
                     max(alone.difference, busy.difference),
                 )

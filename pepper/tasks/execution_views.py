@@ -25,7 +25,7 @@ class OtherRun:
     Attributes:
         name: How it was found.
         devices: Of its parts.
-        latency_ms: Median of single requests.
+        latency_ms: Mean of single requests.
         per_second: Throughput.
         difference: To the whole model's outputs.
     """
@@ -68,8 +68,8 @@ class Measured:
 
     @property
     def latency_ms(self) -> float:
-        """Median of single requests."""
-        return float(np.median(self.single.latency_ms))
+        """Mean of single requests."""
+        return float(np.mean(self.single.latency_ms))
 
     @property
     def difference(self) -> float:
@@ -79,11 +79,11 @@ class Measured:
 
 def step_lines(plan: Plan, measured: Measured) -> list[StepLine]:
     """Return the lines of the main table: along the way, then the whole."""
-    alone, means, busy = measured.single.steps(), measured.single.steps(mean=True), measured.stream.steps()
-    replanned = len(alone.compute) != len(plan.parts) or bool(measured.events)
+    medians, means, busy = measured.single.steps(), measured.single.steps(mean=True), measured.stream.steps()
+    replanned = len(means.compute) != len(plan.parts) or bool(measured.events)
     predicted = [*(part.receive_ms for part in plan.parts), plan.return_ms]
     lines = []
-    for number, transfer_ms in enumerate(alone.transfer):
+    for number, transfer_ms in enumerate(means.transfer):
         hop = measured.hops[number].hop if not replanned else None
         if hop is not None and hop.link is not None:
             lines.append(
@@ -92,28 +92,28 @@ def step_lines(plan: Plan, measured: Measured) -> list[StepLine]:
                     f"{hop.sender} -> {hop.receiver}",
                     predicted[number],
                     transfer_ms,
-                    means.transfer[number],
+                    medians.transfer[number],
                 )
             )
-        if number < len(alone.compute) and not replanned:
+        if number < len(means.compute) and not replanned:
             part = plan.parts[number]
             lines.append(
                 StepLine(
                     f"stage {number + 1}, operators {part.start} to {part.stop}",
                     part.device,
                     part.time_ms,
-                    alone.compute[number],
                     means.compute[number],
+                    medians.compute[number],
                     means.queue[number],
                     busy.queue[number],
                     measured.usage[number]["peak_memory_bytes"],
                 )
             )
-    mean_ms = float(np.mean(measured.single.latency_ms))
+    median_ms = float(np.median(measured.single.latency_ms))
     period_ms = 1000 / measured.stream.throughput_per_s
     return [
         *lines,
-        StepLine("one request", "", None if replanned else plan.latency_ms, measured.latency_ms, mean_ms),
+        StepLine("one request", "", None if replanned else plan.latency_ms, measured.latency_ms, median_ms),
         StepLine("between results of a stream", "", None if replanned else plan.period_ms, period_ms),
     ]
 
