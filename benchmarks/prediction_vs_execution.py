@@ -8,8 +8,10 @@ task=execute does, on random inputs; a case counts only if every answer equals t
 Run are the chosen plans for latency and for throughput, those that the rule "do not split within the noise"
 passed over, the seed's rule (each of the balanced parts to its own fastest device), no split on each device, and one
 cut at each of --borders balanced borders between each two devices. A rival whose predicted value is more than
---prune times the chosen plan's is not run: it could be the best only if predictions were off by that factor.
-Each is measured once, those within --close of the best, chosen plans and the seed's a second time, in reverse order;
+--prune times the chosen plan's is not run: it could be the best only if predictions were off by that factor. Of the
+others, one is given up after its first two requests if the quicker one took --hopeless times the best latency so far
+(of throughput: if a stage's quicker computation, or a link, took that many times the best time between two answers).
+Each plan left is measured once, the chosen ones and those within --close of the best a second time, in reverse order;
 both measurements are pooled. Latency: mean of single requests. Throughput: answers a second at saturation.
 Regret: the plan's value over that of the best of all that were run.
 
@@ -42,7 +44,7 @@ from pepper.execution.layout import Fleet, Layout, Link
 from pepper.execution.pipeline import Network
 from pepper.execution.pool import StagePool
 from pepper.execution.runner import Runner
-from pepper.execution.trials import Sample, Trial, one_at_a_time, saturated
+from pepper.execution.trials import Sample, Trial, one_at_a_time, saturated, steps
 from pepper.graph.balance import balanced_cuts
 from pepper.graph.characteristics import Characteristics
 from pepper.graph.cuts import cut_behind
@@ -64,10 +66,12 @@ PATTERNS = {
 }
 """Loads by device; the others are idle."""
 OBJECTIVES = ("latency", "throughput")
-ROLES = (CHOSEN, "pepper, noise not regarded", "seed's rule", "best single device (predicted)")
+OURS = (CHOSEN, "pepper, noise not regarded")
+ROLES = (*OURS, "seed's rule", "best single device (predicted)")
 SAMPLES = 3  # different inputs, in turn
-LEAST_SINGLE, LEAST_STREAM = 5, 8  # requests of a trial
+LEAST_SINGLE, LEAST_STREAM = 5, 6  # requests of a trial
 TIME_LIMIT_S = 120.0
+NEVER = dict.fromkeys(OBJECTIVES, math.inf)  # is a plan given up
 MOST_IDLE = 48  # stages kept: all plans of a model's cases
 
 
@@ -79,6 +83,7 @@ class Options:
     borders: int
     prune: float
     close: float
+    hopeless: float
 
 
 @dataclass
@@ -153,6 +158,7 @@ class Model:
 
     def run(self, link: str, pattern: str, pool: StagePool) -> dict[str, Any]:
         """Run a case, and return its line of the file."""
+        options = self._options
         config, overrides = self._overridden(link, PATTERNS[pattern])
         fleet = assemble(config, overrides, compose)
         forecast = self._forecast(pattern)
@@ -168,13 +174,19 @@ class Model:
             first = self._layout(runs[0].stages, names, forecast)
             with Runner(pool, network, first, time_limit_s=TIME_LIMIT_S) as runner:
                 for run in runs:
-                    self._measure(runner, run, self._layout(run.stages, names, forecast))
+                    best = {objective: _best(runs, objective) for objective in OBJECTIVES}
+                    named = any(run.stages in found.values() for found in roles.values())
+                    layout = self._layout(run.stages, names, forecast)
+                    self._measure(runner, run, layout, NEVER if named else best)
                 for run in reversed(runs):
                     run.wanted = {
-                        objective for objective in run.wanted if self._contends(run, objective, runs, roles[objective])
+                        objective
+                        for objective in run.wanted
+                        if run.stages in [roles[objective][role] for role in OURS]
+                        or run.value(objective) <= options.close * _best(runs, objective)
                     }
                     if run.wanted:
-                        self._measure(runner, run, self._layout(run.stages, names, forecast))
+                        self._measure(runner, run, self._layout(run.stages, names, forecast), NEVER)
         return {
             "model": self._name,
             "link": link,
@@ -187,15 +199,14 @@ class Model:
             "plans": [_line(run, names, forecast.borders.positions) for run in runs],
         }
 
-    def _contends(self, run: Run, objective: str, runs: Sequence[Run], roles: dict[str, Stages]) -> bool:
-        measured = [other.value(objective) for other in runs if _was_measured(other, objective)]
-        return run.stages in roles.values() or run.value(objective) <= self._options.close * min(measured)
-
-    def _measure(self, runner: Runner, run: Run, layout: Layout) -> None:
-        """Measure a plan once more, in what is wanted of it."""
+    def _measure(self, runner: Runner, run: Run, layout: Layout, best: dict[str, float]) -> None:
+        """Measure a plan once more, in what is wanted of it; what has no hope against the best is wanted no more."""
         if runner.layout != layout:
             runner.move(layout)
-        one_at_a_time(runner, self._samples, 0.0, 2)  # memory is allocated, buffers are full
+        warm = one_at_a_time(runner, self._samples, 0.0, 2)  # memory is allocated, buffers are full
+        run.note(warm)
+        least = {"latency": float(warm.latency_ms.min()), "throughput": _least_period(run, warm)}
+        run.wanted -= {name for name, value in least.items() if value > self._options.hopeless * best[name]}
         if "latency" in run.wanted:
             single = one_at_a_time(runner, self._samples, self._options.seconds, LEAST_SINGLE)
             run.note(single)
@@ -221,11 +232,12 @@ class Model:
             single = decision.single or decision.best.stages
             plans = (decision.chosen.stages, decision.best.stages, _seeds_rule(problem, inner), single)
             roles[objective] = dict(zip(ROLES, plans, strict=True))
-            most = self._options.prune * evaluate(problem, decision.chosen.stages).value(objective)
-            for stages in (*plans, *_rivals(problem, inner)):
-                cost = evaluate(problem, stages)
-                if stages in plans or cost.value(objective) <= most:
-                    runs.setdefault(stages, Run(stages, cost)).wanted.add(objective)
+            for stages in plans:
+                runs.setdefault(stages, Run(stages, evaluate(problem, stages))).wanted.add(objective)
+        for objective, stages in itertools.product(OBJECTIVES, _rivals(problem, inner)):
+            cost = evaluate(problem, stages)
+            if cost.value(objective) <= self._options.prune * runs[roles[objective][CHOSEN]].predicted.value(objective):
+                runs.setdefault(stages, Run(stages, cost)).wanted.add(objective)
         return list(runs.values()), roles
 
     def _balanced(self, forecast: Forecast) -> list[int]:
@@ -282,6 +294,17 @@ def _rivals(problem: ChainProblem, inner: Sequence[int]) -> Iterator[Stages]:
         yield (Stage(0, border, first), Stage(border, n, second))
 
 
+def _least_period(run: Run, trial: Trial) -> float:
+    """Return a time between two answers that the plan can hardly stay below, ms."""
+    computed = np.min([steps(answer).compute for answer in trial.answers], axis=0)
+    return max(*map(float, computed), *(hop.occupied_ms for hop in run.predicted.hops if hop is not None), 0.0)
+
+
+def _best(runs: Sequence[Run], objective: str) -> float:
+    """Return the best value measured so far, ms."""
+    return min((run.value(objective) for run in runs if _was_measured(run, objective)), default=math.inf)
+
+
 def _was_measured(run: Run, objective: str) -> bool:
     return bool(run.latency_ms if objective == "latency" else run.rates)
 
@@ -323,6 +346,7 @@ def main() -> int:
     parser.add_argument("--borders", type=int, default=2, help="balanced borders (default: 2)")
     parser.add_argument("--prune", type=float, default=3.0, help="factor of the chosen plan's value (default: 3)")
     parser.add_argument("--close", type=float, default=1.15, help="of the best: measured again (default: 1.15)")
+    parser.add_argument("--hopeless", type=float, default=1.3, help="of the best: given up (default: 1.3)")
     given = parser.parse_args()
     asked = list(itertools.product(given.models, given.links, given.patterns))
     done = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
@@ -332,7 +356,7 @@ def main() -> int:
     if left and not given.table:
         print(f"{len(left)} of {len(asked)} cases to run, to {given.out}", flush=True)
         predictors = Predictors(given.folder.absolute(), given.champion)
-        options = Options(given.seconds, given.borders, given.prune, given.close)
+        options = Options(given.seconds, given.borders, given.prune, given.close, given.hopeless)
         started = time.monotonic()
         for model, cases in itertools.groupby(left, key=lambda case: case[0]):
             try:

@@ -5,13 +5,12 @@ from harness import Desk
 
 from pepper.devices import host
 
-TINY = """# A test's: the whole and a part of three small models.
+TINY = """# A test's: three small models.
 name: few
 axes:
   model: [tiny, small, conv]
-  model.part: [0, 1]
-  device: [share100, share50]
-  load: [idle, cpu50]
+  device: [share100, share50, share25]
+  load: [idle, cpu25, cpu50]
 """
 QUICKLY = (
     "task=quickstart",
