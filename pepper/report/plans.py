@@ -128,9 +128,5 @@ def events(plan: Plan) -> list[plan_charts.Event]:
         before = unit
     if plan["return_ms"]:
         label, sink = f"the answer, from {before}", plan["fleet"]["sink"]
-        found.append(
-            plan_charts.Event(
-                f"to {plan['fleet']['sink']}", before, label, now_ms, now_ms + plan["return_ms"], moves=True
-            )
-        )
+        found.append(plan_charts.Event(f"to {sink}", before, label, now_ms, now_ms + plan["return_ms"], moves=True))
     return found
