@@ -39,7 +39,7 @@ def section(placement: PlanReport) -> Section:
     """Return the section about one placement."""
     plan = placement.plan
     parts: Sequence[Plan] = plan["parts"]
-    names = [_unit(part) for part in parts]
+    names = [str(part["device"]) for part in parts]
     looks = charts.styles(list(dict.fromkeys(names)))
     facts = {
         "objective": str(plan["objective"]),
@@ -116,9 +116,9 @@ def _runs(runs: "pd.DataFrame") -> Table:
 def events(plan: Plan) -> list[plan_charts.Event]:
     """Return when each part and transfer of one request begins and ends, by the plan's own figures."""
     now_ms, found = 0.0, []
-    before = plan["source"]
+    before = plan["fleet"]["source"]
     for number, part in enumerate(plan["parts"], 1):
-        unit = _unit(part)
+        unit = str(part["device"])
         if part["receive_ms"]:
             label = f"{charts.size(part['receive_bytes'])} from {before or 'the source'}"
             found.append(plan_charts.Event(f"to {unit}", unit, label, now_ms, now_ms + part["receive_ms"], moves=True))
@@ -127,13 +127,6 @@ def events(plan: Plan) -> list[plan_charts.Event]:
         now_ms += part["time_ms"]
         before = unit
     if plan["return_ms"]:
-        label = f"the answer, from {before}"
-        found.append(
-            plan_charts.Event(f"to {plan['sink']}", before, label, now_ms, now_ms + plan["return_ms"], moves=True)
-        )
+        label, sink = f"the answer, from {before}", plan["fleet"]["sink"]
+        found.append(plan_charts.Event(f"to {sink}", before, label, now_ms, now_ms + plan["return_ms"], moves=True))
     return found
-
-
-def _unit(part: Plan) -> str:
-    """Name the device of a part, with its number where there are several of the kind."""
-    return f"{part['device']} #{part['instance'] + 1}" if part["instance"] else str(part["device"])

@@ -131,3 +131,16 @@ def test_every_loss_and_base_learns(objective: str, base: str) -> None:
     model = LatencyModel.fit(known.features, known.p50_ms, None, chosen)
     assert scores(known.p50_ms, model.p50_ms(known.features))["median_error"] < 0.15
     assert sum(model.importance.values()) == pytest.approx(1)
+
+
+def test_means_add_up_and_are_never_below_the_median_of_short_parts(model: LatencyModel) -> None:
+    shared = measured(seed=3).features
+    shared[:, COLUMN["device_share"]] = 0.5
+    doubled = shared.copy()
+    doubled[:, : COLUMN["device_gflops"]] *= 2  # the part; what follows is the setting
+    assert model.roofline is not None
+    once, twice = model.roofline.mean_ms(shared), model.roofline.mean_ms(doubled)
+    assert np.all((twice <= 2 * once) & (twice >= 1.5 * once))  # but for the overhead of one more inference
+    short = model.roofline.work_ms(shared) < 0.5
+    assert short.any()
+    assert np.all(model.mean_ms(shared)[short] >= model.p50_ms(shared)[short])

@@ -39,5 +39,5 @@ def test_all_parts_on_all_devices_are_predicted_as_one_by_one() -> None:
     times, outside = predict_parts(model, parts, settings)
     assert times.shape == outside.shape == (5, 3)
     for number, where in enumerate(settings):
-        assert times[:, number] == pytest.approx(model.p50_ms(rows(parts, where)))
+        assert times[:, number] == pytest.approx(model.mean_ms(rows(parts, where)))
     assert outside[:, 2].all()

@@ -57,19 +57,21 @@ def measured() -> tuple[Rows, pd.DataFrame]:
     features, names, cells = [], [], []
     for model in MODELS:
         for name, sha256, part in grid(model):
-            cells.append({"params.family": model, "params.model": name, "params.model_sha256": sha256})
             for device, load in itertools.product(SPEED, PERCENT):
                 gflops = SPEED[device]
                 setting = Setting(gflops, gflops, gflops / 5, gflops / 100, load_percent=PERCENT[load], load_cores=1)
                 features.append(described(part, setting))
                 names.append((model, sha256, device, load))
+                cells.append((model, name, sha256, device, load))
     stacked = np.vstack(features)
     work = stacked[:, FEATURES.index("macs")] / 1e6 + stacked[:, FEATURES.index("operators")] / 2
     speed = np.array([SPEED[device] for *_, device, _ in names])
     slow = np.array([1 + PERCENT[load] / 100 for *_, load in names])
     p50_ms = work * 100 / speed * slow / 30 * np.exp(0.03 * rng.standard_normal(len(names)))
     columns = (np.array(column) for column in zip(*names, strict=True))
-    return Rows(stacked, p50_ms, p50_ms, *columns), pd.DataFrame(cells)
+    keys = [f"params.{key}" for key in ("family", "model", "model_sha256", "device", "load")]
+    table = pd.DataFrame(cells, columns=keys).assign(verdict="VALID", ended_ms=0)
+    return Rows(stacked, p50_ms, p50_ms, *columns), table.assign(**{"metrics.latency_mean_ms": p50_ms})
 
 
 def test_every_regret_is_at_least_one_and_the_cases_are_counted(measured: tuple[Rows, pd.DataFrame]) -> None:

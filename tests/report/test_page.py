@@ -194,15 +194,14 @@ def test_logarithmic_axes_have_a_few_ticks(values: list[float]) -> None:
 
 def test_a_plan_is_drawn_from_its_own_figures() -> None:
     def part(start: int, stop: int, device: str, time_ms: float, receive_ms: float) -> dict[str, Any]:
-        facts = {"instance": 0, "memory_bytes": 1e6, "receive_bytes": 1e5 * bool(receive_ms), "inputs": [NASTY]}
+        facts = {"memory_bytes": 1e6, "receive_bytes": 1e5 * bool(receive_ms), "inputs": [NASTY]}
         return {"start": start, "stop": stop, "device": device, "time_ms": time_ms, "receive_ms": receive_ms, **facts}
 
     plan = {
         "model": NASTY,
         "objective": "latency",
         "parts": [part(0, 3, "a", 5.0, 0.0), part(3, 9, "b", 7.0, 2.0)],
-        "source": "a",
-        "sink": "a",
+        "fleet": {"source": "a", "sink": "a"},
         "return_ms": 1.0,
         "latency_ms": 15.0,
         "period_ms": 7.0,
