@@ -83,8 +83,8 @@ usage: python -m pepper.run [GROUP=OPTION] [KEY=VALUE] [+sweep=NAME] [--config-d
   python -m pepper.run +sweep=loads model=resnet50 sweep.rerun=all
   python -m pepper.run task=cuts model=resnet50           where it can be cut
   python -m pepper.run task=split model=resnet50 split.parts=4 split.out=parts
-  python -m pepper.run task=place model=resnet50 link=lte      which device runs which part
-  python -m pepper.run task=execute execute.plan=plan.json     is that so?
+  python -m pepper.run task=place model=resnet50 place.out=placed     which device runs which part
+  python -m pepper.run task=execute execute.plan=placed/plan.json     is that so?
   python -m pepper.run task=quickstart                    all of it in ten minutes
   python -m pepper.run task=doctor                        what hurts measurement here
   python -m pepper.run task=report                        one HTML file that shows it all

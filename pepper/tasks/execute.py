@@ -187,9 +187,10 @@ def _say(plan: Plan, measured: Measured) -> None:
     show(steps_table(step_lines(plan, measured)))
     add_results(**_tables(plan, measured), metrics=figures(plan, measured))
     rate = measured.arrivals
+    median_ms, p95_ms = np.quantile(rate.latency_ms, [0.5, 0.95]).tolist()
     show(
-        f"at {measured.rate_per_s:.3g} requests/s (Poisson): median {figure(np.median(rate.latency_ms))} ms,"
-        f" p95 {figure(np.quantile(rate.latency_ms, 0.95))} ms, {len(rate.answers)} requests"
+        f"at {measured.rate_per_s:.3g} requests/s (Poisson): median {figure(median_ms)} ms,"
+        f" p95 {figure(p95_ms)} ms, {len(rate.answers)} requests"
     )
     show(f"largest difference to the whole model: {measured.difference:.2g} of the largest value")
     for event in measured.events:
