@@ -53,7 +53,8 @@ def section(placement: PlanReport) -> Section:
     blocks: list[Block] = [
         Facts(facts),
         Chart(
-            plan_charts.chain(parts, names, looks), f"{operators} operators in {len(parts)} parts; bytes cross at the cuts"
+            plan_charts.chain(parts, names, looks),
+            f"{operators} operators in {len(parts)} parts; bytes cross at the cuts",
         ),
         Chart(
             plan_charts.timeline(events(plan), looks),
