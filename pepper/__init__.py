@@ -8,6 +8,7 @@ From Python (see :mod:`pepper.api`)::
     model.cuts()                                    # where it can be cut
     model.profile(device="share50", load="cpu25")   # how long it takes
     model.predict(device="share50", load="cpu25")   # how long the champion says that it takes
+    model.place(fleet="three_shares", link="wifi")  # which device runs which part
 """
 
 from typing import TYPE_CHECKING, Any

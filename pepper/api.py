@@ -3,23 +3,32 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from html import escape
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pepper.config import ModelConfig, PepperConfig
-from pepper.config.composing import compose
+from pepper.config.composing import compose, compose_tree
 from pepper.errors import ConfigError, MeasureError
 from pepper.graph.balance import balanced_cuts
 from pepper.graph.costs import operator_macs
 from pepper.graph.cuts import find_cuts
 from pepper.graph.ir import Graph
 from pepper.graph.load import load_graph
+from pepper.placement.plan import Plan
 from pepper.report.frames import Framed, Rows
+from pepper.report.placement_tables import PlanLine
 from pepper.sweep.axes import single_cell
 from pepper.tasks.cuts import CutRow, cut_rows
+from pepper.tasks.place import solved
+from pepper.tasks.placement_views import plan_lines, verdict, warnings
 from pepper.tasks.predict import Forecast, forecast
 from pepper.tasks.profile import measure_cells
 from pepper.tasks.split import PartRow, part_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -52,8 +61,38 @@ class Profile(Framed):
 
 
 @dataclass(frozen=True)
+class Placement:
+    """Which device of a fleet runs which part, and how good that is.
+
+    Attributes:
+        plan: The plan that was chosen.
+        verdict: How good it is, how sure that is, and whether splitting is worth it.
+        plans: That plan beside what people do without a solver, a row each; ``ratio`` is to the best one.
+        warnings: Why the predictions may be off, one line each.
+    """
+
+    plan: Plan
+    verdict: str
+    plans: Rows[PlanLine]
+    warnings: list[str]
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the plan's parts as a data frame, a row each."""
+        return Rows(self.plan.parts).to_frame()
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the plan as the JSON file that ``task=execute`` runs."""
+        self.plan.save(Path(path))
+
+    def _repr_html_(self) -> str:
+        said = (*self.verdict.splitlines(), *self.warnings)
+        lines = "".join(f"<p>{escape(line)}</p>" for line in said)
+        return f"{Rows(self.plan.parts)._repr_html_()}{lines}{self.plans._repr_html_()}"
+
+
+@dataclass(frozen=True)
 class Model:
-    """An ONNX model, ready to be looked at, measured and predicted.
+    """An ONNX model, ready to be looked at, measured, predicted and placed.
 
     Attributes:
         config: The model as the configuration names it.
@@ -105,7 +144,7 @@ class Model:
             MeasureError: The model could not be measured.
             TrackingError: The store does not answer.
         """
-        config = self._configured(overrides, options)
+        config = self._configured(_written(overrides, options))
         measured = measure_cells(config, [single_cell(config)])
         if measured.failures:
             raise MeasureError(measured.failures[0])
@@ -130,14 +169,44 @@ class Model:
             ConfigError: There is no such option, or a value does not fit.
             LatencyError: There is no champion.
         """
-        return forecast(self._configured(overrides, options))
+        return forecast(self._configured(_written(overrides, options)))
 
-    def _configured(self, overrides: Sequence[str], options: Mapping[str, object]) -> PepperConfig:
-        for text in (*overrides, *options):
+    def place(self, *overrides: str, **options: object) -> Placement:
+        """Decide where to cut the model and which device of a fleet runs each part, by the champion's predictions.
+
+        Nothing is logged or drawn: ``task=place`` does that.
+
+        Args:
+            *overrides: As on the command line, such as ``place.pinned.camera=4``.
+            **options: The same for groups: ``fleet="three_shares", link="wifi", objective="latency"``.
+
+        Raises:
+            ConfigError: There is no such option, or the fleet, a limit or a pin is not what it must be.
+            LatencyError: There is no champion.
+            PlacementError: No plan keeps to the rules.
+        """
+        given = _written(overrides, options)
+        config = self._configured(given)
+        if config.place.out:
+            raise ConfigError(f"place.out={config.place.out}: nothing is written there; save what model.place returns")
+        placed = solved(config, given, compose_tree)
+        return Placement(
+            placed.plan,
+            verdict(placed, config.place.confidence),
+            Rows(plan_lines(placed, front=config.objective.name == "pareto")),
+            list(warnings(placed)),
+        )
+
+    def _configured(self, overrides: Sequence[str]) -> PepperConfig:
+        for text in overrides:
             if text.split("=")[0].split(".")[0] in ("model", "+sweep", "sweep"):
                 raise ConfigError(f"{text}: this model is meant, alone; pepper.load another one")
-        chosen = compose([*overrides, *(f"{key}={value}" for key, value in options.items())])
-        return replace(chosen, model=self.config, output="quiet")
+        return replace(compose(overrides), model=self.config, output="quiet")
+
+
+def _written(overrides: Sequence[str], options: Mapping[str, object]) -> list[str]:
+    """Return overrides and options as the command line has them."""
+    return [*overrides, *(f"{key}={value}" for key, value in options.items())]
 
 
 def load(

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from pepper import config
-from pepper.config.composing import explain
+from pepper.config.composing import explain, openly
 from pepper.errors import PepperError, nearest
 from pepper.report.output import add_results, speaking
 
@@ -63,6 +63,14 @@ GROUPS = (
     "tracking",
 )
 
+# What is kept of a task that is interrupted: the same command goes on from there.
+KEPT = {
+    "profile": "finished cells",
+    "adapt": "finished cells",
+    "train": "finished trials",
+    "quickstart": "finished cells and trials",
+}
+
 HELP = """\
 pepper: profile ONNX models on devices under load, learn their latency, place their parts.
 
@@ -75,8 +83,8 @@ usage: python -m pepper.run [GROUP=OPTION] [KEY=VALUE] [+sweep=NAME] [--config-d
   python -m pepper.run +sweep=loads model=resnet50 sweep.rerun=all
   python -m pepper.run task=cuts model=resnet50           where it can be cut
   python -m pepper.run task=split model=resnet50 split.parts=4 split.out=parts
-  python -m pepper.run task=place model=resnet50 link=lte      which device runs which part
-  python -m pepper.run task=execute execute.plan=plan.json     is that so?
+  python -m pepper.run task=place model=resnet50 place.out=placed     which device runs which part
+  python -m pepper.run task=execute execute.plan=placed/plan.json     is that so?
   python -m pepper.run task=quickstart                    all of it in ten minutes
   python -m pepper.run task=doctor                        what hurts measurement here
   python -m pepper.run task=report                        one HTML file that shows it all
@@ -95,7 +103,7 @@ class Terminated(KeyboardInterrupt):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the task that the command line asks for and return the exit status."""
-    argv = _in_order([_openly(argument) for argument in (sys.argv[1:] if arguments is None else arguments)])
+    argv = _in_order([openly(argument) for argument in (sys.argv[1:] if arguments is None else arguments)])
     if {"--help", "-h"} & set(argv):
         print(HELP.format(groups=_groups(argv)))
         return 0
@@ -105,17 +113,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever reads the output has seen enough, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    except Terminated:
-        print("terminated: finished cells are kept", file=sys.stderr)
+    except Terminated as stop:
+        print(": ".join(("terminated", *stop.args)), file=sys.stderr)
         return 128 + signal.SIGTERM
-    except KeyboardInterrupt:
-        print("interrupted: finished cells are kept; the same command goes on from here", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(": ".join(("interrupted", *stop.args)), file=sys.stderr)
         return STATUS_INTERRUPTED
-
-
-def _openly(argument: str) -> str:
-    """Let ``model.dims.N=4`` name a new key, which Hydra takes with a prefix only."""
-    return f"++{argument}" if argument.startswith(config.OPEN_KEYS) else argument
 
 
 def _in_order(argv: list[str]) -> list[str]:
@@ -147,7 +150,7 @@ def _groups(argv: Sequence[str]) -> str:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[None]:
-    """Let SIGTERM unwind like Ctrl-C, so that children end and finished cells are kept."""
+    """Let SIGTERM unwind like Ctrl-C, so that children end and what is finished is kept."""
 
     def terminate(number: int, frame: FrameType | None) -> None:
         raise Terminated
@@ -183,6 +186,10 @@ def _hydra(argv: list[str]) -> int:
                 statuses.append(_task(settings, overrides))
             except refusals as error:
                 statuses.append(_refuse(error))
+            except KeyboardInterrupt as stop:
+                if kept := KEPT.get(settings.task.name):
+                    stop.args = (f"{kept} are kept; the same command goes on from here",)
+                raise
             results["status"] = statuses[-1]
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here whole; pepper says them in a line

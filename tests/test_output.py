@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from harness import Desk
 
-from pepper.report.output import add_results, speaking
+from pepper import run
+from pepper.report.output import add_results, results_under, speaking
 from pepper.report.tables import figure
 from pepper.run import main
 
@@ -79,6 +80,39 @@ def test_quiet_names_problems(desk: Desk) -> None:
     assert done.status == 1
     assert done.out == ""
     assert "FAILED unknown" in done.error
+
+
+def test_results_of_a_step_stand_under_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    with speaking("json"):
+        with results_under("first"):
+            add_results(run_id="a")
+        add_results(run_id="b")
+    assert document(capsys.readouterr().out) == {"first": {"run_id": "a"}, "run_id": "b"}
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        ("profile", "finished cells are kept; the same command goes on from here"),
+        ("train", "finished trials are kept; the same command goes on from here"),
+        ("cuts", None),
+    ],
+)
+@pytest.mark.parametrize(("stop", "word"), [(KeyboardInterrupt, "interrupted"), (run.Terminated, "terminated")])
+def test_an_interrupted_task_says_what_is_kept(
+    task: str,
+    said: str | None,
+    stop: type[KeyboardInterrupt],
+    word: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(*_: object) -> int:
+        raise stop
+
+    monkeypatch.setattr(run, "_task", interrupted)
+    assert main([f"task={task}"]) == (143 if stop is run.Terminated else 130)
+    assert capsys.readouterr().err == (f"{word}: {said}\n" if said else f"{word}\n")
 
 
 def test_results_that_are_no_numbers(capsys: pytest.CaptureFixture[str]) -> None:

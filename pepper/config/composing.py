@@ -1,11 +1,14 @@
 """From overrides to a checked configuration, without a command line; and what is wrong with them, in one line."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pepper import config
 from pepper.config import PepperConfig
 from pepper.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
 def compose(overrides: Sequence[str] = ()) -> PepperConfig:
@@ -14,6 +17,20 @@ def compose(overrides: Sequence[str] = ()) -> PepperConfig:
     Raises:
         ConfigError: An override cannot be read, or names no such group, option or key, or a value does not fit.
     """
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return config.typed(compose_tree(overrides))
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain(error)) from error
+
+
+def compose_tree(overrides: Sequence[str]) -> "DictConfig":
+    """Return the same as Hydra's tree, its values not checked yet.
+
+    Raises:
+        ConfigError: An override cannot be read, or names no such group, option or key.
+    """
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -21,9 +38,14 @@ def compose(overrides: Sequence[str] = ()) -> PepperConfig:
     config.register()
     try:
         with hydra.initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
-            return config.typed(hydra.compose("run", overrides=list(overrides)))
+            return hydra.compose("run", overrides=[openly(override) for override in overrides])
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error)) from error
+
+
+def openly(override: str) -> str:
+    """Let ``model.dims.N=4`` name a new key, which Hydra takes with a prefix only."""
+    return f"++{override}" if override.startswith(config.OPEN_KEYS) else override
 
 
 def explain(error: Exception) -> str:

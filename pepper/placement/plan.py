@@ -153,10 +153,13 @@ class Plan:
             provenance=dict(about.provenance),
         )
 
+    def to_json(self) -> dict[str, Any]:
+        """Return what a plan's file holds."""
+        return {"schema": SCHEMA, "version": VERSION, **asdict(self)}
+
     def save(self, path: Path) -> None:
         """Write the plan as JSON."""
-        content = {"schema": SCHEMA, "version": VERSION, **asdict(self)}
-        path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+        path.write_text(json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> "Plan":

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from pepper.report.placement_tables import size
-from pepper.report.tables import plain_table
+from pepper.report.tables import figure, plain_table
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,12 @@ def steps_table(lines: Sequence[StepLine]) -> Table:
         table.add_row(
             line.what,
             line.where,
-            "" if line.predicted_ms is None else f"{line.predicted_ms:.2f}",
-            f"{line.measured_ms:.2f}",
+            "" if line.predicted_ms is None else figure(line.predicted_ms),
+            figure(line.measured_ms),
             "" if line.error is None else f"{line.error:+.1%}",
-            "" if line.median_ms is None else f"{line.median_ms:.2f}",
-            "" if line.wait_ms is None else f"{line.wait_ms:.2f}",
-            "" if line.queue_ms is None else f"{line.queue_ms:.2f}",
+            "" if line.median_ms is None else figure(line.median_ms),
+            "" if line.wait_ms is None else figure(line.wait_ms),
+            "" if line.queue_ms is None else figure(line.queue_ms),
             "" if line.memory_bytes is None else size(line.memory_bytes),
         )
     return table
@@ -105,7 +105,7 @@ def links_table(lines: Sequence[LinkLine]) -> Table:
     for line in lines:
         wanted = "unlimited" if line.wanted_mbit_s is None else f"{line.wanted_mbit_s:g}"
         table.add_row(
-            line.name, wanted, f"{line.measured_mbit_s:.4g}", f"{line.wanted_ms:g}", f"{line.measured_ms:.2f}"
+            line.name, wanted, figure(line.measured_mbit_s), f"{line.wanted_ms:g}", figure(line.measured_ms)
         )
     return table
 
@@ -114,5 +114,5 @@ def runs_table(lines: Sequence[RunLine]) -> Table:
     """Return one line a plan that was run, the given one first."""
     table = plain_table(("plan, as run", "devices"), ("latency ms", "per second", "to the best"))
     for line in lines:
-        table.add_row(line.name, line.devices, f"{line.latency_ms:.2f}", f"{line.per_second:.2f}", f"{line.ratio:.3f}")
+        table.add_row(line.name, line.devices, figure(line.latency_ms), figure(line.per_second), f"{line.ratio:.3f}")
     return table

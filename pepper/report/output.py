@@ -41,6 +41,18 @@ def add_results(**results: Any) -> None:
     _results.get({}).update(results)
 
 
+@contextlib.contextmanager
+def results_under(name: str) -> Iterator[None]:
+    """Keep results that are added meanwhile under a name of their own, as those of one step of several."""
+    inner: dict[str, Any] = {}
+    add_results(**{name: inner})
+    token = _results.set(inner)
+    try:
+        yield
+    finally:
+        _results.reset(token)
+
+
 def _plain(value: Any) -> Any:
     """Turn a value into what JSON has: NaN and infinities become null, numbers of numpy become plain ones."""
     if isinstance(value, Mapping):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from pepper.report.tables import plain_table
+from pepper.report.tables import figure, plain_table
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ def plan_table(lines: Sequence[PartLine]) -> Table:
         table.add_row(
             line.operators,
             line.device,
-            "" if line.time_ms is None else f"{line.time_ms:.2f}",
-            f"{line.receive_ms:.2f}" if line.receive_bytes else "",
+            "" if line.time_ms is None else figure(line.time_ms),
+            figure(line.receive_ms) if line.receive_bytes else "",
             size(line.receive_bytes) if line.receive_bytes else "",
             "" if line.memory_bytes is None else size(line.memory_bytes),
         )
@@ -75,8 +75,8 @@ def comparison_table(lines: Sequence[PlanLine]) -> Table:
         table.add_row(
             line.name,
             line.parts,
-            f"{line.latency_ms:.2f}",
-            f"{1000 / line.period_ms:.2f}" if line.period_ms else "",
+            figure(line.latency_ms),
+            figure(1000 / line.period_ms) if line.period_ms else "",
             size(line.sent_bytes),
             "" if line.ratio is None else f"{line.ratio:.3f}",
             "; ".join(line.broken),

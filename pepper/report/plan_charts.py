@@ -55,7 +55,7 @@ def timeline(events: Sequence[Event], looks: Mapping[str, Style]) -> Figure:
 
 
 def chain(parts: Sequence[Mapping[str, Any]], units: Sequence[str], looks: Mapping[str, Style]) -> Figure:
-    """Draw a model as its chain of parts, each as long as it has steps, with the bytes that cross at each cut.
+    """Draw a model as its chain of parts, each as long as it has operators, with the bytes that cross at each cut.
 
     Args:
         parts: ``start``, ``stop`` and ``receive_bytes``.
@@ -69,7 +69,7 @@ def chain(parts: Sequence[Mapping[str, Any]], units: Sequence[str], looks: Mappi
             looks[unit].colour,
             f"{number}: {unit}",
             base=[part["start"]],
-            hint=f"part {number}, steps {part['start']} to {part['stop']}, on {unit}",
+            hint=f"part {number}, operators {part['start']} to {part['stop']}, on {unit}",
         )
         for number, (part, unit) in enumerate(zip(parts, units, strict=True), 1)
     ]
@@ -88,7 +88,7 @@ def chain(parts: Sequence[Mapping[str, Any]], units: Sequence[str], looks: Mappi
     ]
     return figure(
         data,
-        "steps of the model, in order",
+        "operators of the model, in order",
         "",
         height=150,
         barmode="overlay",
@@ -125,7 +125,7 @@ def front(plans: Sequence[tuple[float, float]], chosen: tuple[float, float]) -> 
 
 
 def steps(names: Sequence[str], predicted_ms: Sequence[float], measured_ms: Sequence[float]) -> Figure:
-    """Draw each step's predicted time (hollow) and its measured median (full), the first step at the top."""
+    """Draw each step's predicted time (hollow) and its measured mean (full), the first step at the top."""
     labels = [safe(name) for name in names]
     looks = styles(["predicted", "measured"])
     data = [

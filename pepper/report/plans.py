@@ -53,15 +53,16 @@ def section(placement: PlanReport) -> Section:
     blocks: list[Block] = [
         Facts(facts),
         Chart(
-            plan_charts.chain(parts, names, looks), f"{operators} steps in {len(parts)} parts; bytes cross at the cuts"
+            plan_charts.chain(parts, names, looks),
+            f"{operators} operators in {len(parts)} parts; bytes cross at the cuts",
         ),
         Chart(
             plan_charts.timeline(events(plan), looks),
             f"One request, as predicted: {len(parts)} parts and what they wait for",
         ),
         Table(
-            f"Parts of {plan['model']} (run {placement.run_id})",
-            ["part", "steps", "device", "predicted ms", "memory", "receives", "transfer ms", "reads"],
+            f"Parts of {plan['model']['name']} (run {placement.run_id})",
+            ["part", "operators", "device", "predicted ms", "memory", "receives", "transfer ms", "reads"],
             [
                 [
                     str(number),
@@ -97,7 +98,7 @@ def _measured(steps: "pd.DataFrame") -> list[Block]:
         for name, values in zip(names, steps[["predicted_ms", "measured_ms"]].to_numpy(), strict=True)
     ]
     return [
-        Chart(chart, f"{len(names)} steps of a request, predicted and measured (medians)"),
+        Chart(chart, f"{len(names)} steps of a request, predicted and measured (means)"),
         Table("The same in figures", ["step", "predicted ms", "measured ms"], rows),
     ]
 
@@ -106,7 +107,7 @@ def _runs(runs: "pd.DataFrame") -> Table:
     columns = {
         "name": "plan",
         "devices": "devices",
-        "latency_ms": "median ms",
+        "latency_ms": "mean ms",
         "per_second": "results/s",
         "ratio": "times the best",
     }

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from pepper.report.tables import plain_table
+from pepper.report.tables import figure, plain_table
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ def ran_table(lines: Sequence[RanLine]) -> Table:
         table.add_row(
             line.name,
             line.devices,
-            f"{line.predicted_ms:.1f}",
-            f"{line.measured_ms:.1f}",
+            figure(line.predicted_ms),
+            figure(line.measured_ms),
             f"{line.predicted_ms / line.measured_ms - 1:+.1%}",
-            f"{line.predicted_per_s:.2f}",
-            f"{line.measured_per_s:.2f}",
+            figure(line.predicted_per_s),
+            figure(line.measured_per_s),
             f"{line.predicted_per_s / line.measured_per_s - 1:+.1%}",
         )
     return table

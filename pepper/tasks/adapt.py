@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +76,7 @@ def adapt(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> i
         title = f"{len(rest)} other measurements there"
         results.append(_score(title, rest, champion.p50_ms(rest.features), adapted.p50_ms(rest.features)))
         test = Rows.join(test, rest.take(np.isin(rest.model, test.model)))
-    show(_table(results))
+    show(_table(results), errors=[asdict(result) for result in results])
     if adaptation.of_device(train.features).any():
         show(f"note: version {version} was trained on measurements of this device")
     train = Rows.join(train, rows)
@@ -97,7 +97,11 @@ def adapt(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> i
     new = registry.register(run_id, tags)
     show(
         f"version {new} of {registry.name} is version {version} adapted to {config.device.name};"
-        f" task=promote promote.version={new} compares it with the champion"
+        f" task=promote promote.version={new} compares it with the champion",
+        version=new,
+        registered_model=registry.name,
+        adapted_from=version,
+        run_id=run_id,
     )
     return 0
 

@@ -29,7 +29,8 @@ from pepper.graph.verify import default_tolerance, random_inputs, run_whole
 from pepper.placement.plan import Plan
 from pepper.report import execution_figures
 from pepper.report.execution_tables import links_table, runs_table, steps_table
-from pepper.report.tables import show
+from pepper.report.output import add_results
+from pepper.report.tables import figure, show
 from pepper.tasks.execution_views import (
     Measured,
     OtherRun,
@@ -184,16 +185,28 @@ def _say(plan: Plan, measured: Measured) -> None:
     if links:
         show(links_table(links))
     show(steps_table(step_lines(plan, measured)))
+    add_results(**_tables(plan, measured), metrics=figures(plan, measured))
     rate = measured.arrivals
+    median_ms, p95_ms = np.quantile(rate.latency_ms, [0.5, 0.95]).tolist()
     show(
-        f"at {measured.rate_per_s:.3g} requests/s (Poisson): median {np.median(rate.latency_ms):.2f} ms,"
-        f" p95 {np.quantile(rate.latency_ms, 0.95):.2f} ms, {len(rate.answers)} requests"
+        f"at {measured.rate_per_s:.3g} requests/s (Poisson): median {figure(median_ms)} ms,"
+        f" p95 {figure(p95_ms)} ms, {len(rate.answers)} requests"
     )
     show(f"largest difference to the whole model: {measured.difference:.2g} of the largest value")
     for event in measured.events:
         show(f"{event.kind}: {event.note}")
     if measured.others:
         show(runs_table(run_lines(plan, measured)))
+
+
+def _tables(plan: Plan, measured: Measured) -> dict[str, list[dict[str, Any]]]:
+    """Return what was measured as tables by name, a row a dictionary."""
+    return {
+        "steps": [{**asdict(line), "error": line.error} for line in step_lines(plan, measured)],
+        "links": [asdict(line) for line in link_lines(measured)],
+        "runs": [asdict(line) for line in run_lines(plan, measured)],
+        "events": [asdict(event) for event in measured.events],
+    }
 
 
 def _log(config: PepperConfig, plan: Plan, measured: Measured, graph: Graph) -> None:
@@ -203,10 +216,8 @@ def _log(config: PepperConfig, plan: Plan, measured: Measured, graph: Graph) -> 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         shutil.copy(str(config.execute.plan), folder / "plan.json")
-        _write(folder / "steps.csv", [{**asdict(line), "error": line.error} for line in step_lines(plan, measured)])
-        _write(folder / "links.csv", [asdict(line) for line in link_lines(measured)])
-        _write(folder / "runs.csv", [asdict(line) for line in run_lines(plan, measured)])
-        _write(folder / "events.csv", [asdict(event) for event in measured.events])
+        for name, rows in _tables(plan, measured).items():
+            _write(folder / f"{name}.csv", rows)
         execution_figures.timelines(timelines(plan, measured), folder / "timeline.png")
         if config.execute.out:
             shutil.copytree(folder, config.execute.out, dirs_exist_ok=True)
@@ -225,11 +236,12 @@ def _log(config: PepperConfig, plan: Plan, measured: Measured, graph: Graph) -> 
                 },
                 metrics=metrics,
                 provenance=plan.provenance,
-                note=f"one request: predicted **{plan.latency_ms:.2f} ms**, measured **{measured.latency_ms:.2f} ms**",
+                note=f"one request: predicted **{figure(plan.latency_ms)} ms**,"
+                f" measured **{figure(measured.latency_ms)} ms**",
                 artifacts=folder,
             ),
         )
-    show(f"logged as run {run_id} of {config.execute.experiment}")
+    show(f"logged as run {run_id} of {config.execute.experiment}", run_id=run_id)
 
 
 def _write(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:

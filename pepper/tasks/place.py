@@ -4,7 +4,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from pepper.tasks.placement_views import (
     Placed,
     draw,
     flip_lines,
+    flip_rows,
     flips,
     part_lines,
     plan_lines,
@@ -58,6 +59,43 @@ def place(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> i
         PlacementError: No plan keeps to the rules.
     """
     out = _folder(config)
+    placed = solved(config, overrides, compose)
+    plan, decision, behind = placed.plan, placed.decision, placed.behind
+    by = f"{behind['latency_model']} version {behind['latency_model_version']}"
+    show(f"{placed.forecast.model.name} on {config.fleet.name}, by {by}")
+    show(plan_table(part_lines(plan)), plan=plan.to_json())
+    show(
+        verdict(placed, config.place.confidence),
+        split=len(plan.parts) > 1,
+        low_ms=decision.low,
+        high_ms=decision.high,
+        probability_split_is_better=decision.probability,
+    )
+    others = plan_lines(placed, front=config.objective.name == "pareto")
+    show(comparison_table(others), plans=[asdict(line) for line in others])
+    found = flips(placed)
+    rows, said = flip_rows(placed, found), list(warnings(placed))
+    for line in (*flip_lines(placed, found), *(f"warning: {line}" for line in said)):
+        show(line)
+    run_id = _log(config, placed, rows, out)
+    where = f"; plan.json and figures in {out}" if out else ""
+    show(f"logged as run {run_id} of {config.place.experiment}{where}", flips=rows, warnings=said, run_id=run_id)
+    return _split(placed.forecast, plan, out / "parts") if out and config.place.split else 0
+
+
+def solved(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> Placed:
+    """Predict the model's parts on the fleet and solve for the plan; says and logs nothing.
+
+    Args:
+        config: The whole configuration.
+        overrides: The overrides that made it.
+        compose: Composes the configuration from overrides.
+
+    Raises:
+        ConfigError: The fleet, a limit or a pin is not what it must be.
+        LatencyError: There is no champion.
+        PlacementError: No plan keeps to the rules.
+    """
     registry = open_registry(config)
     version = chosen_version(registry, config.latency.version)
     fleet = assemble(config, overrides, compose)
@@ -74,40 +112,37 @@ def place(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> i
         options.seed,
         options.time_limit_seconds,
     )
-    placed = Placed(
+    behind = placements.origin(registry, version)
+    return Placed(
         forecast,
         problem,
         objective,
         decision,
+        plan=Plan.of(problem, decision.chosen, objective, _origin(config, forecast, behind)),
         front=pareto(problem, options.time_limit_seconds),
         baselines=compare(problem, objective),
+        behind=behind,
     )
-    behind = placements.origin(registry, version)
-    plan = Plan.of(problem, decision.chosen, objective, _origin(config, forecast, behind))
-    show(f"{forecast.model.name} on {config.fleet.name}, by {registry.name} version {version}")
-    show(plan_table(part_lines(plan)))
-    show(verdict(placed, options.confidence))
-    show(comparison_table(plan_lines(placed, front=config.objective.name == "pareto")))
-    found = flips(placed)
-    for line in (*flip_lines(placed, found), *warnings(placed)):
-        show(line)
+
+
+def _log(config: PepperConfig, placed: Placed, flipped: Sequence[Mapping[str, Any]], out: Path | None) -> str:
+    """Write plans and figures, log them and return the run's identifier."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        plan.save(folder / "plan.json")
+        placed.plan.save(folder / "plan.json")
         if config.objective.name == "pareto":
+            origin = _origin(config, placed.forecast, placed.behind)
             for number, solution in enumerate(placed.front, 1):
-                other = Plan.of(problem, solution, "latency", _origin(config, forecast, behind))
-                other.save(folder / f"front_{number}.json")
-        write_flips(placed, found, folder / "flips.csv")
+                Plan.of(placed.problem, solution, "latency", origin).save(folder / f"front_{number}.json")
+        write_flips(flipped, folder / "flips.csv")
         draw(placed, folder)
-        store = Store(replace(config.tracking, experiment=options.experiment))
-        run_id = placements.log_placement(store, _placement(config, placed, plan, folder), behind)
+        store = Store(replace(config.tracking, experiment=config.place.experiment))
+        run_id = placements.log_placement(store, _placement(config, placed, folder), placed.behind)
         if out:
             for stale in out.glob("front_*.json"):
                 stale.unlink()
             shutil.copytree(folder, out, dirs_exist_ok=True)
-    show(f"logged as run {run_id} of {options.experiment}" + (f"; plan.json and figures in {out}" if out else ""))
-    return _split(forecast, plan, out / "parts") if out and options.split else 0
+    return run_id
 
 
 def _folder(config: PepperConfig) -> Path | None:
@@ -140,9 +175,9 @@ def _origin(config: PepperConfig, forecast: Forecast, behind: Mapping[str, Any])
     )
 
 
-def _placement(config: PepperConfig, placed: Placed, plan: Plan, folder: Path) -> Placement:
+def _placement(config: PepperConfig, placed: Placed, folder: Path) -> Placement:
     """Return what is logged."""
-    decision, forecast = placed.decision, placed.forecast
+    decision, forecast, plan = placed.decision, placed.forecast, placed.plan
     params = {
         "model": forecast.model.name,
         "model_sha256": forecast.model.content_hash,

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from pepper.placement.problem import ChainProblem
 from pepper.placement.sensitivity import FlipPoint, flip_points, scale_bandwidth
 from pepper.report import placement_figures as figures
 from pepper.report.placement_tables import PartLine, PlanLine
+from pepper.report.tables import figure
 from pepper.tasks.placement_problem import Forecast
 
 _STREAM = 6
@@ -41,16 +43,20 @@ class Placed:
         problem: The problem.
         objective: What was minimised: ``latency`` or ``throughput``.
         decision: What was chosen, and why.
+        plan: The same as a plan to run.
         front: Every trade-off of latency and throughput, from the lowest latency on.
         baselines: What people do without a solver; None where that gives no plan.
+        behind: Which latency model's version predicted, and the training and data behind it.
     """
 
     forecast: Forecast
     problem: ChainProblem
     objective: str
     decision: Decision
+    plan: Plan
     front: tuple[Solution, ...]
     baselines: Mapping[str, tuple[Stages, Evaluation] | None]
+    behind: Mapping[str, Any]
 
 
 def part_lines(plan: Plan) -> list[PartLine]:
@@ -76,10 +82,10 @@ def verdict(placed: Placed, confidence: float) -> str:
     """Say how good the chosen plan is, how sure that is, and whether splitting is worth it."""
     decision, objective = placed.decision, placed.objective
     chosen, best = decision.chosen, decision.best
-    figure = "latency" if objective == "latency" else "time between results"
+    what = "latency" if objective == "latency" else "time between results"
     optimal = "proven optimal" if best.proven else f"at most {best.gap:.1%} above the optimum"
     line = (
-        f"{figure} {chosen.value:.2f} ms (90 % interval {decision.low:.2f} to {decision.high:.2f}),"
+        f"{what} {figure(chosen.value)} ms (90 % interval {figure(decision.low)} to {figure(decision.high)}),"
         f" {'the best plan' if decision.within_noise else 'this plan'} {optimal} for the predicted times"
     )
     if decision.single is None or decision.probability is None:
@@ -153,15 +159,26 @@ def flip_lines(placed: Placed, found: Mapping[str, Sequence[FlipPoint]]) -> Iter
         yield f"{name}: {', '.join(ends) + ' is best' if ends else same}{more}"
 
 
-def write_flips(placed: Placed, found: Mapping[str, Sequence[FlipPoint]], file: Path) -> None:
-    """Write every flip point as a line: what changes, where, and the best plan below and above."""
+def flip_rows(placed: Placed, found: Mapping[str, Sequence[FlipPoint]]) -> list[dict[str, Any]]:
+    """Return every flip point: what changes, where, and the best plan below and above."""
+    return [
+        {
+            "quantity": name,
+            "value": point.factor,
+            "best_below": _named(placed, point.below),
+            "best_above": _named(placed, point.above),
+        }
+        for name, points in found.items()
+        for point in points
+    ]
+
+
+def write_flips(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """Write the rows of flip points as CSV."""
     with file.open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(("quantity", "value", "best_below", "best_above"))
-        for name, points in found.items():
-            for point in points:
-                plans = (_named(placed, point.below), _named(placed, point.above))
-                writer.writerow((name, f"{point.factor:.4g}", *plans))
+        writer = csv.DictWriter(stream, ("quantity", "value", "best_below", "best_above"))
+        writer.writeheader()
+        writer.writerows({**row, "value": f"{row['value']:.4g}"} for row in rows)
 
 
 def warnings(placed: Placed) -> Iterator[str]:
@@ -169,7 +186,7 @@ def warnings(placed: Placed) -> Iterator[str]:
     forecast = placed.forecast
     for gap in forecast.gaps[:1]:
         more = f" (and {len(forecast.gaps) - 1} more)" if len(forecast.gaps) > 1 else ""
-        yield f"warning: cost not known of {gap}{more}; the predictions count it as nothing"
+        yield f"cost not known of {gap}{more}; the predictions count it as nothing"
     if forecast.borders.left_out:
         yield f"{forecast.borders.left_out} cuts were left out; raise place.max_cuts to choose from more"
     stages = placed.decision.chosen.stages
@@ -179,7 +196,7 @@ def warnings(placed: Placed) -> Iterator[str]:
         rows = n * (n - 1) // 2 * len(forecast.fleet.devices)
         of_plan = sum(bool(forecast.outside[stage.start, stage.stop, stage.device]) for stage in stages)
         yield (
-            f"warning: {count} of {rows} predicted times lie outside of what the latency model was trained on,"
+            f"{count} of {rows} predicted times lie outside of what the latency model was trained on,"
             f" {of_plan} of the plan's {len(stages)} among them"
         )
 

@@ -4,7 +4,7 @@ import csv
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from pepper.config import PepperConfig, typed
@@ -12,6 +12,7 @@ from pepper.errors import PepperError
 from pepper.graph.model import find_model
 from pepper.placement.evaluate import Evaluation, Stage, evaluate
 from pepper.placement.plan import Plan
+from pepper.report.output import results_under
 from pepper.report.quickstart_table import RanLine, ran_table
 from pepper.report.tables import show
 from pepper.sweep.axes import Compose
@@ -83,9 +84,10 @@ def quickstart(config: PepperConfig, overrides: Sequence[str], compose: Compose)
         )
         took = _take(steps, started)
         lines = _lines(Plan.load(out / "plan.json"), ran / "runs.csv", _unsplit(placed, placing, compose))
-    show(ran_table(lines))
+    show(ran_table(lines), plans=[asdict(line) for line in lines])
     show(_verdict(lines, to_place.objective.name == "throughput"))
-    show(f"{_clock(time.monotonic() - started)} in all: {', '.join(took)}; make ui shows the runs")
+    seconds = time.monotonic() - started
+    show(f"{_clock(seconds)} in all: {', '.join(took)}; make ui shows the runs", seconds=seconds)
     return 0
 
 
@@ -96,7 +98,8 @@ def _take(steps: Sequence[Step], started: float) -> list[str]:
         begun = time.monotonic()
         show(f"[{number}/{len(steps)}] {name}: {what} ({_clock(begun - started)} so far)")
         try:
-            status = function()
+            with results_under(name):
+                status = function()
         except PepperError as error:
             raise type(error)(f"quickstart stopped at step {number}, {name}: {error}") from error
         if status not in goes_on:

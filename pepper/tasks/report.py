@@ -36,7 +36,8 @@ def report(config: PepperConfig) -> int:
         draft.replace(out)
     except OSError as error:
         raise ConfigError(f"report.out={out}: cannot be written ({error.strerror}); set report.out") from error
-    show(f"{out}: {len(html.encode()) / 1e6:.1f} MB; open it in any browser, offline too")
+    size = len(html.encode())
+    show(f"{out}: {size / 1e6:.1f} MB; open it in any browser, offline too", file=out, bytes=size)
     return 0
 
 

@@ -149,6 +149,13 @@ def test_a_wrong_answer_fails_the_run(shared_desk: Desk, plan: Plan, tmp_path: P
 def test_a_plan_on_one_device(shared_desk: Desk, plan: Plan, models: dict[str, Path], tmp_path: Path) -> None:
     whole = make_plan(str(models["small"]), ["edge"], plan.fleet["devices"])
     whole = replace(whole, fleet={**whole.fleet, "source": None, "sink": None})
-    outcome = shared_desk(*QUICKLY, f"execute.plan={save(whole, tmp_path)}")
+    outcome = shared_desk(*QUICKLY, f"execute.plan={save(whole, tmp_path)}", "output=json")
     assert outcome.status == 0, outcome.err
-    assert "transfer" not in outcome.out
+    found = json.loads(outcome.out)
+    steps = ["stage 1, operators 0 to 3", "one request", "between results of a stream"]
+    assert [step["what"] for step in found["steps"]] == steps
+    assert found["steps"][0]["predicted_ms"] == whole.parts[0].time_ms
+    assert (found["links"], found["events"]) == ([], [])
+    assert [run["devices"] for run in found["runs"]] == ["edge"]
+    run, metrics = metrics_of(shared_desk)
+    assert (found["run_id"], found["metrics"]) == (run.info.run_id, pytest.approx(metrics))

@@ -198,7 +198,7 @@ def test_a_plan_is_drawn_from_its_own_figures() -> None:
         return {"start": start, "stop": stop, "device": device, "time_ms": time_ms, "receive_ms": receive_ms, **facts}
 
     plan = {
-        "model": NASTY,
+        "model": {"name": NASTY},
         "objective": "latency",
         "parts": [part(0, 3, "a", 5.0, 0.0), part(3, 9, "b", 7.0, 2.0)],
         "fleet": {"source": "a", "sink": "a"},

@@ -1,5 +1,6 @@
 """``task=report`` on stores as they are found: empty, broken, foreign, changed meanwhile."""
 
+import json
 import shutil
 import sqlite3
 from pathlib import Path
@@ -25,6 +26,12 @@ def report(desk: Desk, *overrides: str) -> str:
 
 def test_an_empty_store(desk: Desk) -> None:
     assert "Nothing was measured yet" in report(desk)
+
+
+def test_where_it_is_as_json(desk: Desk) -> None:
+    file = desk.folder / "report.html"
+    found = json.loads(desk("task=report", f"report.out={file}", "output=json").out)
+    assert (found["file"], found["bytes"]) == (str(file), file.stat().st_size)
 
 
 def test_what_was_measured(desk: Desk) -> None:

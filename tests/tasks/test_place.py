@@ -1,5 +1,6 @@
 """``task=place`` from the command line: a champion, a fleet, a plan, and what it refuses."""
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import pytest
 from harness import Desk, MakeDesk, composed, make_model
 from onnx import helper
 
+import pepper
 from pepper.devices.calibration import Calibration
 from pepper.devices.device import DeviceSpec
+from pepper.errors import ConfigError, PlacementError
 from pepper.graph.split import read_manifest
 from pepper.latency import collect
 from pepper.latency.evaluation import leave_one_out
@@ -97,6 +100,11 @@ def desk(make_desk: MakeDesk, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield made
 
 
+def tracked(desk: Desk) -> tuple[str, ...]:
+    store = f"{desk.folder}/mlruns"
+    return f"tracking.uri={desk.uri}", f"tracking.artifacts={store}/artifacts", f"tracking.folder={store}"
+
+
 def place(desk: Desk, *overrides: str) -> Any:
     return desk("task=place", "model=net", "fleet=pair", *overrides)
 
@@ -169,6 +177,47 @@ def test_a_win_within_the_noise_is_said_and_not_chosen(desk: Desk, tmp_path: Pat
     plan = Plan.load(tmp_path / "plan.json")
     assert len(plan.parts) == 1
     assert plan.gap > 0
+
+
+def test_from_python_as_from_the_command(desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same plan in the same file; nothing printed, nothing logged."""
+    options = ("link.bandwidth_mbit_s=941", "place.pinned.camera=2", "place.confidence=0", "~fleet.devices.edge")
+    model = pepper.load(desk.folder / "net.onnx", name="net")
+    placed = model.place(*options, *tracked(desk), objective="throughput")
+    assert capsys.readouterr() == ("", "")
+    placed.save(tmp_path / "plan.json")
+    document = json.loads(
+        desk("output=json", "task=place", "model=net", "objective=throughput", *options).out,
+    )
+    assert json.loads((tmp_path / "plan.json").read_text()) == document["plan"]
+    assert Plan.load(tmp_path / "plan.json") == placed.plan
+    assert [part.device for part in placed.plan.parts] == ["camera", "server"]
+    assert list(placed.to_frame()["device"]) == ["camera", "server"]
+    assert placed.plans.to_frame()["name"][0] == "pepper"
+    assert placed.verdict.startswith("time between results")
+    assert placed._repr_html_().count("<table") == 2
+    with pytest.raises(ConfigError, match=r"fleet\.devices\.server: device=share10.*did you mean 'share100'"):
+        model.place("fleet.devices.server.device=share10", *tracked(desk))
+    with pytest.raises(PlacementError, match="latency_ms"):
+        model.place("objective.max_latency_ms=0.001", *options, *tracked(desk))
+    with pytest.raises(ConfigError, match=r"place\.out=here"):
+        model.place("place.out=here")
+
+
+def test_all_that_is_said_as_json(desk: Desk) -> None:
+    done = place(desk, "output=json", "objective=throughput", "link=ethernet_1gbit")
+    found = json.loads(done.out)
+    assert (found["task"], found["status"]) == ("place", 0)
+    plan = found["plan"]
+    assert found["split"] == (len(plan["parts"]) > 1)
+    assert found["low_ms"] <= plan["period_ms"] <= found["high_ms"]
+    assert found["plans"][0]["name"] == "pepper"
+    assert found["plans"][0]["period_ms"] == plan["period_ms"]
+    assert any("outside of what the latency model was trained on" in line for line in found["warnings"])
+    assert all({"quantity", "value", "best_below", "best_above"} == set(flip) for flip in found["flips"])
+    from mlflow import MlflowClient
+
+    assert MlflowClient(desk.uri).get_run(found["run_id"]).data.metrics["period_ms"] == plan["period_ms"]
 
 
 # Each: what is typed, and what the one line must name besides.

@@ -1,5 +1,7 @@
 """``task=quickstart``: every step from measuring to a plan that was run, and what stops it."""
 
+import json
+
 import pytest
 from harness import Desk
 
@@ -28,15 +30,17 @@ def test_all_steps_are_taken_and_logged(desk: Desk) -> None:
     from mlflow import MlflowClient
 
     desk.sweep("few", TINY)
-    outcome = desk(*QUICKLY)
+    outcome = desk(*QUICKLY, "output=json")
     assert outcome.status == 0, outcome.err
-    steps = [line for line in outcome.out.splitlines() if line.startswith("[")]
-    assert [step.split(":")[0] for step in steps] == [
-        f"[{number}/5] {name}" for number, name in enumerate(("sweep", "train", "promote", "place", "execute"), 1)
-    ]
-    table = outcome.out[outcome.out.rindex("per second, predicted") :]
-    assert table.count("no split") == 3
-    assert "sweep 0:" in table
+    found = json.loads(outcome.out)
+    assert len(found["sweep"]["cells"]) == 27
+    assert found["train"]["version"] == found["promote"]["champion"] == 1
+    assert found["place"]["plan"]["model"]["name"] == "conv"
+    assert found["execute"]["metrics"]["failed_requests"] == 0
+    assert found["place"]["run_id"] != found["execute"]["run_id"]
+    assert [line["name"] for line in found["plans"]] == ["the plan", *["no split"] * 3]
+    assert found["plans"][0]["predicted_ms"] == found["place"]["plan"]["latency_ms"]
+    assert found["seconds"] > 0
     client = MlflowClient(desk.uri)
     for name in ("profiles", "latency", "placements", "executions"):
         experiment = client.get_experiment_by_name(f"pepper/{name}")
@@ -50,6 +54,8 @@ def test_a_step_that_fails_stops_it(desk: Desk) -> None:
     desk.sweep("few", "# Too few to learn from.\nname: few\naxes:\n  model: [tiny]\n  device: [share100]\n")
     outcome = desk(*QUICKLY)
     assert outcome.status == 2
+    steps = [line.split(":")[0] for line in outcome.out.splitlines() if line.startswith("[")]
+    assert steps == ["[1/5] sweep", "[2/5] train"]
     assert outcome.err.splitlines()[-1].startswith("error: quickstart stopped at step 2, train: 1 rows to learn from")
 
 

@@ -223,9 +223,13 @@ def test_a_new_device_is_adapted_to(desk: Desk) -> None:
     elsewhere = [desk("task=predict", "model=conv", "device=share25", f"latency.version={v}").out for v in (1, 2)]
     assert elsewhere[0].splitlines()[0] == elsewhere[1].splitlines()[0]
 
-    again = desk(*command)
-    assert "6 cells" in again.out or "4 finished before" in again.out
+    again = json.loads(desk(*command, "output=json").out)
+    assert [cell["reused"] for cell in again["cells"]] == [True] * 4
     assert len(desk.runs()) == cells
+    assert (again["version"], again["adapted_from"]) == (3, 1)
+    assert again["errors"][0]["title"] == "4 measurements, each left out"
+    assert {"before", "after"} <= set(again["errors"][0])
+    assert again["run_id"] == client.get_model_version(NAME, "3").run_id
     two = desk("task=adapt", "+sweep=mine", "+sweep.axes.device=[share100,share50]")
     assert "one device at a time" in two.error
     assert "must be at least 3" in desk(*command[:3], "adapt.measurements=2").error
