@@ -1,8 +1,9 @@
 """How plans are run and what is measured of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pepper.config.checks import within
+from pepper.errors import ConfigError
 
 
 @dataclass
@@ -26,6 +27,13 @@ class ExecuteConfig:
         compare: Whether the whole model is run on every device of the fleet, too.
         exhaustive: Whether every plan with one cut is run, too: at ``positions`` places, on every pair of devices.
         positions: How many places, at nearly equal work.
+        adapt: Whether a further stream of requests, at the same rate, is run in which the pipeline moves to another
+            plan when the champion says so at the loads that are seen on the devices.
+        adapt_margin: By which part the other plan must be better, as predicted.
+        adapt_patience_seconds: For how long, without a break.
+        adapt_seconds: Length of that stream.
+        load_change: By device, the load (percent) that is put on it in mid-stream.
+        load_change_after_seconds: When.
         seed: Seed of the inputs and of the arrivals.
         experiment: MLflow experiment of executions.
     """
@@ -45,6 +53,12 @@ class ExecuteConfig:
     compare: bool = False
     exhaustive: bool = False
     positions: int = 4
+    adapt: bool = False
+    adapt_margin: float = 0.1
+    adapt_patience_seconds: float = 2.0
+    adapt_seconds: float = 20.0
+    load_change: dict[str, float] = field(default_factory=dict)
+    load_change_after_seconds: float = 5.0
     seed: int = 0
     experiment: str = "pepper/executions"
 
@@ -58,4 +72,12 @@ class ExecuteConfig:
         within("execute.port", self.port, 1024, 65000)
         within("execute.tolerance", self.tolerance, 0)
         within("execute.positions", self.positions, 1)
+        within("execute.adapt_margin", self.adapt_margin, 0, 1)
+        within("execute.adapt_patience_seconds", self.adapt_patience_seconds, 0)
+        within("execute.adapt_seconds", self.adapt_seconds, 0, above=True)
+        within("execute.load_change_after_seconds", self.load_change_after_seconds, 0)
+        for device, percent in self.load_change.items():
+            within(f"execute.load_change.{device}", percent, 0, 100)
+        if self.load_change and not self.adapt:
+            raise ConfigError("execute.load_change: is for a run that reacts to it; set execute.adapt=true too")
         within("execute.seed", self.seed, 0)

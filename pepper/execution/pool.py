@@ -1,6 +1,8 @@
 """Stages at hand: started once a part and device, kept for the next plan that wants the same."""
 
+import threading
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -11,9 +13,10 @@ from pepper.devices.device import Device, together
 from pepper.devices.process import Process
 from pepper.errors import ExecutionError, MeasureError
 from pepper.execution.layout import Fleet, Layout, PlacedPart
-from pepper.measure.load import Load, start_load
+from pepper.measure.load import Load, Usage, start_load
 
 MOST_IDLE = 16
+IDLE = LoadConfig(name="idle", percent=0)
 
 
 class StageLost(Exception):  # noqa: N818 - a signal to go on without it, no mistake
@@ -58,7 +61,8 @@ class StageHandle:
 class StagePool:
     """The fleet's devices in use, with their loads and stages.
 
-    Leaving the context ends every process, also stopped ones.
+    Leaving the context ends every process, also stopped ones. Stages may be started from another thread than the one
+    that uses them, but only from `background`: the kernel ends a process with the thread that started it.
 
     Args:
         fleet: The devices.
@@ -81,10 +85,13 @@ class StagePool:
         )
         self._stages: dict[tuple[str, str], StageHandle] = {}  # the longest unused one first
         self._loads: dict[str, Load] = {}
+        self._lock = threading.RLock()
         self._stack = ExitStack()
+        self.background = ThreadPoolExecutor(1, "pepper-background")
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
+            stack.callback(self.background.shutdown)
             for name, device in self._devices.items():
                 stack.enter_context(device)
                 load = self.fleet.loads.get(name)
@@ -105,7 +112,23 @@ class StagePool:
     def load(self, running: bool) -> None:
         """Start the fleet's loads, or silence them."""
         for name, load in self._loads.items():
-            load.set(self.fleet.loads[name] if running else LoadConfig(name="idle", percent=0))
+            load.set(self.planned(name) if running else IDLE)
+
+    def planned(self, name: str) -> LoadConfig:
+        """Return the load that the fleet has on a device."""
+        return self.fleet.loads.get(name, IDLE)
+
+    def put(self, name: str, load: LoadConfig) -> None:
+        """Put a load on a device, in place of the one that it has."""
+        with self._lock:
+            if name not in self._loads:
+                self._loads[name] = start_load(load.generator, self._devices[name])
+                self._stack.callback(self._loads[name].close)
+        self._loads[name].set(load)
+
+    def usage(self) -> dict[str, Usage]:
+        """Return what each device's load generator has used so far, where there is one."""
+        return {name: load.usage() for name, load in self._loads.items()}
 
     def device(self, name: str) -> Device:
         """Return a device in use."""
@@ -123,11 +146,12 @@ class StagePool:
             raise ExecutionError(
                 f"device {unknown[0]!r}: not in the fleet ({', '.join(self.fleet.devices)}); place the model again"
             )
-        for part in layout.parts:
-            if part.device in self.lost:
-                raise StageLost(part.device, self.lost[part.device])
-        found = [self._stage(part) for part in layout.parts]
-        self._trim(found)
+        with self._lock:
+            for part in layout.parts:
+                if part.device in self.lost:
+                    raise StageLost(part.device, self.lost[part.device])
+            found = [self._stage(part) for part in layout.parts]
+            self._trim(found)
         return found
 
     def _stage(self, part: PlacedPart) -> StageHandle:
@@ -160,8 +184,9 @@ class StagePool:
 
     def lose(self, device: str, reason: str) -> None:
         """Give a device up: its stages end, and no more are started there."""
-        self.lost.setdefault(device, reason)
-        for key in [key for key in self._stages if key[1] == device]:
-            stage = self._stages.pop(key)
-            stage.process.kill()  # it may be stopped or busy: closing would wait for it
-            stage.process.close()
+        with self._lock:
+            self.lost.setdefault(device, reason)
+            for key in [key for key in self._stages if key[1] == device]:
+                stage = self._stages.pop(key)
+                stage.process.kill()  # it may be stopped or busy: closing would wait for it
+                stage.process.close()

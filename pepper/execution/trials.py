@@ -1,7 +1,7 @@
 """What is measured of a running plan: one request at a time, as many as it takes, and at a given rate."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -128,7 +128,14 @@ def poisson_times(rate_per_s: float, seconds: float, seed: int) -> Iterator[int]
         yield round(at * NS)
 
 
-def at_rate(runner: Runner, samples: Sequence[Sample], seconds: float, rate_per_s: float, seed: int) -> Trial:
+def at_rate(
+    runner: Runner,
+    samples: Sequence[Sample],
+    seconds: float,
+    rate_per_s: float,
+    seed: int,
+    between: Callable[[], None] | None = None,
+) -> Trial:
     """Send requests as they would come from many users, a Poisson process.
 
     A request that finds the pipeline full waits, and the wait counts: its latency runs from when it arose.
@@ -139,11 +146,14 @@ def at_rate(runner: Runner, samples: Sequence[Sample], seconds: float, rate_per_
         seconds: For how long requests arise.
         rate_per_s: How many a second on average.
         seed: Seed of the arrivals.
+        between: Called before each request.
     """
     checked = _Checked(runner, samples)
     start = time.monotonic_ns()
     for offset in poisson_times(rate_per_s, seconds, seed):
         checked.collect(start + offset)
+        if between is not None:
+            between()
         checked.send(start + offset)
     checked.wait()
     return checked.trial(0)

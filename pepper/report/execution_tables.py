@@ -79,6 +79,36 @@ class RunLine:
     ratio: float
 
 
+@dataclass(frozen=True)
+class MoveLine:
+    """A move to another plan while requests came at a rate.
+
+    Attributes:
+        at_s: When, from the stream's start.
+        before: Devices of the parts before, in order.
+        after: The same after.
+        loads: Loads that decided, by device.
+        predicted_before_ms: Value of the plan before at these loads, in what the plan minimises.
+        predicted_after_ms: The same after.
+        before_p50_ms: Median latency from when the other plan was predicted to be better until the move; NaN where
+            there was no answer.
+        after_p50_ms: The same from the move until the next change, or the end.
+        before_per_s: Answers a second in that time before.
+        after_per_s: The same after.
+    """
+
+    at_s: float
+    before: str
+    after: str
+    loads: str
+    predicted_before_ms: float
+    predicted_after_ms: float
+    before_p50_ms: float
+    after_p50_ms: float
+    before_per_s: float
+    after_per_s: float
+
+
 def steps_table(lines: Sequence[StepLine]) -> Table:
     """Return one line a step, with the error of its prediction."""
     table = plain_table(
@@ -115,4 +145,20 @@ def runs_table(lines: Sequence[RunLine]) -> Table:
     table = plain_table(("plan, as run", "devices"), ("latency ms", "per second", "to the best"))
     for line in lines:
         table.add_row(line.name, line.devices, figure(line.latency_ms), figure(line.per_second), f"{line.ratio:.3f}")
+    return table
+
+
+def moves_table(lines: Sequence[MoveLine]) -> Table:
+    """Return one line a move: when, why, and what it was worth."""
+    table = plain_table(("moved from", "to", "at loads"), ("after s", "predicted ms", "median ms", "answers/s"))
+    for line in lines:
+        table.add_row(
+            line.before,
+            line.after,
+            line.loads,
+            f"{line.at_s:.1f}",
+            f"{line.predicted_before_ms:.2f} -> {line.predicted_after_ms:.2f}",
+            f"{line.before_p50_ms:.2f} -> {line.after_p50_ms:.2f}",
+            f"{line.before_per_s:.2f} -> {line.after_per_s:.2f}",
+        )
     return table

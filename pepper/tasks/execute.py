@@ -4,6 +4,7 @@ import csv
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -15,12 +16,14 @@ import numpy as np
 
 from pepper.config import PepperConfig
 from pepper.errors import ConfigError, ExecutionError
+from pepper.execution.adapting import Adapter
 from pepper.execution.layout import Layout, check_inputs
 from pepper.execution.links import measure_hops
 from pepper.execution.pipeline import Network
 from pepper.execution.pool import StagePool
 from pepper.execution.runner import Runner
 from pepper.execution.trials import Sample, at_rate, one_at_a_time, saturated
+from pepper.execution.watch import Watch
 from pepper.graph.balance import balanced_cuts
 from pepper.graph.characteristics import Characteristics
 from pepper.graph.cuts import find_cuts
@@ -28,18 +31,22 @@ from pepper.graph.ir import Graph
 from pepper.graph.verify import default_tolerance, random_inputs, run_whole
 from pepper.placement.plan import Plan
 from pepper.report import execution_figures
-from pepper.report.execution_tables import links_table, runs_table, steps_table
+from pepper.report.execution_tables import links_table, moves_table, runs_table, steps_table
 from pepper.report.output import add_results
 from pepper.report.tables import figure, show
 from pepper.tasks.execution_views import (
+    Adapted,
     Measured,
     OtherRun,
     figures,
     link_lines,
+    move_lines,
     run_lines,
     step_lines,
     timelines,
 )
+from pepper.tasks.fleet import known
+from pepper.tasks.foresight import Foresight
 from pepper.tasks.planned import Splitter, planned_fleet, planned_model, replanner, written_layout
 from pepper.tracking.executions import Execution, log_execution
 from pepper.tracking.store import Store
@@ -60,6 +67,7 @@ def execute(config: PepperConfig) -> int:
     Raises:
         ConfigError: No plan is given, or this machine cannot give a device.
         ExecutionError: The plan is of another model, or cannot be run.
+        LatencyError: Moves are wanted, and there is no champion.
         PlacementError: The file is no plan.
     """
     if not config.execute.plan:
@@ -69,17 +77,19 @@ def execute(config: PepperConfig) -> int:
     graph = planned_model(plan, name)
     fleet = planned_fleet(plan, name)
     options = config.execute
+    known("execute.load_change", options.load_change, list(fleet.devices))
     with tempfile.TemporaryDirectory(prefix="pepper-") as scratch:
         folder = Path(scratch)
         splitter = Splitter(graph, folder / "parts")
         layout = written_layout(plan, Path(options.parts), name) if options.parts else splitter.planned(plan, name)
         samples = _samples(config, graph, layout)
+        foresight = Foresight(config, plan, splitter, layout) if options.adapt else None
         (folder / "net").mkdir()
         with (
             closing(Network(fleet, folder / "net", options.queue, options.port)) as network,
             StagePool(fleet, config.measure.session, options.time_limit_seconds) as pool,
         ):
-            measured = _measure(config, plan, splitter, pool, network, layout, samples)
+            measured = _measure(config, plan, splitter, pool, network, layout, samples, foresight)
     tolerance = default_tolerance(graph) if options.tolerance is None else options.tolerance
     _say(plan, measured)
     _log(config, plan, measured, graph)
@@ -127,6 +137,7 @@ def _measure(
     network: Network,
     layout: Layout,
     samples: Sequence[Sample],
+    foresight: Foresight | None,
 ) -> Measured:
     options = config.execute
     with Runner(
@@ -134,7 +145,7 @@ def _measure(
         network,
         layout,
         time_limit_s=options.time_limit_seconds,
-        replan=replanner(config, plan, splitter),
+        replan=foresight.replan if foresight else replanner(config, plan, splitter),
         in_flight=options.in_flight,
     ) as runner:
         hops = measure_hops(runner)
@@ -147,6 +158,7 @@ def _measure(
         arrivals = at_rate(runner, samples, seconds, rate_per_s, options.seed)
         usage = runner.usage()
         events = list(runner.events)
+        adapted = _adapted(config, runner, pool, foresight, samples, rate_per_s) if foresight else None
         others = []
         for name, other in _others(config, splitter, list(pool.fleet.devices)):
             runner.move(other, name)
@@ -162,7 +174,29 @@ def _measure(
                     max(alone.difference, busy.difference),
                 )
             )
-    return Measured(hops, single, stream, arrivals, rate_per_s, usage, others, events)
+    return Measured(hops, single, stream, arrivals, rate_per_s, usage, others, events, adapted)
+
+
+def _adapted(
+    config: PepperConfig,
+    runner: Runner,
+    pool: StagePool,
+    foresight: Foresight,
+    samples: Sequence[Sample],
+    rate_per_s: float,
+) -> Adapted:
+    """Run a stream at a rate, and move to another plan where the loads on the devices call for it."""
+    options = config.execute
+    watch = Watch(options.adapt_margin, options.adapt_patience_seconds)
+    changes = {
+        name: replace(pool.planned(name), percent=percent, name=f"cpu{percent:g}")
+        for name, percent in options.load_change.items()
+    }
+    seconds = max(options.adapt_seconds, 5 / rate_per_s)
+    before, started_ns = len(runner.events), time.monotonic_ns()
+    with Adapter(runner, pool, foresight.foresee, watch, changes, options.load_change_after_seconds) as adapter:
+        trial = at_rate(runner, samples, seconds, rate_per_s, options.seed, adapter.attend)
+    return Adapted(trial, started_ns, adapter.moves, runner.events[before:])
 
 
 def _others(config: PepperConfig, splitter: Splitter, devices: Sequence[str]) -> Iterator[tuple[str, Layout]]:
@@ -193,7 +227,12 @@ def _say(plan: Plan, measured: Measured) -> None:
         f" p95 {figure(p95_ms)} ms, {len(rate.answers)} requests"
     )
     show(f"largest difference to the whole model: {measured.difference:.2g} of the largest value")
-    for event in measured.events:
+    if measured.adapted is not None:
+        answers, moves = measured.adapted.trial.answers, measured.adapted.moves
+        show(f"watching the loads for {len(answers)} more requests at that rate: {len(moves) or 'no'} moves")
+        if moves:
+            show(moves_table(move_lines(measured.adapted)))
+    for event in measured.all_events:
         show(f"{event.kind}: {event.note}")
     if measured.others:
         show(runs_table(run_lines(plan, measured)))
@@ -205,7 +244,8 @@ def _tables(plan: Plan, measured: Measured) -> dict[str, list[dict[str, Any]]]:
         "steps": [{**asdict(line), "error": line.error} for line in step_lines(plan, measured)],
         "links": [asdict(line) for line in link_lines(measured)],
         "runs": [asdict(line) for line in run_lines(plan, measured)],
-        "events": [asdict(event) for event in measured.events],
+        "events": [asdict(event) for event in measured.all_events],
+        "moves": [] if measured.adapted is None else [asdict(line) for line in move_lines(measured.adapted)],
     }
 
 

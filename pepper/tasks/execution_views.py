@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from pepper.execution.adapting import Move
 from pepper.execution.links import MeasuredHop
 from pepper.execution.runner import Answer, Event
 from pepper.execution.trials import Trial, steps
 from pepper.measure.statistics import summarise
 from pepper.placement.plan import Plan
-from pepper.report.execution_tables import LinkLine, RunLine, StepLine
+from pepper.report.execution_tables import LinkLine, MoveLine, RunLine, StepLine
 from pepper.report.placement_figures import Busy
 
 _STREAM = 6
@@ -38,6 +39,23 @@ class OtherRun:
 
 
 @dataclass(frozen=True)
+class Adapted:
+    """A stream at a rate, during which the pipeline could move to other plans.
+
+    Attributes:
+        trial: The stream.
+        started_ns: When it began (monotonic clock).
+        moves: The moves.
+        events: What happened to the pipeline.
+    """
+
+    trial: Trial
+    started_ns: int
+    moves: list[Move]
+    events: list[Event]
+
+
+@dataclass(frozen=True)
 class Measured:
     """All that was measured of a plan.
 
@@ -49,7 +67,8 @@ class Measured:
         rate_per_s: That rate.
         usage: CPU time and memory of each stage.
         others: Other plans that were run.
-        events: What happened to the pipeline.
+        events: What happened to the pipeline in the three trials.
+        adapted: A stream during which it could move to other plans, if one was run.
     """
 
     hops: list[MeasuredHop]
@@ -60,11 +79,17 @@ class Measured:
     usage: list[dict[str, Any]]
     others: list[OtherRun]
     events: list[Event]
+    adapted: Adapted | None = None
 
     @property
     def trials(self) -> tuple[Trial, ...]:
-        """The three trials."""
-        return self.single, self.stream, self.arrivals
+        """The three trials, and the fourth if there is one."""
+        return (self.single, self.stream, self.arrivals, *([self.adapted.trial] if self.adapted else []))
+
+    @property
+    def all_events(self) -> list[Event]:
+        """What happened to the pipeline in any trial."""
+        return [*self.events, *(self.adapted.events if self.adapted else [])]
 
     @property
     def latency_ms(self) -> float:
@@ -150,6 +175,39 @@ def run_lines(plan: Plan, measured: Measured) -> list[RunLine]:
     ]
 
 
+def move_lines(adapted: Adapted) -> list[MoveLine]:
+    """Return a line for each move: the latency and throughput around it, between the changes of load."""
+    answers = [answer for answer in adapted.trial.answers if answer.error is None]
+    ends = [*(move.since_ns for move in adapted.moves[1:]), max(answer.answered_ns for answer in answers)]
+    lines = []
+    for move, end_ns in zip(adapted.moves, ends, strict=False):
+        before = _between(answers, move.number - 1, move.since_ns, move.at_ns)
+        after = _between(answers, move.number, move.at_ns, end_ns)
+        lines.append(
+            MoveLine(
+                (move.at_ns - adapted.started_ns) / 1e9,
+                " - ".join(move.before),
+                " - ".join(move.after),
+                ", ".join(f"{name} {percent:.0f} %" for name, percent in move.loads.items()),
+                move.current_ms,
+                move.best_ms,
+                before[0],
+                after[0],
+                before[1],
+                after[1],
+            )
+        )
+    return lines
+
+
+def _between(answers: Sequence[Answer], layout: int, start_ns: int, end_ns: int) -> tuple[float, float]:
+    """Return the median latency (ms) of a layout's answers in a span, and how many came a second."""
+    found = [a.latency_ms for a in answers if a.layout == layout and start_ns <= a.answered_ns <= end_ns]
+    if not found:
+        return float("nan"), 0.0
+    return float(np.median(found)), len(found) / max((end_ns - start_ns) / 1e9, 1e-9)
+
+
 def figures(plan: Plan, measured: Measured) -> dict[str, float]:
     """Return the run's metrics; each name carries its unit."""
     single = summarise(measured.single.latency_ms)
@@ -173,6 +231,16 @@ def figures(plan: Plan, measured: Measured) -> dict[str, float]:
         found[f"{name}_measured_ms"] = line.measured_ms
         if line.memory_bytes is not None:
             found[f"{name}_peak_memory_bytes"] = line.memory_bytes
+    if measured.adapted is not None:
+        found["moves"] = float(len(measured.adapted.moves))
+        for move in move_lines(measured.adapted)[-1:]:
+            found |= {
+                "moved_at_s": move.at_s,
+                "before_move_p50_ms": move.before_p50_ms,
+                "after_move_p50_ms": move.after_p50_ms,
+                "before_move_per_s": move.before_per_s,
+                "after_move_per_s": move.after_per_s,
+            }
     if measured.others:
         found["regret"] = run_lines(plan, measured)[0].ratio
     return found

@@ -10,16 +10,17 @@ from pepper.config.placing import MEASURED
 from pepper.devices.device import resolve
 from pepper.errors import ConfigError, ExecutionError, LatencyError, PlacementError
 from pepper.execution.layout import Fleet, Layout, Link
+from pepper.graph.borders import Borders
 from pepper.graph.cuts import Cut
 from pepper.graph.ir import Graph
 from pepper.graph.load import load_graph
 from pepper.graph.model import find_model
 from pepper.graph.split import read_manifest, split
 from pepper.measure.load import check_load
-from pepper.placement.chain import solve
+from pepper.placement.chain import Solution, solve
 from pepper.placement.plan import Origin, Plan
+from pepper.placement.problem import ChainProblem, Links
 from pepper.placement.problem import Link as PlacementLink
-from pepper.placement.problem import Links
 from pepper.tasks import fleet as placed
 from pepper.tasks.latency_models import chosen_version, load_version, open_registry
 from pepper.tasks.placement_problem import Forecast, chain_problem
@@ -131,17 +132,23 @@ def replanner(config: PepperConfig, plan: Plan, splitter: Splitter) -> Callable[
     def replan(lost: frozenset[str]) -> Layout | None:
         try:
             if not forecasts:
-                forecasts.append(_forecast(config, plan))
+                forecasts.append(planned_forecast(config, plan))
             again = replace(config, place=replace(config.place, pinned={}, excluded=sorted(lost)))
             problem = chain_problem(again, forecasts[0])
             solution = solve(problem, plan.objective, config.place.time_limit_seconds)
         except (LatencyError, PlacementError):
             return None
-        borders = forecasts[0].borders
-        origin = Origin(positions=borders.positions, tensors=borders.tensors)
-        return splitter.planned(Plan.of(problem, solution, plan.objective, origin), "the next plan")
+        return next_layout(splitter, forecasts[0].borders, problem, solution, plan.objective)
 
     return replan
+
+
+def next_layout(
+    splitter: Splitter, borders: Borders, problem: ChainProblem, solution: Solution, objective: str
+) -> Layout:
+    """Write the parts of a solution, and return its layout."""
+    origin = Origin(positions=borders.positions, tensors=borders.tensors)
+    return splitter.planned(Plan.of(problem, solution, objective, origin), "the next plan")
 
 
 def _model_config(plan: Plan) -> ModelConfig:
@@ -149,7 +156,12 @@ def _model_config(plan: Plan) -> ModelConfig:
     return ModelConfig(path=plan.model["path"], name=plan.model["name"], shapes=shapes)
 
 
-def _forecast(config: PepperConfig, plan: Plan) -> Forecast:
+def planned_forecast(config: PepperConfig, plan: Plan) -> Forecast:
+    """Return what the champion predicts of a plan's model on its fleet.
+
+    Raises:
+        LatencyError: There is no champion.
+    """
     devices = []
     for name, entry in plan.fleet["devices"].items():
         device = DeviceConfig(**entry["device"])

@@ -1,0 +1,115 @@
+"""What the champion says of plans as loads change, with all that takes time done before the run."""
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+
+from pepper.config import PepperConfig
+from pepper.errors import ExecutionError, PlacementError
+from pepper.execution.adapting import Loads, Outlook
+from pepper.execution.layout import Layout
+from pepper.placement.chain import Solution, solve
+from pepper.placement.evaluate import Stage, Stages, evaluate
+from pepper.placement.plan import Plan
+from pepper.placement.problem import ChainProblem
+from pepper.tasks.placement_problem import chain_problem
+from pepper.tasks.planned import Splitter, next_layout, planned_forecast
+
+STEP_PERCENT = 10
+LEVELS = range(0, 101, STEP_PERCENT)
+
+Situation = tuple[tuple[int, ...], frozenset[str]]
+"""The level of each device's load, and the lost devices."""
+
+
+class Foresight:
+    """Predicts every part on every device at every level of load, and solves a plan's problem at those that occur.
+
+    Args:
+        config: The configuration; its rules (``place.*``, ``objective.*``) hold for all plans.
+        plan: The first plan.
+        splitter: Writes the parts of the next ones.
+        layout: The first plan's layout.
+
+    Raises:
+        ExecutionError: The plan is not among those that this configuration allows.
+        LatencyError: There is no champion.
+    """
+
+    def __init__(self, config: PepperConfig, plan: Plan, splitter: Splitter, layout: Layout) -> None:
+        forecast = planned_forecast(config, plan)
+        self._splitter, self._objective = splitter, plan.objective
+        self._time_limit_s = config.place.time_limit_seconds
+        self._borders = forecast.borders
+        self._problem = chain_problem(config, forecast)
+        self._names = [device.name for device in self._problem.devices]
+        scalings = [forecast.loaded(device) for device in forecast.fleet.devices]
+        self._part_ms = [  # by level, then device: (n + 1, n + 1)
+            [scale(self._problem, level).part_ms[..., k] for k, scale in enumerate(scalings)] for level in LEVELS
+        ]
+        self._levels = self._level({device.name: device.load.percent for device in forecast.fleet.devices})
+        self._solutions: dict[Situation, Solution | None] = {}
+        first = self._first(config, plan)
+        self._stages: dict[Layout, Stages] = {layout: first}
+        self._layouts: dict[Stages, Layout] = {first: layout}
+        self._lock = threading.Lock()
+
+    def _first(self, config: PepperConfig, plan: Plan) -> Stages:
+        positions = self._borders.positions
+        for part in plan.parts:
+            for position in (part.start, part.stop):
+                if position not in positions:
+                    raise ExecutionError(
+                        f"execute.adapt=true: the plan is cut before operator {position}, where cuts={config.cuts.kind}"
+                        " has no cut; give the options that the plan was placed with"
+                    )
+        return tuple(
+            Stage(positions.index(part.start), positions.index(part.stop), self._names.index(part.device))
+            for part in plan.parts
+        )
+
+    def foresee(self, layout: Layout, loads: Loads, lost: frozenset[str]) -> Outlook:
+        """Compare the layout at work with the best one at these loads."""
+        self._levels = self._level(loads)
+        situation = (self._levels, lost)
+        solution = self._solve(situation)
+        current_ms = evaluate(self._at(situation), self._stages[layout]).value(self._objective)
+        if solution is None:
+            return Outlook(current_ms, float("inf"), lambda: layout)
+        return Outlook(current_ms, solution.value, lambda: self._layout(situation, solution))
+
+    def replan(self, lost: frozenset[str]) -> Layout | None:
+        """Return the best layout without these devices, at the loads that were seen last."""
+        situation = (self._levels, lost)
+        solution = self._solve(situation)
+        return None if solution is None else self._layout(situation, solution)
+
+    def _level(self, loads: Loads) -> tuple[int, ...]:
+        return tuple(round(loads[name] / STEP_PERCENT) for name in self._names)
+
+    def _at(self, situation: Situation) -> ChainProblem:
+        levels, lost = situation
+        problem = self._problem
+        return replace(
+            problem,
+            part_ms=np.stack([self._part_ms[level][k] for k, level in enumerate(levels)], axis=-1),
+            excluded=problem.excluded | lost,
+            pinned={step: name for step, name in problem.pinned.items() if name not in lost},
+        )
+
+    def _solve(self, situation: Situation) -> Solution | None:
+        if situation not in self._solutions:
+            try:
+                found = solve(self._at(situation), self._objective, self._time_limit_s)
+            except PlacementError:
+                found = None
+            self._solutions[situation] = found
+        return self._solutions[situation]
+
+    def _layout(self, situation: Situation, solution: Solution) -> Layout:
+        with self._lock:  # the run asks when a device is lost, the watcher when loads change
+            if solution.stages not in self._layouts:
+                layout = next_layout(self._splitter, self._borders, self._at(situation), solution, self._objective)
+                self._layouts[solution.stages], self._stages[layout] = layout, solution.stages
+            return self._layouts[solution.stages]

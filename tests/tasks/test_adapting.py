@@ -1,0 +1,79 @@
+"""``task=execute execute.adapt=true``: from a champion to a plan that is left when a load makes another one better."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import pytest
+from harness import Desk, MakeDesk
+
+from pepper.devices import host
+from pepper.tasks import placement_problem
+from tests.tasks.test_place import FLEET, calibrated, convnet, register
+
+CORES = host.allowed_cores()
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(len(CORES) < 2, reason="two devices need two cores"),
+]
+
+
+@pytest.fixture(scope="module")
+def desk(make_desk: MakeDesk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    made = make_desk(tmp_path_factory.mktemp("adapting") / "desk")
+    register(made, errors=(0.0,))
+    onnx.save(convnet(), made.folder / "net.onnx")
+    (made.options / "model" / "net.yaml").write_text(f"# A test's.\nname: net\npath: {made.folder}/net.onnx\n")
+    (made.options / "fleet").mkdir()
+    (made.options / "fleet" / "pair.yaml").write_text(FLEET)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(placement_problem, "calibrate", calibrated)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def plan(desk: Desk) -> Path:
+    out = desk.folder / "placed"
+    done = desk("task=place", "model=net", "fleet=pair", "objective=throughput", "link=ethernet_1gbit",
+                "place.confidence=0", f"place.out={out}")  # fmt: skip
+    assert done.status == 0, done.err
+    return out / "plan.json"
+
+
+def test_a_load_in_mid_run_moves_the_plan(desk: Desk, plan: Path, tmp_path: Path) -> None:
+    done = desk(
+        "task=execute",
+        f"execute.plan={plan}",
+        "execute.seconds=0.5",
+        "execute.min_requests=5",
+        "execute.rate_per_s=20",
+        "execute.adapt=true",
+        "execute.adapt_margin=0.02",
+        "execute.adapt_patience_seconds=1",
+        "execute.adapt_seconds=10",
+        "execute.load_change.server=90",
+        "execute.load_change_after_seconds=2",
+        f"execute.out={tmp_path}",
+    )
+    assert done.status == 0, done.err
+    assert "watching the loads for" in done.out
+    with (tmp_path / "moves.csv").open(newline="") as stream:
+        moves = list(csv.DictReader(stream))
+    assert moves
+    assert float(moves[-1]["predicted_after_ms"]) < 0.98 * float(moves[-1]["predicted_before_ms"])
+    assert all(float(moves[-1][f"{when}_per_s"]) > 0 for when in ("before", "after"))
+    assert "at loads of" in (tmp_path / "events.csv").read_text()
+
+
+def test_what_cannot_be_is_said(desk: Desk, plan: Path) -> None:
+    run = ("task=execute", f"execute.plan={plan}")
+    assert "execute.load_change: is for a run that reacts" in desk(*run, "execute.load_change.server=90").error
+    adapting = (*run, "execute.adapt=true")
+    assert "execute.load_change: the fleet has no device 'serer'; did you mean" in (
+        desk(*adapting, "execute.load_change.serer=90").error
+    )
+    assert "execute.load_change.server=900" in desk(*adapting, "execute.load_change.server=900").error
+    other = desk(*adapting, "cuts=tensors", "place.max_cuts=1").error
+    assert "execute.adapt=true: the plan is cut before operator" in other
