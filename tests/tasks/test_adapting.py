@@ -4,13 +4,11 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-import onnx
 import pytest
 from harness import Desk, MakeDesk
 
 from pepper.devices import host
-from pepper.tasks import placement_problem
-from tests.tasks.test_place import FLEET, calibrated, convnet, register
+from tests.tasks.champion import furnished
 
 CORES = host.allowed_cores()
 
@@ -22,14 +20,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def desk(make_desk: MakeDesk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    made = make_desk(tmp_path_factory.mktemp("adapting") / "desk")
-    register(made, errors=(0.0,))
-    onnx.save(convnet(), made.folder / "net.onnx")
-    (made.options / "model" / "net.yaml").write_text(f"# A test's.\nname: net\npath: {made.folder}/net.onnx\n")
-    (made.options / "fleet").mkdir()
-    (made.options / "fleet" / "pair.yaml").write_text(FLEET)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(placement_problem, "calibrate", calibrated)
+    with furnished(make_desk(tmp_path_factory.mktemp("adapting") / "desk"), errors=(0.0,)) as made:
         yield made
 
 
