@@ -157,8 +157,8 @@ def moves_table(lines: Sequence[MoveLine]) -> Table:
             line.after,
             line.loads,
             f"{line.at_s:.1f}",
-            f"{line.predicted_before_ms:.2f} -> {line.predicted_after_ms:.2f}",
-            f"{line.before_p50_ms:.2f} -> {line.after_p50_ms:.2f}",
-            f"{line.before_per_s:.2f} -> {line.after_per_s:.2f}",
+            f"{figure(line.predicted_before_ms)} -> {figure(line.predicted_after_ms)}",
+            f"{figure(line.before_p50_ms)} -> {figure(line.after_p50_ms)}",
+            f"{figure(line.before_per_s)} -> {figure(line.after_per_s)}",
         )
     return table
