@@ -134,9 +134,7 @@ def links_table(lines: Sequence[LinkLine]) -> Table:
     table = plain_table(("link",), ("wanted Mbit/s", "measured", "wanted latency ms", "measured"))
     for line in lines:
         wanted = "unlimited" if line.wanted_mbit_s is None else f"{line.wanted_mbit_s:g}"
-        table.add_row(
-            line.name, wanted, figure(line.measured_mbit_s), f"{line.wanted_ms:g}", figure(line.measured_ms)
-        )
+        table.add_row(line.name, wanted, figure(line.measured_mbit_s), f"{line.wanted_ms:g}", figure(line.measured_ms))
     return table
 
 

@@ -102,9 +102,7 @@ def test_what_goes_wrong_in_the_background_ends_the_run(bench: Bench, shares: St
         at_rate(runner, bench.samples, 3.0, 20.0, 0, adapter.attend)
 
 
-def test_stages_that_the_background_started_serve(
-    bench: Bench, shares: StagePool, network: Network
-) -> None:
+def test_stages_that_the_background_started_serve(bench: Bench, shares: StagePool, network: Network) -> None:
     shares.background.submit(shares.stages, bench.layout("b", "c")).result()
     with Runner(shares, network, bench.layout("b", "c"), time_limit_s=20) as runner:
         trial = at_rate(runner, bench.samples, 0.5, 20.0, 0)
