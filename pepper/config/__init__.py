@@ -59,7 +59,7 @@ __all__ = [
     "typed",
 ]
 
-OPEN_KEYS = ("model.shapes.", "model.dims.", "place.pinned.")
+OPEN_KEYS = ("model.shapes.", "model.dims.", "place.pinned.", "execute.load_change.")
 """Below these, the names are the model's or the fleet's own: any key is welcome."""
 
 

@@ -32,7 +32,7 @@ _BYTES = [COLUMN[name] for name in BYTE_TERMS]
 _LAUNCHED = [COLUMN[f"operators_{kind}"] for kind in KINDS if kind not in ("fused", "view")]
 _LOADS = [COLUMN[name] for name in LOAD_TERMS]
 _OVERHEAD_FLOP = 1e5  # an overhead of 1 is the time of this much arithmetic on one core
-_CYCLE_MS = 4.2
+CYCLE_MS = 4.2
 """Mean length of the cycle in which a throttled device runs and waits: `devices.throttle.Suspend` asks for 3 ms, and
 the system's timers round each turn up."""
 _TICK_MS = 4.0
@@ -40,7 +40,8 @@ _TICK_MS = 4.0
 _BURST_MS = 2.6
 """Mean time between the bursts of a neighbour that sleeps often enough to run as soon as it wakes."""
 _SHARPNESS = 20.0
-_WHOLE = 0.97  # a core that gives more is not throttled
+WHOLE = 0.97
+"""A core that gives more than this share is not throttled."""
 _BUSY = 1.9  # slow-down by a neighbour that is always ready to run
 _LEAST_MS, _MOST_MS = 1e-6, 1e9
 _LEAST_SPREAD = 0.02  # relative; measurements are no finer
@@ -134,8 +135,8 @@ def _stretched(work_ms: Values, features: Values) -> Values:
     The scheduler's are all alike: the number of waits is a whole one.
     """
     share, slowdown = features[:, COLUMN["device_share"]], features[:, COLUMN["load_slowdown"]]
-    throttled, busy = share < _WHOLE, slowdown >= _BUSY
-    slice_ms = np.where(throttled, _CYCLE_MS * share, np.where(busy, _TICK_MS, _BURST_MS))
+    throttled, busy = share < WHOLE, slowdown >= _BUSY
+    slice_ms = np.where(throttled, CYCLE_MS * share, np.where(busy, _TICK_MS, _BURST_MS))
     slices = work_ms / slice_ms
     whole = np.maximum(np.round(work_ms / _TICK_MS), 1) * _most(2 * work_ms / _TICK_MS)
     waits = np.where(busy, whole, slices)

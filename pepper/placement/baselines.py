@@ -70,6 +70,8 @@ def greedy(problem: ChainProblem, objective: str) -> Stages | None:
             if device.name in problem.excluded or (new and not problem.reuse and used.get(d, 0) >= device.count):
                 continue
             time_ms = problem.part_time_ms(step, step + 1, d)
+            if new:
+                time_ms += device.wait_ms
             if here is not None and d != here:
                 time_ms += links.latency_ms[here, d] + problem.boundary_bytes[step] * links.ms_per_byte[here, d]
             if time_ms < best_ms:

@@ -54,7 +54,8 @@ class Costs:
         self.per_part = 1e-10 * scale_ms / n if objective == "latency" else 0.0
         # In ``parts``, all of a plan's latency weighs less than one part.
         self._per_ms = 0.5 / max(scale_ms, 1e-300) if objective == "parts" else 1.0
-        self.entry = self._end(problem.source, 0, outwards=False)
+        self._wait = problem.wait_ms * (0.0 if objective == "throughput" else self._per_ms)
+        self.entry = self._end(problem.source, 0, outwards=False) + self._wait
         self.exit = self._end(problem.sink, n, outwards=True)
         self.additive = (
             additive_ms
@@ -94,7 +95,7 @@ class Costs:
 
         From a kind to itself it is free with `reuse`, and impossible where the kind has one device.
         """
-        hop = self._move(boundary)
+        hop = self._move(boundary) + self._wait
         own = np.arange(len(hop))
         if self.problem.reuse:
             hop[own, own] = 0.0 if math.isfinite(self.problem.boundary_bytes[boundary]) else math.inf
@@ -139,4 +140,4 @@ class Costs:
             return parts_ms
         latency, rate = (float(m[np.isfinite(m)].max(initial=0.0)) for m in (links.latency_ms, links.ms_per_byte))
         sizes = problem.boundary_bytes[np.isfinite(problem.boundary_bytes)]
-        return parts_ms + float((latency + sizes * rate).sum())
+        return parts_ms + float((latency + sizes * rate).sum()) + problem.n_steps * float(problem.wait_ms.max())

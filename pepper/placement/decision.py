@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +13,7 @@ from pepper.placement.chain import Solution, solve
 from pepper.placement.evaluate import Stage, Stages, evaluate, instances
 from pepper.placement.problem import ChainProblem, Floats
 
+_LEAST_MS = 1e-9
 NOT_SPLIT = "best single device"
 """The solver of a solution that was chosen because splitting wins by no more than noise."""
 
@@ -25,7 +27,7 @@ class Spread:
     Attributes:
         model: Of the error that all parts of one model share, on every device.
         device: Of the error that its parts on one device share besides.
-        part: Of each part's own error.
+        part: Of each part's own error, which two parts on one device share as far as they are the same work.
     """
 
     model: float = 0.0
@@ -106,9 +108,23 @@ def _sampler(
     def draw(deviation: float, *key: int) -> Floats:
         return np.random.default_rng([seed, *key]).normal(0.0, deviation, samples)
 
+    @cache
+    def steps(device: int) -> tuple[Floats, Floats]:
+        """Return the weight of each step on the device, shape (n,), and its share in errors, shape (n, samples)."""
+        times = [problem.part_time_ms(step, step + 1, device) for step in range(problem.n_steps)]
+        weights = np.nan_to_num(np.maximum(times, _LEAST_MS), posinf=_LEAST_MS)
+        errors = np.random.default_rng([seed, 2, device]).normal(size=(problem.n_steps, samples))
+        return weights, np.sqrt(weights)[:, None] * errors
+
+    def own(stage: Stage) -> Floats:
+        """Draw a part's error: of unit deviation, and correlated with that of a part within it as the root of
+        their ratio, as sums of independent errors of the steps are."""
+        weights, errors = (of[stage.start : stage.stop] for of in steps(stage.device))
+        return np.asarray(errors.sum(axis=0) / np.sqrt(weights.sum()))
+
     def factor(stage: Stage) -> Floats:
-        own = draw(spread.part, 2, stage.start, stage.stop, stage.device)
-        return np.exp(draw(spread.model, 0) + draw(spread.device, 1, stage.device) + own)
+        shared = draw(spread.model, 0) + draw(spread.device, 1, stage.device)
+        return np.asarray(np.exp(shared + spread.part * own(stage)))
 
     def values(stages: Stages) -> Floats:
         cost = evaluate(problem, stages)

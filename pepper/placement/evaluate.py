@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import pairwise
 
 from pepper.placement.problem import ChainProblem
 
@@ -29,14 +30,16 @@ class Hop:
     Attributes:
         move: Boundary crossed and the indices of the two devices.
         sent_bytes: Bytes moved.
-        time_ms: Delay of one request.
+        time_ms: Delay of one request, the receiver's wait included.
         occupied_ms: Time for which the link is taken.
+        moves: Whether it crosses a link; else the input arises where it is wanted, and only waits to be taken up.
     """
 
     move: tuple[int, int, int]
     sent_bytes: float
     time_ms: float
     occupied_ms: float
+    moves: bool = True
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Evaluation:
     Attributes:
         stage_ms: Time of each stage.
         stage_bytes: Memory of each stage.
-        hops: Transfers; ``hops[k]`` precedes stage k and ``hops[-1]`` leads to the sink; None moves nothing.
+        hops: Transfers; ``hops[k]`` precedes stage k and ``hops[-1]`` leads to the sink; None takes no time.
         latency_ms: Time of one request.
         period_ms: Largest load of a device or link.
         sent_bytes: Bytes of one request over all links.
@@ -88,9 +91,10 @@ def evaluate(problem: ChainProblem, stages: Stages) -> Evaluation:
     source = None if problem.source is None else (problem.index(problem.source), 0)
     sink = None if problem.sink is None else (problem.index(problem.sink), 0)
     boundaries = [s.start for s in stages] + [problem.n_steps]
-    hops = tuple(
-        _hop(problem, boundary, before, after)
-        for boundary, before, after in zip(boundaries, [source, *units], [*units, sink], strict=True)
+    hops = (
+        _first_hop(problem, source, units[0]),
+        *(_hop(problem, boundary, *ends) for boundary, ends in zip(boundaries[1:-1], pairwise(units), strict=True)),
+        _hop(problem, problem.n_steps, units[-1], sink, waits=False),
     )
     stage_ms = tuple(problem.part_time_ms(s.start, s.stop, s.device) for s in stages)
     stage_bytes = tuple(problem.part_memory_bytes(s.start, s.stop) for s in stages)
@@ -131,8 +135,19 @@ def _exceeds(value: float, limit: float) -> bool:
     return value > limit and value - limit > TOLERANCE * abs(limit)
 
 
+def _first_hop(problem: ChainProblem, source: tuple[int, int] | None, first: tuple[int, int]) -> Hop | None:
+    wait_ms = problem.devices[first[0]].wait_ms
+    if (source is None or source == first) and wait_ms:
+        return Hop((0, first[0], first[0]), 0.0, wait_ms, 0.0, moves=False)
+    return _hop(problem, 0, source, first)
+
+
 def _hop(
-    problem: ChainProblem, boundary: int, before: tuple[int, int] | None, after: tuple[int, int] | None
+    problem: ChainProblem,
+    boundary: int,
+    before: tuple[int, int] | None,
+    after: tuple[int, int] | None,
+    waits: bool = True,
 ) -> Hop | None:
     if before is None or after is None or before == after:
         return None
@@ -141,10 +156,11 @@ def _hop(
     size, links = float(problem.boundary_bytes[boundary]), problem.links
     if math.isinf(size) or math.isinf(links.latency_ms[pair]) or math.isinf(links.ms_per_byte[pair]):
         return Hop(move, size, math.inf, math.inf)
+    wait_ms = problem.devices[after[0]].wait_ms if waits else 0.0
     return Hop(
         move,
         size,
-        float(links.latency_ms[pair] + size * links.ms_per_byte[pair]),
+        float(links.latency_ms[pair] + size * links.ms_per_byte[pair] + wait_ms),
         float(size * links.occupied_ms_per_byte[pair]),
     )
 
@@ -206,11 +222,12 @@ def simulate(problem: ChainProblem, stages: Stages, n_requests: int) -> tuple[Ev
     ends = [problem.source or "", *names, problem.sink or ""]
     visits: list[tuple[str, float, float]] = []
     for k, hop in enumerate(result.hops):
-        if hop is not None:
+        if hop is not None and hop.moves:
             visits.append((f"{ends[k]}->{ends[k + 1]}", hop.occupied_ms, hop.time_ms - hop.occupied_ms))
         if k < len(stages):
             visits.append((names[k], result.stage_ms[k], 0.0))
-    ready = [0.0] * n_requests
+    first = result.hops[0]
+    ready = [first.time_ms if first is not None and not first.moves else 0.0] * n_requests
     position = [0] * n_requests
     free: dict[str, float] = defaultdict(float)
     events = []

@@ -85,10 +85,15 @@ class _Resources:
         if self._sizes["memory"]:
             used[self._at["memory"].start + stage.device] += self.problem.part_memory_bytes(stage.start, stage.stop)
 
+    def add_wait(self, used: Floats, device: int) -> None:
+        if self._sizes["latency"]:
+            used[self._at["latency"]] += self.problem.devices[device].wait_ms
+
     def add_hop(self, used: Floats, boundary: int, source: int, target: int) -> None:
         links = self.problem.links
         size = float(self.problem.boundary_bytes[boundary])
-        delay = links.latency_ms[source, target] + size * links.ms_per_byte[source, target]
+        wait_ms = self.problem.devices[target].wait_ms
+        delay = links.latency_ms[source, target] + size * links.ms_per_byte[source, target] + wait_ms
         pair = source * len(self.problem.devices) + target
         for name, amount, offset in (
             ("latency", delay, 0),
@@ -175,6 +180,8 @@ class _Search:
             used = label.used.copy()
             if previous is not None and (previous != stage.device or self._own_hop(label, stage)):
                 self.resources.add_hop(used, start, previous, stage.device)
+            elif label.last is None:
+                self.resources.add_wait(used, stage.device)
             time_ms = self.problem.part_time_ms(stage.start, stage.stop, stage.device)
             self.resources.add_part(used, stage, time_ms)
             if (used > self.resources.limit).any() or self._too_late(used, stage):

@@ -29,11 +29,13 @@ class Device:
         name: Unique name within the problem.
         memory_bytes: What the parts on one such device may take together.
         count: Number of devices of this kind.
+        wait_ms: How long a request that comes to an idle device waits until it is taken up.
     """
 
     name: str
     memory_bytes: float = math.inf
     count: int = 1
+    wait_ms: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,8 @@ class ChainProblem:
     Semantics, shared by every solver and by `pepper.placement.evaluate`:
 
     - Latency is the sum of the parts' times and of the transfers between consecutive parts, from `source`
-      to the first part and from the last part to `sink`. Two parts on one device transfer nothing.
+      to the first part and from the last part to `sink`, and of the receiving devices' waits, that of the first
+      part's device included. Two parts on one device transfer nothing and do not wait.
     - Period (the inverse of throughput) is the largest load of a device (the sum of its parts' times) or of a
       link from one device to another (the sum of its transfers, without propagation).
     - Memory of a device is the sum over its parts.
@@ -230,10 +233,10 @@ class ChainProblem:
         if len(index) < n_devices:
             raise PlacementError(f"devices: names repeat in {[d.name for d in self.devices]}; use each once")
         for device in self.devices:
-            if device.count < 1 or math.isnan(device.memory_bytes) or device.memory_bytes < 0:
+            if device.count < 1 or not device.memory_bytes >= 0 or not 0 <= device.wait_ms < math.inf:
                 raise PlacementError(
-                    f"device {device.name!r}: count {device.count} and memory_bytes {device.memory_bytes}; "
-                    "give a count of at least 1 and bytes of at least 0"
+                    f"device {device.name!r}: count {device.count}, memory_bytes {device.memory_bytes} and wait_ms "
+                    f"{device.wait_ms}; give a count of at least 1, and bytes and a time of at least 0"
                 )
             if device.count > 1 and (self.reuse or device.name in (self.source, self.sink)):
                 raise PlacementError(
@@ -265,6 +268,11 @@ class ChainProblem:
     def n_steps(self) -> int:
         """Number of steps between neighbouring boundaries."""
         return int(self.boundary_bytes.size) - 1
+
+    @property
+    def wait_ms(self) -> Floats:
+        """The devices' waits, shape (D,)."""
+        return np.array([device.wait_ms for device in self.devices])
 
     @property
     def _index(self) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """From a model, a fleet and a latency model to a placement problem."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -15,6 +15,7 @@ from pepper.graph.characteristics import FEATURES, Characteristics, CostWarning,
 from pepper.graph.load import load_graph
 from pepper.graph.model import ModelFile, find_model
 from pepper.latency.features import Setting, Values
+from pepper.latency.messages import handling_ms, wait_ms
 from pepper.latency.model import LatencyModel
 from pepper.latency.parts import predict_parts
 from pepper.placement.problem import ChainProblem, Device, Limits
@@ -33,7 +34,9 @@ class Forecast:
         gaps: A line for each operator whose cost is not known.
         borders: Where parts may begin and end.
         fleet: The devices.
-        part_ms: Predicted times at the fleet's loads, (n + 1, n + 1, D) by start, stop and device.
+        part_ms: Predicted times at the fleet's loads, (n + 1, n + 1, D) by start, stop and device: the inference,
+            and the handling of the messages before and behind it.
+        wait_ms: How long a request waits at each device until it is taken up, by device.
         part_bytes: Memory of each part: its weights and the most activations alive, (n + 1, n + 1).
         outside: Whether a row lies outside of what the latency model was trained on, shape of `part_ms`.
     """
@@ -60,8 +63,10 @@ class Forecast:
         memory = self._parts[:, [FEATURES.index("weight_bytes"), FEATURES.index("activation_peak_bytes")]]
         self.part_bytes = self._by_border(memory.sum(axis=1, keepdims=True))[..., 0]
         self._settings = {device.name: self._setting(device) for device in fleet.devices}
-        times, outside = predict_parts(latency_model, self._parts, list(self._settings.values()))
-        self.part_ms = self._by_border(times)
+        settings = list(self._settings.values())
+        times, outside = predict_parts(latency_model, self._parts, settings)
+        self.part_ms = self._part_ms(times, settings)
+        self.wait_ms = {name: wait_ms(setting) for name, setting in self._settings.items()}
         self.outside = self._by_border(outside.astype(float)) == 1
 
     def loaded(self, device: FleetDevice) -> Scaling:
@@ -70,8 +75,9 @@ class Forecast:
         def scale(problem: ChainProblem, percent: float) -> ChainProblem:
             times = problem.part_ms.copy()
             there = replace(device, load=replace(device.load, percent=percent))
-            predicted, _ = predict_parts(self._latency_model, self._parts, [self._setting(there)])
-            times[..., problem.index(device.name)] = self._by_border(predicted)[..., 0]
+            setting = self._setting(there)
+            predicted, _ = predict_parts(self._latency_model, self._parts, [setting])
+            times[..., problem.index(device.name)] = self._part_ms(predicted, [setting])[..., 0]
             return replace(problem, part_ms=times)
 
         return scale
@@ -80,6 +86,13 @@ class Forecast:
         config = self._config
         cell = Cell(config.model, self.model, device.spec, device.load, config.measure)
         return setting(cell, calibrate(device.spec))
+
+    def _part_ms(self, times: Values, settings: Sequence[Setting]) -> Values:
+        """Add the handling of messages to the parts' inferences, shape (P, D), and spread them by border."""
+        received = np.array(self.borders.bytes, float)
+        parts = np.triu(np.ones((received.size, received.size)), 1)[..., None]
+        handling = np.stack([handling_ms(setting, received) for setting in settings], axis=1)
+        return self._by_border(times) + parts * handling[:, None, :]
 
     def _by_border(self, values: Values) -> Values:
         """Spread values of parts, shape (P, D), over a table by start and stop; 0 where there is no part."""
@@ -106,7 +119,10 @@ def chain_problem(config: PepperConfig, forecast: Forecast) -> ChainProblem:
     }
     most = objective.max_memory_bytes if objective.max_memory_bytes is not None else np.inf
     return ChainProblem.of(
-        [Device(device.name, min(device.memory_bytes, most), device.count) for device in fleet.devices],
+        [
+            Device(device.name, min(device.memory_bytes, most), device.count, forecast.wait_ms[device.name])
+            for device in fleet.devices
+        ],
         forecast.part_ms,
         np.array(forecast.borders.bytes, float),
         fleet.links,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from harness import composed
 
+from pepper.caches import cache_folder
 from pepper.config import DeviceConfig
 from pepper.devices import calibration, host
 from pepper.devices.calibration import calibrate
@@ -145,6 +146,6 @@ def test_a_damaged_cache_is_measured_again(
 
 def test_the_cache_follows_the_users_folders(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/some/cache")
-    assert calibration.cache_folder() == Path("/some/cache/pepper/calibration")
+    assert cache_folder("calibration") == Path("/some/cache/pepper/calibration")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert calibration.cache_folder() == Path.home() / ".cache/pepper/calibration"
+    assert cache_folder("calibration") == Path.home() / ".cache/pepper/calibration"

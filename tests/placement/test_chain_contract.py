@@ -44,6 +44,7 @@ def random_problem(seed: int) -> ChainProblem:
             name,
             rng.choice([math.inf, 6.0, 12.0]),
             rng.choice([1, 2]) if many and name not in ends else 1,
+            rng.choice([0.0, 0.0, 2.0]),
         )
         for name in names
     ]

@@ -75,6 +75,23 @@ def test_kinds_stand_for_their_devices() -> None:
     assert solution.value == 5
 
 
+def test_a_request_waits_where_it_comes_to_a_device() -> None:
+    waiting = problem(devices=[Device("camera", 300.0, wait_ms=2.0), Device("server", 1000.0, wait_ms=0.5)])
+    for stages, waits_ms in (
+        ((Stage(0, 3, 0),), 2.0),
+        ((Stage(0, 3, 1),), 0.5),
+        ((Stage(0, 1, 0), Stage(1, 3, 1)), 2.5),
+        ((Stage(0, 1, 0), Stage(1, 2, 1), Stage(2, 3, 0)), 4.5),
+    ):
+        without, cost = evaluate(problem(), stages), evaluate(waiting, stages)
+        assert cost.latency_ms == pytest.approx(without.latency_ms + waits_ms)
+        assert cost.period_ms == without.period_ms
+        assert cost.sent_bytes == without.sent_bytes
+        assert max(event.stop_ms for event in simulate(waiting, stages, 1)) == pytest.approx(
+            max(event.stop_ms for event in simulate(problem(), stages, 1)) + waits_ms
+        )
+
+
 def test_simulated_stream_shows_latency_and_period() -> None:
     stages = (Stage(0, 1, 0), Stage(1, 3, 1))
     cost = evaluate(problem(), stages)

@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from harness import undisturbed
@@ -35,6 +37,12 @@ def shares(bench: Bench) -> Iterator[StagePool]:
         for name in bench.fleet.devices
     }
     with StagePool(replace(bench.fleet, devices=devices), SessionConfig(), 60.0) as made:
+        yield made
+
+
+@pytest.fixture
+def network(bench: Bench, tmp_path: Path) -> Iterator[Network]:
+    with closing(bench.network(tmp_path)) as made:
         yield made
 
 
