@@ -120,6 +120,13 @@ class Device:
         for throttle in self._throttles:
             throttle.add(pid)
 
+    def pause(self, pid: int) -> None:
+        """Stop a confined process that has nothing to do until it is confined again: even waking up in each turn it
+        would take time from those that work. Where nothing is stopped in turns, an idle process costs nothing."""
+        for throttle in self._throttles or ():
+            if isinstance(throttle, Suspend):
+                throttle.pause(pid)
+
     def _make_throttles(self) -> list[Throttle]:
         spec = self.spec
         throttles: list[Throttle] = []

@@ -60,7 +60,12 @@ class Suspender:
             self._since_s = time.perf_counter()
         joined = self.turns.setdefault(turn, Turn(share))
         joined.pids.append(pid)
-        if joined is not self._current:
+        _signal([pid], signal.SIGCONT if joined is self._current else signal.SIGSTOP)
+
+    def pause(self, turn: int, pid: int) -> None:
+        """Leave a process stopped, and out of the turns, until it is added again."""
+        if pid in self.turns[turn].pids:
+            self.turns[turn].pids.remove(pid)
             _signal([pid], signal.SIGSTOP)
 
     def leave(self, turn: int) -> None:
@@ -105,7 +110,7 @@ class Suspender:
         before = self._current
         if before is None:
             self.account()
-        if turn is not None:
+        if turn is not None and turn.pids:
             turn.pids.append(turn.pids.pop(0))  # who wakes first runs first: take turns
         _signal(self._fillers if before is None else before.pids, signal.SIGSTOP)
         _signal(self._fillers if turn is None else turn.pids, signal.SIGCONT)
@@ -149,7 +154,9 @@ def main() -> None:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     suspender = Suspender()
     connection = connect()
-    handlers: dict[str, Handler] = {name: getattr(suspender, name) for name in ("start", "add", "leave", "given")}
+    handlers: dict[str, Handler] = {
+        name: getattr(suspender, name) for name in ("start", "add", "pause", "leave", "given")
+    }
     connected = True
     while connected:
         if not suspender.turns:

@@ -97,6 +97,11 @@ class Suspend:
         self._cycle.ask("add", turn=self._turn, share=self._share, pid=pid)
         self._used = True
 
+    def pause(self, pid: int) -> None:
+        """Stop this process until it is added again."""
+        with contextlib.suppress(MeasureError):  # the suspender is gone: so are its signals
+            self._cycle.ask("pause", turn=self._turn, pid=pid)
+
     def given(self) -> tuple[float, float]:
         """Return for how long the processes were not stopped since the first was added, and that span, in s."""
         answer = self._cycle.ask("given", turn=self._turn)

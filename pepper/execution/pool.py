@@ -84,6 +84,7 @@ class StagePool:
             zip(fleet.devices, together(list(fleet.devices.values())), strict=True)
         )
         self._stages: dict[tuple[str, str], StageHandle] = {}  # the longest unused one first
+        self._paused: set[tuple[str, str]] = set()
         self._loads: dict[str, Load] = {}
         self._lock = threading.RLock()
         self._stack = ExitStack()
@@ -159,8 +160,19 @@ class StagePool:
         stage = self._stages.pop(key, None)
         if stage is None or not stage.process.alive:
             stage = self._start(part)
+        elif key in self._paused:
+            self._devices[part.device].confine(stage.process.pid)
+        self._paused.discard(key)
         self._stages[key] = stage
         return stage
+
+    def pause(self, used: Collection[StageHandle]) -> None:
+        """Stop all stages but these until they are wanted again."""
+        with self._lock:
+            for key, stage in self._stages.items():
+                if stage not in used and key not in self._paused and stage.process.alive:
+                    self._devices[stage.part.device].pause(stage.process.pid)
+                    self._paused.add(key)
 
     def _start(self, part: PlacedPart) -> StageHandle:
         device = self._devices[part.device]
@@ -180,13 +192,18 @@ class StagePool:
     def _trim(self, used: Collection[StageHandle]) -> None:
         idle = [key for key, stage in self._stages.items() if stage not in used]
         for key in idle[: max(0, len(idle) - self._most_idle)]:
-            self._stages.pop(key).process.close()
+            self._end(key)
+
+    def _end(self, key: tuple[str, str]) -> None:
+        stage = self._stages.pop(key)
+        self._paused.discard(key)
+        self._devices[key[1]].pause(stage.process.pid)  # its number may be another's soon
+        stage.process.kill()  # it may be stopped or busy: closing would wait for it
+        stage.process.close()
 
     def lose(self, device: str, reason: str) -> None:
         """Give a device up: its stages end, and no more are started there."""
         with self._lock:
             self.lost.setdefault(device, reason)
             for key in [key for key in self._stages if key[1] == device]:
-                stage = self._stages.pop(key)
-                stage.process.kill()  # it may be stopped or busy: closing would wait for it
-                stage.process.close()
+                self._end(key)

@@ -277,6 +277,7 @@ class Runner:
         self.moves += 1
         try:
             self._pipeline = Pipeline(self._network, self._pool, layout, self._time_limit_s)
+            self._pool.pause(self._pipeline.stages)
         except StageLost as lost:
             self._recover(lost)
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -84,6 +85,24 @@ def test_suspended_processes_share_the_share_and_go_on_afterwards() -> None:
         for process in processes:
             assert psutil.Process(process.pid).status() != psutil.STATUS_STOPPED
             process.request("cpu", timeout_s=10)
+
+
+def test_a_paused_process_takes_no_turn() -> None:
+    with ExitStack() as stack:
+        paused, working = (stack.enter_context(Process("programs", [CORE])) for _ in range(2))
+        limit = throttle.Suspend(0.5, throttle.Cycle([CORE], 3.0))
+        stack.callback(limit.close)
+        for process in (paused, working):
+            process.request("cpu", timeout_s=10)
+            limit.add(process.pid)
+        for _ in range(2):
+            limit.pause(paused.pid)
+            limit.pause(paused.pid)  # once more changes nothing
+            state = {psutil.Process(paused.pid).status() for _ in range(200) if time.sleep(0.0005) is None}
+            assert state == {psutil.STATUS_STOPPED}
+            assert working.request("cpu", timeout_s=10)
+            limit.add(paused.pid)
+            assert paused.request("cpu", timeout_s=10)
 
 
 @needs_cpu_group

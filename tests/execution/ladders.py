@@ -22,7 +22,7 @@ NAMES = ("a", "b", "c")
 WIDTH = 32
 
 
-def ladder() -> onnx.ModelProto:
+def ladder(rows: int) -> onnx.ModelProto:
     """Four steps; the first one's output is read by the third, too, and is an output of the model itself."""
     rng = np.random.default_rng(0)
     weights = {f"w{k}": rng.standard_normal((WIDTH, WIDTH)).astype(np.float32) for k in range(4)}
@@ -32,16 +32,21 @@ def ladder() -> onnx.ModelProto:
         helper.make_node("Add", ["second", "first"], ["third"]),
         helper.make_node("MatMul", ["third", "w3"], ["y"]),
     ]
-    shape = [2, WIDTH]
+    shape = [rows, WIDTH]
     return make_model(nodes, {"x": shape}, {"y": shape, "first": shape}, weights)
 
 
 class Bench:
-    """The model, its layouts by devices, and a fleet whose devices may have one core in common."""
+    """The model, its layouts by devices, and a fleet whose devices may have one core in common.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: For its files.
+        rows: Of each tensor.
+    """
+
+    def __init__(self, folder: Path, rows: int = 2) -> None:
         file = folder / "ladder.onnx"
-        onnx.save(ladder(), file)
+        onnx.save(ladder(rows), file)
         self.folder = folder
         self.file = file
         self.graph = load_graph(file)

@@ -100,9 +100,12 @@ def test_links_delay_as_they_should(bench: Bench, pool: StagePool, tmp_path: Pat
     assert np.median(trial.latency_ms) >= 35
 
 
-def test_a_full_queue_holds_the_sender_back(bench: Bench, pool: StagePool, tmp_path: Path) -> None:
+def test_a_full_queue_holds_the_sender_back(pool: StagePool, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    bench = Bench(tmp_path / "model", rows=4096)  # 0.5 MB: a system's own buffers hold a part of one
     slow = replace(bench.fleet, links={("a", "b"): Link(None, 200), ("b", "a"): Link(None, 0)})
-    network = bench.network(tmp_path, queue=1, fleet=slow)
+    (tmp_path / "network").mkdir()
+    network = bench.network(tmp_path / "network", queue=1, fleet=slow)
     try:
         with running(pool, network, bench.layout("a", "b"), in_flight=64) as runner:
             submit(bench, runner, 64)

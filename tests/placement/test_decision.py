@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pepper.errors import PlacementError
 from pepper.placement.chain import solve
 from pepper.placement.decision import NOT_SPLIT, Spread, decide
-from pepper.placement.evaluate import evaluate
+from pepper.placement.evaluate import Stage, evaluate
 from pepper.placement.problem import ChainProblem, Device, Link, Links
 
 
@@ -52,6 +52,20 @@ def test_an_error_that_all_parts_share_does_not_make_a_win_doubtful() -> None:
     assert shared.low < shared.chosen.value / 3 < 3 * shared.chosen.value < shared.high * 2
     own = decide(problem, "latency", Spread(part=1.0))
     assert own.within_noise
+
+
+def test_the_error_of_the_work_that_two_plans_share_does_not_make_a_win_doubtful() -> None:
+    """The last tenth goes elsewhere and its time is saved: the other nine are on the same device in both plans."""
+    problem = ChainProblem.of(
+        [Device("a"), Device("b")],
+        [[10.0, 100.0]] * 9 + [[10.0, 1.0]],
+        [0.0] * 11,
+        Links.uniform(2, Link(1e9)),
+    )
+    decision = decide(problem, "throughput", Spread(part=0.1))
+    assert decision.probability is not None
+    assert decision.probability > 0.99
+    assert decision.chosen.stages == (Stage(0, 9, 0), Stage(9, 10, 1))
 
 
 def test_where_nothing_may_stay_whole_the_best_plan_is_chosen() -> None:
