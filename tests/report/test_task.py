@@ -3,11 +3,15 @@
 import json
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import Desk, lasting
 from measured import log_cells
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from pepper.tracking.views import CELLS
 
@@ -89,7 +93,20 @@ def test_deleted_runs_are_left_out(desk: Desk) -> None:
     assert ">two<" not in html
 
 
+@pytest.fixture
+def impatient() -> Iterator[None]:
+    """MLflow waits 20 s for a lock; here it waits half a second."""
+
+    def shorter(connection: Any, cursor: Any, statement: str, parameters: Any, *rest: Any) -> tuple[str, Any]:
+        return statement.replace("busy_timeout = 20000", "busy_timeout = 500"), parameters
+
+    event.listen(Engine, "before_cursor_execute", shorter, retval=True)
+    yield
+    event.remove(Engine, "before_cursor_execute", shorter)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("impatient")
 def test_a_locked_database(desk: Desk) -> None:
     log_cells(desk, ["one"])
     other = sqlite3.connect(desk.folder / "mlruns" / "mlflow.db")
