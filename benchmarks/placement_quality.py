@@ -26,7 +26,8 @@ from pepper.graph.load import load_graph
 from pepper.graph.model import find_model
 from pepper.latency.collect import collect
 from pepper.latency.dataset import Rows
-from pepper.latency.features import Values
+from pepper.latency.features import COLUMN, SETTING, Setting, Values
+from pepper.latency.messages import handling_ms, wait_ms
 from pepper.latency.model import LatencyModel
 from pepper.latency.spread import error_components
 from pepper.placement.baselines import BASELINES
@@ -115,16 +116,32 @@ def borders(parts: Collection[Range], count: int) -> list[int]:
     return max(paths(0), key=inside, default=[0, count])
 
 
+def settings(rows: Rows) -> dict[tuple[str, str], Setting]:
+    """Return each device under each load as features describe it."""
+    found = {}
+    for index, key in enumerate(zip(rows.device.tolist(), rows.load.tolist(), strict=True)):
+        if key not in found:
+            found[key] = Setting(**{name: float(rows.features[index, COLUMN[name]]) for name in SETTING})
+    return found
+
+
 def problems(
-    graph: Graph, measured: Times, predicted: Times, loads: Mapping[str, str]
+    graph: Graph,
+    measured: Times,
+    predicted: Times,
+    loads: Mapping[str, str],
+    known: Mapping[tuple[str, str], Setting],
 ) -> tuple[ChainProblem, ChainProblem]:
     """Return the problem with measured and the one with predicted times; what was not measured cannot be chosen.
+
+    What a stage costs besides its inference is as predicted in both.
 
     Args:
         graph: The model.
         measured: Measured times.
         predicted: Predicted times.
         loads: The load of each device.
+        known: Each device under each load.
     """
     positions = borders({part for part, _, _ in measured}, len(graph.operators))
     at = {position: number for number, position in enumerate(positions)}
@@ -137,8 +154,14 @@ def problems(
     inner = [cut_behind(graph, position).bytes for position in positions[1:-1]]
     crossing = [ends[0], *(np.inf if size is None else size for size in inner), ends[1]]
     links = Links.uniform(len(loads), Link(1.0))
-    devices = [Device(name) for name in loads]
-    first, second = (ChainProblem.of(devices, t, crossing, links, source=CAMERA, sink=CAMERA) for t in (truth, guess))
+    here = [known.get(pair, Setting()) for pair in loads.items()]
+    devices = [Device(name, wait_ms=wait_ms(setting)) for name, setting in zip(loads, here, strict=True)]
+    received = np.nan_to_num(np.array(crossing, float), posinf=0.0)
+    handling = np.stack([handling_ms(setting, received) for setting in here], axis=1)
+    first, second = (
+        ChainProblem.of(devices, times, crossing, links, handling_ms=handling, source=CAMERA, sink=CAMERA)
+        for times in (truth, guess)
+    )
     return first, second
 
 
@@ -185,7 +208,7 @@ def cases(rows: Rows, cells: pd.DataFrame) -> tuple[list[Case], dict[str, Spread
         fitted = LatencyModel.fit(known.features, known.p50_ms)
         predicted_ms[of] = fitted.p50_ms(rows.features[of])
         predicted_mean_ms[of] = fitted.mean_ms(rows.features[of])
-    found, spreads = [], {}
+    found, spreads, devices = [], {}, settings(rows)
     for model, graph in graphs.items():
         of = np.isin(rows.model, models) & (rows.model != model)
         spreads[model] = _spread(rows.take(of), predicted_ms[of])
@@ -195,7 +218,7 @@ def cases(rows: Rows, cells: pd.DataFrame) -> tuple[list[Case], dict[str, Spread
             measured[key] = mean_ms[rows.part[index], rows.device[index], rows.load[index]]
             predicted[key] = float(predicted_mean_ms[index])
         for pattern, loads in PATTERNS.items():
-            truth, guess = problems(graph, measured, predicted, dict(zip(DEVICES, loads, strict=True)))
+            truth, guess = problems(graph, measured, predicted, dict(zip(DEVICES, loads, strict=True)), devices)
             times = truth.part_ms[np.triu_indices(truth.n_steps + 1, 1)]
             there = times[np.isfinite(times).any(axis=1)]
             plans = [len(plan) for plan in every_plan(truth)]

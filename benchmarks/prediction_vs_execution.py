@@ -278,6 +278,7 @@ def _seeds_rule(problem: ChainProblem, inner: Sequence[int]) -> Stages:
         part_ms=problem.part_ms[np.ix_(ends, ends)],
         part_bytes=problem.part_bytes[np.ix_(ends, ends)],
         boundary_bytes=problem.boundary_bytes[ends],
+        handling_ms=problem.handling_ms[ends],
         labels=(),
     )
     stages = each_fastest(coarse, "latency")
@@ -321,7 +322,10 @@ def _line(run: Run, names: Sequence[str], positions: Sequence[int]) -> dict[str,
             "latency": run.predicted.latency_ms,
             "throughput": run.predicted.period_ms,
             "stages": run.predicted.stage_ms,
-            "hops": [hop.time_ms if hop else 0.0 for hop in run.predicted.hops],
+            "hops": [  # with the receiver's pickup: what is received waits for its turn, and is handled there
+                (hop.time_ms if hop else 0.0) + pickup_ms
+                for hop, pickup_ms in zip(run.predicted.hops, (*run.predicted.pickup_ms, 0.0), strict=True)
+            ],
         },
         "measured": {objective: run.value(objective) for objective in OBJECTIVES if _was_measured(run, objective)},
         "requests": len(run.latency_ms),

@@ -63,7 +63,7 @@ def _error(plan: Any, objective: str) -> float:
 
 
 def _each(plan: Any, key: str) -> Iterator[float]:
-    """Yield the errors of each stage or hop; a hop within one device is not predicted."""
+    """Yield the errors of each stage or hop; the answer's way within one device is not predicted."""
     for predicted, measured in zip(plan["predicted"][key], plan["measured"].get(key, ()), strict=False):
         if predicted:
             yield predicted / measured - 1

@@ -11,7 +11,7 @@ import struct
 import time
 from pathlib import Path
 
-_SLOT = struct.Struct("=qdq")  # free again at (ns), ns a byte, latency (ns)
+_SLOT = struct.Struct("=qddq")  # free again at (ns), ns a byte, ns a byte when it is forwarded, latency (ns)
 _PATIENCE_S = 0.05
 _RETRY_S = 1e-4
 
@@ -36,27 +36,30 @@ class LinkClock:
         file.write_bytes(bytes(_SLOT.size * max(links, 1)))
         return cls(file)
 
-    def set(self, link: int, bandwidth_mbit_s: float | None, latency_ms: float) -> None:
+    def set(
+        self, link: int, bandwidth_mbit_s: float | None, latency_ms: float, forwarded_mbit_s: float | None = None
+    ) -> None:
         """Give a link its properties, from now on; nothing is under way on it.
 
         Args:
             link: Its slot.
             bandwidth_mbit_s: Megabits (10^6) a second; None is unlimited.
             latency_ms: Delay of every byte.
+            forwarded_mbit_s: How fast a hub sends on what it has received; None: there is none, or it takes no time.
         """
-        ns_per_byte = 8e3 / bandwidth_mbit_s if bandwidth_mbit_s else 0.0
+        rates = [8e3 / rate if rate else 0.0 for rate in (bandwidth_mbit_s, forwarded_mbit_s)]
         self._lock(link)
-        _SLOT.pack_into(self._map, link * _SLOT.size, 0, ns_per_byte, round(latency_ms * 1e6))
+        _SLOT.pack_into(self._map, link * _SLOT.size, 0, *rates, round(latency_ms * 1e6))
         self._unlock(link)
 
     def reserve(self, link: int, count: int, now_ns: int) -> int:
         """Send this many bytes over a link; returns when the last of them arrives, ns."""
         self._lock(link)
-        free_ns, ns_per_byte, latency_ns = _SLOT.unpack_from(self._map, link * _SLOT.size)
+        free_ns, ns_per_byte, forwarded, latency_ns = _SLOT.unpack_from(self._map, link * _SLOT.size)
         free_ns = max(now_ns, free_ns) + round(count * ns_per_byte)
-        _SLOT.pack_into(self._map, link * _SLOT.size, free_ns, ns_per_byte, latency_ns)
+        _SLOT.pack_into(self._map, link * _SLOT.size, free_ns, ns_per_byte, forwarded, latency_ns)
         self._unlock(link)
-        return int(free_ns + latency_ns)
+        return int(free_ns + round(count * forwarded) + latency_ns)
 
     def close(self) -> None:
         """Unmap the file."""

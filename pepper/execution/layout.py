@@ -19,14 +19,18 @@ class Link:
     Attributes:
         bandwidth_mbit_s: Megabits (10^6) a second; None is unlimited.
         latency_ms: Delay of every byte.
+        forwarded_mbit_s: Where a hub is between them: how fast it sends on what it has received. Of the two ways
+            this is the quicker one, which does not bound the throughput. None: there is none, or it takes no time.
     """
 
     bandwidth_mbit_s: float | None = None
     latency_ms: float = 0.0
+    forwarded_mbit_s: float | None = None
 
     def transfer_ms(self, count: float) -> float:
         """Return how long this many bytes take if nothing else is on the link."""
-        return self.latency_ms + (0.008 * count / self.bandwidth_mbit_s if self.bandwidth_mbit_s else 0.0)
+        rates = (self.bandwidth_mbit_s, self.forwarded_mbit_s)
+        return self.latency_ms + sum(0.008 * count / rate for rate in rates if rate)
 
 
 @dataclass(frozen=True)

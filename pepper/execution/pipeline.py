@@ -93,7 +93,7 @@ class Network:
     def reset(self) -> None:
         """Take everything off the links, and give each its own properties."""
         for pair, link in self.fleet.links.items():
-            self.clock.set(self.slots[pair], link.bandwidth_mbit_s, link.latency_ms)
+            self.clock.set(self.slots[pair], link.bandwidth_mbit_s, link.latency_ms, link.forwarded_mbit_s)
 
     def close(self) -> None:
         """Free the sockets and the clock."""

@@ -71,7 +71,7 @@ def greedy(problem: ChainProblem, objective: str) -> Stages | None:
                 continue
             time_ms = problem.part_time_ms(step, step + 1, d)
             if new:
-                time_ms += device.wait_ms
+                time_ms += device.wait_ms + problem.handling_ms[step, d]
             if here is not None and d != here:
                 time_ms += links.latency_ms[here, d] + problem.boundary_bytes[step] * links.ms_per_byte[here, d]
             if time_ms < best_ms:

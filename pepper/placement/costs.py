@@ -70,12 +70,13 @@ class Costs:
         return float(len(cost.stage_ms)) if objective == "parts" else cost.value(objective)
 
     def parts_from(self, start: int) -> Floats:
-        """Return (n - start, D): the cost of the parts from `start` to start + 1, ..., n."""
+        """Return (n - start, D): the cost of the parts from `start` to start + 1, ..., n, handling included."""
         problem = self.problem
         if problem.part_ms.ndim == 2:
             time_ms = self._time_before[start + 1 :] - self._time_before[start]
         else:
             time_ms = problem.part_ms[start, start + 1 :]
+        time_ms = time_ms + problem.handling_ms[start]
         bad = self._blocked_before[start + 1 :] > self._blocked_before[start]
         if np.isfinite(self._memory).any():
             if problem.part_bytes.ndim == 1:
@@ -136,8 +137,9 @@ class Costs:
             if self.objective == "parts":
                 parts_ms *= problem.n_steps
         links = problem.links
+        pickups_ms = problem.n_steps * float(problem.wait_ms.max() + problem.handling_ms.max())
         if parts_ms > 0.0 and self.objective != "parts":
             return parts_ms
         latency, rate = (float(m[np.isfinite(m)].max(initial=0.0)) for m in (links.latency_ms, links.ms_per_byte))
         sizes = problem.boundary_bytes[np.isfinite(problem.boundary_bytes)]
-        return parts_ms + float((latency + sizes * rate).sum()) + problem.n_steps * float(problem.wait_ms.max())
+        return parts_ms + float((latency + sizes * rate).sum()) + pickups_ms

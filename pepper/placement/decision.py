@@ -130,11 +130,12 @@ def _sampler(
         cost = evaluate(problem, stages)
         times = [ms * factor(stage) for ms, stage in zip(cost.stage_ms, stages, strict=True)]
         if objective == "latency":
-            return np.asarray(np.sum(times, axis=0) + sum(hop.time_ms for hop in cost.hops if hop is not None))
+            fixed_ms = sum(cost.pickup_ms) + sum(hop.time_ms for hop in cost.hops if hop is not None)
+            return np.asarray(np.sum(times, axis=0) + fixed_ms)
         units = list(zip((stage.device for stage in stages), instances(problem, stages), strict=True))
         load: dict[object, Floats] = defaultdict(lambda: np.zeros(samples))
-        for unit, time_ms in zip(units, times, strict=True):
-            load[unit] += time_ms
+        for unit, time_ms, stage in zip(units, times, stages, strict=True):
+            load[unit] += time_ms + problem.handling_ms[stage.start, stage.device]
         for hop, ends in zip(cost.hops, pairwise(["source", *units, "sink"]), strict=True):
             load[ends] += hop.occupied_ms if hop is not None else 0.0
         return np.asarray(np.max(list(load.values()), axis=0))

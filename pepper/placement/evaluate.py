@@ -30,16 +30,14 @@ class Hop:
     Attributes:
         move: Boundary crossed and the indices of the two devices.
         sent_bytes: Bytes moved.
-        time_ms: Delay of one request, the receiver's wait included.
+        time_ms: Delay of one request.
         occupied_ms: Time for which the link is taken.
-        moves: Whether it crosses a link; else the input arises where it is wanted, and only waits to be taken up.
     """
 
     move: tuple[int, int, int]
     sent_bytes: float
     time_ms: float
     occupied_ms: float
-    moves: bool = True
 
 
 @dataclass(frozen=True)
@@ -48,8 +46,9 @@ class Evaluation:
 
     Attributes:
         stage_ms: Time of each stage.
+        pickup_ms: Before that, the wait for each stage's device and the handling of its messages.
         stage_bytes: Memory of each stage.
-        hops: Transfers; ``hops[k]`` precedes stage k and ``hops[-1]`` leads to the sink; None takes no time.
+        hops: Transfers; ``hops[k]`` precedes stage k and ``hops[-1]`` leads to the sink; None moves nothing.
         latency_ms: Time of one request.
         period_ms: Largest load of a device or link.
         sent_bytes: Bytes of one request over all links.
@@ -57,6 +56,7 @@ class Evaluation:
     """
 
     stage_ms: tuple[float, ...]
+    pickup_ms: tuple[float, ...]
     stage_bytes: tuple[float, ...]
     hops: tuple[Hop | None, ...]
     latency_ms: float
@@ -91,24 +91,29 @@ def evaluate(problem: ChainProblem, stages: Stages) -> Evaluation:
     source = None if problem.source is None else (problem.index(problem.source), 0)
     sink = None if problem.sink is None else (problem.index(problem.sink), 0)
     boundaries = [s.start for s in stages] + [problem.n_steps]
-    hops = (
-        _first_hop(problem, source, units[0]),
-        *(_hop(problem, boundary, *ends) for boundary, ends in zip(boundaries[1:-1], pairwise(units), strict=True)),
-        _hop(problem, problem.n_steps, units[-1], sink, waits=False),
+    hops = tuple(
+        _hop(problem, boundary, before, after)
+        for boundary, before, after in zip(boundaries, [source, *units], [*units, sink], strict=True)
     )
     stage_ms = tuple(problem.part_time_ms(s.start, s.stop, s.device) for s in stages)
+    handling_ms = tuple(float(problem.handling_ms[s.start, s.device]) for s in stages)
+    arrives = [before != after for before, after in pairwise([None, *units])]
+    pickup_ms = tuple(
+        busy_ms + problem.devices[s.device].wait_ms * new
+        for s, busy_ms, new in zip(stages, handling_ms, arrives, strict=True)
+    )
     stage_bytes = tuple(problem.part_memory_bytes(s.start, s.stop) for s in stages)
 
     load: dict[tuple[object, ...], float] = defaultdict(float)
     memory: dict[tuple[int, int], float] = defaultdict(float)
-    for unit, time_ms, size in zip(units, stage_ms, stage_bytes, strict=True):
-        load[unit] += time_ms
+    for unit, time_ms, busy_ms, size in zip(units, stage_ms, handling_ms, stage_bytes, strict=True):
+        load[unit] += time_ms + busy_ms
         memory[unit] += size
     for hop, before, after in zip(hops, [source, *units], [*units, sink], strict=True):
         if hop is not None:
             load[before, after] += hop.occupied_ms
     moved = [hop for hop in hops if hop is not None]
-    latency_ms = sum(stage_ms) + sum(hop.time_ms for hop in moved)
+    latency_ms = sum(stage_ms) + sum(pickup_ms) + sum(hop.time_ms for hop in moved)
     period_ms = max(load.values())
     sent_bytes = sum(hop.sent_bytes for hop in moved)
 
@@ -128,26 +133,15 @@ def evaluate(problem: ChainProblem, stages: Stages) -> Evaluation:
     ):
         if _exceeds(value, limit):
             broken.append(f"{name} {value:g} is over the limit of {limit:g}")
-    return Evaluation(stage_ms, stage_bytes, hops, latency_ms, period_ms, sent_bytes, tuple(broken))
+    return Evaluation(stage_ms, pickup_ms, stage_bytes, hops, latency_ms, period_ms, sent_bytes, tuple(broken))
 
 
 def _exceeds(value: float, limit: float) -> bool:
     return value > limit and value - limit > TOLERANCE * abs(limit)
 
 
-def _first_hop(problem: ChainProblem, source: tuple[int, int] | None, first: tuple[int, int]) -> Hop | None:
-    wait_ms = problem.devices[first[0]].wait_ms
-    if (source is None or source == first) and wait_ms:
-        return Hop((0, first[0], first[0]), 0.0, wait_ms, 0.0, moves=False)
-    return _hop(problem, 0, source, first)
-
-
 def _hop(
-    problem: ChainProblem,
-    boundary: int,
-    before: tuple[int, int] | None,
-    after: tuple[int, int] | None,
-    waits: bool = True,
+    problem: ChainProblem, boundary: int, before: tuple[int, int] | None, after: tuple[int, int] | None
 ) -> Hop | None:
     if before is None or after is None or before == after:
         return None
@@ -156,11 +150,10 @@ def _hop(
     size, links = float(problem.boundary_bytes[boundary]), problem.links
     if math.isinf(size) or math.isinf(links.latency_ms[pair]) or math.isinf(links.ms_per_byte[pair]):
         return Hop(move, size, math.inf, math.inf)
-    wait_ms = problem.devices[after[0]].wait_ms if waits else 0.0
     return Hop(
         move,
         size,
-        float(links.latency_ms[pair] + size * links.ms_per_byte[pair] + wait_ms),
+        float(links.latency_ms[pair] + size * links.ms_per_byte[pair]),
         float(size * links.occupied_ms_per_byte[pair]),
     )
 
@@ -221,13 +214,20 @@ def simulate(problem: ChainProblem, stages: Stages, n_requests: int) -> tuple[Ev
     names = [unit(problem, s.device, k) for s, k in zip(stages, instances(problem, stages), strict=True)]
     ends = [problem.source or "", *names, problem.sink or ""]
     visits: list[tuple[str, float, float]] = []
+    begin_ms = 0.0
     for k, hop in enumerate(result.hops):
-        if hop is not None and hop.moves:
-            visits.append((f"{ends[k]}->{ends[k + 1]}", hop.occupied_ms, hop.time_ms - hop.occupied_ms))
+        wait_ms = busy_ms = 0.0
         if k < len(stages):
-            visits.append((names[k], result.stage_ms[k], 0.0))
-    first = result.hops[0]
-    ready = [first.time_ms if first is not None and not first.moves else 0.0] * n_requests
+            busy_ms = result.stage_ms[k] + float(problem.handling_ms[stages[k].start, stages[k].device])
+            wait_ms = result.stage_ms[k] + result.pickup_ms[k] - busy_ms
+        if hop is not None:
+            delay_ms = hop.time_ms - hop.occupied_ms + wait_ms
+            visits.append((f"{ends[k]}->{ends[k + 1]}", hop.occupied_ms, delay_ms))
+        elif k == 0:
+            begin_ms = wait_ms
+        if k < len(stages):
+            visits.append((names[k], busy_ms, 0.0))
+    ready = [begin_ms] * n_requests
     position = [0] * n_requests
     free: dict[str, float] = defaultdict(float)
     events = []

@@ -183,6 +183,7 @@ class _Search:
             elif label.last is None:
                 self.resources.add_wait(used, stage.device)
             time_ms = self.problem.part_time_ms(stage.start, stage.stop, stage.device)
+            time_ms += float(self.problem.handling_ms[stage.start, stage.device])
             self.resources.add_part(used, stage, time_ms)
             if (used > self.resources.limit).any() or self._too_late(used, stage):
                 continue

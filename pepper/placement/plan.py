@@ -17,11 +17,11 @@ from pepper.placement.evaluate import evaluate, instances, unit
 from pepper.placement.problem import ChainProblem
 
 SCHEMA = "pepper.plan"
-VERSION = 2
+VERSION = 3
 
 _MODEL_KEYS = {"name", "path", "sha256", "input_shapes"}
 _FLEET_KEYS = {"devices", "links", "source", "sink"}
-_LINK_KEYS = {"from", "to", "bandwidth_mbit_s", "latency_ms"}
+_LINK_KEYS = {"from", "to", "bandwidth_mbit_s", "latency_ms", "forwarded_mbit_s"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class PlannedPart:
         start: Operators of the model that lie before it.
         stop: Operators that lie before its end.
         device: Name of the device, one of the plan's fleet.
-        time_ms: Predicted mean time.
+        time_ms: Predicted mean time of the inference.
+        pickup_ms: Predicted time before that: the wait for the device, and the handling of messages.
         memory_bytes: Memory.
         receive_ms: Predicted time of the transfer before it (0: none).
         receive_bytes: Bytes of that transfer.
@@ -44,6 +45,7 @@ class PlannedPart:
     stop: int
     device: str
     time_ms: float
+    pickup_ms: float
     memory_bytes: float
     receive_ms: float
     receive_bytes: float
@@ -63,6 +65,7 @@ class Origin:
         positions: (n + 1) operators before each boundary; the boundary's own number where not given.
         tensors: (n + 1) names of the tensors that cross each boundary.
         provenance: Where the numbers come from (latency model, profiles); free-form.
+        rules: As of the plan.
     """
 
     model: Mapping[str, Any] = field(default_factory=dict)
@@ -70,6 +73,7 @@ class Origin:
     positions: Sequence[int] = ()
     tensors: Sequence[tuple[str, ...]] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    rules: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,9 +83,10 @@ class Plan:
     Attributes:
         model: ``name``, ``path``, ``sha256`` and ``input_shapes``; empty where it came from no model.
         fleet: ``devices`` (by name: ``device`` and ``load``, their configurations), ``links`` (each ``from``,
-            ``to``, ``bandwidth_mbit_s`` (None: unlimited) and ``latency_ms``), ``source`` and ``sink`` (names of
-            the devices at which the input arises and the output is wanted, or None). Of a kind of several equal
-            devices it lists those at work, as ``name#0``, ``name#1``, ...
+            ``to``, ``bandwidth_mbit_s`` (of the slower side of a hub; None: unlimited), ``latency_ms`` and
+            ``forwarded_mbit_s`` (of the other side; None: no hub)), ``source`` and ``sink`` (names of the devices at
+            which the input arises and the output is wanted, or None). Of a kind of several equal devices it lists
+            those at work, as ``name#0``, ``name#1``, ...
         objective: What was minimised.
         parts: The parts in order.
         return_ms: Predicted time of the transfer to the sink.
@@ -92,6 +97,8 @@ class Plan:
         gap: Relative distance to the bound; 0 when proven optimal.
         solver: Which solver found it.
         provenance: Where the numbers come from (latency model, profiles); free-form, JSON values.
+        rules: What the next plan must keep to, too, when a device is lost or loads change: ``pinned`` (by device, the
+            first and the last operator's position, exclusive), ``excluded`` (names), ``max_parts``.
     """
 
     model: dict[str, Any]
@@ -106,6 +113,7 @@ class Plan:
     gap: float
     solver: str
     provenance: dict[str, Any] = field(default_factory=dict)
+    rules: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, problem: ChainProblem, solution: Solution, objective: str, origin: Origin | None = None) -> "Plan":
@@ -130,6 +138,7 @@ class Plan:
                     stop=positions[stage.stop],
                     device=unit(problem, stage.device, number),
                     time_ms=cost.stage_ms[k],
+                    pickup_ms=cost.pickup_ms[k],
                     memory_bytes=cost.stage_bytes[k],
                     receive_ms=hop.time_ms if hop else 0.0,
                     receive_bytes=hop.sent_bytes if hop else 0.0,
@@ -151,6 +160,7 @@ class Plan:
             gap=solution.gap,
             solver=solution.solver,
             provenance=dict(about.provenance),
+            rules=dict(about.rules),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -204,11 +214,17 @@ class Plan:
         if not self.parts or [part.start for part in self.parts] != ends[:-1]:
             found.append("the parts do not follow one another")
         for part in self.parts:
-            if not math.isfinite(part.time_ms) or part.time_ms < 0:
-                found.append("a part's time_ms is negative or missing")
+            for name in ("time_ms", "pickup_ms", "receive_ms"):
+                value = getattr(part, name)
+                if not isinstance(value, int | float) or not 0 <= value < math.inf:
+                    found.append(f"a part's {name} is {value!r}, no time")
             if part.device not in self.fleet["devices"]:
                 found.append(f"a part runs on {part.device!r}, which is not among the fleet's devices")
         return found
+
+
+def _mbit_s(ms_per_byte: float) -> float | None:
+    return 0.008 / ms_per_byte if ms_per_byte > 0 else None
 
 
 def _fleet(problem: ChainProblem, solution: Solution, devices: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -224,8 +240,9 @@ def _fleet(problem: ChainProblem, solution: Solution, devices: Mapping[str, Mapp
         {
             "from": unit(problem, *a),
             "to": unit(problem, *b),
-            "bandwidth_mbit_s": 0.008 / rate if (rate := float(links.ms_per_byte[a[0], b[0]])) else None,
+            "bandwidth_mbit_s": _mbit_s(occupied := float(links.occupied_ms_per_byte[a[0], b[0]])),
             "latency_ms": float(links.latency_ms[a[0], b[0]]),
+            "forwarded_mbit_s": _mbit_s(float(links.ms_per_byte[a[0], b[0]]) - occupied),
         }
         for a in units
         for b in units

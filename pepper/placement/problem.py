@@ -149,11 +149,11 @@ class ChainProblem:
 
     Semantics, shared by every solver and by `pepper.placement.evaluate`:
 
-    - Latency is the sum of the parts' times and of the transfers between consecutive parts, from `source`
-      to the first part and from the last part to `sink`, and of the receiving devices' waits, that of the first
-      part's device included. Two parts on one device transfer nothing and do not wait.
-    - Period (the inverse of throughput) is the largest load of a device (the sum of its parts' times) or of a
-      link from one device to another (the sum of its transfers, without propagation).
+    - Latency is the sum of the parts' times and handling and of the transfers between consecutive parts, from
+      `source` to the first part and from the last part to `sink`, and of the receiving devices' waits, that of the
+      first part's device included. Two parts on one device transfer nothing and do not wait.
+    - Period (the inverse of throughput) is the largest load of a device (the sum of its parts' times and handling)
+      or of a link from one device to another (the sum of its transfers, without propagation).
     - Memory of a device is the sum over its parts.
     - Without `reuse` a device holds at most one part; with it, any number.
 
@@ -164,6 +164,7 @@ class ChainProblem:
         boundary_bytes: (n + 1,) bytes that cross each boundary; ``inf`` where a cut is not allowed.
         links: Connections between the devices.
         part_bytes: Memory of a part: (n,) when additive, else (n + 1, n + 1).
+        handling_ms: (n + 1, D) time for which a device works on the messages of a part that begins at a boundary.
         source: Name of the device at which the input arises; None if its transfer is not counted.
         sink: Name of the device at which the output is wanted; None if its transfer is not counted.
         reuse: Whether a device may hold several parts (each device then has a count of one).
@@ -181,6 +182,7 @@ class ChainProblem:
     boundary_bytes: Floats
     links: Links
     part_bytes: Floats
+    handling_ms: Floats
     source: str | None = None
     sink: str | None = None
     reuse: bool = False
@@ -197,6 +199,7 @@ class ChainProblem:
         boundary_bytes: ArrayLike,
         links: Links,
         part_bytes: ArrayLike = 0.0,
+        handling_ms: ArrayLike = 0.0,
         excluded: Iterable[str] = (),
         **options: Any,
     ) -> "ChainProblem":
@@ -208,6 +211,7 @@ class ChainProblem:
             boundary_bytes: As for the class.
             links: As for the class.
             part_bytes: As for the class; one number stands for every step.
+            handling_ms: As for the class; one number stands for every boundary and device.
             excluded: As for the class.
             **options: Further attributes of the class.
         """
@@ -223,7 +227,8 @@ class ChainProblem:
             times = np.asarray(part_ms, dtype=float)
         memory = np.asarray(part_bytes, dtype=float)
         memory = np.full(n, float(memory)) if memory.ndim == 0 else memory
-        return cls(kinds, times, crossing, links, memory, excluded=frozenset(excluded), **options)
+        handling = np.broadcast_to(np.asarray(handling_ms, dtype=float), (n + 1, len(kinds)))
+        return cls(kinds, times, crossing, links, memory, handling, excluded=frozenset(excluded), **options)
 
     def __post_init__(self) -> None:
         n, n_devices = self.n_steps, len(self.devices)
@@ -246,6 +251,7 @@ class ChainProblem:
         _check_numbers("part_ms", self.part_ms, (n, n_devices), (n + 1, n + 1, n_devices))
         _check_numbers("part_bytes", self.part_bytes, (n,), (n + 1, n + 1))
         _check_numbers("boundary_bytes", self.boundary_bytes, (n + 1,))
+        _check_numbers("handling_ms", self.handling_ms, (n + 1, n_devices))
         for name in ("latency_ms", "ms_per_byte", "occupied_ms_per_byte"):
             _check_numbers(f"links.{name}", getattr(self.links, name), (n_devices, n_devices))
         for name in ("latency_ms", "period_ms", "sent_bytes", "parts"):

@@ -59,7 +59,7 @@ class Completion:
                 candidate[:, costs.blocked[start]] = math.inf
                 ahead_stop = np.where(candidate <= ahead, start + 1, ahead_stop).astype(np.int32)
                 ahead = np.minimum(ahead, candidate)
-                best = ahead - before[start] + costs.per_part
+                best = ahead - before[start] + costs.problem.handling_ms[start] + costs.per_part
                 self._stop[:, start] = ahead_stop
             else:
                 total = combine(costs.parts_from(start), self.after[:, start + 1 :])

@@ -17,6 +17,7 @@ class PartLine:
         device: Where it runs.
         time_ms: Its predicted time; None for what is sent back.
         receive_ms: Time of the transfer before it.
+        pickup_ms: Time until its device has taken it up; None for what is sent back.
         receive_bytes: Bytes of that transfer.
         memory_bytes: What it takes there; None for what is sent back.
     """
@@ -25,6 +26,7 @@ class PartLine:
     device: str
     time_ms: float | None
     receive_ms: float
+    pickup_ms: float | None
     receive_bytes: float
     memory_bytes: float | None
 
@@ -54,13 +56,14 @@ class PlanLine:
 
 def plan_table(lines: Sequence[PartLine]) -> Table:
     """Return one line a part: where it runs, and what that takes."""
-    table = plain_table(("operators", "device"), ("predicted ms", "transfer ms", "received", "memory"))
+    table = plain_table(("operators", "device"), ("predicted ms", "transfer ms", "pickup ms", "received", "memory"))
     for line in lines:
         table.add_row(
             line.operators,
             line.device,
             "" if line.time_ms is None else figure(line.time_ms),
             figure(line.receive_ms) if line.receive_bytes else "",
+            "" if line.pickup_ms is None else figure(line.pickup_ms),
             size(line.receive_bytes) if line.receive_bytes else "",
             "" if line.memory_bytes is None else size(line.memory_bytes),
         )

@@ -62,7 +62,7 @@ def section(placement: PlanReport) -> Section:
         ),
         Table(
             f"Parts of {plan['model']['name']} (run {placement.run_id})",
-            ["part", "operators", "device", "predicted ms", "memory", "receives", "transfer ms", "reads"],
+            ["part", "operators", "device", "predicted ms", "memory", "receives", "transfer ms", "pickup ms", "reads"],
             [
                 [
                     str(number),
@@ -72,6 +72,7 @@ def section(placement: PlanReport) -> Section:
                     charts.size(part["memory_bytes"]),
                     charts.size(part["receive_bytes"]) if part["receive_bytes"] else None,
                     part["receive_ms"] or None,
+                    part.get("pickup_ms"),
                     ", ".join(part["inputs"]),
                 ]
                 for number, (part, name) in enumerate(zip(parts, names, strict=True), 1)
@@ -124,6 +125,7 @@ def events(plan: Plan) -> list[plan_charts.Event]:
             label = f"{charts.size(part['receive_bytes'])} from {before or 'the source'}"
             found.append(plan_charts.Event(f"to {unit}", unit, label, now_ms, now_ms + part["receive_ms"], moves=True))
             now_ms += part["receive_ms"]
+        now_ms += part.get("pickup_ms", 0.0)
         found.append(plan_charts.Event(unit, unit, f"part {number}", now_ms, now_ms + part["time_ms"]))
         now_ms += part["time_ms"]
         before = unit

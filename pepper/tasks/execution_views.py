@@ -106,15 +106,17 @@ def step_lines(plan: Plan, measured: Measured) -> list[StepLine]:
     """Return the lines of the main table: along the way, then the whole."""
     medians, means, busy = measured.single.steps(), measured.single.steps(mean=True), measured.stream.steps()
     replanned = len(means.compute) != len(plan.parts) or bool(measured.events)
-    predicted = [*(part.receive_ms for part in plan.parts), plan.return_ms]
+    # What is received waits for the device's turn, and is handled there, before its inference begins.
+    predicted = [*(part.receive_ms + part.pickup_ms for part in plan.parts), plan.return_ms]
     lines = []
     for number, transfer_ms in enumerate(means.transfer):
         hop = measured.hops[number].hop if not replanned else None
-        if hop is not None and hop.link is not None:
+        last = number == len(plan.parts)
+        if hop is not None and (hop.link is not None or not last):
             lines.append(
                 StepLine(
-                    "transfer",
-                    f"{hop.sender} -> {hop.receiver}",
+                    " and ".join(["transfer"] * (hop.link is not None) + ["pickup"] * (not last)),
+                    f"{hop.sender} -> {hop.receiver}" if hop.link is not None else str(hop.receiver),
                     predicted[number],
                     transfer_ms,
                     medians.transfer[number],
@@ -265,7 +267,7 @@ def _predicted(plan: Plan) -> list[Busy]:
     for part in plan.parts:
         if part.receive_ms:
             events.append((f"{before} -> {part.device}", 0, now, now + part.receive_ms))
-        now += part.receive_ms
+        now += part.receive_ms + part.pickup_ms
         events.append((part.device, 0, now, now + part.time_ms))
         now, before = now + part.time_ms, part.device
     if plan.return_ms:

@@ -14,7 +14,7 @@ from pepper.placement.evaluate import Stage, Stages, evaluate
 from pepper.placement.plan import Plan
 from pepper.placement.problem import ChainProblem
 from pepper.tasks.placement_problem import chain_problem
-from pepper.tasks.planned import Splitter, next_layout, planned_forecast
+from pepper.tasks.planned import Splitter, next_layout, planned_forecast, under_rules
 
 STEP_PERCENT = 10
 LEVELS = range(0, 101, STEP_PERCENT)
@@ -27,7 +27,7 @@ class Foresight:
     """Predicts every part on every device at every level of load, and solves a plan's problem at those that occur.
 
     Args:
-        config: The configuration; its rules (``place.*``, ``objective.*``) hold for all plans.
+        config: The configuration; its rules (``place.*``, ``objective.*``) hold for all plans, and the first plan's.
         plan: The first plan.
         splitter: Writes the parts of the next ones.
         layout: The first plan's layout.
@@ -42,12 +42,12 @@ class Foresight:
         self._splitter, self._objective = splitter, plan.objective
         self._time_limit_s = config.place.time_limit_seconds
         self._borders = forecast.borders
-        self._problem = chain_problem(config, forecast)
+        self._problem = chain_problem(under_rules(config, plan), forecast)
         self._names = [device.name for device in self._problem.devices]
         scalings = [forecast.loaded(device) for device in forecast.fleet.devices]
-        self._part_ms = [  # by level, then device: (n + 1, n + 1)
-            [scale(self._problem, level).part_ms[..., k] for k, scale in enumerate(scalings)] for level in LEVELS
-        ]
+        self._loaded = [
+            [scale(self._problem, level) for scale in scalings] for level in LEVELS
+        ]  # by level, then device
         self._levels = self._level({device.name: device.load.percent for device in forecast.fleet.devices})
         self._solutions: dict[Situation, Solution | None] = {}
         first = self._first(config, plan)
@@ -74,9 +74,9 @@ class Foresight:
         self._levels = self._level(loads)
         situation = (self._levels, lost)
         solution = self._solve(situation)
-        current_ms = evaluate(self._at(situation), self._stages[layout]).value(self._objective)
         if solution is None:
-            return Outlook(current_ms, float("inf"), lambda: layout)
+            return Outlook(float("inf"), float("inf"), lambda: layout)
+        current_ms = evaluate(self._at(situation), self._stages[layout]).value(self._objective)
         return Outlook(current_ms, solution.value, lambda: self._layout(situation, solution))
 
     def replan(self, lost: frozenset[str]) -> Layout | None:
@@ -93,9 +93,9 @@ class Foresight:
         problem = self._problem
         return replace(
             problem,
-            part_ms=np.stack([self._part_ms[level][k] for k, level in enumerate(levels)], axis=-1),
+            part_ms=np.stack([self._loaded[level][k].part_ms[..., k] for k, level in enumerate(levels)], axis=-1),
+            handling_ms=np.stack([self._loaded[level][k].handling_ms[:, k] for k, level in enumerate(levels)], axis=-1),
             excluded=problem.excluded | lost,
-            pinned={step: name for step, name in problem.pinned.items() if name not in lost},
         )
 
     def _solve(self, situation: Situation) -> Solution | None:

@@ -172,6 +172,11 @@ def _origin(config: PepperConfig, forecast: Forecast, behind: Mapping[str, Any])
         positions=forecast.borders.positions,
         tensors=forecast.borders.tensors,
         provenance={"pepper_version": pepper.__version__, **behind},
+        rules={
+            "pinned": dict(config.place.pinned),
+            "excluded": list(config.place.excluded),
+            "max_parts": config.place.max_parts,
+        },
     )
 
 

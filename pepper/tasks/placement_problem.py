@@ -34,8 +34,8 @@ class Forecast:
         gaps: A line for each operator whose cost is not known.
         borders: Where parts may begin and end.
         fleet: The devices.
-        part_ms: Predicted times at the fleet's loads, (n + 1, n + 1, D) by start, stop and device: the inference,
-            and the handling of the messages before and behind it.
+        part_ms: Predicted times at the fleet's loads, (n + 1, n + 1, D) by start, stop and device.
+        handling_ms: How long a device works on the messages of a part that begins at a border, (n + 1, D).
         wait_ms: How long a request waits at each device until it is taken up, by device.
         part_bytes: Memory of each part: its weights and the most activations alive, (n + 1, n + 1).
         outside: Whether a row lies outside of what the latency model was trained on, shape of `part_ms`.
@@ -65,7 +65,8 @@ class Forecast:
         self._settings = {device.name: self._setting(device) for device in fleet.devices}
         settings = list(self._settings.values())
         times, outside = predict_parts(latency_model, self._parts, settings)
-        self.part_ms = self._part_ms(times, settings)
+        self.part_ms = self._by_border(times)
+        self.handling_ms = self._handling_ms(settings)
         self.wait_ms = {name: wait_ms(setting) for name, setting in self._settings.items()}
         self.outside = self._by_border(outside.astype(float)) == 1
 
@@ -73,12 +74,14 @@ class Forecast:
         """Return what gives a problem's device another load, in percent, as the latency model sees it."""
 
         def scale(problem: ChainProblem, percent: float) -> ChainProblem:
-            times = problem.part_ms.copy()
+            times, handling = problem.part_ms.copy(), problem.handling_ms.copy()
             there = replace(device, load=replace(device.load, percent=percent))
             setting = self._setting(there)
             predicted, _ = predict_parts(self._latency_model, self._parts, [setting])
-            times[..., problem.index(device.name)] = self._part_ms(predicted, [setting])[..., 0]
-            return replace(problem, part_ms=times)
+            index = problem.index(device.name)
+            times[..., index] = self._by_border(predicted)[..., 0]
+            handling[:, index] = self._handling_ms([setting])[:, 0]
+            return replace(problem, part_ms=times, handling_ms=handling)
 
         return scale
 
@@ -87,12 +90,9 @@ class Forecast:
         cell = Cell(config.model, self.model, device.spec, device.load, config.measure)
         return setting(cell, calibrate(device.spec))
 
-    def _part_ms(self, times: Values, settings: Sequence[Setting]) -> Values:
-        """Add the handling of messages to the parts' inferences, shape (P, D), and spread them by border."""
+    def _handling_ms(self, settings: Sequence[Setting]) -> Values:
         received = np.array(self.borders.bytes, float)
-        parts = np.triu(np.ones((received.size, received.size)), 1)[..., None]
-        handling = np.stack([handling_ms(setting, received) for setting in settings], axis=1)
-        return self._by_border(times) + parts * handling[:, None, :]
+        return np.stack([handling_ms(setting, received) for setting in settings], axis=1)
 
     def _by_border(self, values: Values) -> Values:
         """Spread values of parts, shape (P, D), over a table by start and stop; 0 where there is no part."""
@@ -127,6 +127,7 @@ def chain_problem(config: PepperConfig, forecast: Forecast) -> ChainProblem:
         np.array(forecast.borders.bytes, float),
         fleet.links,
         forecast.part_bytes,
+        forecast.handling_ms,
         excluded=place.excluded,
         source=fleet.source,
         sink=fleet.sink,

@@ -67,6 +67,7 @@ def part_lines(plan: Plan) -> list[PartLine]:
             part.device,
             part.time_ms,
             part.receive_ms,
+            part.pickup_ms,
             part.receive_bytes,
             part.memory_bytes,
         )
@@ -74,7 +75,7 @@ def part_lines(plan: Plan) -> list[PartLine]:
     ]
     if plan.return_ms:
         sent = plan.sent_bytes - sum(part.receive_bytes for part in plan.parts)
-        lines.append(PartLine("output", str(plan.fleet["sink"]), None, plan.return_ms, sent, None))
+        lines.append(PartLine("output", str(plan.fleet["sink"]), None, plan.return_ms, None, sent, None))
     return lines
 
 

@@ -71,7 +71,8 @@ def planned_fleet(plan: Plan, name: str) -> Fleet:
         if load.name != MEASURED:  # what was measured is there already
             loads[device] = load
     links = {
-        (link["from"], link["to"]): Link(link["bandwidth_mbit_s"], link["latency_ms"]) for link in plan.fleet["links"]
+        (link["from"], link["to"]): Link(link["bandwidth_mbit_s"], link["latency_ms"], link["forwarded_mbit_s"])
+        for link in plan.fleet["links"]
     }
     return Fleet(devices, links, plan.fleet["source"], plan.fleet["sink"], loads)
 
@@ -125,22 +126,38 @@ def written_layout(plan: Plan, folder: Path, name: str) -> Layout:
 def replanner(config: PepperConfig, plan: Plan, splitter: Splitter) -> Callable[[frozenset[str]], Layout | None]:
     """Return what solves a plan's problem again without the devices that were lost.
 
-    The champion predicts; where there is none, or no plan keeps to the rules, there is no other plan.
+    The champion predicts; where there is none, or no plan keeps to the rules (operators pinned to a lost device are
+    pinned still), there is no other plan.
     """
     forecasts: list[Forecast] = []
+    ruled = under_rules(config, plan)
 
     def replan(lost: frozenset[str]) -> Layout | None:
         try:
             if not forecasts:
                 forecasts.append(planned_forecast(config, plan))
-            again = replace(config, place=replace(config.place, pinned={}, excluded=sorted(lost)))
-            problem = chain_problem(again, forecasts[0])
+            problem = chain_problem(ruled, forecasts[0])
+            problem = replace(problem, excluded=problem.excluded | lost)
             solution = solve(problem, plan.objective, config.place.time_limit_seconds)
         except (LatencyError, PlacementError):
             return None
         return next_layout(splitter, forecasts[0].borders, problem, solution, plan.objective)
 
     return replan
+
+
+def under_rules(config: PepperConfig, plan: Plan) -> PepperConfig:
+    """Return the configuration with the plan's own pins, exclusions and most parts, where it says nothing else."""
+    place, rules = config.place, plan.rules
+    return replace(
+        config,
+        place=replace(
+            place,
+            pinned={**rules.get("pinned", {}), **place.pinned},
+            excluded=sorted({*rules.get("excluded", []), *place.excluded}),
+            max_parts=place.max_parts if place.max_parts is not None else rules.get("max_parts"),
+        ),
+    )
 
 
 def next_layout(
@@ -170,7 +187,13 @@ def planned_forecast(config: PepperConfig, plan: Plan) -> Forecast:
         (link["from"], link["to"]): PlacementLink(link["bandwidth_mbit_s"] or math.inf, link["latency_ms"])
         for link in plan.fleet["links"]
     }
-    known = Links.pairs(list(plan.fleet["devices"]), links, both_ways=False)
+    names = list(plan.fleet["devices"])
+    known = Links.pairs(names, links, both_ways=False)
+    through = known.ms_per_byte.copy()
+    for link in plan.fleet["links"]:
+        if link["forwarded_mbit_s"]:
+            through[names.index(link["from"]), names.index(link["to"])] += 0.008 / link["forwarded_mbit_s"]
+    known = replace(known, ms_per_byte=through)
     fleet = placed.Fleet(tuple(devices), known, plan.fleet["source"], plan.fleet["sink"])
     registry = open_registry(config)
     version = load_version(registry, chosen_version(registry, config.latency.version))

@@ -52,7 +52,7 @@ def make_plan(path: str, devices: Sequence[str], fleet: dict[str, dict[str, Any]
         "fleet": {
             "devices": fleet,
             "links": [
-                {"from": a, "to": b, "bandwidth_mbit_s": LINK_MBIT_S, "latency_ms": LINK_MS}
+                {"from": a, "to": b, "bandwidth_mbit_s": LINK_MBIT_S, "latency_ms": LINK_MS, "forwarded_mbit_s": None}
                 for a in fleet
                 for b in fleet
                 if a != b
@@ -63,7 +63,7 @@ def make_plan(path: str, devices: Sequence[str], fleet: dict[str, dict[str, Any]
         "objective": "latency",
         "parts": tuple(
             PlannedPart(
-                ends[k], ends[k + 1], device, 1.0, 1e6, 2.0 if k else 0.0, 1e3 if k else 0, inputs[k], outputs[k]
+                ends[k], ends[k + 1], device, 1.0, 0.25, 1e6, 2.0 if k else 0.0, 1e3 if k else 0, inputs[k], outputs[k]
             )
             for k, device in enumerate(devices)
         ),

@@ -60,20 +60,23 @@ def test_strings_are_refused() -> None:
     sends=st.lists(st.tuples(st.integers(0, 10**9), st.integers(0, 10**6)), min_size=1, max_size=8),
     bandwidth=st.floats(0.1, 1e5) | st.none(),
     latency_ms=st.floats(0, 100),
+    forwarded=st.floats(0.1, 1e5) | st.none(),
 )
 def test_a_link_carries_one_after_the_other(
     tmp_path_factory: pytest.TempPathFactory,
     sends: list[tuple[int, int]],
     bandwidth: float | None,
     latency_ms: float,
+    forwarded: float | None,
 ) -> None:
     clock = LinkClock.create(tmp_path_factory.mktemp("clock") / "links", 2)
-    clock.set(1, bandwidth, latency_ms)
+    clock.set(1, bandwidth, latency_ms, forwarded)
     free = 0.0
     for now, count in sorted(sends):
         due = clock.reserve(1, count, now)
         free = max(free, now) + (count * 8000 / bandwidth if bandwidth else 0)
-        assert due == pytest.approx(free + latency_ms * 1e6, abs=len(sends) + 1, rel=1e-9)
+        onward = count * 8000 / forwarded if forwarded else 0
+        assert due == pytest.approx(free + onward + latency_ms * 1e6, abs=len(sends) + 2, rel=1e-9)
         assert clock.reserve(0, count, now) == now, "the other link is free"
     clock.close()
 
@@ -81,6 +84,7 @@ def test_a_link_carries_one_after_the_other(
 def test_a_link_takes_what_the_formula_says() -> None:
     assert Link(100, 5).transfer_ms(1_250_000) == pytest.approx(105)
     assert Link(None, 5).transfer_ms(1_250_000) == 5
+    assert Link(100, 5, forwarded_mbit_s=200).transfer_ms(1_250_000) == pytest.approx(155)
 
 
 def _reserve(file: Path, times: int) -> None:

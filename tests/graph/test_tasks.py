@@ -37,7 +37,7 @@ def plan_of(*ends: int, borders: tuple[str, ...]) -> Plan:
     """A plan of parts between these positions and tensors, all on one device."""
     inputs = [("x",), *((border,) for border in borders)]
     parts = tuple(
-        PlannedPart(start, stop, "cpu", 1.0, 0.0, 0.0, 0.0, names)
+        PlannedPart(start, stop, "cpu", 1.0, 0.0, 0.0, 0.0, 0.0, names)
         for (start, stop), names in zip(pairwise([0, *ends]), inputs, strict=True)
     )
     fleet = {"devices": {"cpu": {}}, "links": [], "source": None, "sink": None}

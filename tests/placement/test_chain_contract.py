@@ -67,6 +67,7 @@ def random_problem(seed: int) -> ChainProblem:
         boundary,
         Links(latency, rate, rate * rng.choice([0.5, 1.0])),
         part_bytes=draw.integers(0, 6, (n,) if rng.random() < 0.5 else (n + 1, n + 1)),
+        handling_ms=draw.integers(0, 3, (n + 1, n_devices)) if rng.random() < 0.4 else 0.0,
         source=ends[0],
         sink=ends[1],
         reuse=reuse,

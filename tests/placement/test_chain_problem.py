@@ -92,6 +92,20 @@ def test_a_request_waits_where_it_comes_to_a_device() -> None:
         )
 
 
+def test_handling_messages_is_a_devices_work() -> None:
+    handling = np.array([[1.0, 0.1], [2.0, 0.2], [3.0, 0.3], [9.0, 9.0]])
+    stages = (Stage(0, 1, 0), Stage(1, 3, 1))
+    without, cost = evaluate(problem(), stages), evaluate(problem(handling_ms=handling), stages)
+    assert cost.pickup_ms == (1.0, 0.2)
+    assert cost.stage_ms == without.stage_ms
+    assert cost.latency_ms == pytest.approx(without.latency_ms + 1.2)
+    assert cost.period_ms == pytest.approx(without.period_ms + 1.0)
+    events = simulate(problem(handling_ms=handling), stages, 20)
+    ends = [max(e.stop_ms for e in events if e.request == request) for request in range(20)]
+    assert ends[0] == pytest.approx(cost.latency_ms)
+    assert ends[-1] - ends[-2] == pytest.approx(cost.period_ms)
+
+
 def test_simulated_stream_shows_latency_and_period() -> None:
     stages = (Stage(0, 1, 0), Stage(1, 3, 1))
     cost = evaluate(problem(), stages)

@@ -20,10 +20,11 @@ from pepper.placement.sensitivity import flip_points, scale_bandwidth, scale_tim
 def chain(seed: int = 0) -> ChainProblem:
     rng = np.random.default_rng(seed)
     return ChainProblem.of(
-        [Device("camera"), Device("edge"), Device("server")],
+        [Device("camera", wait_ms=0.5), Device("edge", wait_ms=0.2), Device("server")],
         rng.uniform(1, 5, (8, 1)) * [4.0, 2.0, 1.0] * rng.uniform(0.5, 2.0, (8, 3)),
         rng.uniform(1e3, 1e5, 9),
         Links.uniform(3, Link(100.0, 0.5)),
+        handling_ms=rng.uniform(0, 0.1, (9, 3)),
         source="camera",
         sink="camera",
     )
@@ -38,19 +39,42 @@ def test_plan_comes_back_as_saved(tmp_path: Path) -> None:
         positions=range(0, 90, 10),
         tensors=[(f"t{k}",) for k in range(9)],
         provenance={"latency_model": "pepper-latency/3"},
+        rules={"excluded": ["edge"]},
     )
     plan = Plan.of(problem, solution, "latency", origin)
     plan.save(tmp_path / "plan.json")
     assert Plan.load(tmp_path / "plan.json") == plan
     assert plan.latency_ms == solution.value
     assert plan.gap == 0
-    spent = sum(part.time_ms + part.receive_ms for part in plan.parts) + plan.return_ms
+    spent = sum(part.time_ms + part.pickup_ms + part.receive_ms for part in plan.parts) + plan.return_ms
     assert spent == pytest.approx(plan.latency_ms)
     assert (plan.parts[0].start, plan.parts[0].inputs) == (0, ("t0",))
     assert (plan.parts[-1].stop, plan.parts[-1].outputs) == (80, ("t8",))
     assert plan.fleet["devices"] == {"camera": origin.devices["camera"], "edge": {}, "server": {}}
     assert len(plan.fleet["links"]) == 6
-    assert {"from": "camera", "to": "edge", "bandwidth_mbit_s": 100.0, "latency_ms": 0.5} in plan.fleet["links"]
+    rate = {"bandwidth_mbit_s": 100.0, "latency_ms": 0.5, "forwarded_mbit_s": None}
+    assert {"from": "camera", "to": "edge", **rate} in plan.fleet["links"]
+    assert plan.rules == {"excluded": ["edge"]}
+
+
+def test_a_hub_delays_by_both_sides_and_its_slower_one_bounds() -> None:
+    up, down = [Link(100.0, 1.0), Link(20.0, 1.0)], [Link(50.0, 2.0), Link(200.0, 2.0)]
+    problem = ChainProblem.of(
+        [Device("camera"), Device("server")],
+        [[100.0, 1.0]],
+        [1e5, 0.0],
+        Links.hub(up, down),
+        source="camera",
+    )
+    there, back = Plan.of(problem, solve(problem), "latency").fleet["links"]
+    assert there == {
+        "from": "camera",
+        "to": "server",
+        "bandwidth_mbit_s": pytest.approx(100),
+        "latency_ms": 3.0,
+        "forwarded_mbit_s": pytest.approx(200),
+    }
+    assert (back["bandwidth_mbit_s"], back["forwarded_mbit_s"]) == (pytest.approx(20), pytest.approx(50))
 
 
 def test_of_a_kind_a_plan_names_the_devices_at_work() -> None:
@@ -72,9 +96,13 @@ def test_of_a_kind_a_plan_names_the_devices_at_work() -> None:
     ("change", "message"),
     [
         ({"schema": "other"}, "not a plan"),
-        ({"version": 99}, "plan version 99; this pepper reads version 2"),
+        ({"version": 99}, "plan version 99; this pepper reads version 3"),
         ({"parts": []}, "do not follow one another"),
         ({"gap": None, "surprise": 1}, "incomplete plan"),
+        (
+            {"parts": [asdict(Plan.of(chain(), solve(chain()), "latency").parts[0]) | {"time_ms": None}]},
+            "time_ms is None, no time",
+        ),
         ({"model": {"name": "net"}}, "model lacks input_shapes, path, sha256"),
         ({"fleet": {"devices": {}}}, "fleet lacks links, sink, source"),
         ({"fleet": {"devices": {}, "links": [], "source": None, "sink": None}}, "not among the fleet's devices"),

@@ -113,7 +113,7 @@ def test_boundaries_are_where_measured_parts_begin_and_end() -> None:
     graph = load_graph(file.file, shapes=file.shapes)
     count = len(graph.operators)
     times = {((0, count), CAMERA, "idle"): 9.0, ((0, 2), CAMERA, "idle"): 1.0, ((2, count), "share100", "idle"): 2.0}
-    truth, _ = problems(graph, times, times, dict.fromkeys(DEVICES, "idle"))
+    truth, _ = problems(graph, times, times, dict.fromkeys(DEVICES, "idle"), {})
     assert truth.n_steps == 2
     assert truth.boundary_bytes[0] == 3 * 224 * 224 * 4
     assert {len(plan) for plan in every_plan(truth)} == {1, 2}

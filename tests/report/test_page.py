@@ -194,7 +194,7 @@ def test_logarithmic_axes_have_a_few_ticks(values: list[float]) -> None:
 
 def test_a_plan_is_drawn_from_its_own_figures() -> None:
     def part(start: int, stop: int, device: str, time_ms: float, receive_ms: float) -> dict[str, Any]:
-        facts = {"memory_bytes": 1e6, "receive_bytes": 1e5 * bool(receive_ms), "inputs": [NASTY]}
+        facts = {"memory_bytes": 1e6, "receive_bytes": 1e5 * bool(receive_ms), "inputs": [NASTY], "pickup_ms": 0.5}
         return {"start": start, "stop": stop, "device": device, "time_ms": time_ms, "receive_ms": receive_ms, **facts}
 
     plan = {
@@ -203,13 +203,13 @@ def test_a_plan_is_drawn_from_its_own_figures() -> None:
         "parts": [part(0, 3, "a", 5.0, 0.0), part(3, 9, "b", 7.0, 2.0)],
         "fleet": {"source": "a", "sink": "a"},
         "return_ms": 1.0,
-        "latency_ms": 15.0,
+        "latency_ms": 16.0,
         "period_ms": 7.0,
         "sent_bytes": 2e5,
         "gap": 0.0,
     }
     events = plans.events(plan)
-    assert [(e.start_ms, e.stop_ms) for e in events] == [(0, 5), (5, 7), (7, 14), (14, 15)]
+    assert [(e.start_ms, e.stop_ms) for e in events] == [(0.5, 5.5), (5.5, 7.5), (8, 15), (15, 16)]
     assert events[-1].stop_ms == plan["latency_ms"]
     steps = pd.DataFrame(
         {"what": ["part 1", "link"], "where": [NASTY] * 2, "predicted_ms": [5.0, float("nan")], "measured_ms": [6, 7]}

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Desk, MakeDesk
+from harness import Desk, MakeDesk, composed
 
 import pepper
 from pepper.errors import ConfigError, PlacementError
 from pepper.graph.split import read_manifest
 from pepper.placement.plan import Plan
+from pepper.tasks.planned import Splitter, planned_model, replanner
 from tests.tasks.champion import furnished
 
 
@@ -56,12 +57,30 @@ def test_from_the_champion_to_a_plan_that_can_be_run(desk: Desk, tmp_path: Path)
     assert plan.model["input_shapes"] == {"input": [1, 3, 64, 64]}
     camera = plan.fleet["devices"]["camera"]
     assert (camera["device"]["share"], camera["load"]["percent"]) == (0.25, 0.0)
-    assert {"from": "camera", "to": "server", "bandwidth_mbit_s": 941.0, "latency_ms": 0.1} in plan.fleet["links"]
+    gigabit = {"bandwidth_mbit_s": 941.0, "latency_ms": 0.1, "forwarded_mbit_s": None}
+    assert {"from": "camera", "to": "server", **gigabit} in plan.fleet["links"]
     manifest = read_manifest(out / "parts")
     assert [part.operators for part in manifest.parts] == [part.stop - part.start for part in plan.parts]
     again = desk("task=split", "model=net", f"split.plan={out}/plan.json", f"split.out={tmp_path}/again")
     assert again.status == 0, again.err
     assert read_manifest(tmp_path / "again").cuts == manifest.cuts
+
+
+def test_the_next_plan_keeps_to_the_rules_of_the_first(desk: Desk, tmp_path: Path) -> None:
+    """What is pinned to a device goes nowhere else when that is lost, and what is excluded stays so."""
+    for name, rules, lost, left in (
+        ("free", (), "camera", ["server"]),
+        ("pinned", ("place.pinned.camera=2",), "camera", None),
+        ("pinned", ("place.pinned.camera=2",), "server", ["camera"]),
+        ("excluded", ("place.excluded=[server]",), "camera", None),
+    ):
+        out = tmp_path / name
+        assert place(desk, "place.confidence=0", f"place.out={out}", *rules).status == 0
+        plan = Plan.load(out / "plan.json")
+        config = composed(*tracked(desk))
+        splitter = Splitter(planned_model(plan, "plan.json"), tmp_path / f"{name}-{lost}")
+        layout = replanner(config, plan, splitter)(frozenset({lost}))
+        assert (None if layout is None else list(layout.devices)) == left
 
 
 def test_the_run_leads_back_to_the_latency_model_and_its_data(desk: Desk) -> None:
