@@ -152,9 +152,9 @@ def test_a_plan_on_one_device(shared_desk: Desk, plan: Plan, models: dict[str, P
     outcome = shared_desk(*QUICKLY, f"execute.plan={save(whole, tmp_path)}", "output=json")
     assert outcome.status == 0, outcome.err
     found = json.loads(outcome.out)
-    steps = ["stage 1, operators 0 to 3", "one request", "between results of a stream"]
+    steps = ["pickup", "stage 1, operators 0 to 3", "one request", "between results of a stream"]
     assert [step["what"] for step in found["steps"]] == steps
-    assert found["steps"][0]["predicted_ms"] == whole.parts[0].time_ms
+    assert [step["predicted_ms"] for step in found["steps"][:2]] == [whole.parts[0].pickup_ms, whole.parts[0].time_ms]
     assert (found["links"], found["events"]) == ([], [])
     assert [run["devices"] for run in found["runs"]] == ["edge"]
     run, metrics = metrics_of(shared_desk)
