@@ -93,7 +93,7 @@ def test_this_machine_is_between_idle_and_busy() -> None:
 
 
 def test_the_command_line_changes_what_the_fleet_leaves_open_only() -> None:
-    given = ("link=wifi", "link.latency_ms=3", "load.percent=60", "device.threads=1", "++device.share=0.9")
+    given = ("link=wifi", "link.latency_ms=3", "load.percent=60", "device.threads=1")
     plain, changed = (fleet_of(trio(links={"a->b": "lte"}), *overrides) for overrides in ((), given))
     assert changed.devices == plain.devices
     assert [device.load.percent for device in changed.devices] == [25.0] * 3
