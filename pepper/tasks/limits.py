@@ -31,7 +31,9 @@ def named_by_key(config: PepperConfig) -> Iterator[None]:
         keys = [_KEYS[limit] for limit in error.limits]
         given = ", ".join(f"{key}={attrgetter(key)(config):.10g}" for key in keys)
         if error.best is None:
-            raise PlacementError(f"{given}: no plan keeps to them, nor with any one of them lifted; relax several") from error
+            raise PlacementError(
+                f"{given}: no plan keeps to them, nor with any one of them lifted; relax several"
+            ) from error
         if error.limits == ("period_ms",):
             reach, change = _rounded(1000 / error.best, math.floor), "lower"
         else:

@@ -117,8 +117,8 @@ def _roll_back(registry: Registry, champion: int | None, reason: str | None) -> 
     versions = registry.versions()
     if previous not in versions:
         raise LatencyError(
-            f"version {previous} of {registry.name}, the champion before version {champion}, was deleted; choose another"
-            f" with promote.version=... (versions: {', '.join(map(str, versions))})"
+            f"version {previous} of {registry.name}, the champion before version {champion}, was deleted; choose"
+            f" another with promote.version=... (versions: {', '.join(map(str, versions))})"
         )
     why = f"rollback{f': {reason}' if reason else ''}"
     registry.promote(promotion(previous, champion, why, rollback=True))

@@ -1,7 +1,6 @@
 """``task=promote`` where the champion cannot be used any more, or is to be taken back."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,11 +13,11 @@ from tests.tasks.champion import register
 
 
 @pytest.fixture
-def desk(make_desk: MakeDesk, tmp_path: Path) -> Iterator[Desk]:
+def desk(make_desk: MakeDesk, tmp_path: Path) -> Desk:
     """A desk with three versions of a latency model, the first of them champion."""
     made = make_desk(tmp_path / "desk")
     register(made, errors=(0.0, 0.0, 0.0))
-    yield made
+    return made
 
 
 def registry_of(desk: Desk) -> Registry:
