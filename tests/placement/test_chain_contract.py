@@ -104,7 +104,8 @@ def made_for(name: str, problem: ChainProblem, objective: str) -> bool:
 @pytest.mark.parametrize("name", SOLVERS)
 @pytest.mark.parametrize("objective", ["latency", "throughput"])
 def test_solver_bounds_the_optimum_from_below(name: str, objective: str) -> None:
-    theirs = missed = 0
+    theirs: list[int] = []
+    missed: list[int] = []
     for seed in seeds(objective):
         problem = random_problem(seed)
         optimum = min((cost.value(objective) for _, cost in feasible(problem)), default=math.inf)
@@ -116,14 +117,13 @@ def test_solver_bounds_the_optimum_from_below(name: str, objective: str) -> None
             if not cost.violations:
                 assert cost.value(objective) >= optimum - 1e-9, seed
         if math.isfinite(optimum):
-            own = made_for(name, problem, objective)
-            theirs += own
-            missed += own and not settled
+            if made_for(name, problem, objective):
+                (theirs if settled else missed).append(seed)
         elif name == "labels":
             assert settled, seed
-    print(name, objective, theirs, missed)
-    assert theirs > CASES / 20
-    assert missed == 0
+    assert not missed
+    # Enough of them to say so; `balanced` bounds the latency only.
+    assert len(theirs) > CASES / 10 or (name, objective) == ("balanced", "latency")
 
 
 @pytest.mark.parametrize("objective", ["latency", "throughput"])

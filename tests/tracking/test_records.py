@@ -207,8 +207,8 @@ def test_history_leaves_runs_out_that_were_deleted_for_good(store: Store, monkey
     for run_id in (purged, restored):
         store.client.delete_run(run_id)
     assert history(store)["run_id"].tolist() == [kept]
-    uri = store.config.uri
-    done = CliRunner().invoke(gc, ["--tracking-uri", uri, "--backend-store-uri", uri, "--run-ids", purged])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.config.uri)
+    done = CliRunner().invoke(gc, ["--backend-store-uri", store.config.uri, "--run-ids", purged])
     assert done.exit_code == 0, done.output
     store.client.restore_run(restored)
     for _ in range(2):
