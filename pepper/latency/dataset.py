@@ -52,6 +52,16 @@ class Rows:
         """Return the rows of all parts, one after the other."""
         return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
+    def without(self, others: Self) -> Self:
+        """Return the rows that are not among others: those that differ in a feature, the median, the part or a name."""
+        known = set(others._keys())
+        return self.take(np.array([key not in known for key in self._keys()], bool))
+
+    def _keys(self) -> list[tuple[bytes, float, str, str, str]]:
+        names = (self.part.tolist(), self.device.tolist(), self.load.tolist())
+        rows = [row.tobytes() for row in self.features]
+        return list(zip(rows, self.p50_ms.tolist(), *names, strict=True))
+
     @property
     def digest(self) -> str:
         """A short hash of all that is in the rows, whatever their order."""

@@ -22,7 +22,7 @@ from pepper.placement.evaluate import Stages, evaluate
 from pepper.placement.labels import labels
 from pepper.placement.problem import OBJECTIVES, ChainProblem
 from pepper.placement.relaxed import Found, relaxed
-from pepper.placement.shortage import explain
+from pepper.placement.shortage import TimeLimitError, explain
 
 PROOF = 1e-7
 """A relative gap up to which an answer counts as proven optimal."""
@@ -109,9 +109,8 @@ def pareto(problem: ChainProblem, time_limit_s: float = 60.0) -> tuple[Solution,
         if period_ms == 0.0:
             break
         tighter = problem.with_limits(period_ms=period_ms * (1 - 1e-6))
-        try:
-            step = _cascade(tighter, "latency", deadline)
-        except PlacementError:
+        step, _ = _ask_all(tighter, "latency", deadline)
+        if step is None:
             break
         if gap(step.value, front[-1].value) == 0.0:  # as quick, with a smaller period
             front.pop()
@@ -124,13 +123,14 @@ def _cascade(problem: ChainProblem, objective: str, deadline: float) -> Solution
     if best is not None:
         return best
     if math.isfinite(bound):
-        raise PlacementError("time_limit_s: no plan found in time, and none ruled out; give it more")
+        raise TimeLimitError("time_limit_s: no plan found in time, and none ruled out; give it more")
     grace = time.monotonic() + EXPLAIN_S
 
-    def has_plan(changed: ChainProblem) -> bool:
-        return _ask_all(changed, "latency", grace)[0] is not None
+    def find(changed: ChainProblem, wanted: str) -> Stages | None:
+        found, _ = _ask_all(changed, wanted, grace)
+        return found.stages if found is not None else None
 
-    raise PlacementError(explain(problem, has_plan))
+    raise explain(problem, find)
 
 
 def _ask_all(problem: ChainProblem, objective: str, deadline: float) -> tuple[Solution | None, float]:
@@ -155,8 +155,7 @@ def _ask_all(problem: ChainProblem, objective: str, deadline: float) -> tuple[So
 def _fewest_parts(problem: ChainProblem, best: Solution, deadline: float) -> Solution:
     """Among plans of the same period take the one of fewest parts, and of least latency among those."""
     tied = problem.with_limits(period_ms=best.value * (1 + PROOF / 10), parts=len(best.stages))
-    try:
-        fewer = _cascade(tied, "parts", deadline)
-    except PlacementError:  # none within the time
+    fewer, _ = _ask_all(tied, "parts", deadline)
+    if fewer is None:  # none within the time
         return best
     return replace(best, stages=fewer.stages, value=evaluate(problem, fewer.stages).period_ms)

@@ -8,6 +8,9 @@ readers the same time once; host devices (CPUs) read and write for nothing. A de
 In one request, a share off the host starts when all that it reads is in the host's memory, reads, computes
 and writes, while the host runs any number of items side by side; there, contiguity is asked of the
 accelerators alone.
+
+The problem has no links between devices, no source or sink, no pinned items, no limits besides memory and no Pareto
+front: what needs those is posed as a chain (`pepper.placement.problem`).
 """
 
 import math

@@ -1,39 +1,90 @@
-"""Why a problem has no plan, in one line."""
+"""Why a problem has no plan, in one line, and the best that a limit leaves in reach."""
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 
+from pepper.errors import PlacementError
 from pepper.placement.dag import DagProblem
+from pepper.placement.evaluate import Stages, evaluate
 from pepper.placement.problem import ChainProblem, Limits, Links
 
-HasPlan = Callable[[ChainProblem], bool]
+Find = Callable[[ChainProblem, str], Stages | None]
+"""Returns a problem's best plan by an objective, ``parts`` included; None if there is none."""
+
+_LEAST_BY = {"latency_ms": "latency", "period_ms": "throughput", "sent_bytes": "latency", "parts": "parts"}
+"""The objective that makes each limited quantity small."""
 
 
-def explain(problem: ChainProblem, has_plan: HasPlan) -> str:
-    """Name what is short and by how much, by lifting one restriction after the other.
+class TimeLimitError(PlacementError):
+    """No plan was found in time, and none ruled out."""
+
+
+class LimitError(PlacementError):
+    """There are plans, but none keeps to the limits.
+
+    Attributes:
+        limits: The limits that cannot be kept together, by their names in `Limits`.
+        best: What a plan can reach in place of a single limit, in its unit; None for several.
+    """
+
+    def __init__(self, message: str, limits: tuple[str, ...], best: float | None = None) -> None:
+        super().__init__(message)
+        self.limits = limits
+        self.best = best
+
+
+def explain(problem: ChainProblem, find: Find) -> PlacementError:
+    """Return the error that names what is short and by how much, by lifting one restriction after the other.
 
     Args:
         problem: A problem without a plan.
-        has_plan: Tells whether a changed problem has a plan.
+        find: Finds plans of changed problems.
     """
-    memory = _memory_shortage(problem)
-    if memory:
-        return memory
-    n, names = problem.n_steps, [device.name for device in problem.devices]
-    for step in range(n):
-        able = [d for d in range(len(names)) if math.isfinite(problem.part_time_ms(step, step + 1, d))]
-        allowed = [names[d] for d in able if names[d] not in problem.excluded]
-        if problem.part_ms.ndim == 2 and not allowed:
-            return f"{problem.step(step)}: no device can run it; give one a finite part_ms or exclude fewer devices"
-    for name in ("latency_ms", "period_ms", "sent_bytes", "parts"):
-        limit = getattr(problem.limits, name)
-        if math.isfinite(limit) and has_plan(problem.with_limits(**{name: math.inf})):
-            return f"limits.{name}: no plan keeps to {limit:g} (without it there is one); raise it"
-    if problem.limits != Limits() and has_plan(replace(problem, limits=Limits())):
-        return f"limits: no plan keeps to all of {problem.limits}; raise one"
+    short = _memory_shortage(problem) or _step_shortage(problem)
+    if short:
+        return PlacementError(short)
+    return _explain_limits(problem, find) or PlacementError(_explain_rules(problem, find))
+
+
+def _explain_limits(problem: ChainProblem, find: Find) -> LimitError | None:
+    """Say which limits cannot be kept, if it is they that leave no plan."""
+    given = tuple(each.name for each in fields(Limits) if math.isfinite(getattr(problem.limits, each.name)))
+    for name in given:
+        stages = find(problem.with_limits(**{name: math.inf}), _LEAST_BY[name])
+        if stages is not None:
+            best = _least_sent(problem, stages, find) if name == "sent_bytes" else _used(problem, stages, name)
+            limit = getattr(problem.limits, name)
+            return LimitError(f"limits.{name}: no plan keeps to {limit:g}; {best:g} can be reached", (name,), best)
+    if len(given) > 1 and find(replace(problem, limits=Limits()), "latency") is not None:
+        return LimitError(f"limits: no plan keeps to {problem.limits}, nor with any one lifted; raise several", given)
+    return None
+
+
+def _used(problem: ChainProblem, stages: Stages, name: str) -> float:
+    """Return how much a plan has of a limited quantity."""
+    return float(len(stages) if name == "parts" else getattr(evaluate(problem, stages), name))
+
+
+def _least_sent(problem: ChainProblem, stages: Stages, find: Find) -> float:
+    """Return the bytes that some plan sends, at most one part in a hundred more than the least."""
+    low, high = problem.limits.sent_bytes, _used(problem, stages, "sent_bytes")
+    while high - low > high / 100:
+        middle = (low + high) / 2
+        fewer = find(problem.with_limits(sent_bytes=middle), "latency")
+        low, high = (middle, high) if fewer is None else (low, _used(problem, fewer, "sent_bytes"))
+    return high
+
+
+def _explain_rules(problem: ChainProblem, find: Find) -> str:
+    """Name what is short of several parts, apart from the limits."""
+
+    def has_plan(changed: ChainProblem) -> bool:
+        return find(changed, "latency") is not None
+
+    names = [device.name for device in problem.devices]
     free = replace(problem, limits=Limits())
     zeros = np.zeros((len(names), len(names)))
     linked = replace(free, links=Links(zeros, zeros, zeros))
@@ -59,7 +110,7 @@ def explain(problem: ChainProblem, has_plan: HasPlan) -> str:
     return "problem: no device can run the steps; check part_ms, boundary_bytes and excluded"
 
 
-def _memory_missing(problem: ChainProblem, has_plan: HasPlan) -> float:
+def _memory_missing(problem: ChainProblem, has_plan: Callable[[ChainProblem], bool]) -> float:
     """Return how many bytes more on each device let the problem have a plan, to one part in a hundred."""
 
     def enough(more: float) -> bool:
@@ -91,6 +142,15 @@ def _memory_shortage(problem: ChainProblem) -> str | None:
         have = sum(device.memory_bytes * device.count for device in allowed)
         if need > have:
             return f"memory: the steps take {need:.0f} bytes, {need - have:.0f} more than all devices have"
+    return None
+
+
+def _step_shortage(problem: ChainProblem) -> str | None:
+    """Name a step that no device can run."""
+    allowed = [d for d, device in enumerate(problem.devices) if device.name not in problem.excluded]
+    for step in range(problem.n_steps) if problem.part_ms.ndim == 2 else ():
+        if not any(math.isfinite(problem.part_time_ms(step, step + 1, d)) for d in allowed):
+            return f"{problem.step(step)}: no device can run it; give one a finite part_ms or exclude fewer devices"
     return None
 
 

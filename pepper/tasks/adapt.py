@@ -75,11 +75,10 @@ def adapt(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> i
     if rest:
         title = f"{len(rest)} other measurements there"
         results.append(_score(title, rest, champion.p50_ms(rest.features), adapted.p50_ms(rest.features)))
-        test = Rows.join(test, rest.take(np.isin(rest.model, test.model)))
     show(_table(results), errors=[asdict(result) for result in results])
     if adaptation.of_device(train.features).any():
         show(f"note: version {version} was trained on measurements of this device")
-    train = Rows.join(train, rows)
+    train, test = joined(train, test, rows, rest)
     everything = Rows.join(train, test)
     store = Store(replace(config.tracking, experiment=config.latency.experiment))
     with tempfile.TemporaryDirectory() as scratch:
@@ -135,6 +134,14 @@ def _measured(store: Store, cells: Sequence[Cell]) -> tuple[Rows | None, Rows | 
         for chosen in (newest, trusted[~ours])
     )
     return ours_rows, others
+
+
+def joined(train: Rows, test: Rows, rows: Rows, rest: Rows | None) -> tuple[Rows, Rows]:
+    """Add what was measured to the rows trained on, and the rest of the models held out to those; no row twice."""
+    known = Rows.join(train, test)
+    if rest is not None:
+        test = Rows.join(test, rest.take(np.isin(rest.model, test.model)).without(known))
+    return Rows.join(train, rows.without(known)), test
 
 
 def _score(title: str, rows: Rows, before_ms: Values, after_ms: Values) -> _Score:

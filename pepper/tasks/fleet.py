@@ -1,7 +1,7 @@
 """The fleet that the configuration names: its devices with their loads, and the links between them."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pepper.config import DeviceConfig, FleetDeviceConfig, LinkConfig, LoadConfig, PepperConfig, typed
 from pepper.config.placing import MEASURED
 from pepper.devices import host
-from pepper.devices.device import DeviceSpec, resolve
+from pepper.devices.device import DeviceSpec, resolve, together
 from pepper.errors import ConfigError, nearest
 from pepper.measure.load import check_load
 from pepper.placement.problem import Link, Links
@@ -75,9 +75,10 @@ def assemble(config: PepperConfig, overrides: Sequence[str], compose: Compose) -
         compose: Composes the configuration from overrides.
 
     Raises:
-        ConfigError: A device, link, source or sink is not what it must be; the message names its key.
+        ConfigError: A device, link, source or sink is not what it must be, or devices want more of a core than
+            there is; the message names the key.
     """
-    kept = [override for override in overrides if override.lstrip("+~").split("=", 1)[0] not in _GROUPS]
+    kept = [override for override in overrides if _group(override) not in _GROUPS]  # the fleet's options are whole
 
     @cache
     def option(group: str, name: str) -> DictConfig:
@@ -92,7 +93,16 @@ def assemble(config: PepperConfig, overrides: Sequence[str], compose: Compose) -
             devices.append(_device(name, entry, option))
         except ConfigError as error:
             raise ConfigError(f"fleet.devices.{name}: {error}") from error
+    try:
+        together([replace(device.spec, name=device.name) for device in devices])
+    except ConfigError as error:
+        raise ConfigError(f"fleet.devices: {error}") from error
     return Fleet(tuple(devices), _links(config, names, option), config.fleet.source, config.fleet.sink)
+
+
+def _group(override: str) -> str:
+    """Return the group whose option or key an override sets."""
+    return override.lstrip("+~").partition("=")[0].partition(".")[0]
 
 
 def known(key: str, given: Iterable[str], names: Sequence[str]) -> None:
@@ -121,7 +131,10 @@ def _device(name: str, entry: FleetDeviceConfig, option: Callable[[str, str], Di
     device = typed(composed).device
     spec = resolve(device)
     if entry.load != MEASURED:
-        load = typed(option("load", entry.load)).load
+        chosen = option("load", entry.load)
+        if OmegaConf.is_missing(chosen.load, "percent"):
+            raise ConfigError(f"load={entry.load}: does not say which percent; give an option that does, such as cpu50")
+        load = typed(chosen).load
     elif device.kind == "local":
         load = LoadConfig(percent=round(host.busy_percent(list(spec.cores)), 1), name=MEASURED)
     else:

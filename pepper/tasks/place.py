@@ -23,6 +23,7 @@ from pepper.report.tables import show
 from pepper.sweep.axes import Compose
 from pepper.tasks.fleet import assemble
 from pepper.tasks.latency_models import chosen_version, load_spread, load_version, open_registry
+from pepper.tasks.limits import named_by_key
 from pepper.tasks.placement_problem import Forecast, chain_problem
 from pepper.tasks.placement_views import (
     Placed,
@@ -103,15 +104,16 @@ def solved(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> 
     problem = chain_problem(config, forecast)
     objective = "throughput" if config.objective.name == "throughput" else "latency"
     options = config.place
-    decision = decide(
-        problem,
-        objective,
-        load_spread(registry, version),
-        options.confidence,
-        options.samples,
-        options.seed,
-        options.time_limit_seconds,
-    )
+    with named_by_key(config):
+        decision = decide(
+            problem,
+            objective,
+            load_spread(registry, version),
+            options.confidence,
+            options.samples,
+            options.seed,
+            options.time_limit_seconds,
+        )
     behind = placements.origin(registry, version)
     return Placed(
         forecast,

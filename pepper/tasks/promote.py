@@ -10,6 +10,7 @@ from pepper.config import PepperConfig
 from pepper.errors import LatencyError
 from pepper.latency.collect import read
 from pepper.latency.evaluation import compare, relative_error
+from pepper.latency.model import LatencyModel
 from pepper.report.output import add_results
 from pepper.report.tables import show
 from pepper.tasks.latency_models import load_version, open_registry
@@ -33,27 +34,23 @@ def promote(config: PepperConfig) -> int:
     if challenger == champion:
         show(f"version {challenger} is the champion already", champion=challenger, promoted=False)
         return 0
-    registry.tags(challenger)  # there is such a version
-    if champion is None:
-        why = config.promote.reason or "the first champion"
-        registry.promote(promotion(challenger, None, why))
-        show(f"version {challenger} is the champion: {why}", champion=challenger, promoted=True, why=why)
-        return 0
+    forced, reason = config.promote.force, config.promote.reason
     scores: tuple[float, ...] = ()
     try:
-        better, why, scores = _compare(registry, challenger, champion, config.promote.confidence)
+        better, why, scores = _judge(registry, challenger, champion, config.promote.confidence)
     except LatencyError as error:
-        if not config.promote.force:
+        if not forced:
             raise
         better, why = False, str(error)
-    if not better and not config.promote.force:
+    if not better and not forced:
         show(f"version {champion} stays the champion: {why}", champion=champion, promoted=False, why=why)
         return STATUS_NOT_BETTER
-    if config.promote.force:
-        why = f"forced: {config.promote.reason} ({why})"
+    if reason:
+        why = f"{'forced: ' if forced else ''}{reason} ({why})"
     registry.promote(promotion(challenger, champion, why, *scores))
+    after = f", after version {champion}" if champion is not None else ""
     show(
-        f"version {challenger} is the champion, after version {champion}: {why}",
+        f"version {challenger} is the champion{after}: {why}",
         champion=challenger,
         promoted=True,
         previous=champion,
@@ -62,21 +59,40 @@ def promote(config: PepperConfig) -> int:
     return 0
 
 
+def _judge(
+    registry: Registry, challenger: int, champion: int | None, confidence: float
+) -> tuple[bool, str, tuple[float, ...]]:
+    """Return whether the challenger is to be the champion, why, and the errors of both where they were compared.
+
+    Raises:
+        LatencyError: The challenger cannot be used with this pepper, or the two cannot be compared.
+    """
+    model = load_version(registry, challenger)
+    if champion is None:
+        return True, "the first champion", ()
+    try:
+        current = load_version(registry, champion)
+    except LatencyError as error:
+        unusable, _, _ = str(error).partition("; ")  # what it advises is being done
+        return True, f"the champion cannot be used: {unusable}", ()
+    return _compare(registry, (challenger, model), (champion, current), confidence)
+
+
 def _compare(
-    registry: Registry, challenger: int, champion: int, confidence: float
+    registry: Registry, challenger: tuple[int, LatencyModel], champion: tuple[int, LatencyModel], confidence: float
 ) -> tuple[bool, str, tuple[float, float]]:
     """Score both on the rows that the challenger's training held out and the champion's did not train on."""
-    with registry.artifacts(challenger, "dataset") as folder:
+    with registry.artifacts(challenger[0], "dataset") as folder:
         rows = read(folder / "test.parquet")
-    with registry.artifacts(champion, "dataset") as folder:
+    with registry.artifacts(champion[0], "dataset") as folder:
         trained_on = _models(folder / "train.parquet")
     unseen = rows.take(~np.isin(rows.model, trained_on))
     if not len(unseen):
         raise LatencyError(
-            f"version {champion} was trained on every model that version {challenger} holds out: they cannot be"
+            f"version {champion[0]} was trained on every model that version {challenger[0]} holds out: they cannot be"
             " compared; promote.force=true promote.reason=... decides"
         )
-    predicted = [load_version(registry, version).p50_ms(unseen.features) for version in (challenger, champion)]
+    predicted = [model.p50_ms(unseen.features) for _, model in (challenger, champion)]
     errors = [float(relative_error(unseen.p50_ms, each).mean()) for each in predicted]
     result = compare(unseen, predicted[0], predicted[1], confidence)
     interval = f"{confidence:.0%} interval of the difference {result.low:+.2%} to {result.high:+.2%}"
@@ -98,8 +114,14 @@ def _roll_back(registry: Registry, champion: int | None, reason: str | None) -> 
     previous = registry.before(champion) if champion is not None else None
     if previous is None:
         raise LatencyError(f"{registry.name} has no champion before this one to go back to; set promote.version")
+    versions = registry.versions()
+    if previous not in versions:
+        raise LatencyError(
+            f"version {previous} of {registry.name}, the champion before version {champion}, was deleted; choose"
+            f" another with promote.version=... (versions: {', '.join(map(str, versions))})"
+        )
     why = f"rollback{f': {reason}' if reason else ''}"
-    registry.promote(promotion(previous, champion, why))
+    registry.promote(promotion(previous, champion, why, rollback=True))
     show(
         f"version {previous} is the champion again, after version {champion}",
         champion=previous,

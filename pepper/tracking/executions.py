@@ -1,6 +1,5 @@
 """Executions in MLflow: a run with what was predicted and measured, linked to the plan's latency model."""
 
-import getpass
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any
 
 import pepper
 from pepper.tracking.store import Store, reaching
+from pepper.tracking.user import user
 
 EXECUTION = "execution"
 
@@ -46,7 +46,7 @@ def log_execution(store: Store, execution: Execution) -> str:
         **{f"pepper.{key}": str(value)[:5000] for key, value in execution.provenance.items()},
         "pepper.kind": EXECUTION,
         "pepper.version": pepper.__version__,
-        "mlflow.user": getpass.getuser(),
+        "mlflow.user": user(),
         "mlflow.source.name": "pepper.run",
         "mlflow.note.content": execution.note,
     }

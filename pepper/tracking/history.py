@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 PAGE = 1000
-CACHE_VERSION = 2
-COLUMNS = ["run_id", "status", "cell", "verdict"]
+MOST_NAMED = 500  # runs in one question
+CACHE_VERSION = 3
+COLUMNS = ["run_id", "status", "cell", "verdict", "deleted"]
 TAGS = ("cell", "verdict", "reasons", "record", "onnxruntime", "version")
 
 
@@ -51,11 +52,20 @@ def _pages(store: Store, condition: str, deleted: bool) -> "list[Run]":
             return runs
 
 
+def _active(store: Store, run_ids: list[str]) -> "list[Run]":
+    """Return those of some runs that are there and not deleted."""
+    runs: list[Run] = []
+    for start in range(0, len(run_ids), MOST_NAMED):
+        names = ", ".join(f"'{run_id}'" for run_id in run_ids[start : start + MOST_NAMED])
+        runs += _pages(store, f" and attributes.run_id IN ({names})", deleted=False)
+    return runs
+
+
 def history(store: Store) -> "pd.DataFrame":
     """Return every logged cell, one row a run: tags, ``params.*`` (text) and ``metrics.*`` (numbers).
 
     What was read before comes from a local Parquet file; only newer runs are asked for. Runs deleted in
-    MLflow are left out.
+    MLflow are left out, also when ``mlflow gc`` took them away since: the file knows which were.
 
     Raises:
         TrackingError: The store does not answer.
@@ -74,12 +84,16 @@ def history(store: Store) -> "pd.DataFrame":
         # Two writers' clocks may differ a little: read the last minute again.
         fresh = _pages(store, f" and metrics.{LOGGED_METRIC} > {newest - 60}", deleted=False)
         gone = {run.info.run_id for run in _pages(store, "", deleted=True)}
-    table = known
-    if fresh:
-        new = pd.DataFrame([_row(run) for run in fresh])
-        table = pd.concat([known[~known["run_id"].isin(set(new["run_id"]))], new]) if len(known) else new
+        unsure = set(known["run_id"][known["deleted"].astype(bool)]) - gone  # restored, or gone for good
+        found = [*_active(store, sorted(unsure)), *fresh]
+    read = {run.info.run_id: _row(run) for run in found}
+    kept = known[~known["run_id"].isin(unsure | set(read))]
+    tables = [table for table in (kept, pd.DataFrame(list(read.values()))) if len(table)]
+    table = pd.concat(tables) if tables else kept
+    table = table.assign(deleted=table["run_id"].isin(gone))
+    if tables:
         file.parent.mkdir(parents=True, exist_ok=True)
         draft = file.with_suffix(f".{os.getpid()}")
         table.to_parquet(draft, index=False)
         draft.replace(file)
-    return table[~table["run_id"].isin(gone)].reset_index(drop=True)
+    return table[~table["deleted"]].drop(columns="deleted").reset_index(drop=True)

@@ -1,6 +1,5 @@
 """Placements in MLflow: a run with its plan and figures, linked to the latency model and the data behind it."""
 
-import getpass
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 import pepper
 from pepper.tracking.registry import Registry
 from pepper.tracking.store import Store, reaching
+from pepper.tracking.user import user
 
 PLACEMENT = "placement"
 
@@ -63,7 +63,7 @@ def log_placement(store: Store, placement: Placement, behind: Mapping[str, Any])
     tags = {
         "pepper.kind": PLACEMENT,
         "pepper.version": pepper.__version__,
-        "mlflow.user": getpass.getuser(),
+        "mlflow.user": user(),
         "mlflow.source.name": "pepper.run",
         "mlflow.note.content": placement.note,
         **{f"pepper.{key}": str(value) for key, value in behind.items()},

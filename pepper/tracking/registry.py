@@ -1,6 +1,5 @@
 """The registry of latency models: versions, the champion's alias and who held it."""
 
-import getpass
 import html
 import json
 import tempfile
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from pepper.errors import TrackingError
 from pepper.tracking.store import Store, reaching
 from pepper.tracking.trainings import MODEL_FOLDER
+from pepper.tracking.user import user
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -34,6 +34,7 @@ class Promotion:
         why: In words: the comparison, or a person's reason.
         error: Mean relative error of the new champion on the held-out rows; None where not compared.
         previous_error: The same of the one before.
+        rollback: Whether this gave the alias back to an earlier champion.
     """
 
     version: int
@@ -43,6 +44,7 @@ class Promotion:
     why: str
     error: float | None = None
     previous_error: float | None = None
+    rollback: bool = False
 
 
 class Registry:
@@ -153,12 +155,23 @@ class Registry:
         return sorted(found, key=lambda promotion: promotion.unix_s)
 
     def before(self, version: int) -> int | None:
-        """Return the champion before this one, or before the last that pepper made if a person moved the alias."""
-        history = self.history()
-        for promotion in reversed(history):
-            if promotion.version == version:
-                return promotion.previous
-        return history[-1].version if history else None
+        """Return the champion that a rollback from this one goes back to; None if there is none.
+
+        Promotions are stacked, and a rollback takes off all above the version that it went back to. Where a person
+        moved the alias to this version, it is the last champion that pepper made.
+        """
+        stack: list[int] = []
+        for promotion in self.history():
+            if promotion.rollback:
+                while stack and stack[-1] != promotion.version:
+                    stack.pop()
+            elif promotion.previous is not None and promotion.previous not in stack[-1:]:
+                stack.append(promotion.previous)  # a person put it there
+            if promotion.version not in stack[-1:]:
+                stack.append(promotion.version)
+        if version in stack[-1:]:
+            stack.pop()
+        return stack[-1] if stack else None
 
     def _describe(self, promotion: Promotion) -> None:
         """Say with the version itself that it became the champion, newest first."""
@@ -191,10 +204,10 @@ class Registry:
                     return versions
 
 
-def promotion(version: int, previous: int | None, why: str, *scores: float) -> Promotion:
+def promotion(version: int, previous: int | None, why: str, *scores: float, rollback: bool = False) -> Promotion:
     """Return a promotion by this user, now; ``scores`` are the errors of the new and the old champion."""
     error, previous_error = (*scores, None, None)[:2]
-    return Promotion(version, previous, getpass.getuser(), time.time(), why, error, previous_error)
+    return Promotion(version, previous, user(), time.time(), why, error, previous_error, rollback)
 
 
 def write_signature(folder: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:

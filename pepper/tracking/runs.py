@@ -1,6 +1,5 @@
 """Runs in MLflow: one for each cell, one parent for each sweep."""
 
-import getpass
 import html
 import json
 import tempfile
@@ -14,6 +13,7 @@ import pepper
 from pepper.tracking.abandoned import owner
 from pepper.tracking.records import Pending, Record
 from pepper.tracking.store import Store, lock, reaching
+from pepper.tracking.user import user
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ _BINS, _BLOCKS = 40, " ▁▂▃▄▅▆▇█"
 
 def _tags(kind: str, **tags: str | None) -> dict[str, str]:
     known = {f"pepper.{key}": value for key, value in tags.items() if value is not None}
-    source = {"mlflow.user": getpass.getuser(), "mlflow.source.name": "pepper.run", "mlflow.source.type": "LOCAL"}
+    source = {"mlflow.user": user(), "mlflow.source.name": "pepper.run", "mlflow.source.type": "LOCAL"}
     return {"pepper.kind": kind, "pepper.version": pepper.__version__, **source, **known}
 
 

@@ -13,6 +13,7 @@ from pepper.latency.evaluation import scores
 from pepper.latency.features import COLUMN, rows
 from pepper.latency.model import Hyperparameters, LatencyModel
 from pepper.latency.roofline import TERMS, Roofline
+from pepper.tasks.adapt import joined
 from tests.latency.measured import measured, random_parts, setting
 
 
@@ -127,3 +128,17 @@ def test_measurements_must_suffice_and_be_of_one_device(champion: LatencyModel) 
     both = measured()
     with pytest.raises(LatencyError, match="measurements of 2 devices"):
         Adaptation.fit(both.features, np.ones(len(both)), champion.roofline)
+
+
+def test_no_row_is_learned_or_held_out_twice() -> None:
+    everything = measured()
+    train, test = (everything.take(np.isin(everything.model, names)) for names in (["model0", "model1"], ["model2"]))
+    rows = Rows.join(train.take(np.arange(3)), everything.take(everything.model == "model3"))
+    again = replace(test.take(np.arange(2)), p50_ms=test.p50_ms[:2] * 1.01)  # measured anew
+    rest = Rows.join(test.take(np.arange(4)), again, everything.take(everything.model == "model4"))
+    first = joined(train, test, rows, rest)
+    assert [len(part) for part in first] == [len(train) + 24, len(test) + 2]
+    for part in first:
+        assert len(part) == len(np.unique(np.column_stack((part.features, part.p50_ms)), axis=0))
+    assert [part.digest for part in joined(*first, rows, rest)] == [part.digest for part in first]
+    assert [part.digest for part in joined(*first, rows, None)] == [part.digest for part in first]

@@ -1,4 +1,5 @@
 import sqlite3
+from dataclasses import asdict
 from pathlib import Path
 
 import optuna
@@ -7,6 +8,7 @@ import pytest
 from pepper.config import TuningConfig
 from pepper.errors import LatencyError
 from pepper.latency import tuning
+from pepper.latency.model import Hyperparameters
 from pepper.latency.training import train
 from tests.latency.measured import measured
 
@@ -61,6 +63,25 @@ def test_an_interrupted_study_goes_on(tmp_path: Path) -> None:
     told: list[tuning.TrialResult] = []
     assert len(tuning.tune(rows, QUICK, storage, told.append).trials) == 3
     assert [trial.number for trial in told] == [2]
+
+
+def test_the_defaults_are_tried_though_the_first_trial_was_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, storage = measured(), tmp_path / "tuning.db"
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning.LatencyModel, "fit", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            tuning.tune(rows, QUICK, storage)
+    trials = tuning.tune(rows, QUICK, storage).trials
+    defaults = asdict(Hyperparameters())
+    assert [trial.params.items() <= defaults.items() for trial in trials] == [True, False, False]
+    again = tuning.tune(rows, TuningConfig(trials=4, folds=2), storage).trials
+    assert [trial.params.items() <= defaults.items() for trial in again].count(True) == 1
 
 
 def test_two_trainings_on_one_store_are_refused(tmp_path: Path) -> None:

@@ -82,22 +82,49 @@ def seeds(objective: str) -> range:
     return range(start, start + CASES)
 
 
+def made_for(name: str, problem: ChainProblem, objective: str) -> bool:
+    """Whether a solver must find a problem's optimum and prove it."""
+    limits, devices = problem.limits, problem.devices
+    if name == "labels":
+        return True
+    if math.isfinite(limits.latency_ms) or math.isfinite(limits.sent_bytes):
+        return False
+    if name == "distinct":
+        return not problem.reuse
+    if name == "balanced":
+        return objective == "throughput" and not problem.reuse
+    # `relaxed`: no rule runs over several parts.
+    if min(problem.n_steps, limits.parts) == 1:
+        return True
+    if problem.reuse:
+        boundless = all(math.isinf(device.memory_bytes) for device in devices)
+        return objective == "latency" and boundless and math.isinf(limits.period_ms)
+    return all(device.count >= min(problem.n_steps, limits.parts) for device in devices)
+
+
 @pytest.mark.parametrize("name", SOLVERS)
 @pytest.mark.parametrize("objective", ["latency", "throughput"])
 def test_solver_bounds_the_optimum_from_below(name: str, objective: str) -> None:
-    settled = 0
+    theirs: list[int] = []
+    missed: list[int] = []
     for seed in seeds(objective):
         problem = random_problem(seed)
         optimum = min((cost.value(objective) for _, cost in feasible(problem)), default=math.inf)
         found = SOLVERS[name](problem, objective, time.monotonic() + 60)
         assert found.bound <= optimum * (1 + 1e-9) + 1e-9, seed
+        settled = found.bound >= optimum - 1e-6  # without a plan, too: both are inf
         if found.stages is not None:
             cost = evaluate(problem, found.stages)
             if not cost.violations:
                 assert cost.value(objective) >= optimum - 1e-9, seed
-        settled += math.isinf(optimum) or found.bound >= optimum - 1e-6
-    # `labels` must settle all; the others what they are made for.
-    assert settled == CASES if name == "labels" else settled > 0
+        if math.isfinite(optimum):
+            if made_for(name, problem, objective):
+                (theirs if settled else missed).append(seed)
+        elif name == "labels":
+            assert settled, seed
+    assert not missed
+    # Enough of them to say so; `balanced` bounds the latency only.
+    assert len(theirs) > CASES / 10 or (name, objective) == ("balanced", "latency")
 
 
 @pytest.mark.parametrize("objective", ["latency", "throughput"])

@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from pepper import config
 from pepper.config import FleetConfig, FleetDeviceConfig
 from pepper.devices import host
+from pepper.errors import ConfigError
 from pepper.tasks.fleet import Fleet, assemble
 
 
@@ -30,11 +31,11 @@ def fleet_of(fleet: FleetConfig | None, *overrides: str, counted: list[Sequence[
 
 
 def trio(**options: Any) -> FleetConfig:
-    devices = {name: FleetDeviceConfig("share50", "cpu25") for name in ("a", "b", "c")}
+    devices = {name: FleetDeviceConfig("share25", "cpu25") for name in ("a", "b", "c")}
     return FleetConfig("trio", devices, **options)
 
 
-@pytest.mark.parametrize("cores", [[0], [0, 1], [2, 3, 5]])
+@pytest.mark.parametrize("cores", [[0, 1], [2, 3, 5]])
 def test_the_default_fleet_takes_the_first_and_the_last_core(monkeypatch: pytest.MonkeyPatch, cores: list[int]) -> None:
     monkeypatch.setattr(host, "allowed_cores", lambda: cores)
     fleet = fleet_of(None)
@@ -77,8 +78,9 @@ def test_a_hub_adds_up_both_hops() -> None:
 
 def test_a_device_differs_from_its_option_where_told_and_its_load_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "busy_percent", lambda cores: 12.345)
-    here = FleetDeviceConfig("local", "measured", overrides={"threads": 1})
-    small = FleetDeviceConfig("share50", count=3, overrides={"memory_bytes": 10**8, "share": 0.3})
+    monkeypatch.setattr(host, "allowed_cores", lambda: [0, 1])
+    here = FleetDeviceConfig("local", "measured", cores=[0], overrides={"threads": 1})
+    small = FleetDeviceConfig("share50", cores=[1], count=3, overrides={"memory_bytes": 10**8, "share": 0.3})
     fleet = fleet_of(FleetConfig("two", {"here": here, "small": small}))
     local, node = fleet.devices
     assert (local.load.name, local.load.percent, local.spec.threads) == ("measured", 12.3, 1)
@@ -88,3 +90,30 @@ def test_a_device_differs_from_its_option_where_told_and_its_load_is_measured(mo
 
 def test_this_machine_is_between_idle_and_busy() -> None:
     assert 0 <= host.busy_percent(host.allowed_cores(), seconds=0.05) <= 100
+
+
+def test_the_command_line_changes_what_the_fleet_leaves_open_only() -> None:
+    given = ("link=wifi", "link.latency_ms=3", "load.percent=60", "device.threads=1")
+    plain, changed = (fleet_of(trio(links={"a->b": "lte"}), *overrides) for overrides in ((), given))
+    assert changed.devices == plain.devices
+    assert [device.load.percent for device in changed.devices] == [25.0] * 3
+    assert (plain.links.latency_ms[0, 1], plain.links.latency_ms[0, 2]) == (35.0, 2.0)
+    assert (changed.links.latency_ms[0, 1], changed.links.latency_ms[0, 2]) == (35.0, 3.0)
+    hub = {"a": "lte", "b": "wifi", "c": "wifi"}
+    assert np.array_equal(fleet_of(trio(hub=hub), *given).links.latency_ms, fleet_of(trio(hub=hub)).links.latency_ms)
+
+
+@pytest.mark.parametrize("cores", [[0], [0, 1]])
+def test_a_fleet_that_does_not_fit_its_cores_is_refused(monkeypatch: pytest.MonkeyPatch, cores: list[int]) -> None:
+    monkeypatch.setattr(host, "allowed_cores", lambda: cores)
+    overrides = () if len(cores) == 1 else ("fleet.devices.edge.device=share100",)
+    wanted = r"1\.75 times \(server 1, edge 0\.5" if len(cores) == 1 else r"1\.25 times \(edge 1"
+    said = rf"fleet\.devices: .*core 0 is wanted {wanted}, camera 0\.25\); lower a share"
+    with pytest.raises(ConfigError, match=said):
+        fleet_of(None, *overrides)
+
+
+def test_a_load_without_a_percent_is_refused() -> None:
+    devices = {"a": FleetDeviceConfig("share25", "cpu")}
+    with pytest.raises(ConfigError, match=r"fleet\.devices\.a: load=cpu: .* such as cpu50"):
+        fleet_of(FleetConfig("one", devices), "load=cpu", "load.percent=60")

@@ -192,6 +192,29 @@ def test_history_leaves_deleted_runs_out(store: Store) -> None:
     assert len(history(store)) == 2
 
 
+def test_history_leaves_runs_out_that_were_deleted_for_good(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    from click.testing import CliRunner
+    from mlflow.cli import gc
+
+    def hours_ago(hours: float) -> str:
+        """Log a run that is not among the newest, which are read again each time."""
+        with monkeypatch.context() as patch:
+            patch.setattr(runs, "_now_ms", lambda: round((time.time() - 3600 * hours) * 1000))
+            return runs.log_once(store, a_record())
+
+    purged, restored, kept = hours_ago(3), hours_ago(2), hours_ago(1)
+    assert len(history(store)) == 3
+    for run_id in (purged, restored):
+        store.client.delete_run(run_id)
+    assert history(store)["run_id"].tolist() == [kept]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.config.uri)
+    done = CliRunner().invoke(gc, ["--backend-store-uri", store.config.uri, "--run-ids", purged])
+    assert done.exit_code == 0, done.output
+    store.client.restore_run(restored)
+    for _ in range(2):
+        assert sorted(history(store)["run_id"]) == sorted([restored, kept])
+
+
 def test_history_survives_a_damaged_cache(store: Store) -> None:
     runs.log_once(store, a_record())
     assert len(history(store)) == 1

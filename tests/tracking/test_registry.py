@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import sqlite3
@@ -20,6 +21,7 @@ from pepper.tracking.records import Pending, Record
 from pepper.tracking.registry import CHAMPION, Registry, promotion, write_signature
 from pepper.tracking.store import Store
 from pepper.tracking.trainings import Dataset, Training, Trial, log_training
+from pepper.tracking.user import user
 
 NAME = "pepper-latency"
 QUICK = ("tuning.trials=2", "tuning.folds=2")
@@ -86,6 +88,20 @@ def test_history_is_read_back_and_a_moved_alias_honoured(store: Store, registry:
     store.client.set_registered_model_alias(NAME, CHAMPION, "3")
     assert registry.champion() == 3
     assert registry.before(3) == 2
+    registry.promote(promotion(1, 3, "better"))
+    assert registry.before(1) == 3, "a person's champion counts"
+    registry.promote(promotion(3, 1, "rollback", rollback=True))
+    assert registry.before(3) == 2
+    registry.promote(promotion(2, 3, "rollback", rollback=True))
+    assert registry.before(2) == 1
+
+
+def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)  # no such entry in the password database
+    assert user() == "uid 54321"
+    assert promotion(1, None, "first").who == "uid 54321"
 
 
 def log_cells(desk: Desk, slower: float = 1.0, seed: int = 0) -> None:
@@ -230,6 +246,9 @@ def test_a_new_device_is_adapted_to(desk: Desk) -> None:
     assert again["errors"][0]["title"] == "4 measurements, each left out"
     assert {"before", "after"} <= set(again["errors"][0])
     assert again["run_id"] == client.get_model_version(NAME, "3").run_id
+    assert desk(*command, "latency.version=2").status == 0
+    digests = [client.get_model_version(NAME, version).tags["dataset_digest"] for version in ("2", "4")]
+    assert digests[0] == digests[1], "no row is there twice"
     two = desk("task=adapt", "+sweep=mine", "+sweep.axes.device=[share100,share50]")
     assert "one device at a time" in two.error
     assert "must be at least 3" in desk(*command[:3], "adapt.measurements=2").error

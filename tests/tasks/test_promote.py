@@ -1,0 +1,73 @@
+"""``task=promote`` where the champion cannot be used any more, or is to be taken back."""
+
+import json
+from pathlib import Path
+
+import pytest
+from harness import Desk, MakeDesk, composed
+
+from pepper.latency.features import FEATURES
+from pepper.tasks.latency_models import open_registry
+from pepper.tracking.registry import Registry, promotion
+from tests.tasks.champion import register
+
+
+@pytest.fixture
+def desk(make_desk: MakeDesk, tmp_path: Path) -> Desk:
+    """A desk with three versions of a latency model, the first of them champion."""
+    made = make_desk(tmp_path / "desk")
+    register(made, errors=(0.0, 0.0, 0.0))
+    return made
+
+
+def registry_of(desk: Desk) -> Registry:
+    return open_registry(composed(f"tracking.uri={desk.uri}", f"tracking.folder={desk.folder}/mlruns"))
+
+
+def make_old(desk: Desk, version: int) -> None:
+    """Make a version one of another feature list."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(desk.uri)
+    run = client.get_run(client.get_model_version("pepper-latency", str(version)).run_id)
+    file = Path(run.info.artifact_uri.removeprefix("file://")) / "model" / "latency_model.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({**content, "features_digest": "old", "features": FEATURES[1:]}))
+
+
+def test_a_champion_that_cannot_be_used_gives_way(desk: Desk) -> None:
+    make_old(desk, 1)
+    assert "version 1: trained on another feature list" in desk("task=predict", "model=tiny").error
+    make_old(desk, 2)
+    assert "version 2: trained on another feature list" in desk("task=promote", "promote.version=2").error
+    assert registry_of(desk).champion() == 1
+    done = desk("task=promote")
+    assert done.status == 0, done.err
+    (line,) = done.out.splitlines()
+    assert line.startswith("version 3 is the champion, after version 1: the champion cannot be used: pepper-latency v")
+    assert "feature list" in registry_of(desk).history()[-1].why
+    assert desk("task=predict", "model=tiny").status == 0
+
+
+def test_rollbacks_go_back_one_after_the_other(desk: Desk) -> None:
+    registry = registry_of(desk)
+    for version in (2, 3):
+        registry.promote(promotion(version, version - 1, "better"))
+    back = ("task=promote", "promote.rollback=true")
+    assert desk(*back).out.strip() == "version 2 is the champion again, after version 3"
+    assert desk(*back).out.strip() == "version 1 is the champion again, after version 2"
+    assert "no champion before this one" in desk(*back).error
+    registry.promote(promotion(3, 1, "better"))
+    assert desk(*back).out.strip() == "version 1 is the champion again, after version 3"
+
+
+def test_a_champion_deleted_meanwhile_is_named(desk: Desk) -> None:
+    from mlflow import MlflowClient
+
+    registry = registry_of(desk)
+    for version in (2, 3):
+        registry.promote(promotion(version, version - 1, "better"))
+    MlflowClient(desk.uri).delete_model_version("pepper-latency", "2")
+    error = desk("task=promote", "promote.rollback=true").error
+    assert "version 2 of pepper-latency, the champion before version 3, was deleted" in error
+    assert "promote.version=... (versions: 1, 3)" in error
