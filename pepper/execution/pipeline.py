@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections import deque
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
@@ -86,13 +87,13 @@ class Network:
             raise ExecutionError(f"no link from {sender} to {receiver}: the fleet has none; place the model again")
         return Hop(sender, receiver, link)
 
-    def way(self, layout: Layout) -> list[Hop]:
-        """Return the transfers of a layout, from the source to the sink.
+    def way(self, devices: Sequence[str]) -> list[Hop]:
+        """Return the transfers of a plan on these devices, from the source to the sink.
 
         Raises:
             ExecutionError: There is no link between two devices.
         """
-        places = [self.fleet.source, *layout.devices, self.fleet.sink]
+        places = [self.fleet.source, *devices, self.fleet.sink]
         return [self.hop(a, b) for a, b in pairwise(places)]
 
     def slot(self, hop: Hop) -> int | None:
@@ -128,7 +129,7 @@ class Pipeline:
     def __init__(self, network: Network, pool: StagePool, layout: Layout, time_limit_s: float) -> None:
         self.layout, self.stages = layout, pool.stages(layout)
         self._network, self._time_limit_s = network, time_limit_s
-        self.hops = network.way(layout)
+        self.hops = network.way(layout.devices)
         network.reset()
         self._held: deque[Arrival] = deque()  # answers under way on the last link
         self._push, self._pull = network.context.socket(zmq.PUSH), network.context.socket(zmq.PULL)
