@@ -131,7 +131,7 @@ def _read_inputs(file: Path) -> dict[str, Any]:
         if not isinstance(loaded, np.lib.npyio.NpzFile):
             raise ValueError("it holds one array without a name")
         with loaded:
-            arrays = dict(loaded)
+            arrays: dict[str, Any] = dict(loaded)
         for name, array in arrays.items():
             if not isinstance(array, np.ndarray):
                 raise ValueError(f"{name!r} is no array")

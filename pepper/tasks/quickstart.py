@@ -142,8 +142,8 @@ def _lines(plan: Plan, file: Path, unsplit: dict[str, Evaluation]) -> list[RanLi
                 run["devices"],
                 float(run["latency_ms"]),
                 float(run["per_second"]),
-                cost and cost.latency_ms,
-                cost and 1000 / cost.period_ms,
+                None if cost is None else cost.latency_ms,
+                None if cost is None else 1000 / cost.period_ms,
             )
         )
     return lines
