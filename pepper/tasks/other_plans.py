@@ -204,9 +204,7 @@ def _run(
         ExecutionError: It cannot be run, or a device is lost.
     """
     options = config.execute
-    with Runner(
-        pool, network, layout, time_limit_s=options.time_limit_seconds, in_flight=options.in_flight
-    ) as runner:
+    with Runner(pool, network, layout, time_limit_s=options.time_limit_seconds, in_flight=options.in_flight) as runner:
         try:
             one_at_a_time(runner, samples, 0.0, options.min_requests // 4)  # warms the stages up
             alone = one_at_a_time(runner, samples, options.seconds, options.min_requests)

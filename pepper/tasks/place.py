@@ -135,7 +135,7 @@ def solved(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> 
 def _log(
     config: PepperConfig, store: Store, placed: Placed, flipped: Sequence[Mapping[str, Any]], out: Path | None
 ) -> tuple[str, Plan]:
-    """Write plans and figures, log them with a page about them, and return the run's identifier and the plan that names it."""
+    """Write plans and figures, log them with a page about them; return the run's identifier and the plan with it."""
     plans = {"plan.json": placed.plan}
     if config.objective.name == "pareto":
         origin = _origin(config, placed.forecast, placed.behind)

@@ -22,6 +22,12 @@ from pepper.execution.trials import at_rate, one_at_a_time, poisson_times, satur
 from pepper.graph.verify import difference
 
 
+@pytest.fixture(autouse=True)
+def _whole(pool: StagePool) -> None:
+    """What one test loses is back for the next."""
+    pool.lost.clear()
+
+
 def running(pool: StagePool, network: Network, layout: Layout, replan: Replan | None = None, **options: int) -> Runner:
     return Runner(pool, network, layout, time_limit_s=1.0, replan=replan, **options)
 
