@@ -24,8 +24,9 @@ class ExecuteConfig:
         tolerance: Largest difference to the whole model's outputs; None is 1e-4, or 2e-2 for half-precision and
             8-bit models.
         out: Folder for the figures and tables; None writes none.
-        compare: Whether the whole model is run on every device of the fleet, too.
-        exhaustive: Whether every plan with one cut is run, too: at ``positions`` places, on every pair of devices.
+        compare: Whether the whole model is run on every device of the fleet, too, and, if there is a champion, each
+            part on the device where it alone is fastest, of parts of nearly equal work cut at ``positions`` places.
+        exhaustive: Whether all that, and one cut at each of these places between every two devices.
         positions: How many places, at nearly equal work.
         adapt: Whether a further stream of requests, at the same rate, is run in which the pipeline moves to another
             plan when the champion says so at the loads that are seen on the devices.

@@ -1,7 +1,7 @@
 """What is run: which parts on which devices, joined by which links. Plain values, free of plans and predictions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,11 @@ class Layout:
             manifest.inputs,
             tuple(spec.name for spec in manifest.outputs),
         )
+
+    def on(self, devices: Sequence[str]) -> "Layout":
+        """Return the same parts on other devices, one for each part."""
+        parts = (replace(part, device=device) for part, device in zip(self.parts, devices, strict=True))
+        return replace(self, parts=tuple(parts))
 
     @property
     def devices(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from pepper.execution.runner import Runner
 
 SMALL_BYTES, MOST_BYTES, LEAST_BYTES = 64, 2**20, 2**14
 LARGE_MS = 50.0  # of the slowest link's time
+LIMIT_FRACTION = 0.1  # of the time limit that a message may take on all links together
 REPEATS = 5
 
 
@@ -30,20 +31,34 @@ class MeasuredHop:
 def measure_hops(runner: Runner) -> list[MeasuredHop]:
     """Send small and large messages through the idle pipeline; medians of a few.
 
-    A stage that is throttled receives in its turns only: its hops show that.
+    A stage that is throttled receives in its turns only: its hops show that. If a device is lost meanwhile, the
+    hops are those of the next layout.
 
     Raises:
-        StageLost: They do not come through.
+        ExecutionError: The messages do not come through, or no layout is left to go on with.
     """
+    while True:
+        layout = runner.layout
+        large = _large_bytes(runner)
+        runner.probe(large)  # connects, and fills the buffers
+        small = [runner.probe(SMALL_BYTES) for _ in range(REPEATS)]
+        more = [runner.probe(large) for _ in range(REPEATS)]
+        if runner.layout is layout:
+            return [
+                MeasuredHop(hop, small_ms, 0.008 * (large - SMALL_BYTES) / max(large_ms - small_ms, 1e-3))
+                for hop, small_ms, large_ms in zip(runner.hops, _times(small), _times(more), strict=True)
+            ]
+
+
+def _large_bytes(runner: Runner) -> int:
+    """Return the size of a large message: its time on the slowest link is long enough to measure, and that on all
+    links together far below the time limit."""
     rates = [hop.link.bandwidth_mbit_s for hop in runner.hops if hop.link and hop.link.bandwidth_mbit_s]
-    large = MOST_BYTES if not rates else min(MOST_BYTES, max(LEAST_BYTES, round(min(rates) * LARGE_MS / 0.008)))
-    runner.probe(large)  # connects, and fills the buffers
-    small_ms = _times([runner.probe(SMALL_BYTES) for _ in range(REPEATS)])
-    large_ms = _times([runner.probe(large) for _ in range(REPEATS)])
-    return [
-        MeasuredHop(hop, small, 0.008 * (large - SMALL_BYTES) / max(more - small, 1e-3))
-        for hop, small, more in zip(runner.hops, small_ms, large_ms, strict=True)
-    ]
+    if not rates:
+        return MOST_BYTES
+    wanted = min(MOST_BYTES, max(LEAST_BYTES, round(min(rates) * LARGE_MS / 0.008)))
+    most_ms = LIMIT_FRACTION * 1000 * runner.time_limit_s
+    return max(2 * SMALL_BYTES, min(wanted, int(most_ms / sum(0.008 / rate for rate in rates))))
 
 
 def _times(arrivals: Sequence[Arrival]) -> list[float]:

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections import deque
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
@@ -86,6 +87,15 @@ class Network:
             raise ExecutionError(f"no link from {sender} to {receiver}: the fleet has none; place the model again")
         return Hop(sender, receiver, link)
 
+    def way(self, devices: Sequence[str]) -> list[Hop]:
+        """Return the transfers of a plan on these devices, from the source to the sink.
+
+        Raises:
+            ExecutionError: There is no link between two devices.
+        """
+        places = [self.fleet.source, *devices, self.fleet.sink]
+        return [self.hop(a, b) for a, b in pairwise(places)]
+
     def slot(self, hop: Hop) -> int | None:
         """Return the clock's slot of a hop's link; None where a message takes no time."""
         return None if hop.link in (None, Link()) else self.slots[str(hop.sender), str(hop.receiver)]
@@ -119,8 +129,7 @@ class Pipeline:
     def __init__(self, network: Network, pool: StagePool, layout: Layout, time_limit_s: float) -> None:
         self.layout, self.stages = layout, pool.stages(layout)
         self._network, self._time_limit_s = network, time_limit_s
-        places = [network.fleet.source, *layout.devices, network.fleet.sink]
-        self.hops = [network.hop(a, b) for a, b in pairwise(places)]
+        self.hops = network.way(layout.devices)
         network.reset()
         self._held: deque[Arrival] = deque()  # answers under way on the last link
         self._push, self._pull = network.context.socket(zmq.PUSH), network.context.socket(zmq.PULL)
@@ -214,12 +223,20 @@ class Pipeline:
         """Send this many bytes through all stages, without any inference; returns what arrived.
 
         Raises:
-            StageLost: A stage died, or the bytes do not arrive in time.
+            StageLost: A stage died, or hangs.
+            ExecutionError: Every stage lives, but the bytes do not arrive in time.
         """
         self.send(Message(-1, {"probe": np.zeros(count, np.uint8)}, probe=True))
         arrived = self.receive(time.monotonic_ns() + round(self._time_limit_s * 1e9))
         if arrived is None:
-            raise StageLost(self.stages[-1].part.device, f"{count} bytes do not come through the pipeline")
+            for stage in self.stages:
+                stage.ask("ready", self._time_limit_s)
+            limit_s = self._time_limit_s
+            slow = max(self.hops, key=lambda hop: hop.link.transfer_ms(count) if hop.link else 0.0)
+            raise ExecutionError(
+                f"link from {slow.sender} to {slow.receiver}: {count} bytes do not come through within {limit_s:g} s,"
+                " though every stage lives; raise execute.time_limit_seconds, or place the model over a faster link"
+            )
         return arrived
 
     def close(self) -> None:

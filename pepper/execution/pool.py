@@ -125,7 +125,7 @@ class StagePool:
             if name not in self._loads:
                 self._loads[name] = start_load(load.generator, self._devices[name])
                 self._stack.callback(self._loads[name].close)
-        self._loads[name].set(load)
+            self._loads[name].set(load)
 
     def usage(self) -> dict[str, Usage]:
         """Return what each device's load generator has used so far, where there is one."""
@@ -157,8 +157,10 @@ class StagePool:
 
     def _stage(self, part: PlacedPart) -> StageHandle:
         key = (part.sha256, part.device)
+        if key in self._stages and not self._stages[key].process.alive:
+            self._end(key)
         stage = self._stages.pop(key, None)
-        if stage is None or not stage.process.alive:
+        if stage is None:
             stage = self._start(part)
         elif key in self._paused:
             self._devices[part.device].confine(stage.process.pid)
@@ -177,16 +179,20 @@ class StagePool:
     def _start(self, part: PlacedPart) -> StageHandle:
         device = self._devices[part.device]
         stage = StageHandle(part, device.start("pepper.execution.stage"))
-        stage.ask("ready", self._time_limit_s)  # its libraries are loaded, at full speed
-        device.confine(stage.process.pid)
-        stage.opened = stage.ask(
-            "open",
-            self._time_limit_s,
-            path=str(part.file),
-            provider=device.spec.provider,
-            threads=device.spec.threads,
-            options=self._options,
-        )
+        try:
+            stage.ask("ready", self._time_limit_s)  # its libraries are loaded, at full speed
+            device.confine(stage.process.pid)
+            stage.opened = stage.ask(
+                "open",
+                self._time_limit_s,
+                path=str(part.file),
+                provider=device.spec.provider,
+                threads=device.spec.threads,
+                options=self._options,
+            )
+        except Exception:
+            self._discard(stage)
+            raise
         return stage
 
     def _trim(self, used: Collection[StageHandle]) -> None:
@@ -195,9 +201,12 @@ class StagePool:
             self._end(key)
 
     def _end(self, key: tuple[str, str]) -> None:
-        stage = self._stages.pop(key)
         self._paused.discard(key)
-        self._devices[key[1]].pause(stage.process.pid)  # its number may be another's soon
+        self._discard(self._stages.pop(key))
+
+    def _discard(self, stage: StageHandle) -> None:
+        """End a stage, and take it out of its device's turns: its number may be another process's soon."""
+        self._devices[stage.part.device].pause(stage.process.pid)
         stage.process.kill()  # it may be stopped or busy: closing would wait for it
         stage.process.close()
 

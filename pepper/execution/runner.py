@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pepper.errors import ExecutionError
 from pepper.execution.layout import Layout
@@ -17,6 +17,8 @@ Replan = Callable[[frozenset[str]], Layout | None]
 """From the names of the lost devices to a layout without them, or None where there is none."""
 
 MOST_ATTEMPTS = 3  # of a request that brings the pipeline to a halt, though all of its stages live
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class Runner:
         self.moves = -1
         self.in_flight = in_flight
         self._pool, self._network, self._replan = pool, network, replan
-        self._time_limit_s = time_limit_s
+        self.time_limit_s = time_limit_s
         self._pending: dict[int, _Request] = {}
         self._unsent: deque[int] = deque()
         self._answers: deque[Answer] = deque()
@@ -185,7 +187,7 @@ class Runner:
         except StageLost as lost:
             return self._recover(lost)
         start_ns = time.monotonic_ns()
-        while self._pending and time.monotonic_ns() < start_ns + round(self._time_limit_s * 1e9):
+        while self._pending and time.monotonic_ns() < start_ns + round(self.time_limit_s * 1e9):
             self._step(time.monotonic_ns() + 1_000_000_000)
         self._event("moved", f"to {' - '.join(layout.devices)}: {why}")
         return self._switch(layout)
@@ -195,7 +197,7 @@ class Runner:
         pipeline = self._running
         while self._unsent and self._send(pipeline):
             pass
-        limit_ns = self._progress_ns + round(self._time_limit_s * 1e9)
+        limit_ns = self._progress_ns + round(self.time_limit_s * 1e9)
         if self._pending:
             until_ns = min(until_ns, limit_ns)
         try:
@@ -239,14 +241,14 @@ class Runner:
     def _stalled(self) -> None:
         """Find out who holds everything up; if nobody does, send again, and give a request up after some attempts."""
         for stage in self._running.stages:
-            stage.ask("ready", self._time_limit_s)
+            stage.ask("ready", self.time_limit_s)
         for seq in [seq for seq, request in self._pending.items() if request.attempts >= MOST_ATTEMPTS]:
             request = self._pending.pop(seq)
-            reason = f"no answer within {self._time_limit_s:g} s, {request.attempts} times, though every stage lives"
+            reason = f"no answer within {self.time_limit_s:g} s, {request.attempts} times, though every stage lives"
             self._event("failed", f"request {seq}: {reason}")
             now = time.monotonic_ns()
             self._answers.append(Answer(seq, {}, reason, request.submitted_ns, now, (), self.moves, request.attempts))
-        self._event("replayed", f"{len(self._pending)} requests: no answer within {self._time_limit_s:g} s")
+        self._event("replayed", f"{len(self._pending)} requests: no answer within {self.time_limit_s:g} s")
         self._switch(self.layout)
 
     def _recover(self, lost: StageLost) -> None:
@@ -276,7 +278,7 @@ class Runner:
         self._progress_ns = time.monotonic_ns()
         self.moves += 1
         try:
-            self._pipeline = Pipeline(self._network, self._pool, layout, self._time_limit_s)
+            self._pipeline = Pipeline(self._network, self._pool, layout, self.time_limit_s)
             self._pool.pause(self._pipeline.stages)
         except StageLost as lost:
             self._recover(lost)
@@ -285,12 +287,28 @@ class Runner:
         self.events.append(Event(time.monotonic_ns(), kind, note))
 
     def probe(self, count: int) -> Arrival:
-        """Send this many bytes through the idle pipeline; see `Pipeline.probe`."""
-        return self._running.probe(count)
+        """Send this many bytes through the idle pipeline, of the next layout if a device is lost.
+
+        Raises:
+            ExecutionError: They do not arrive in time, or no layout is left to go on with.
+        """
+        return self._surviving(lambda: self._running.probe(count))
 
     def usage(self) -> list[dict[str, Any]]:
-        """Return each stage's CPU time (s) and memory (bytes)."""
-        return [stage.ask("usage", self._time_limit_s) for stage in self._running.stages]
+        """Return CPU time (s) and memory (bytes) of each stage, of the next layout if a device is lost.
+
+        Raises:
+            ExecutionError: No layout is left to go on with.
+        """
+        return self._surviving(lambda: [stage.ask("usage", self.time_limit_s) for stage in self._running.stages])
+
+    def _surviving(self, ask: Callable[[], T]) -> T:
+        """Ask the stages, and again those of the next layout where a device is lost."""
+        while True:
+            try:
+                return ask()
+            except StageLost as lost:
+                self._recover(lost)
 
     def __enter__(self) -> Self:
         return self
@@ -301,5 +319,6 @@ class Runner:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None and self._pipeline is not None:  # else a stage may be in the middle of an answer
+        # After any other error a stage may be in the middle of an answer.
+        if self._pipeline is not None and (error is None or isinstance(error, ExecutionError)):
             self._pipeline.close()

@@ -25,6 +25,8 @@ class PlanReport:
         front: Plans that no other one beats in both latency and throughput.
         steps: One row a step, where the plan was run: ``what``, ``where``, ``predicted_ms``, ``measured_ms``.
         runs: One row a plan that was run: ``name``, ``devices``, ``latency_ms``, ``per_second``, ``ratio``.
+        events: One row an event while it ran: ``at_ns``, ``kind``, ``note``.
+        moves: One row a move to another plan, as `pepper.report.execution_tables.MoveLine`.
     """
 
     name: str
@@ -33,6 +35,8 @@ class PlanReport:
     front: Sequence[Plan] = ()
     steps: "pd.DataFrame | None" = None
     runs: "pd.DataFrame | None" = None
+    events: "pd.DataFrame | None" = None
+    moves: "pd.DataFrame | None" = None
 
 
 def section(placement: PlanReport) -> Section:
@@ -88,6 +92,10 @@ def section(placement: PlanReport) -> Section:
         blocks += _measured(placement.steps)
     if placement.runs is not None and len(placement.runs):
         blocks.append(_runs(placement.runs))
+    if placement.moves is not None and len(placement.moves):
+        blocks.append(_moves(placement.moves))
+    if placement.events is not None and len(placement.events):
+        blocks.append(_events(placement.events))
     return Section(f"{'Placement' if placement.steps is None else 'Execution'}: {placement.name}", blocks)
 
 
@@ -112,7 +120,35 @@ def _runs(runs: "pd.DataFrame") -> Table:
         "per_second": "results/s",
         "ratio": "times the best",
     }
-    return Table("Plans that were run", list(columns.values()), runs[list(columns)].astype(object).to_numpy().tolist())
+    return _rows("Plans that were run", columns, runs)
+
+
+def _moves(moves: "pd.DataFrame") -> Table:
+    columns = {
+        "at_s": "after s",
+        "before": "from",
+        "after": "to",
+        "loads": "at loads",
+        "predicted_before_ms": "predicted ms, before",
+        "predicted_after_ms": "predicted ms, after",
+        "before_p50_ms": "median ms, before",
+        "after_p50_ms": "median ms, after",
+        "before_per_s": "answers/s, before",
+        "after_per_s": "answers/s, after",
+    }
+    return _rows("Moves to another plan", columns, moves)
+
+
+def _events(events: "pd.DataFrame") -> Table:
+    since_s = (events["at_ns"] - events["at_ns"].iloc[0]) / 1e9
+    columns = {"since_s": "after the first, s", "kind": "event", "note": "what and why"}
+    return _rows("What happened meanwhile", columns, events.assign(since_s=since_s))
+
+
+def _rows(caption: str, columns: Mapping[str, str], frame: "pd.DataFrame") -> Table:
+    """Return some of a frame's columns, under names for people."""
+    rows = frame[list(columns)].astype(object).to_numpy().tolist()
+    return Table(caption, list(columns.values()), rows)
 
 
 def events(plan: Plan) -> list[plan_charts.Event]:

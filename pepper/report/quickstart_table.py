@@ -15,18 +15,18 @@ class RanLine:
     Attributes:
         name: Which plan.
         devices: Of its parts, in order.
-        predicted_ms: Latency of one request.
-        measured_ms: The same, measured.
-        predicted_per_s: Throughput.
-        measured_per_s: The same, measured.
+        measured_ms: Latency of one request.
+        measured_per_s: Throughput.
+        predicted_ms: The latency predicted; None where nothing was.
+        predicted_per_s: The same of the throughput.
     """
 
     name: str
     devices: str
-    predicted_ms: float
     measured_ms: float
-    predicted_per_s: float
     measured_per_s: float
+    predicted_ms: float | None = None
+    predicted_per_s: float | None = None
 
 
 def ran_table(lines: Sequence[RanLine]) -> Table:
@@ -39,11 +39,14 @@ def ran_table(lines: Sequence[RanLine]) -> Table:
         table.add_row(
             line.name,
             line.devices,
-            figure(line.predicted_ms),
-            figure(line.measured_ms),
-            f"{line.predicted_ms / line.measured_ms - 1:+.1%}",
-            figure(line.predicted_per_s),
-            figure(line.measured_per_s),
-            f"{line.predicted_per_s / line.measured_per_s - 1:+.1%}",
+            *_against(line.predicted_ms, line.measured_ms),
+            *_against(line.predicted_per_s, line.measured_per_s),
         )
     return table
+
+
+def _against(predicted: float | None, measured: float) -> tuple[str, str, str]:
+    """Return a prediction, what was measured, and the error."""
+    if predicted is None:
+        return "", figure(measured), ""
+    return figure(predicted), figure(measured), f"{predicted / measured - 1:+.1%}"

@@ -1,14 +1,14 @@
 """``task=execute``: run a plan, hold its predictions to what is measured."""
 
 import csv
-import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
-from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +22,19 @@ from pepper.execution.links import measure_hops
 from pepper.execution.pipeline import Network
 from pepper.execution.pool import StagePool
 from pepper.execution.runner import Runner
-from pepper.execution.trials import Sample, at_rate, one_at_a_time, saturated
+from pepper.execution.trials import Sample, Trial, at_rate, one_at_a_time, saturated
 from pepper.execution.watch import Watch
-from pepper.graph.balance import balanced_cuts
-from pepper.graph.characteristics import Characteristics
-from pepper.graph.cuts import find_cuts
 from pepper.graph.ir import Graph
 from pepper.graph.verify import default_tolerance, random_inputs, run_whole
 from pepper.placement.plan import Plan
 from pepper.report import execution_figures
 from pepper.report.execution_tables import links_table, moves_table, runs_table, steps_table
 from pepper.report.output import add_results
+from pepper.report.progress import StepProgress
 from pepper.report.tables import figure, show
 from pepper.tasks.execution_views import (
     Adapted,
     Measured,
-    OtherRun,
     figures,
     link_lines,
     move_lines,
@@ -46,8 +43,11 @@ from pepper.tasks.execution_views import (
     timelines,
 )
 from pepper.tasks.fleet import known
+from pepper.tasks.folders import keep_results, results_folder
 from pepper.tasks.foresight import Foresight
+from pepper.tasks.other_plans import other_plans, run_others
 from pepper.tasks.planned import Splitter, planned_fleet, planned_model, replanner, written_layout
+from pepper.tasks.report import attach_plan_page
 from pepper.tracking.executions import Execution, log_execution
 from pepper.tracking.store import Store
 
@@ -72,30 +72,36 @@ def execute(config: PepperConfig) -> int:
     """
     if not config.execute.plan:
         raise ConfigError("execute.plan: has no value; give execute.plan=FILE, a plan.json of task=place")
+    out = results_folder("execute.out", config.execute.out)
     name = f"execute.plan={config.execute.plan}"
     plan = Plan.load(Path(config.execute.plan))
     graph = planned_model(plan, name)
     fleet = planned_fleet(plan, name)
     options = config.execute
     known("execute.load_change", options.load_change, list(fleet.devices))
+    store = Store(replace(config.tracking, experiment=options.experiment))
     with tempfile.TemporaryDirectory(prefix="pepper-") as scratch:
         folder = Path(scratch)
         splitter = Splitter(graph, folder / "parts")
         layout = written_layout(plan, Path(options.parts), name) if options.parts else splitter.planned(plan, name)
         samples = _samples(config, graph, layout)
         foresight = Foresight(config, plan, splitter, layout) if options.adapt else None
+        others = other_plans(config, plan, graph)
         (folder / "net").mkdir()
         with (
             closing(Network(fleet, folder / "net", options.queue, options.port)) as network,
             StagePool(fleet, config.measure.session, options.time_limit_seconds) as pool,
+            StepProgress(4 + options.adapt + len(others), config.output == "quiet") as progress,
         ):
-            measured = _measure(config, plan, splitter, pool, network, layout, samples, foresight)
+            measured = _measure(config, plan, splitter, pool, network, layout, samples, foresight, progress)
+            ran = run_others(others, config, splitter, pool, network, samples, progress)
+        measured = replace(measured, others=ran)
     tolerance = default_tolerance(graph) if options.tolerance is None else options.tolerance
     _say(plan, measured)
-    _log(config, plan, measured, graph)
-    failures = [reason for trial in measured.trials for reason in trial.failures]
+    _log(config, store, out, plan, measured)
+    failures = measured.failures
     if failures:
-        print(f"error: {len(failures)} requests failed, the first: {failures[0]}", file=sys.stderr)
+        print(f"error: {len(failures)} requests or plans failed, the first: {failures[0]}", file=sys.stderr)
     if measured.difference > tolerance:
         print(
             f"error: an answer differs from the whole model's by {measured.difference:.2g} of the largest value,"
@@ -121,11 +127,19 @@ def _samples(config: PepperConfig, graph: Graph, layout: Layout) -> list[Sample]
 
 def _read_inputs(file: Path) -> dict[str, Any]:
     try:
-        with np.load(file) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError) as error:
+        loaded = np.load(file)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise ValueError("it holds one array without a name")
+        with loaded:
+            arrays: dict[str, Any] = dict(loaded)
+        for name, array in arrays.items():
+            if not isinstance(array, np.ndarray):
+                raise ValueError(f"{name!r} is no array")
+        return arrays
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        reason = " ".join(str(error).split())
         raise ExecutionError(
-            f"execute.inputs={file}: cannot be read ({error}); give an .npz file of arrays by input name"
+            f"execute.inputs={file}: cannot be read ({reason}); give an .npz file of arrays by input name"
         ) from error
 
 
@@ -138,6 +152,7 @@ def _measure(
     layout: Layout,
     samples: Sequence[Sample],
     foresight: Foresight | None,
+    progress: StepProgress,
 ) -> Measured:
     options = config.execute
     with Runner(
@@ -149,32 +164,28 @@ def _measure(
         in_flight=options.in_flight,
     ) as runner:
         hops = measure_hops(runner)
+        progress.advance("links", f"{len(hops)} hops measured")
         pool.load(running=True)
         one_at_a_time(runner, samples, 0.0, options.min_requests // 4)  # warms the stages up
         single = one_at_a_time(runner, samples, options.seconds, options.min_requests)
+        progress.advance("one request at a time", _outcome(single))
         stream = saturated(runner, samples, options.seconds, options.min_requests)
+        progress.advance("as many as possible", f"{figure(stream.throughput_per_s)}/s")
         rate_per_s = options.rate_per_s or _USUAL_RATE * stream.throughput_per_s
         seconds = max(options.seconds, 5 / rate_per_s)
         arrivals = at_rate(runner, samples, seconds, rate_per_s, options.seed)
+        progress.advance(f"at {rate_per_s:.3g}/s", _outcome(arrivals))
         usage = runner.usage()
-        events = list(runner.events)
-        adapted = _adapted(config, runner, pool, foresight, samples, rate_per_s) if foresight else None
-        others = []
-        for name, other in _others(config, splitter, list(pool.fleet.devices)):
-            runner.move(other, name)
-            one_at_a_time(runner, samples, 0.0, options.min_requests // 4)
-            alone = one_at_a_time(runner, samples, options.seconds, options.min_requests)
-            busy = saturated(runner, samples, options.seconds, options.min_requests)
-            others.append(
-                OtherRun(
-                    name,
-                    other.devices,
-                    float(np.mean(alone.latency_ms)),
-                    busy.throughput_per_s,
-                    max(alone.difference, busy.difference),
-                )
-            )
-    return Measured(hops, single, stream, arrivals, rate_per_s, usage, others, events, adapted)
+        devices, events = runner.layout.devices, list(runner.events)
+        adapted = None
+        if foresight is not None:
+            adapted = _adapted(config, runner, pool, foresight, samples, rate_per_s)
+            progress.advance("watching the loads", f"{len(adapted.moves)} moves")
+    return Measured(hops, single, stream, arrivals, rate_per_s, usage, devices, events, adapted)
+
+
+def _outcome(trial: Trial) -> str:
+    return f"{figure(float(np.mean(trial.latency_ms)))} ms"
 
 
 def _adapted(
@@ -199,21 +210,6 @@ def _adapted(
     return Adapted(trial, started_ns, adapter.moves, runner.events[before:])
 
 
-def _others(config: PepperConfig, splitter: Splitter, devices: Sequence[str]) -> Iterator[tuple[str, Layout]]:
-    """Yield other plans to run: the whole model on each device, and all plans with one cut."""
-    if config.execute.compare or config.execute.exhaustive:
-        for device in devices:
-            yield "no split", splitter.layout([], [device])
-    if config.execute.exhaustive:
-        graph = splitter.graph
-        macs = np.diff(Characteristics(graph).cumulative_macs).tolist()
-        found = find_cuts(graph, config.cuts.kind, config.cuts.max_tensors)
-        cuts = [cut for cut in found if cut.in_order]
-        for cut in balanced_cuts(graph, cuts, min(config.execute.positions, len(cuts)) + 1, macs):
-            for pair in permutations(devices, 2):
-                yield f"cut before operator {cut.position}", splitter.layout([cut], pair)
-
-
 def _say(plan: Plan, measured: Measured) -> None:
     links = link_lines(measured)
     if links:
@@ -234,8 +230,10 @@ def _say(plan: Plan, measured: Measured) -> None:
             show(moves_table(move_lines(measured.adapted)))
     for event in measured.all_events:
         show(f"{event.kind}: {event.note}")
-    if measured.others:
+    if measured.others.runs:
         show(runs_table(run_lines(plan, measured)))
+    for other in measured.others.not_run:
+        show(f"not run: {other.name} on {other.devices}: {other.reason}")
 
 
 def _tables(plan: Plan, measured: Measured) -> dict[str, list[dict[str, Any]]]:
@@ -244,27 +242,31 @@ def _tables(plan: Plan, measured: Measured) -> dict[str, list[dict[str, Any]]]:
         "steps": [{**asdict(line), "error": line.error} for line in step_lines(plan, measured)],
         "links": [asdict(line) for line in link_lines(measured)],
         "runs": [asdict(line) for line in run_lines(plan, measured)],
+        "not_run": [asdict(other) for other in measured.others.not_run],
         "events": [asdict(event) for event in measured.all_events],
         "moves": [] if measured.adapted is None else [asdict(line) for line in move_lines(measured.adapted)],
     }
 
 
-def _log(config: PepperConfig, plan: Plan, measured: Measured, graph: Graph) -> None:
-    store = Store(replace(config.tracking, experiment=config.execute.experiment))
+def _log(config: PepperConfig, store: Store, out: Path | None, plan: Plan, measured: Measured) -> None:
     metrics = figures(plan, measured)
     devices = " - ".join(part.device for part in plan.parts)
+    title = f"{plan.model['name']} on {devices}"
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        shutil.copy(str(config.execute.plan), folder / "plan.json")
-        for name, rows in _tables(plan, measured).items():
+        plan.save(folder / "plan.json")
+        tables = _tables(plan, measured)
+        for name, rows in tables.items():
             _write(folder / f"{name}.csv", rows)
         execution_figures.timelines(timelines(plan, measured), folder / "timeline.png")
-        if config.execute.out:
-            shutil.copytree(folder, config.execute.out, dirs_exist_ok=True)
+        if out is not None:
+            for name in tables:  # of an earlier run
+                (out / f"{name}.csv").unlink(missing_ok=True)
+            keep_results("execute.out", folder, out)
         run_id = log_execution(
             store,
             Execution(
-                name=f"{plan.model['name']} on {devices}",
+                name=title,
                 params={
                     "model": plan.model["name"],
                     "model_sha256": plan.model["sha256"],
@@ -281,6 +283,7 @@ def _log(config: PepperConfig, plan: Plan, measured: Measured, graph: Graph) -> 
                 artifacts=folder,
             ),
         )
+    attach_plan_page(store, run_id, title)
     show(f"logged as run {run_id} of {config.execute.experiment}", run_id=run_id)
 
 

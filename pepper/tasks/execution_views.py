@@ -1,7 +1,7 @@
 """What ``task=execute`` says, draws and logs of a run."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,28 +14,11 @@ from pepper.measure.statistics import summarise
 from pepper.placement.plan import Plan
 from pepper.report.execution_tables import LinkLine, MoveLine, RunLine, StepLine
 from pepper.report.placement_figures import Busy
+from pepper.tasks.other_plans import OtherRun, Others
 
+THE_PLAN = "the plan"
 _STREAM = 6
 """Requests in the figure of a stream."""
-
-
-@dataclass(frozen=True)
-class OtherRun:
-    """Another plan that was run.
-
-    Attributes:
-        name: How it was found.
-        devices: Of its parts.
-        latency_ms: Mean of single requests.
-        per_second: Throughput.
-        difference: To the whole model's outputs.
-    """
-
-    name: str
-    devices: tuple[str, ...]
-    latency_ms: float
-    per_second: float
-    difference: float
 
 
 @dataclass(frozen=True)
@@ -66,9 +49,10 @@ class Measured:
         arrivals: At a rate.
         rate_per_s: That rate.
         usage: CPU time and memory of each stage.
-        others: Other plans that were run.
+        devices: Of the parts of what ran at the end of the three trials.
         events: What happened to the pipeline in the three trials.
         adapted: A stream during which it could move to other plans, if one was run.
+        others: What came of other plans.
     """
 
     hops: list[MeasuredHop]
@@ -77,9 +61,10 @@ class Measured:
     arrivals: Trial
     rate_per_s: float
     usage: list[dict[str, Any]]
-    others: list[OtherRun]
+    devices: tuple[str, ...]
     events: list[Event]
     adapted: Adapted | None = None
+    others: Others = field(default_factory=Others)
 
     @property
     def trials(self) -> tuple[Trial, ...]:
@@ -87,9 +72,19 @@ class Measured:
         return (self.single, self.stream, self.arrivals, *([self.adapted.trial] if self.adapted else []))
 
     @property
+    def lost(self) -> bool:
+        """Whether a device was lost in the three trials: they then measured more than the plan."""
+        return any(event.kind == "lost" for event in self.events)
+
+    @property
     def all_events(self) -> list[Event]:
-        """What happened to the pipeline in any trial."""
-        return [*self.events, *(self.adapted.events if self.adapted else [])]
+        """What happened to the pipeline in any trial, also of other plans."""
+        return [*self.events, *(self.adapted.events if self.adapted else []), *self.others.events]
+
+    @property
+    def failures(self) -> list[str]:
+        """Why requests failed, in any trial; and why other plans did."""
+        return [*(reason for trial in self.trials for reason in trial.failures), *self.others.failures]
 
     @property
     def latency_ms(self) -> float:
@@ -99,7 +94,7 @@ class Measured:
     @property
     def difference(self) -> float:
         """Largest difference to the whole model's outputs, of any answer."""
-        return max(*(trial.difference for trial in self.trials), *(run.difference for run in self.others))
+        return max(*(trial.difference for trial in self.trials), *(run.difference for run in self.others.runs))
 
 
 def step_lines(plan: Plan, measured: Measured) -> list[StepLine]:
@@ -163,13 +158,13 @@ def link_lines(measured: Measured) -> list[LinkLine]:
 def run_lines(plan: Plan, measured: Measured) -> list[RunLine]:
     """Return a line for the plan and for each other one that was run, with its ratio to the best of all."""
     mine = OtherRun(
-        "the plan",
-        tuple(part.device for part in plan.parts),
+        "the plan (a device was lost)" if measured.lost else THE_PLAN,
+        measured.devices,
         measured.latency_ms,
         measured.stream.throughput_per_s,
         0.0,
     )
-    runs = [mine, *measured.others]
+    runs = [mine, *measured.others.runs]
     values = [1 / run.per_second if plan.objective == "throughput" else run.latency_ms for run in runs]
     return [
         RunLine(run.name, " - ".join(run.devices), run.latency_ms, run.per_second, value / min(values))
@@ -222,7 +217,7 @@ def figures(plan: Plan, measured: Measured) -> dict[str, float]:
         "difference": measured.difference,
         "predicted_latency_ms": plan.latency_ms,
         "predicted_period_ms": plan.period_ms,
-        "failed_requests": float(sum(len(trial.failures) for trial in measured.trials)),
+        "failed_requests": float(len(measured.failures)),
     }
     for line in step_lines(plan, measured):
         name = line.what.partition(",")[0].replace(" ", "_")
@@ -243,7 +238,7 @@ def figures(plan: Plan, measured: Measured) -> dict[str, float]:
                 "before_move_per_s": move.before_per_s,
                 "after_move_per_s": move.after_per_s,
             }
-    if measured.others:
+    if measured.others.runs and not measured.lost:
         found["regret"] = run_lines(plan, measured)[0].ratio
     return found
 

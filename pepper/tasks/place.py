@@ -1,6 +1,5 @@
 """``task=place``: cut the model and place its parts by the champion's predictions."""
 
-import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,6 @@ from typing import Any
 
 import pepper
 from pepper.config import PepperConfig
-from pepper.errors import ConfigError
 from pepper.graph.source import PACKAGE_SCHEME
 from pepper.graph.split import split as write_parts
 from pepper.graph.verify import verify
@@ -22,6 +20,7 @@ from pepper.report.placement_tables import comparison_table, plan_table
 from pepper.report.tables import show
 from pepper.sweep.axes import Compose
 from pepper.tasks.fleet import assemble
+from pepper.tasks.folders import keep_results, results_folder
 from pepper.tasks.latency_models import chosen_version, load_spread, load_version, open_registry
 from pepper.tasks.limits import named_by_key
 from pepper.tasks.placement_problem import Forecast, chain_problem
@@ -37,6 +36,7 @@ from pepper.tasks.placement_views import (
     warnings,
     write_flips,
 )
+from pepper.tasks.report import attach_plan_page
 from pepper.tasks.split import planned_cuts
 from pepper.tracking import placements
 from pepper.tracking.placements import Placement
@@ -59,7 +59,8 @@ def place(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> i
         LatencyError: There is no champion.
         PlacementError: No plan keeps to the rules.
     """
-    out = _folder(config)
+    out = results_folder("place.out", config.place.out)
+    store = Store(replace(config.tracking, experiment=config.place.experiment))
     placed = solved(config, overrides, compose)
     plan, decision, behind = placed.plan, placed.decision, placed.behind
     by = f"{behind['latency_model']} version {behind['latency_model_version']}"
@@ -78,9 +79,15 @@ def place(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> i
     rows, said = flip_rows(placed, found), list(warnings(placed))
     for line in (*flip_lines(placed, found), *(f"warning: {line}" for line in said)):
         show(line)
-    run_id = _log(config, placed, rows, out)
+    run_id, plan = _log(config, store, placed, rows, out)
     where = f"; plan.json and figures in {out}" if out else ""
-    show(f"logged as run {run_id} of {config.place.experiment}{where}", flips=rows, warnings=said, run_id=run_id)
+    show(
+        f"logged as run {run_id} of {config.place.experiment}{where}",
+        plan=plan.to_json(),
+        flips=rows,
+        warnings=said,
+        run_id=run_id,
+    )
     return _split(placed.forecast, plan, out / "parts") if out and config.place.split else 0
 
 
@@ -127,36 +134,37 @@ def solved(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> 
     )
 
 
-def _log(config: PepperConfig, placed: Placed, flipped: Sequence[Mapping[str, Any]], out: Path | None) -> str:
-    """Write plans and figures, log them and return the run's identifier."""
+def _log(
+    config: PepperConfig, store: Store, placed: Placed, flipped: Sequence[Mapping[str, Any]], out: Path | None
+) -> tuple[str, Plan]:
+    """Write plans and figures, log them with a page about them; return the run's identifier and the plan with it."""
+    plans = {"plan.json": placed.plan}
+    if config.objective.name == "pareto":
+        origin = _origin(config, placed.forecast, placed.behind)
+        for number, solution in enumerate(placed.front, 1):
+            plans[f"front_{number}.json"] = Plan.of(placed.problem, solution, "latency", origin)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        placed.plan.save(folder / "plan.json")
-        if config.objective.name == "pareto":
-            origin = _origin(config, placed.forecast, placed.behind)
-            for number, solution in enumerate(placed.front, 1):
-                Plan.of(placed.problem, solution, "latency", origin).save(folder / f"front_{number}.json")
+        for name, plan in plans.items():
+            plan.save(folder / name)
         write_flips(flipped, folder / "flips.csv")
         draw(placed, folder)
-        store = Store(replace(config.tracking, experiment=config.place.experiment))
-        run_id = placements.log_placement(store, _placement(config, placed, folder), placed.behind)
-        if out:
+        if out:  # before the store is asked for anything
             for stale in out.glob("front_*.json"):
                 stale.unlink()
-            shutil.copytree(folder, out, dirs_exist_ok=True)
-    return run_id
-
-
-def _folder(config: PepperConfig) -> Path | None:
-    """Return where to write to, made now: a wrong folder is said before anything is computed."""
-    if not config.place.out:
-        return None
-    out = Path(config.place.out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"place.out={out}: cannot be written ({error.strerror}); choose another folder") from error
-    return out
+            keep_results("place.out", folder, out)
+        title = f"{placed.forecast.model.name} on {config.fleet.name}"
+        run_id = placements.start_placement(store, title, verdict(placed, config.place.confidence), placed.behind)
+        plans = {
+            name: replace(plan, provenance={**plan.provenance, "placement_run": run_id}) for name, plan in plans.items()
+        }
+        for name, plan in plans.items():
+            plan.save(folder / name)
+        if out:
+            keep_results("place.out", folder, out)
+        placements.log_placement(store, run_id, _placement(config, placed, folder), placed.behind)
+    attach_plan_page(store, run_id, title)
+    return run_id, plans["plan.json"]
 
 
 def _origin(config: PepperConfig, forecast: Forecast, behind: Mapping[str, Any]) -> Origin:
@@ -212,13 +220,7 @@ def _placement(config: PepperConfig, placed: Placed, folder: Path) -> Placement:
     for name, entry in placed.baselines.items():
         if entry is not None:
             metrics[f"{name.replace(' ', '_')}_ms"] = entry[1].value(placed.objective)
-    return Placement(
-        f"{forecast.model.name} on {config.fleet.name}",
-        params,
-        metrics,
-        verdict(placed, config.place.confidence),
-        folder,
-    )
+    return Placement(params, metrics, folder)
 
 
 def _split(forecast: Forecast, plan: Plan, folder: Path) -> int:

@@ -14,10 +14,10 @@ from pepper.devices.calibration import Calibration, calibrate
 from pepper.errors import DeviceError, MeasureError, TrackingError
 from pepper.measure.profile import Profile
 from pepper.report import notes
+from pepper.report.progress import StepProgress
 from pepper.report.tables import figure, results_table, show
 from pepper.sweep.axes import Compose, plan
 from pepper.sweep.cells import Cell
-from pepper.sweep.progress import CellProgress
 from pepper.sweep.runner import run
 from pepper.tasks.report import page
 from pepper.tasks.settings import run_params
@@ -97,7 +97,7 @@ def measure_cells(config: PepperConfig, cells: Sequence[Cell]) -> Measured:
         close_abandoned(store)
     if config.sweep is not None and wanted:
         parent = runs.start_sweep(store, config.sweep.name, len(cells), OmegaConf.to_yaml(asdict(config)))
-    log = _Log(store, parent, calibrations, results, CellProgress(len(wanted), config.output == "quiet"))
+    log = _Log(store, parent, calibrations, results, StepProgress(len(wanted), config.output == "quiet"))
     status = "KILLED"
     started = time.monotonic()
     try:
@@ -140,7 +140,7 @@ class _Log:
         parent: str | None,
         calibrations: dict[str, Calibration],
         results: dict[str, dict[str, Any]],
-        progress: CellProgress,
+        progress: StepProgress,
     ) -> None:
         self._store = store
         self._parent = parent

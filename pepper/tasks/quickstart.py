@@ -17,8 +17,11 @@ from pepper.report.quickstart_table import RanLine, ran_table
 from pepper.report.tables import show
 from pepper.sweep.axes import Compose
 from pepper.tasks.execute import execute
+from pepper.tasks.execution_views import THE_PLAN
 from pepper.tasks.fleet import assemble
+from pepper.tasks.folders import results_folder
 from pepper.tasks.latency_models import chosen_version, load_version, open_registry
+from pepper.tasks.other_plans import UNSPLIT
 from pepper.tasks.place import place
 from pepper.tasks.placement_problem import Forecast, chain_problem
 from pepper.tasks.profile import profile
@@ -55,6 +58,8 @@ def quickstart(config: PepperConfig, overrides: Sequence[str], compose: Compose)
     to_learn, to_place = typed(compose(learning)), typed(compose(placing))
     find_model(to_place.model)  # what is wrong is said before minutes are spent
     assemble(to_place, placing, compose)
+    for key, given in (("place.out", to_place.place.out), ("execute.out", to_place.execute.out)):
+        results_folder(key, given)
     with tempfile.TemporaryDirectory(prefix="pepper-") as scratch:
         folder = Path(scratch)
         out = Path(to_place.place.out or folder / "placed")
@@ -123,20 +128,22 @@ def _unsplit(config: PepperConfig, overrides: Sequence[str], compose: Compose) -
 
 
 def _lines(plan: Plan, file: Path, unsplit: dict[str, Evaluation]) -> list[RanLine]:
-    """Return the plan and what does not split, the plan first."""
+    """Return all plans that were run, the given one first, with what was predicted of it and of what does not split."""
     with file.open(newline="") as stream:
         runs = list(csv.DictReader(stream))
     lines = []
-    for number, run in enumerate(runs):
-        cost = unsplit[run["devices"]] if number else plan
+    for run in runs:
+        cost: Plan | Evaluation | None = plan if run["name"] == THE_PLAN else None
+        if run["name"] == UNSPLIT:
+            cost = unsplit[run["devices"].partition("#")[0]]  # of a kind of several, one is as good as another
         lines.append(
             RanLine(
-                run["name"] if number else "the plan",
+                run["name"],
                 run["devices"],
-                cost.latency_ms,
                 float(run["latency_ms"]),
-                1000 / cost.period_ms,
                 float(run["per_second"]),
+                None if cost is None else cost.latency_ms,
+                None if cost is None else 1000 / cost.period_ms,
             )
         )
     return lines
@@ -144,7 +151,9 @@ def _lines(plan: Plan, file: Path, unsplit: dict[str, Evaluation]) -> list[RanLi
 
 def _verdict(lines: Sequence[RanLine], throughput: bool) -> str:
     """Say what the plan is worth against not splitting."""
-    plan, others = lines[0], lines[1:]
+    plan, others = lines[0], [line for line in lines[1:] if line.name == UNSPLIT]
+    if not others:
+        return "no device ran the whole model alone: what splitting is worth is not known"
     if throughput:
         best = max(others, key=lambda line: line.measured_per_s)
         factor, what = plan.measured_per_s / best.measured_per_s, "as many answers a second"

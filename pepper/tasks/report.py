@@ -16,12 +16,15 @@ from pepper.report.tables import show
 from pepper.tracking.history import history
 from pepper.tracking.reading import artifact_names, newest_runs, read_artifact, sweep_cells
 from pepper.tracking.registry import Registry
+from pepper.tracking.runs import artifacts
 from pepper.tracking.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _MOST_PLACEMENTS = 5
+_PLAN_TABLES = ("steps", "runs", "events", "moves")
+_PLAN_FILES = {"plan.json", *(f"{table}.csv" for table in _PLAN_TABLES)}
 
 
 def report(config: PepperConfig) -> int:
@@ -121,30 +124,42 @@ def _latency_model(config: PepperConfig, store: Store) -> list[Section]:
 def _placements(store: Store) -> list[Section]:
     """Return a section for each of the newest placements and executions of plans."""
     found = [run for kind in ("placement", "execution") for run in newest_runs(store, kind, _MOST_PLACEMENTS)]
-    sections = []
-    for run in found:
-        run_id = str(run.info.run_id)
-        names = artifact_names(store, run_id)
-        contents = {
-            name: content
-            for name in names
-            if name in ("plan.json", "steps.csv", "runs.csv") or (name.startswith("front_") and name.endswith(".json"))
-            if (content := read_artifact(store, run_id, name))
-        }
-        if "plan.json" in contents:
-            sections.append(
-                plans.section(
-                    plans.PlanReport(
-                        name=str(run.info.run_name),
-                        run_id=run_id,
-                        plan=json.loads(contents["plan.json"]),
-                        front=[json.loads(text) for name, text in contents.items() if name.startswith("front_")],
-                        steps=_table(contents.get("steps.csv")),
-                        runs=_table(contents.get("runs.csv")),
-                    )
-                )
-            )
-    return sections
+    sections = (_plan(store, str(run.info.run_id), str(run.info.run_name)) for run in found)
+    return [section for section in sections if section is not None]
+
+
+def _plan(store: Store, run_id: str, name: str) -> Section | None:
+    """Return the section about a placement or an execution; None if its plan is not there."""
+    contents = {
+        file: content
+        for file in artifact_names(store, run_id)
+        if file in _PLAN_FILES or (file.startswith("front_") and file.endswith(".json"))
+        if (content := read_artifact(store, run_id, file))
+    }
+    if "plan.json" not in contents:
+        return None
+    return plans.section(
+        plans.PlanReport(
+            name=name,
+            run_id=run_id,
+            plan=json.loads(contents["plan.json"]),
+            front=[json.loads(text) for file, text in contents.items() if file.startswith("front_")],
+            **{table: _table(contents.get(f"{table}.csv")) for table in _PLAN_TABLES},
+        )
+    )
+
+
+def attach_plan_page(store: Store, run_id: str, name: str) -> None:
+    """Keep the report of a placement or an execution with its run.
+
+    Raises:
+        TrackingError: The store does not answer.
+    """
+    section = _plan(store, run_id, name)
+    if section is not None:
+        with artifacts(store, run_id) as folder:
+            html = render(name, f"run {run_id}", [section])
+            (folder / "report.html").write_text(html, encoding="utf-8")
 
 
 def _table(content: bytes | None) -> "pd.DataFrame | None":

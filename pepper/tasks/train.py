@@ -21,6 +21,7 @@ from pepper.report import latency_figures as figures
 from pepper.report import notes
 from pepper.report.learning import LatencyModelReport, section
 from pepper.report.page import render
+from pepper.report.progress import StepProgress
 from pepper.report.tables import show
 from pepper.tasks.latency_models import write_version
 from pepper.tracking import views
@@ -45,13 +46,14 @@ def train(config: PepperConfig) -> int:
     show(f"{len(rows)} measurements of {models} models on {devices} devices under {loads} loads")
     for reason, count in collected.left_out.items():
         show(f"left out {count}: {reason}")
-    trained = train_model(
-        rows,
-        config.tuning,
-        profiles.folder / "tuning.db",
-        config.latency.test_fraction,
-        _progress(config.tuning.trials),
-    )
+    with StepProgress(config.tuning.trials, config.output == "quiet") as progress:
+        trained = train_model(
+            rows,
+            config.tuning,
+            profiles.folder / "tuning.db",
+            config.latency.test_fraction,
+            _telling(progress),
+        )
     evidence = report(rows, trained.tuned.hyperparameters)
     store = Store(replace(config.tracking, experiment=config.latency.experiment))
     views.offer(store, views.TRAININGS)
@@ -93,10 +95,16 @@ def train(config: PepperConfig) -> int:
     return 0
 
 
-def _progress(total: int) -> Callable[[TrialResult], None]:
+def _telling(progress: StepProgress) -> Callable[[TrialResult], None]:
+    """Return what counts a trial that ends; those of an earlier run count no more."""
+    told: list[int] = []
+
     def ended(trial: TrialResult) -> None:
+        if not told:
+            progress.skip(trial.number)
+        told.append(trial.number)
         outcome = "given up" if trial.error is None else f"mean error {trial.error:.2%}"
-        show(f"trial {trial.number + 1} of {total}: {outcome}")
+        progress.advance(f"trial {trial.number + 1}", outcome)
 
     return ended
 

@@ -1,4 +1,4 @@
-"""Executions in MLflow: a run with what was predicted and measured, linked to the plan's latency model."""
+"""Executions in MLflow: a run with what was predicted and measured, linked to the placement and the data behind it."""
 
 import time
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pepper
+from pepper.tracking.lineage import ending, hand_on_datasets
 from pepper.tracking.store import Store, reaching
 from pepper.tracking.user import user
 
@@ -37,6 +38,8 @@ class Execution:
 def log_execution(store: Store, execution: Execution) -> str:
     """Log an execution and return its run's identifier.
 
+    Its tags lead to the placement's run, and the datasets behind the plan become its inputs.
+
     Raises:
         TrackingError: The store does not answer.
     """
@@ -50,15 +53,16 @@ def log_execution(store: Store, execution: Execution) -> str:
         "mlflow.source.name": "pepper.run",
         "mlflow.note.content": execution.note,
     }
+    client = store.client
     with reaching(store.config):
-        client = store.client
         run_id = str(client.create_run(store.experiment_id, run_name=execution.name, tags=tags).info.run_id)
+    with ending(store, run_id):
         client.log_artifacts(run_id, str(execution.artifacts))
+        hand_on_datasets(client, execution.provenance.get("training_run"), run_id)
         now_ms = round(time.time() * 1000)
         client.log_batch(
             run_id,
             metrics=[Metric(k, v, now_ms, 0) for k, v in execution.metrics.items() if abs(v) < float("inf")],
             params=[Param(key, str(value)[:6000]) for key, value in execution.params.items()],
         )
-        client.set_terminated(run_id, "FINISHED")
     return run_id

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pepper
+from pepper.tracking.lineage import ending, hand_on_datasets
 from pepper.tracking.registry import Registry
 from pepper.tracking.store import Store, reaching
 from pepper.tracking.user import user
@@ -19,17 +20,13 @@ class Placement:
     """All that a placement's run needs.
 
     Attributes:
-        name: The run's name.
-        params: Its parameters.
+        params: The run's parameters.
         metrics: Its figures; those that are not finite are left out.
-        note: Its description (Markdown).
         artifacts: A folder whose content becomes the run's artifacts.
     """
 
-    name: str
     params: Mapping[str, Any]
     metrics: Mapping[str, float]
-    note: str
     artifacts: Path
 
 
@@ -45,13 +42,38 @@ def origin(registry: Registry, version: int) -> dict[str, Any]:
     }
 
 
-def log_placement(store: Store, placement: Placement, behind: Mapping[str, Any]) -> str:
-    """Log a placement and return its run's identifier.
+def start_placement(store: Store, name: str, note: str, behind: Mapping[str, Any]) -> str:
+    """Start a placement's run and return its identifier, which its plans then carry.
+
+    Args:
+        store: The store.
+        name: The run's name.
+        note: Its description (Markdown).
+        behind: What `origin` returned.
+
+    Raises:
+        TrackingError: The store does not answer.
+    """
+    tags = {
+        "pepper.kind": PLACEMENT,
+        "pepper.version": pepper.__version__,
+        "mlflow.user": user(),
+        "mlflow.source.name": "pepper.run",
+        "mlflow.note.content": note,
+        **{f"pepper.{key}": str(value) for key, value in behind.items()},
+    }
+    with reaching(store.config):
+        return str(store.client.create_run(store.experiment_id, run_name=name, tags=tags).info.run_id)
+
+
+def log_placement(store: Store, run_id: str, placement: Placement, behind: Mapping[str, Any]) -> None:
+    """Log a placement in its run, and end that.
 
     The training's datasets become inputs of the run, so that MLflow leads from a plan to the profiles.
 
     Args:
         store: The store.
+        run_id: What `start_placement` returned.
         placement: What to log.
         behind: What `origin` returned.
 
@@ -60,26 +82,13 @@ def log_placement(store: Store, placement: Placement, behind: Mapping[str, Any])
     """
     from mlflow.entities import Metric, Param
 
-    tags = {
-        "pepper.kind": PLACEMENT,
-        "pepper.version": pepper.__version__,
-        "mlflow.user": user(),
-        "mlflow.source.name": "pepper.run",
-        "mlflow.note.content": placement.note,
-        **{f"pepper.{key}": str(value) for key, value in behind.items()},
-    }
-    with reaching(store.config):
-        client = store.client
-        run_id = str(client.create_run(store.experiment_id, run_name=placement.name, tags=tags).info.run_id)
+    client = store.client
+    with ending(store, run_id):
         client.log_artifacts(run_id, str(placement.artifacts))
-        inputs = client.get_run(str(behind["training_run"])).inputs
-        if inputs is not None and inputs.dataset_inputs:
-            client.log_inputs(run_id, datasets=inputs.dataset_inputs)
+        hand_on_datasets(client, str(behind["training_run"]), run_id)
         now_ms = round(time.time() * 1000)
         client.log_batch(
             run_id,
             metrics=[Metric(k, v, now_ms, 0) for k, v in placement.metrics.items() if abs(v) < float("inf")],
             params=[Param(key, str(value)[:6000]) for key, value in placement.params.items()],
         )
-        client.set_terminated(run_id, "FINISHED")
-    return run_id

@@ -1,19 +1,31 @@
 """``task=execute``: a plan is run, compared with its predictions, and logged; what is wrong with it is said."""
 
+import io
 import json
+import os
 import re
+import signal
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from harness import Desk, MakeDesk
+from onnx import numpy_helper
 from plans import CORES, make_plan, save, shares
 
 from pepper.config import LoadConfig
+from pepper.execution import trials
+from pepper.execution.layout import Layout
+from pepper.execution.runner import Runner
+from pepper.execution.trials import Trial
 from pepper.placement.plan import Plan
+from pepper.tasks import other_plans
+from pepper.tasks.planned import Splitter
 
 QUICKLY = ("task=execute", "execute.seconds=0.1", "execute.min_requests=5", "execute.time_limit_seconds=20")
 
@@ -139,11 +151,132 @@ def test_a_plan_must_be_given(shared_desk: Desk) -> None:
 
 
 def test_a_wrong_answer_fails_the_run(shared_desk: Desk, plan: Plan, tmp_path: Path) -> None:
-    outcome = shared_desk(*QUICKLY, f"execute.plan={save(plan, tmp_path)}", "execute.tolerance=0")
-    if "difference to the whole model: 0 of" in outcome.out:
-        pytest.skip("parts and whole agree to the last bit here")
+    """Parts that compute something else: here, the last one with other weights."""
+    file, parts = save(plan, tmp_path), tmp_path / "parts"
+    model = f"model.path={plan.model['path']}"
+    assert shared_desk("task=split", "model=onnx", model, f"split.plan={file}", f"split.out={parts}").status == 0
+    last = onnx.load(parts / "part_2.onnx")
+    (weight,) = last.graph.initializer
+    weight.CopyFrom(numpy_helper.from_array(1.01 * numpy_helper.to_array(weight), weight.name))
+    onnx.save(last, parts / "part_2.onnx")
+    outcome = shared_desk(*QUICKLY, f"execute.plan={file}", f"execute.parts={parts}")
     assert outcome.status == 1
-    assert "above execute.tolerance=0" in outcome.err
+    assert "an answer differs from the whole model's by 0.01" in outcome.err
+    assert "above execute.tolerance=0.0001" in outcome.err
+    _, metrics = metrics_of(shared_desk)
+    assert metrics["difference"] == pytest.approx(0.01, rel=0.01)
+    assert shared_desk(*QUICKLY, f"execute.plan={file}", f"execute.parts={parts}", "execute.tolerance=0.02").status == 0
+
+
+def test_inputs_that_cannot_be_read(shared_desk: Desk, plan: Plan, tmp_path: Path) -> None:
+    given = (*QUICKLY, f"execute.plan={save(plan, tmp_path)}")
+    whole, file = io.BytesIO(), tmp_path / "inputs.npz"
+    np.savez(whole, input=np.ones(1000, np.float32))
+    single = io.BytesIO()
+    np.save(single, np.ones(4, np.float32))
+    text = io.BytesIO()
+    with zipfile.ZipFile(text, "w") as archive:
+        archive.writestr("input.txt", "words")
+    damaged = bytearray(whole.getvalue())
+    damaged[500] ^= 1
+    for content, reason in (
+        (single.getvalue(), "one array without a name"),
+        (b"", "No data left"),
+        (whole.getvalue()[:-30], "zip"),
+        (bytes(damaged), "CRC"),
+        (text.getvalue(), "'input.txt' is no array"),
+        (b"words", "pickle"),
+    ):
+        file.write_bytes(content)
+        error = shared_desk(*given, f"execute.inputs={file}").error
+        assert f"execute.inputs={file}: cannot be read (" in error
+        assert reason in error
+        assert "give an .npz file of arrays by input name" in error
+
+
+def test_a_folder_that_cannot_be_written_is_said_first(shared_desk: Desk, plan: Plan, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", "/proc/self/task"):  # the second is there, but takes no files
+        error = shared_desk("task=execute", "execute.plan=nowhere", f"execute.out={out}").error
+        assert f"execute.out={out}: cannot be written" in error
+        assert "choose another folder" in error
+
+
+def test_results_are_kept_where_mlflow_refuses_them(
+    shared_desk: Desk, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise MlflowException("the disk is full")
+
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "moves.csv").write_text("of an earlier run")
+    given = (*QUICKLY, f"execute.plan={save(plan, tmp_path)}", f"execute.out={out}")
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_batch", refuse)
+        outcome = shared_desk(*given)
+    assert outcome.status == 2
+    assert "the store does not answer (the disk is full)" in outcome.err.splitlines()[-1]
+    assert {file.name for file in out.iterdir()} == {"plan.json", "steps.csv", "links.csv", "runs.csv", "timeline.png"}
+    assert metrics_of(shared_desk)[0].info.status == "FAILED"
+
+
+def test_other_plans_that_cannot_be_run_are_named(
+    shared_desk: Desk, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a link from edge to camera, whatever ends at the edge cannot answer the camera."""
+    written = []
+    layout = Splitter.layout
+
+    def counted(*given: Any) -> Layout:
+        written.append(given)
+        return layout(*given)
+
+    monkeypatch.setattr(Splitter, "layout", counted)
+    oneway = [link for link in plan.fleet["links"] if link["from"] == "camera"]
+    fleet = {**plan.fleet, "links": oneway, "sink": None}
+    file = save(replace(plan, fleet=fleet), tmp_path)
+    outcome = shared_desk(*QUICKLY, f"execute.plan={file}", "execute.exhaustive=true", "output=json")
+    assert outcome.status == 0, outcome.err
+    found = json.loads(outcome.out)
+    runs = [(run["name"], run["devices"]) for run in found["runs"]]
+    cuts = list(dict.fromkeys(name for name, _ in runs[3:]))
+    assert runs[:3] == [("the plan", "camera - edge"), ("no split", "camera"), ("no split", "edge")]
+    assert runs[3:] == [(cut, "camera - edge") for cut in cuts]
+    assert len(cuts) == 2
+    assert [(one["name"], one["devices"]) for one in found["not_run"]] == [(cut, "edge - camera") for cut in cuts]
+    assert all("no link from edge to camera" in one["reason"] for one in found["not_run"])
+    assert len(written) == 2 + len(cuts), "the model is split once for all plans with the same cuts"
+    assert found["events"] == []
+    assert f"[{4 + 2 + 4}/10] {cuts[1]} on edge - camera: not run: no link" in outcome.err
+
+
+def test_a_device_that_is_lost_in_another_plan(
+    shared_desk: Desk, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was measured is kept, no other plan is measured in its place, and the rest goes on."""
+
+    def saturated(runner: Runner, *given: Any) -> Trial:
+        if runner.layout.devices == ("camera",):
+            os.kill(runner.stages[0].process.pid, signal.SIGKILL)
+        return trials.saturated(runner, *given)
+
+    monkeypatch.setattr(other_plans, "saturated", saturated)
+    file = save(plan, tmp_path)
+    outcome = shared_desk(*QUICKLY, f"execute.plan={file}", "execute.exhaustive=true", "output=json")
+    assert outcome.status == 1
+    assert "error: 1 requests or plans failed, the first: no split on camera: no plan is left" in outcome.err
+    found = json.loads(outcome.out)
+    assert [run["devices"] for run in found["runs"]] == ["camera - edge", "edge"]
+    assert found["runs"][0]["name"] == "the plan"
+    reasons = [one["reason"] for one in found["not_run"]]
+    assert len(reasons) == 5
+    assert all("camera is lost (" in reason for reason in reasons[1:])
+    assert [event["kind"] for event in found["events"]] == ["lost"]
+    assert found["metrics"]["failed_requests"] == 1
 
 
 def test_a_plan_on_one_device(shared_desk: Desk, plan: Plan, models: dict[str, Path], tmp_path: Path) -> None:

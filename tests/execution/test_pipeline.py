@@ -22,6 +22,12 @@ from pepper.execution.trials import at_rate, one_at_a_time, poisson_times, satur
 from pepper.graph.verify import difference
 
 
+@pytest.fixture(autouse=True)
+def _whole(pool: StagePool) -> None:
+    """What one test loses is back for the next."""
+    pool.lost.clear()
+
+
 def running(pool: StagePool, network: Network, layout: Layout, replan: Replan | None = None, **options: int) -> Runner:
     return Runner(pool, network, layout, time_limit_s=1.0, replan=replan, **options)
 
@@ -85,7 +91,7 @@ def test_links_delay_as_they_should(bench: Bench, pool: StagePool, tmp_path: Pat
     links = {("a", "b"): Link(20, 30), ("b", "a"): Link(80, 5)}
     network = bench.network(tmp_path, fleet=replace(bench.fleet, links=links))
     try:
-        with running(pool, network, bench.layout("a", "b")) as runner:
+        with Runner(pool, network, bench.layout("a", "b"), time_limit_s=10) as runner:
             same, there, back = measure_hops(runner)
             trial = one_at_a_time(runner, bench.samples, 0, 5)
     finally:
@@ -203,6 +209,48 @@ def test_a_request_that_cannot_be_delivered_fails_in_time(bench: Bench, pool: St
         network.close()
     assert [answer.seq for answer in answers] == [0, 1]
     assert all("no answer within 0.3 s, 3 times, though every stage lives" in str(a.error) for a in answers)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_stage_that_is_lost_between_requests_is_replaced(
+    bench: Bench, pool: StagePool, network: Network, number: signal.Signals
+) -> None:
+    """What asks the stages, outside of requests, goes on with the next layout too."""
+    layouts = {frozenset("b"): bench.layout("a", "c", "a"), frozenset("bc"): bench.layout("a")}
+    with running(pool, network, bench.layout("a", "b"), layouts.get) as runner:
+        os.kill(runner.stages[1].process.pid, number)
+        assert [hop.hop.receiver for hop in measure_hops(runner)] == ["a", "c", "a", "a"]
+        os.kill(runner.stages[1].process.pid, number)
+        assert [usage["memory_bytes"] > 0 for usage in runner.usage()] == [True]
+        assert runner.layout.devices == ("a",)
+        submit(bench, runner, 3)
+        assert_right(bench, all_answers(runner), 3)
+    assert [event.kind for event in runner.events] == ["lost", "moved"] * 2
+
+
+def test_probes_of_a_slow_link_are_small(bench: Bench, pool: StagePool, tmp_path: Path) -> None:
+    slow = replace(bench.fleet, links={("a", "b"): Link(0.05, 0), ("b", "a"): Link()})
+    network = bench.network(tmp_path, fleet=slow)  # 16 KB would take 2.6 s
+    try:
+        with Runner(pool, network, bench.layout("a", "b"), time_limit_s=2) as runner:
+            there = measure_hops(runner)[1]
+    finally:
+        network.close()
+    assert 0.025 < there.bandwidth_mbit_s < 0.06
+
+
+def test_a_link_too_slow_for_the_time_limit_is_named(bench: Bench, pool: StagePool, tmp_path: Path) -> None:
+    dead = replace(bench.fleet, links={("a", "b"): Link(1e-6, 0), ("b", "a"): Link()})
+    network = bench.network(tmp_path, fleet=dead)
+    try:
+        with Runner(pool, network, bench.layout("a", "b"), time_limit_s=0.3) as runner:
+            message = r"link from a to b: 128 bytes .* within 0\.3 s.* raise execute\.time_limit_seconds"
+            with pytest.raises(ExecutionError, match=message):
+                measure_hops(runner)
+            assert runner.events == []
+    finally:
+        network.close()
+    assert pool.lost == {}
 
 
 def test_moving_loses_and_repeats_nothing(bench: Bench, pool: StagePool, network: Network) -> None:

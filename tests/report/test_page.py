@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import asdict
 from html.parser import HTMLParser
 from typing import Any
 
@@ -15,6 +16,7 @@ from benchmarks.report import synthetic
 from pepper.report import measurements, plans
 from pepper.report.cells import tidy
 from pepper.report.charts import log_axis
+from pepper.report.execution_tables import MoveLine
 from pepper.report.learning import LatencyModelReport
 from pepper.report.learning import section as learning_section
 from pepper.report.page import Chart, Facts, Section, Table, number, render
@@ -215,16 +217,21 @@ def test_a_plan_is_drawn_from_its_own_figures() -> None:
         {"what": ["part 1", "link"], "where": [NASTY] * 2, "predicted_ms": [5.0, float("nan")], "measured_ms": [6, 7]}
     )
     runs = pd.DataFrame([{"name": NASTY, "devices": "a", "latency_ms": 1.0, "per_second": 2.0, "ratio": 1.0}])
+    happened = pd.DataFrame({"at_ns": [5 * 10**9, 7 * 10**9], "kind": ["lost", "moved"], "note": [NASTY, "to a - c"]})
+    moves = pd.DataFrame([asdict(MoveLine(2.5, "a - b", "a - c", NASTY, 9.0, 7.0, 10.0, float("nan"), 90.0, 0.0))])
     for placement, charts in (
         (plans.PlanReport(NASTY, "run", plan), 2),
         (plans.PlanReport(NASTY, "run", plan, front=[plan, plan]), 3),
         (plans.PlanReport(NASTY, "run", plan, steps=steps, runs=runs), 3),
+        (plans.PlanReport(NASTY, "run", plan, steps=steps, events=happened, moves=moves), 3),
     ):
         reader = read(render("t", "", [plans.section(placement)]))
         assert len(reader.figures) == charts
         for figure in reader.figures:
             go.Figure(figure)
         assert "optimal" in reader.texts
+    for text in ("to a - c", "a - c", "2", "2.5", "lost"):
+        assert text in reader.texts, "the events and moves, as tables"
 
 
 def test_predictions_are_drawn() -> None:

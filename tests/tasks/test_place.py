@@ -130,6 +130,7 @@ def test_from_python_as_from_the_command(desk: Desk, tmp_path: Path, capsys: pyt
     document = json.loads(
         desk("output=json", "task=place", "model=net", "objective=throughput", *options).out,
     )
+    assert document["plan"]["provenance"].pop("placement_run") == document["run_id"]
     assert json.loads((tmp_path / "plan.json").read_text()) == document["plan"]
     assert Plan.load(tmp_path / "plan.json") == placed.plan
     assert [part.device for part in placed.plan.parts] == ["camera", "server"]
@@ -159,6 +160,34 @@ def test_all_that_is_said_as_json(desk: Desk) -> None:
     from mlflow import MlflowClient
 
     assert MlflowClient(desk.uri).get_run(found["run_id"]).data.metrics["period_ms"] == plan["period_ms"]
+
+
+def test_a_plan_is_kept_where_mlflow_refuses_it(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    create = MlflowClient.create_run
+
+    def refuse(*given: Any, **named: Any) -> Any:
+        if "pepper.kind" in named["tags"]:
+            raise MlflowException("the disk is full")
+        return create(*given, **named)
+
+    monkeypatch.setattr(MlflowClient, "create_run", refuse)
+    done = place(desk, "objective=pareto", f"place.out={tmp_path}/out")
+    assert done.status == 2
+    assert "the store does not answer (the disk is full)" in done.error
+    assert Plan.load(tmp_path / "out" / "plan.json").model["name"] == "net"
+    assert (tmp_path / "out" / "front_1.json").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_said_first(make_desk: MakeDesk, tmp_path: Path) -> None:
+    """Before anything else that is wrong: here, there is no champion either."""
+    bare = make_desk(tmp_path / "bare")
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", "/proc/self/task"):  # the second is there, but takes no files
+        error = bare("task=place", "model=tiny", f"place.out={out}").error
+        assert f"place.out={out}: cannot be written" in error
 
 
 # Each: what is typed, and what the one line must name besides.

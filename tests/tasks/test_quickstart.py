@@ -1,11 +1,15 @@
 """``task=quickstart``: every step from measuring to a plan that was run, and what stops it."""
 
 import json
+from pathlib import Path
 
 import pytest
 from harness import Desk
 
 from pepper.devices import host
+from pepper.placement.evaluate import Evaluation
+from pepper.tasks.quickstart import _lines, _verdict
+from tests.execution.plans import make_plan, shares
 
 TINY = """# A test's: three small models.
 name: few
@@ -38,7 +42,9 @@ def test_all_steps_are_taken_and_logged(desk: Desk) -> None:
     assert found["place"]["plan"]["model"]["name"] == "conv"
     assert found["execute"]["metrics"]["failed_requests"] == 0
     assert found["place"]["run_id"] != found["execute"]["run_id"]
-    assert [line["name"] for line in found["plans"]] == ["the plan", *["no split"] * 3]
+    names = [line["name"] for line in found["plans"]]
+    assert names[:4] == ["the plan", *["no split"] * 3]
+    assert set(names[4:]) <= {"each part on its fastest device"}
     assert found["plans"][0]["predicted_ms"] == found["place"]["plan"]["latency_ms"]
     assert found["seconds"] > 0
     client = MlflowClient(desk.uri)
@@ -68,3 +74,19 @@ def test_what_is_wrong_with_the_placing_is_said_before_measuring(desk: Desk, wro
     assert outcome.status == 2
     assert message in outcome.error
     assert desk.runs() == []
+
+
+def test_any_plan_that_was_run_has_its_line(models: dict[str, Path], tmp_path: Path) -> None:
+    """Also one of a kind of several devices, and plans of which nothing was predicted."""
+    plan = make_plan(str(models["small"]), ["camera", "edge#1"], shares(camera=0.3, **{"edge#1": 0.3}))
+    file = tmp_path / "runs.csv"
+    header = "name,devices,latency_ms,per_second,ratio"
+    cut = "cut before operator 2,camera - edge#1,1,1e3,1"
+    rows = ["the plan,camera - edge#1,5,500,1", "no split,edge#1,8,125,1", cut]
+    file.write_text("\n".join([header, *rows]))
+    lines = _lines(plan, file, {"edge": Evaluation((8.0,), (None, None), (0.0,), 8.0, 4.0, 0.0, ())})
+    assert [(line.predicted_ms, line.predicted_per_s) for line in lines] == [(4.0, 500.0), (8.0, 250.0), (None, None)]
+    assert _verdict(lines, throughput=True).startswith("measured, the plan is 4.00 times as many")
+    assert "not known" in _verdict(lines[:1], throughput=True)
+    file.write_text("\n".join([header, rows[0].replace("the plan", "the plan (a device was lost)")]))
+    assert _lines(plan, file, {})[0].predicted_ms is None

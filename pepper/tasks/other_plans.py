@@ -1,0 +1,221 @@
+"""The plans that ``task=execute`` runs beside the given one: which, and what is measured of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby, pairwise, permutations
+
+import numpy as np
+
+from pepper.config import PepperConfig
+from pepper.errors import ExecutionError, LatencyError
+from pepper.execution.layout import Layout
+from pepper.execution.pipeline import Network
+from pepper.execution.pool import StagePool
+from pepper.execution.runner import Event, Runner
+from pepper.execution.trials import Sample, one_at_a_time, saturated
+from pepper.graph.balance import balanced_cuts
+from pepper.graph.characteristics import Characteristics
+from pepper.graph.cuts import Cut, cut_behind, find_cuts
+from pepper.graph.ir import Graph
+from pepper.placement.plan import Plan
+from pepper.report.progress import StepProgress
+from pepper.report.tables import figure
+from pepper.tasks.planned import Splitter, planned_forecast
+
+UNSPLIT = "no split"
+
+
+@dataclass(frozen=True)
+class OtherPlan:
+    """A plan to run.
+
+    Attributes:
+        name: How it was found.
+        cuts: Where the model is cut, in order.
+        devices: A device for each part.
+    """
+
+    name: str
+    cuts: tuple[Cut, ...]
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class OtherRun:
+    """A plan that was run.
+
+    Attributes:
+        name: How it was found.
+        devices: Of its parts.
+        latency_ms: Mean of single requests.
+        per_second: Throughput.
+        difference: To the whole model's outputs.
+    """
+
+    name: str
+    devices: tuple[str, ...]
+    latency_ms: float
+    per_second: float
+    difference: float
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """A plan of which nothing was measured.
+
+    Attributes:
+        name: How it was found.
+        devices: Of its parts, in order.
+        reason: Why, in one line.
+    """
+
+    name: str
+    devices: str
+    reason: str
+
+
+@dataclass
+class Others:
+    """What came of the other plans.
+
+    Attributes:
+        runs: Those that were run.
+        not_run: The others: no use trying, or failed.
+        failures: Why requests, or whole plans, failed.
+        events: What happened meanwhile.
+    """
+
+    runs: list[OtherRun] = field(default_factory=list)
+    not_run: list[NotRun] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+
+def other_plans(config: PepperConfig, plan: Plan, graph: Graph) -> list[OtherPlan]:
+    """Return the plans to run beside this one, as the configuration says.
+
+    With ``execute.compare``, the whole model on each device, and, if there is a champion, each of the balanced parts on
+    the device where it alone is predicted to be fastest. With ``execute.exhaustive``, one cut at each balanced border
+    between each two devices, too.
+    """
+    options = config.execute
+    if not (options.compare or options.exhaustive):
+        return []
+    devices = list(plan.fleet["devices"])
+    found = [OtherPlan(UNSPLIT, (), (device,)) for device in devices]
+    found += [other for other in _each_fastest(config, plan, graph) if other.cuts]  # else it is one of those
+    if options.exhaustive:
+        cuts = [cut for cut in find_cuts(graph, config.cuts.kind, config.cuts.max_tensors) if cut.in_order]
+        for cut in _balanced(graph, cuts, options.positions):
+            name = f"cut before operator {cut.position}"
+            found += [OtherPlan(name, (cut,), pair) for pair in permutations(devices, 2)]
+    return found
+
+
+def _each_fastest(config: PepperConfig, plan: Plan, graph: Graph) -> list[OtherPlan]:
+    """Send each of the balanced parts to the device where it alone is fastest; neighbours on one device go together."""
+    try:
+        forecast = planned_forecast(config, plan)
+    except LatencyError:  # there is no champion
+        return []
+    borders = forecast.borders.positions
+    cuts = _balanced(graph, [cut_behind(graph, position) for position in borders[1:-1]], config.execute.positions)
+    ends = [0, *(borders.index(cut.position) for cut in cuts), len(borders) - 1]
+    names = [device.name for device in forecast.fleet.devices]
+    fastest = [names[int(forecast.part_ms[start, stop].argmin())] for start, stop in pairwise(ends)]
+    kept = tuple(cut for cut, (before, after) in zip(cuts, pairwise(fastest), strict=True) if before != after)
+    return [OtherPlan("each part on its fastest device", kept, tuple(device for device, _ in groupby(fastest)))]
+
+
+def _balanced(graph: Graph, cuts: Sequence[Cut], count: int) -> list[Cut]:
+    """Return this many of the cuts, or all if there are fewer, that make parts of nearly equal work."""
+    macs = np.diff(Characteristics(graph).cumulative_macs).tolist()
+    return balanced_cuts(graph, cuts, min(count, len(cuts)) + 1, macs)
+
+
+def run_others(
+    plans: Sequence[OtherPlan],
+    config: PepperConfig,
+    splitter: Splitter,
+    pool: StagePool,
+    network: Network,
+    samples: Sequence[Sample],
+    progress: StepProgress,
+) -> Others:
+    """Run plans one after the other. One that fails does not concern the next, and is never replaced by another plan.
+
+    Args:
+        plans: What to run.
+        config: How.
+        splitter: Writes the parts, once for all plans with the same cuts.
+        pool: The devices.
+        network: Their links.
+        samples: The requests.
+        progress: Told of each plan.
+    """
+    found = Others()
+    written: dict[tuple[int, ...], Layout] = {}
+    for plan in plans:
+        where = " - ".join(plan.devices)
+        reason = _obstacle(plan, pool.lost, network)
+        if reason is None:
+            key = tuple(cut.position for cut in plan.cuts)
+            if key not in written:
+                written[key] = splitter.layout(plan.cuts, plan.devices)
+            try:
+                ran = _run(plan.name, written[key].on(plan.devices), config, pool, network, samples, found)
+            except ExecutionError as error:
+                reason = str(error)
+                found.failures.append(f"{plan.name} on {where}: {reason}")
+        if reason is None:
+            found.runs.append(ran)
+            outcome = f"{figure(ran.latency_ms)} ms, {figure(ran.per_second)}/s"
+        else:
+            found.not_run.append(NotRun(plan.name, where, reason))
+            outcome = f"not run: {reason}"
+        progress.advance(f"{plan.name} on {where}", outcome, failed=reason is not None)
+    return found
+
+
+def _obstacle(plan: OtherPlan, lost: Mapping[str, str], network: Network) -> str | None:
+    """Say why there is no use in trying a plan; None if it can be run."""
+    for device in plan.devices:
+        if device in lost:
+            return f"{device} is lost ({lost[device]})"
+    try:
+        network.way(plan.devices)
+    except ExecutionError as error:
+        return str(error).partition(";")[0]
+    return None
+
+
+def _run(
+    name: str,
+    layout: Layout,
+    config: PepperConfig,
+    pool: StagePool,
+    network: Network,
+    samples: Sequence[Sample],
+    found: Others,
+) -> OtherRun:
+    """Run a plan, with no other to go on with, and note what happens.
+
+    Raises:
+        ExecutionError: It cannot be run, or a device is lost.
+    """
+    options = config.execute
+    with Runner(pool, network, layout, time_limit_s=options.time_limit_seconds, in_flight=options.in_flight) as runner:
+        try:
+            one_at_a_time(runner, samples, 0.0, options.min_requests // 4)  # warms the stages up
+            alone = one_at_a_time(runner, samples, options.seconds, options.min_requests)
+            busy = saturated(runner, samples, options.seconds, options.min_requests)
+        finally:
+            found.events += runner.events
+    found.failures += [*alone.failures, *busy.failures]
+    return OtherRun(
+        name,
+        layout.devices,
+        float(np.mean(alone.latency_ms)),
+        busy.throughput_per_s,
+        max(alone.difference, busy.difference),
+    )
