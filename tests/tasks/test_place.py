@@ -9,6 +9,7 @@ import pytest
 from harness import Desk, MakeDesk, composed
 
 import pepper
+from pepper.devices import host
 from pepper.errors import ConfigError, PlacementError
 from pepper.graph.split import read_manifest
 from pepper.placement.plan import Plan
@@ -19,7 +20,11 @@ from tests.tasks.champion import furnished
 @pytest.fixture(scope="module")
 def desk(make_desk: MakeDesk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     """A desk with a champion, a version 2 that is often far off, a model to place and a fleet."""
-    with furnished(make_desk(tmp_path_factory.mktemp("place") / "desk"), errors=(0.0, 2.0)) as made:
+    with (
+        furnished(make_desk(tmp_path_factory.mktemp("place") / "desk"), errors=(0.0, 2.0)) as made,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(host, "allowed_cores", lambda: [0, 1])  # nothing runs: one core will do
         yield made
 
 
@@ -210,6 +215,7 @@ MISTAKES = [
     (["fleet=pairs"], ["fleet=pairs", "did you mean 'pair'"]),
     (["fleet.devices.server.device=share10"], ["device=share10", "did you mean 'share100'"]),
     (["fleet.devices.server.load=measured"], ["fleet.devices.server", "emulated"]),
+    (["fleet.devices.camera.cores=[-1]"], ["core 1 is wanted 1.25 times (camera 0.25, server 1)", "lower a share"]),
     (["fleet.devices.server.cores=[4096]"], ["fleet.devices.server", "cores"]),
     (["fleet.mesh=false", "place.excluded=[camera]"], ["missing links", "camera->server"]),
     (["++fleet.hub={camera:wifi}"], ["fleet.hub", "'server'"]),
