@@ -122,4 +122,4 @@ def busy_percent(cores: list[int], seconds: float = 1.0) -> float:
     started_s = time.monotonic()
     time.sleep(seconds)
     busy_s, _ = times.since_start()
-    return min(100.0, 100.0 * busy_s / (len(cores) * (time.monotonic() - started_s)))
+    return max(0.0, min(100.0, 100.0 * busy_s / (len(cores) * (time.monotonic() - started_s))))

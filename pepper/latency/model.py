@@ -15,6 +15,7 @@ from pepper.latency.adaptation import DEVICE_COLUMNS, Adaptation
 from pepper.latency.features import COLUMN, FEATURES, RISING, SETTING, Values, digest
 from pepper.latency.ranges import OutOfRange, Ranges
 from pepper.latency.roofline import TERMS, Roofline
+from pepper.latency.signals import held
 
 if TYPE_CHECKING:
     from xgboost import Booster
@@ -316,7 +317,8 @@ def _boost(features: Values, target: Values, base: Values, chosen: Hyperparamete
     """Grow the bags of trees that add up, from the base, to the target."""
     import xgboost
 
-    data = xgboost.QuantileDMatrix(features, target - base, max_bin=64)
+    with held():  # it calls back while it reads
+        data = xgboost.QuantileDMatrix(features, target - base, max_bin=64)
     names = FEATURES if features.shape[1] == len(FEATURES) else _INPUTS
     constraints = np.isin(names, RISING).astype(int)
     boosters = []

@@ -84,7 +84,7 @@ def test_any_plan_that_was_run_has_its_line(models: dict[str, Path], tmp_path: P
     cut = "cut before operator 2,camera - edge#1,1,1e3,1"
     rows = ["the plan,camera - edge#1,5,500,1", "no split,edge#1,8,125,1", cut]
     file.write_text("\n".join([header, *rows]))
-    lines = _lines(plan, file, {"edge": Evaluation((8.0,), (None, None), (0.0,), 8.0, 4.0, 0.0, ())})
+    lines = _lines(plan, file, {"edge": Evaluation((8.0,), (0.0,), (0.0,), (None, None), 8.0, 4.0, 0.0, ())})
     assert [(line.predicted_ms, line.predicted_per_s) for line in lines] == [(4.0, 500.0), (8.0, 250.0), (None, None)]
     assert _verdict(lines, throughput=True).startswith("measured, the plan is 4.00 times as many")
     assert "not known" in _verdict(lines[:1], throughput=True)
