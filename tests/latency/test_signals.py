@@ -16,7 +16,8 @@ def test_an_interrupt_comes_at_the_end() -> None:
             os.kill(os.getpid(), signal.SIGINT)
             done.append("the block")
 
-    pytest.raises(KeyboardInterrupt, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert done == ["the block"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
