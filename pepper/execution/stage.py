@@ -5,13 +5,13 @@ channel of :mod:`pepper.devices.protocol`; tensors come from the stage before an
 """
 
 import os
-import resource
 import time
 from pathlib import Path
 from typing import Any
 
 import zmq
 
+from pepper.devices.memory import peak_memory_bytes
 from pepper.devices.protocol import Handler, answer, connect
 from pepper.devices.spin import cpu_fraction
 from pepper.execution.clock import LinkClock
@@ -116,7 +116,7 @@ class Stage:
         return {
             "cpu_s": time.process_time(),
             "memory_bytes": pages * PAGE_BYTES,
-            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "peak_memory_bytes": peak_memory_bytes(),
         }
 
     def share(self, seconds: float) -> dict[str, Any]:

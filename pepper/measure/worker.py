@@ -2,7 +2,6 @@
 
 import os
 import re
-import resource
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from pepper.devices.memory import peak_memory_bytes
 from pepper.devices.protocol import serve
 from pepper.devices.spin import cpu_fraction
 from pepper.measure.session import open_session, session_options
@@ -142,7 +142,7 @@ class Worker:
         span = {
             "timed_s": (clock() - span_start) / 1e9,
             "cpu_s": time.process_time() - cpu_start,
-            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "peak_memory_bytes": peak_memory_bytes(),
         }
         return span, {"start_ns": np.array(starts), "latency_ns": np.array(durations)}
 
