@@ -3,7 +3,8 @@
 Parts that compute next to nothing (the greatest of many numbers) run on the devices of the default fleet, one alone
 or two in turn, idle and under load. One request at a time, each after a random pause, so that it meets a throttled
 device at any point of its cycle: latency, without the inferences. A stream: time between two answers, without the
-inference. Reference: what pepper.latency.messages says of the device, which placements count with.
+inference. Reference: what pepper.latency.messages says of the device, which placements count with; but for what
+empty caches cost, since such parts empty none.
 
     python -m benchmarks.stage_costs
 """
@@ -35,7 +36,7 @@ from pepper.graph.load import load_graph
 from pepper.graph.model import find_model
 from pepper.graph.verify import random_inputs, run_whole
 from pepper.latency.features import Setting
-from pepper.latency.messages import handling_ms, wait_ms
+from pepper.latency.messages import COLD_MS, handling_ms, wait_ms
 from pepper.sweep.cells import Cell
 from pepper.tasks.fleet import FleetDevice, assemble
 from pepper.tasks.planned import Splitter
@@ -78,9 +79,9 @@ def measure(runner: Runner, sample: Sample, seconds: float) -> tuple[float, floa
 
 
 def predict(settings: Sequence[Setting], sent_bytes: int) -> tuple[float, float]:
-    """Return what is predicted of the same."""
+    """Return what is predicted of the same, where nothing has emptied the caches."""
     handling = [float(handling_ms(one, np.array(sent_bytes))) for one in settings]
-    return sum(handling) + sum(map(wait_ms, settings)), max(handling)
+    return sum(handling) + sum(wait_ms(one) - COLD_MS for one in settings), max(handling)
 
 
 def setting_of(config: PepperConfig, device: FleetDevice) -> Setting:

@@ -18,9 +18,9 @@ class ExecuteConfig:
         min_requests: Least requests of the first two.
         rate_per_s: Requests a second of the third (Poisson); None is 70 % of the measured throughput.
         in_flight: Most requests under way at a time.
-        queue: Most messages in each half of a queue between stages.
+        queue: Most messages between two stages, the one that is being worked on included.
         time_limit_seconds: A stage that does not answer for this long is taken for hung.
-        port: First TCP port for the queues; None uses local sockets, which are as fast and never taken.
+        port: First TCP port for the queues; None uses shared memory, which is faster and never taken.
         tolerance: Largest difference to the whole model's outputs; None is 1e-4, or 2e-2 for half-precision and
             8-bit models.
         out: Folder for the figures and tables; None writes none.
@@ -46,7 +46,7 @@ class ExecuteConfig:
     min_requests: int = 20
     rate_per_s: float | None = None
     in_flight: int = 16
-    queue: int = 8
+    queue: int = 16
     time_limit_seconds: float = 30.0
     port: int | None = None
     tolerance: float | None = None

@@ -1,25 +1,20 @@
-"""What travels from stage to stage: a short header, then the bytes of each tensor as they lie in memory.
+"""What travels from stage to stage: numbers, words, then the bytes of each tensor as they lie in memory.
 
-Nothing is pickled and no tensor is copied here: sending hands the array's memory to the transport, receiving
-looks at the memory that the transport filled.
+Nothing is pickled and no tensor is copied here: sending hands the array's memory to the queue, receiving looks at the
+memory that the queue filled.
 """
 
 import json
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from functools import lru_cache
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 
 Array = np.ndarray[Any, Any]
-
-
-class Frame(Protocol):
-    """A piece of a received message."""
-
-    @property
-    def buffer(self) -> memoryview:
-        """Its bytes."""
 
 
 class Stamp(NamedTuple):
@@ -80,18 +75,32 @@ def plain(name: str, tensor: Any) -> Array:
 
 
 def encode(message: Message) -> list[Any]:
-    """Return the frames of a message; its arrays, each in one piece of memory, are not copied."""
-    tensors = [(name, tensor.dtype.str, tensor.shape) for name, tensor in message.tensors.items()]
-    header = (message.seq, message.stamps, message.due_ns, message.error, message.probe, tensors)
+    """Return the pieces of a message; its arrays, each in one piece of memory, are not copied."""
+    tensors = tuple((name, tensor.dtype, tensor.shape) for name, tensor in message.tensors.items())
+    numbers = (message.seq, message.due_ns, message.probe, *chain.from_iterable(message.stamps))
     flat = (tensor.reshape(-1).view(np.uint8) for tensor in message.tensors.values())
-    return [json.dumps(header).encode(), *flat]
+    return [struct.pack(f"={len(numbers)}q", *numbers), _said(message.error, tensors), *flat]
 
 
-def decode(frames: Sequence[Frame]) -> Message:
-    """Return the message of these frames; its arrays are read-only views of them."""
-    seq, stamps, due_ns, error, probe, named = json.loads(bytes(frames[0].buffer))
+def decode(pieces: Sequence[memoryview]) -> Message:
+    """Return the message of these pieces; its arrays are views of them."""
+    seq, due_ns, probe, *times = pieces[0].cast("q")
+    error, named = _heard(bytes(pieces[1]))
     tensors = {}
-    for (name, dtype, shape), frame in zip(named, frames[1:], strict=True):
-        tensor = np.frombuffer(frame.buffer, dtype).reshape(shape)
+    for (name, dtype, shape), piece in zip(named, pieces[2:], strict=True):
+        tensor = np.frombuffer(piece, dtype).reshape(shape)
         tensors[name] = tensor if tensor.flags.aligned else tensor.copy()  # tiny messages may lie anywhere
-    return Message(seq, tensors, tuple(Stamp(*stamp) for stamp in stamps), due_ns, error, probe)
+    stamps = tuple(Stamp(*times[k : k + 4]) for k in range(0, len(times), 4))
+    return Message(seq, tensors, stamps, due_ns, error, bool(probe))
+
+
+# What stays the same from message to message is put in words and understood once.
+@lru_cache
+def _said(error: str | None, tensors: tuple[Any, ...]) -> bytes:
+    return json.dumps((error, [(name, dtype.str, shape) for name, dtype, shape in tensors])).encode()
+
+
+@lru_cache
+def _heard(said: bytes) -> tuple[str | None, list[Any]]:
+    error, tensors = json.loads(said)
+    return error, [(name, np.dtype(dtype), tuple(shape)) for name, dtype, shape in tensors]

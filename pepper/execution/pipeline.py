@@ -1,26 +1,25 @@
 """Stages wired one behind the other, with the driver at both ends."""
 
 import contextlib
+import select
 import time
 from collections import deque
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import zmq
 
 from pepper.errors import ExecutionError
 from pepper.execution.clock import LinkClock
 from pepper.execution.layout import Fleet, Layout, Link
 from pepper.execution.message import Message, Stamp, decode, encode
 from pepper.execution.pool import StageLost, StagePool
-from pepper.execution.prompt import prompt_driver, prompt_transport
-
-Socket = zmq.Socket[bytes]
+from pepper.execution.prompt import prompt_driver
+from pepper.execution.queues import TCP, Sink, open_sink, open_source
 
 
 @dataclass(frozen=True)
@@ -51,28 +50,26 @@ class Network:
     Args:
         fleet: Whose links.
         folder: An empty folder for sockets and the clock.
-        queue: Most messages in each half of a queue.
-        port: First TCP port of this machine to use; None uses sockets in the folder, which are faster.
+        queue: Most messages between two stages.
+        port: First TCP port of this machine to use; None uses shared memory, which is faster.
     """
 
-    def __init__(self, fleet: Fleet, folder: Path, queue: int = 8, port: int | None = None) -> None:
+    def __init__(self, fleet: Fleet, folder: Path, queue: int = 16, port: int | None = None) -> None:
         self.fleet, self.queue = fleet, queue
-        self.context: zmq.Context[Socket] = zmq.Context()
         self.file = folder / "links"
         self.slots = {pair: slot for slot, pair in enumerate(fleet.links)}
         self.clock = LinkClock.create(self.file, len(self.slots))
         self._folder, self._port = folder, port
         self._given = 0
         self._stack = ExitStack()
-        prompt_transport(self.context)
         self._stack.enter_context(prompt_driver())
 
     def address(self) -> str:
         """Return an address that no pipeline has had before, so that no message of an earlier one gets in."""
         self._given += 1
         if self._port is None:
-            return f"ipc://{self._folder}/{self._given}"
-        return f"tcp://127.0.0.1:{self._port + self._given - 1}"
+            return f"{self._folder}/{self._given}"
+        return f"{TCP}127.0.0.1:{self._port + self._given - 1}"
 
     def hop(self, sender: str | None, receiver: str | None) -> Hop:
         """Return the transfer between two devices.
@@ -106,9 +103,8 @@ class Network:
             self.clock.set(self.slots[pair], link.bandwidth_mbit_s, link.latency_ms, link.forwarded_mbit_s)
 
     def close(self) -> None:
-        """Free the sockets and the clock."""
+        """Free the clock."""
         self._stack.close()
-        self.context.destroy(linger=0)
         self.clock.close()
 
 
@@ -131,11 +127,8 @@ class Pipeline:
         self._network, self._time_limit_s = network, time_limit_s
         self.hops = network.way(layout.devices)
         network.reset()
+        self._stack = ExitStack()
         self._held: deque[Arrival] = deque()  # answers under way on the last link
-        self._push, self._pull = network.context.socket(zmq.PUSH), network.context.socket(zmq.PULL)
-        for socket in (self._push, self._pull):
-            socket.set_hwm(network.queue)
-            socket.linger = 0
         self.carry = [layout.carried(border) for border in range(len(self.hops))]
         try:
             self._join()
@@ -144,11 +137,11 @@ class Pipeline:
             raise
 
     def _join(self) -> None:
-        """Wire the stages from the last to the first: each connects to an address that is bound."""
-        behind = self._network.address()
+        """Wire the stages from the last to the first: each connects to an address that is there."""
+        most, behind = self._network.queue, self._network.address()
         try:
-            self._pull.bind(behind)
-        except zmq.ZMQError as error:
+            self._pull = self._stack.enter_context(closing(open_source(behind, most)))
+        except OSError as error:
             raise _taken(behind, error.strerror or str(error)) from error
         for number in reversed(range(len(self.stages))):
             stage, hop = self.stages[number], self.hops[number + 1]
@@ -159,28 +152,28 @@ class Pipeline:
                     self._time_limit_s,
                     receive=address,
                     send=behind,
-                    queue=self._network.queue,
+                    queue=most,
                     links=str(self._network.file),
                     link=self._network.slot(hop),
                     carry=self.carry[number + 1],
                     name=f"stage {number + 1} on {stage.part.device}",
                 )
             except StageLost as lost:
-                if lost.reason.startswith("ZMQError"):
+                if lost.reason.startswith("OSError"):
                     raise _taken(address, lost.reason) from lost
                 raise
             behind = address
-        self._push.connect(behind)
+        self._push: Sink = self._stack.enter_context(closing(open_sink(behind, most)))
 
     def send(self, message: Message) -> bool:
         """Hand a message to the first stage; returns whether there was room."""
-        if not self._push.poll(0, zmq.POLLOUT):
+        if not self._push.ready():
             return False
         now = time.monotonic_ns()
         slot = self._network.slot(self.hops[0])
         message.stamps = (Stamp(now, now, now, now),)
         message.due_ns = now if slot is None else self._network.clock.reserve(slot, message.bytes, now)
-        self._push.send_multipart(encode(message), copy=False)
+        self._push.send(encode(message))
         return True
 
     def receive(self, until_ns: int, *, room: bool = False) -> Arrival | None:
@@ -198,25 +191,28 @@ class Pipeline:
             due = self._held[0].at_ns if self._held else until_ns
             if self._held and due <= now:
                 return self._held.popleft()
-            poller = zmq.Poller()
-            poller.register(self._pull, zmq.POLLIN)
+            if self._pull.ready():
+                message = decode(self._pull.receive())
+                message.tensors = {name: tensor.copy() for name, tensor in message.tensors.items()}
+                self._pull.done()
+                self._held.append(Arrival(message, max(message.due_ns, time.monotonic_ns())))
+                continue
+            if room and self._push.ready():
+                return None
+            poller = select.poll()
+            for number in (self._pull.fileno(), self._push.fileno() if room else None):
+                if number is not None:
+                    poller.register(number, select.POLLIN)
             for stage in self.stages:
-                poller.register(stage.process.fileno(), zmq.POLLIN)
-            if room:
-                poller.register(self._push, zmq.POLLOUT)
+                poller.register(stage.process.fileno(), select.POLLIN)
             left_ns = max(0, min(due, until_ns) - now)
             events = dict(poller.poll(left_ns // 1_000_000))
-            if self._pull in events:
-                message = decode(self._pull.recv_multipart(copy=False))
-                self._held.append(Arrival(message, max(message.due_ns, time.monotonic_ns())))
-            elif room and self._push in events:
+            for stage in self.stages:
+                if stage.process.fileno() in events:
+                    stage.ask("ready", self._time_limit_s)  # it cannot answer: this says how it ended
+            if until_ns <= time.monotonic_ns():
                 return None
-            elif events:
-                dead = next(stage for stage in self.stages if stage.process.fileno() in events)
-                dead.ask("ready", self._time_limit_s)  # it cannot answer: this says how it ended
-            elif until_ns <= time.monotonic_ns():
-                return None
-            elif left_ns < 1_000_000:
+            if not events and left_ns < 1_000_000:
                 time.sleep(left_ns / 1e9)
 
     def probe(self, count: int) -> Arrival:
@@ -241,8 +237,7 @@ class Pipeline:
 
     def close(self) -> None:
         """Take the pipeline apart; the stages live on. What is under way is dropped."""
-        self._push.close()
-        self._pull.close()
+        self._stack.close()
         for stage in self.stages:
             if stage.process.alive:
                 with contextlib.suppress(StageLost):  # whoever wants it next will notice
@@ -250,6 +245,8 @@ class Pipeline:
 
 
 def _taken(address: str, reason: str) -> ExecutionError:
+    if not address.startswith(TCP):
+        return ExecutionError(f"{address}: no socket can be made there ({reason}); let TMPDIR name another folder")
     port = address.rpartition(":")[2]
     return ExecutionError(
         f"execute.port: {address} cannot be used ({reason}); choose another than {port}, or leave execute.port out"

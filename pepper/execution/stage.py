@@ -1,22 +1,22 @@
 """A stage, a part at work on its device: ``python -m pepper.execution.stage``.
 
-It imports numpy, onnxruntime and pyzmq only. The parent opens the part and wires the stage into a pipeline over the
-channel of :mod:`pepper.devices.protocol`; tensors come from the stage before and go straight to the one behind.
+It imports numpy and onnxruntime only (and pyzmq where its queues go over TCP). The parent opens the part and wires the
+stage into a pipeline over the channel of :mod:`pepper.devices.protocol`; tensors come from the stage before and go
+straight to the one behind.
 """
 
 import os
+import select
 import time
 from pathlib import Path
 from typing import Any
-
-import zmq
 
 from pepper.devices.memory import peak_memory_bytes
 from pepper.devices.protocol import Handler, answer, connect
 from pepper.devices.spin import cpu_fraction
 from pepper.execution.clock import LinkClock
 from pepper.execution.message import Message, Stamp, decode, encode, plain
-from pepper.execution.prompt import prompt_transport
+from pepper.execution.queues import Sink, Source, open_sink, open_source
 from pepper.measure.session import open_session, session_options
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -27,19 +27,20 @@ class Wire:
     """A stage's two queues and the link behind it.
 
     Args:
-        context: Of the process.
         receive: Address at which the stage takes requests.
         send: Address of the stage behind, or of the driver.
-        queue: Most messages in each half of a queue; a full one holds its sender back.
+        queue: Most messages in each of the two; a full one holds its sender back.
         links: File of the links' clock.
         link: The link to the stage behind; None is no link: both are in one place.
         carry: Names of the tensors that the stages behind need.
         name: How errors call this stage.
+
+    Raises:
+        OSError: The address is taken.
     """
 
     def __init__(
         self,
-        context: "zmq.Context[zmq.Socket[bytes]]",
         receive: str,
         send: str,
         queue: int,
@@ -51,23 +52,20 @@ class Wire:
         self.carry, self.name = carry, name
         self._link = link
         self._clock = LinkClock(Path(links))
-        self.source, self.sink = context.socket(zmq.PULL), context.socket(zmq.PUSH)
-        for socket in (self.source, self.sink):
-            socket.set_hwm(queue)
-            socket.linger = 0
-        self.source.bind(receive)
-        self.sink.connect(send)
+        self.source: Source = open_source(receive, queue)
+        self.sink: Sink = open_sink(send, queue)
 
     def receive(self) -> Message:
         """Take the message that is there."""
-        return decode(self.source.recv_multipart(copy=False))
+        return decode(self.source.receive())
 
     def send(self, message: Message) -> None:
-        """Hand a message on; there must be room for it."""
+        """Hand the message that was taken on, as it is by now; there must be room for it."""
         message.due_ns = message.stamps[-1].sent
         if self._link is not None:
             message.due_ns = self._clock.reserve(self._link, message.bytes, message.due_ns)
-        self.sink.send_multipart(encode(message), copy=False)
+        self.sink.send(encode(message))
+        self.source.done()
 
     def close(self) -> None:
         """Leave the pipeline; what waits in the queues is dropped."""
@@ -80,8 +78,6 @@ class Stage:
     """One part, the requests that pass through it, and the parent's wishes."""
 
     def __init__(self) -> None:
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        prompt_transport(self._context)
         self._connection = connect()
         self._wire: Wire | None = None
         self._handlers: dict[str, Handler] = {
@@ -102,7 +98,7 @@ class Stage:
     def wire(self, **wiring: Any) -> None:
         """Join a pipeline; see :class:`Wire`."""
         self.unwire()
-        self._wire = Wire(self._context, **wiring)
+        self._wire = Wire(**wiring)
 
     def unwire(self) -> None:
         """Leave the pipeline; a request that is being worked on is dropped."""
@@ -130,10 +126,10 @@ class Stage:
             if wire is None:
                 self._attend()
                 continue
-            ready = self._attend(wire.source, zmq.POLLIN, timeout_ms=0)
+            ready = self._attend(wire.source, timeout_ms=0)
             waited = not ready
             while not ready and self._wire is wire:
-                ready = self._attend(wire.source, zmq.POLLIN)
+                ready = self._attend(wire.source)
             if self._wire is wire:
                 self._pass(wire, waited)
 
@@ -149,7 +145,7 @@ class Stage:
         start = time.monotonic_ns()
         self._run(wire, message)
         end = time.monotonic_ns()
-        while not self._attend(wire.sink, zmq.POLLOUT):
+        while not self._attend(wire.sink):
             if self._wire is not wire:
                 return
         message.stamps = (*message.stamps, Stamp(arrived, start, end, time.monotonic_ns()))
@@ -168,22 +164,23 @@ class Stage:
         except Exception as error:  # whatever onnxruntime raises: it has no common base
             message.fail(f"{wire.name}: {' '.join(str(error).split())[:300]}")
 
-    def _attend(self, socket: "zmq.Socket[bytes] | None" = None, event: int = 0, timeout_ms: int | None = None) -> bool:
-        """Wait for a socket and for the parent; answer the parent, who may change the wiring.
+    def _attend(self, end: Source | Sink | None = None, timeout_ms: int | None = None) -> bool:
+        """Wait for a queue's end and for the parent; answer the parent, who may change the wiring.
 
         Returns:
-            Whether the socket is ready.
+            Whether the end is ready; False once the parent has been answered, whatever the wiring is then.
 
         Raises:
             SystemExit: The parent is gone.
         """
-        poller = zmq.Poller()
-        poller.register(self._connection.fileno(), zmq.POLLIN)
-        if socket is not None:
-            poller.register(socket, event)
-        events = dict(poller.poll(timeout_ms))
-        if self._connection.fileno() not in events:
-            return bool(events)
+        ready = end is not None and end.ready()
+        parent = self._connection.fileno()
+        poller = select.poll()
+        poller.register(parent, select.POLLIN)
+        if end is not None and (more := end.fileno()) is not None:
+            poller.register(more, select.POLLIN)
+        if parent not in dict(poller.poll(0 if ready else timeout_ms)):
+            return ready or (end is not None and end.ready())
         if not answer(self._connection, self._handlers):
             raise SystemExit
         return False

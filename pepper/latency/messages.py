@@ -10,10 +10,10 @@ import numpy as np
 from pepper.latency.features import Setting, Values
 from pepper.latency.roofline import CYCLE_MS, WHOLE
 
-_FLOP = 3.4e7  # a message's fixed work is the time of this much arithmetic on one core
-_PASSES = 7  # a byte received is the work of so many bytes moved in a large copy
-_WAKE_MS = 0.3  # until a sleeping process runs
-_COLD_MS = 0.3  # what the first inference after a pause takes longer: caches were left to others
+COLD_MS = 0.3  # what the first work after a pause takes longer: a model's weights have filled the caches
+_FLOP = 2.0e7  # a message's fixed work is the time of this much arithmetic on one core
+_PASSES = 3  # a byte received is the work of so many bytes moved in a large copy
+_WAKE_MS = 0.05  # until a sleeping process runs
 _SPREAD = 1 + 1 / 12  # mean of the squared length of a cycle over its mean squared: lengths are uniform, +-50 %
 
 
@@ -37,7 +37,7 @@ def wait_ms(setting: Setting) -> float:
     are met more often).
     """
     away = 1 - setting.device_share if setting.device_share < WHOLE else 0.0
-    return _WAKE_MS + _COLD_MS + away**2 * CYCLE_MS * _SPREAD / 2
+    return _WAKE_MS + COLD_MS + away**2 * CYCLE_MS * _SPREAD / 2
 
 
 def _speed(giga: float) -> float:

@@ -1,0 +1,82 @@
+"""A queue over TCP, for stages that share no memory: ZeroMQ moves the pieces in a thread of its own."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from pepper.execution.prompt import prefer
+
+_TRANSPORT = "ZMQbg"  # what libzmq calls its threads
+
+
+class _End:
+    """One end: a ZeroMQ socket whose descriptor says only that something has changed."""
+
+    def __init__(self, kind: int, event: int, most: int) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(kind)
+        self._socket.set_hwm(-(-most // 2))  # both ends have a half of the queue
+        self._socket.linger = 0
+        self._event = event
+        _prefer_transport()
+
+    def fileno(self) -> int:
+        """Return the descriptor that becomes readable when the state may have changed."""
+        return int(self._socket.fd)
+
+    def ready(self) -> bool:
+        """Return whether there is a message, or room for one."""
+        return bool(int(self._socket.get(zmq.EVENTS)) & self._event)
+
+    def close(self) -> None:
+        """Leave; what was not taken is dropped."""
+        self._context.destroy(linger=0)
+
+
+class TcpSource(_End):
+    """Where messages come out.
+
+    Args:
+        address: ``tcp://HOST:PORT`` of this machine.
+        most: Most messages between the two ends, besides those that the kernel's buffers hold.
+
+    Raises:
+        OSError: The port is taken.
+    """
+
+    def __init__(self, address: str, most: int) -> None:
+        super().__init__(zmq.PULL, zmq.POLLIN, most)
+        try:
+            self._socket.bind(address)
+        except zmq.ZMQError as error:
+            self.close()
+            raise OSError(error.errno, error.strerror) from error
+
+    def receive(self) -> list[memoryview]:
+        """Return views of the message that is there; nothing is copied."""
+        return [frame.buffer for frame in self._socket.recv_multipart(copy=False)]
+
+    def done(self) -> None:
+        """Do nothing: each message has memory of its own."""
+
+
+class TcpSink(_End):
+    """Where messages go in; see `TcpSource`."""
+
+    def __init__(self, address: str, most: int) -> None:
+        super().__init__(zmq.PUSH, zmq.POLLOUT, most)
+        self._socket.connect(address)
+
+    def send(self, pieces: Any) -> None:
+        """Hand a message over; its pieces must not change until they are sent."""
+        self._socket.send_multipart(pieces, copy=False)
+
+
+def _prefer_transport() -> None:
+    """Run ZeroMQ's own threads before all others of the machine."""
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            if (task / "comm").read_text().startswith(_TRANSPORT):
+                prefer(int(task.name))
