@@ -6,7 +6,7 @@ becomes very slow, a request with a wrong tensor, a move to another plan; or sev
 answered exactly once: by what the whole model computes, or (wrong tensors only) by an error. A run fails, and says
 its seed, if that does not hold or if a process is left behind.
 
-    python -m benchmarks.faults --runs 300 --seed 0
+    python -m benchmarks.faults --runs 300 --seed 0 --share 0.5
 """
 
 import argparse
@@ -76,9 +76,10 @@ class Rig:
     Args:
         model: A model's option name.
         folder: For parts and sockets.
+        share: Of its core's time that each device gets.
     """
 
-    def __init__(self, model: str, folder: Path) -> None:
+    def __init__(self, model: str, folder: Path, share: float = 1.0) -> None:
         self.folder = folder
         graph = load_graph(composed(f"model={model}").model.path)
         macs = np.diff(Characteristics(graph).cumulative_macs).tolist()
@@ -92,7 +93,10 @@ class Rig:
             self.samples.append((inputs, run_whole(graph, inputs, 1)))
         cores = host.allowed_cores()
         places = dict(zip(DEVICES, (cores[0], cores[-1]), strict=True))
-        devices = {name: resolve(DeviceConfig(name=name, cores=[core], threads=1)) for name, core in places.items()}
+        devices = {
+            name: resolve(DeviceConfig(name=name, kind="emulated", cores=[core], threads=1, share=share))
+            for name, core in places.items()
+        }
         link = Link(bandwidth_mbit_s=4000, latency_ms=0.2)
         self.fleet = Fleet(devices, {(a, b): link for a in DEVICES for b in DEVICES if a != b}, *DEVICES)
 
@@ -221,10 +225,13 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0, help="of the first run; the next have the next ones")
     parser.add_argument("--model", default="squeezenet")
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="of its core's time that each device gets (default: 1)"
+    )
     options = parser.parse_args()
     outcomes: dict[int, Outcome] = {}
     with tempfile.TemporaryDirectory() as folder:
-        rig = Rig(options.model, Path(folder))
+        rig = Rig(options.model, Path(folder), options.share)
         with rig.pool() as pool:
             for seed in range(options.seed, options.seed + options.runs):
                 outcomes[seed] = run(rig, pool, seed)
@@ -246,7 +253,8 @@ def main() -> None:
             ]
         )
     print_table(
-        f"{options.runs} runs from seed {options.seed}; processes left behind: {len(left)}",
+        f"{options.runs} runs from seed {options.seed}, {options.share:.0%} of a core a device;"
+        f" processes left behind: {len(left)}",
         ["fault among others", "runs", "answered", "refused", "no plan left", "broken", "longest s"],
         rows,
     )

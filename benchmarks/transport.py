@@ -44,12 +44,13 @@ from pepper.graph.split import split
 
 SIZES = (50_000, 800_000, 3_200_000)
 PAUSE_S = 0.003  # between messages: each is alone on its way
+FREE = Link()
 Hop = Callable[[int], float]
 """Move this many bytes once; returns how long that took, in ms."""
 
 
-def stages(stack: ExitStack, cores: tuple[int, int]) -> Hop:
-    """Two stages of pepper; the hop between them is timed, not the driver's."""
+def stages(stack: ExitStack, cores: tuple[int, int], link: Link = FREE) -> Hop:
+    """Two stages of pepper, and a link; the hop between them is timed, not the driver's."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     shape = [1]
     graph = helper.make_graph(
@@ -65,7 +66,7 @@ def stages(stack: ExitStack, cores: tuple[int, int]) -> Hop:
     devices = {
         name: resolve(DeviceConfig(name=name, cores=[core], threads=1)) for name, core in zip("ab", cores, strict=True)
     }
-    pool = stack.enter_context(StagePool(Fleet(devices, {("a", "b"): Link()}), composed().measure.session, 30.0))
+    pool = stack.enter_context(StagePool(Fleet(devices, {("a", "b"): link}), composed().measure.session, 30.0))
     network = Network(pool.fleet, folder)
     stack.callback(network.close)
     runner = stack.enter_context(

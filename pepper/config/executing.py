@@ -26,8 +26,9 @@ class ExecuteConfig:
         out: Folder for the figures and tables; None writes none.
         compare: Whether the whole model is run on every device of the fleet, too, and, if there is a champion, each
             part on the device where it alone is fastest, of parts of nearly equal work cut at ``positions`` places.
-        exhaustive: Whether all that, and one cut at each of these places between every two devices.
-        positions: How many places, at nearly equal work.
+        exhaustive: Whether all that, and every plan with up to ``max_cuts`` cuts at these places.
+        positions: How many places, at nearly equal work; None is every place where the model can be cut.
+        max_cuts: Most cuts of these plans.
         adapt: Whether a further stream of requests, at the same rate, is run in which the pipeline moves to another
             plan when the champion says so at the loads that are seen on the devices.
         adapt_margin: By which part the other plan must be better, as predicted.
@@ -53,7 +54,8 @@ class ExecuteConfig:
     out: str | None = None
     compare: bool = False
     exhaustive: bool = False
-    positions: int = 4
+    positions: int | None = 4
+    max_cuts: int = 1
     adapt: bool = False
     adapt_margin: float = 0.1
     adapt_patience_seconds: float = 2.0
@@ -73,6 +75,7 @@ class ExecuteConfig:
         within("execute.port", self.port, 1024, 65000)
         within("execute.tolerance", self.tolerance, 0)
         within("execute.positions", self.positions, 1)
+        within("execute.max_cuts", self.max_cuts, 1)
         within("execute.adapt_margin", self.adapt_margin, 0, 1)
         within("execute.adapt_patience_seconds", self.adapt_patience_seconds, 0)
         within("execute.adapt_seconds", self.adapt_seconds, 0, above=True)

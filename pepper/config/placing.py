@@ -118,6 +118,7 @@ class PlaceConfig:
     Attributes:
         out: Folder for plan.json and the figures; None writes none.
         split: Whether the parts are written there too.
+        execute: Whether the plan is run at once, as ``task=execute`` runs it.
         pinned: By device, the operators that must stay there: how many of the first, or ``[start, end]``.
         excluded: Devices of the fleet that get no part.
         max_parts: Most parts; None is one a device.
@@ -131,6 +132,7 @@ class PlaceConfig:
 
     out: str | None = None
     split: bool = False
+    execute: bool = False
     pinned: dict[str, Any] = field(default_factory=dict)
     excluded: list[str] = field(default_factory=list)
     max_parts: int | None = None

@@ -1,8 +1,8 @@
 """The plans that ``task=execute`` runs beside the given one: which, and what is measured of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby, pairwise, permutations
+from itertools import combinations, groupby, pairwise, product
 
 import numpy as np
 
@@ -38,6 +38,11 @@ class OtherPlan:
     name: str
     cuts: tuple[Cut, ...]
     devices: tuple[str, ...]
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """How many operators are before each cut."""
+        return tuple(cut.position for cut in self.cuts)
 
 
 @dataclass(frozen=True)
@@ -95,8 +100,9 @@ def other_plans(config: PepperConfig, plan: Plan, graph: Graph) -> list[OtherPla
     """Return the plans to run beside this one, as the configuration says.
 
     With ``execute.compare``, the whole model on each device, and, if there is a champion, each of the balanced parts on
-    the device where it alone is predicted to be fastest. With ``execute.exhaustive``, one cut at each balanced border
-    between each two devices, too.
+    the device where it alone is predicted to be fastest. With ``execute.exhaustive``, every plan with up to
+    ``execute.max_cuts`` of the balanced cuts, too; neighbouring parts are on different devices, or they were one part.
+    The plan itself is not among them.
     """
     options = config.execute
     if not (options.compare or options.exhaustive):
@@ -105,11 +111,23 @@ def other_plans(config: PepperConfig, plan: Plan, graph: Graph) -> list[OtherPla
     found = [OtherPlan(UNSPLIT, (), (device,)) for device in devices]
     found += [other for other in _each_fastest(config, plan, graph) if other.cuts]  # else it is one of those
     if options.exhaustive:
-        cuts = [cut for cut in find_cuts(graph, config.cuts.kind, config.cuts.max_tensors) if cut.in_order]
-        for cut in _balanced(graph, cuts, options.positions):
-            name = f"cut before operator {cut.position}"
-            found += [OtherPlan(name, (cut,), pair) for pair in permutations(devices, 2)]
-    return found
+        known = [cut for cut in find_cuts(graph, config.cuts.kind, config.cuts.max_tensors) if cut.in_order]
+        for cuts in _choices(_balanced(graph, known, options.positions), options.max_cuts):
+            name = f"cut before operator {' and '.join(str(cut.position) for cut in cuts)}"
+            found += [OtherPlan(name, cuts, on) for on in product(devices, repeat=len(cuts) + 1) if _changes(on)]
+    given = (tuple(part.start for part in plan.parts[1:]), tuple(part.device for part in plan.parts))
+    kept = {(other.positions, other.devices): other for other in reversed(found)}  # the first of those that are alike
+    return [other for key, other in reversed(kept.items()) if key != given]
+
+
+def _choices(cuts: Sequence[Cut], most: int) -> Iterator[tuple[Cut, ...]]:
+    """Yield every choice of one to so many cuts, the smallest first."""
+    for count in range(1, most + 1):
+        yield from combinations(cuts, count)
+
+
+def _changes(devices: Sequence[str]) -> bool:
+    return all(before != after for before, after in pairwise(devices))
 
 
 def _each_fastest(config: PepperConfig, plan: Plan, graph: Graph) -> list[OtherPlan]:
@@ -127,8 +145,10 @@ def _each_fastest(config: PepperConfig, plan: Plan, graph: Graph) -> list[OtherP
     return [OtherPlan("each part on its fastest device", kept, tuple(device for device, _ in groupby(fastest)))]
 
 
-def _balanced(graph: Graph, cuts: Sequence[Cut], count: int) -> list[Cut]:
-    """Return this many of the cuts, or all if there are fewer, that make parts of nearly equal work."""
+def _balanced(graph: Graph, cuts: Sequence[Cut], count: int | None) -> list[Cut]:
+    """Return this many of the cuts that make parts of nearly equal work; all for None, or if there are fewer."""
+    if count is None:
+        return list(cuts)
     macs = np.diff(Characteristics(graph).cumulative_macs).tolist()
     return balanced_cuts(graph, cuts, min(count, len(cuts)) + 1, macs)
 
@@ -159,11 +179,10 @@ def run_others(
         where = " - ".join(plan.devices)
         reason = _obstacle(plan, pool.lost, network)
         if reason is None:
-            key = tuple(cut.position for cut in plan.cuts)
-            if key not in written:
-                written[key] = splitter.layout(plan.cuts, plan.devices)
+            if plan.positions not in written:
+                written[plan.positions] = splitter.layout(plan.cuts, plan.devices)
             try:
-                ran = _run(plan.name, written[key].on(plan.devices), config, pool, network, samples, found)
+                ran = _run(plan.name, written[plan.positions].on(plan.devices), config, pool, network, samples, found)
             except ExecutionError as error:
                 reason = str(error)
                 found.failures.append(f"{plan.name} on {where}: {reason}")

@@ -16,9 +16,11 @@ from pepper.placement.baselines import compare
 from pepper.placement.chain import pareto
 from pepper.placement.decision import decide
 from pepper.placement.plan import Origin, Plan
+from pepper.report.output import results_under
 from pepper.report.placement_tables import comparison_table, plan_table
 from pepper.report.tables import show
 from pepper.sweep.axes import Compose
+from pepper.tasks.execute import execute
 from pepper.tasks.fleet import assemble
 from pepper.tasks.folders import keep_results, results_folder
 from pepper.tasks.latency_models import chosen_version, load_spread, load_version, open_registry
@@ -52,10 +54,11 @@ def place(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> i
         compose: Composes the configuration from overrides.
 
     Returns:
-        The exit status: 0, or 1 if written parts do not compute what the whole does.
+        The exit status: 0, or 1 if parts do not compute what the whole does or a request failed.
 
     Raises:
         ConfigError: The fleet, a limit or a pin is not what it must be.
+        ExecutionError: The plan is to be run, and cannot.
         LatencyError: There is no champion.
         PlacementError: No plan keeps to the rules.
     """
@@ -88,7 +91,8 @@ def place(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> i
         warnings=said,
         run_id=run_id,
     )
-    return _split(placed.forecast, plan, out / "parts") if out and config.place.split else 0
+    status = _split(placed.forecast, plan, out / "parts") if out and config.place.split else 0
+    return max(status, _execute(config, plan)) if config.place.execute else status
 
 
 def solved(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> Placed:
@@ -235,3 +239,11 @@ def _split(forecast: Forecast, plan: Plan, folder: Path) -> int:
         file=sys.stderr,
     )
     return 1
+
+
+def _execute(config: PepperConfig, plan: Plan) -> int:
+    """Run the plan, and return the exit status."""
+    with tempfile.TemporaryDirectory() as scratch, results_under("execute"):
+        file = Path(scratch) / "plan.json"
+        plan.save(file)
+        return execute(replace(config, execute=replace(config.execute, plan=str(file))))

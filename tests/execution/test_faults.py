@@ -16,9 +16,9 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def rig(tmp_path_factory: pytest.TempPathFactory) -> Rig:
-    return Rig("squeezenet", tmp_path_factory.mktemp("rig"))
+@pytest.fixture(scope="module", params=[1.0, 0.4], ids=["whole cores", "shares"])
+def rig(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Rig:
+    return Rig("squeezenet", tmp_path_factory.mktemp("rig"), request.param)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def rig_pool(rig: Rig) -> Iterator[StagePool]:
     assert alive(list(set(psutil.Process().children()) - before)) == []
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", range(16))
 def test_each_request_has_one_answer(rig: Rig, rig_pool: StagePool, seed: int) -> None:
     outcome = run(rig, rig_pool, seed)
     assert outcome.broken == [], f"seed {seed}: {outcome.faults}"
