@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 
@@ -77,6 +79,19 @@ class Trial:
         return Steps(*(tuple(middle([getattr(row, name) for row in rows], axis=0).tolist()) for name in _STEPS))
 
 
+class CutShort(ExecutionError):  # noqa: N818 - says what became of the trial
+    """A trial that could not go on.
+
+    Args:
+        reason: Why.
+        answers: Those that had come until then.
+    """
+
+    def __init__(self, reason: str, answers: tuple[Answer, ...]) -> None:
+        super().__init__(reason)
+        self.answers = answers
+
+
 _STEPS = ("transfer", "queue", "compute", "blocked")
 
 
@@ -100,24 +115,27 @@ def one_at_a_time(runner: Runner, samples: Sequence[Sample], seconds: float, lea
         samples: Sent in turn.
         seconds: Least length.
         least: Least number of requests.
+
+    Raises:
+        CutShort: No layout is left to go on with.
     """
-    checked = _Checked(runner, samples)
-    end = time.monotonic_ns() + round(seconds * NS)
-    while time.monotonic_ns() < end or checked.sent < least:
-        checked.send(time.monotonic_ns())
-        checked.wait()
-    return checked.trial(0)
+    with _Checked(runner, samples) as checked:
+        end = time.monotonic_ns() + round(seconds * NS)
+        while time.monotonic_ns() < end or checked.sent < least:
+            checked.send(time.monotonic_ns())
+            checked.wait()
+        return checked.trial(0)
 
 
 def saturated(runner: Runner, samples: Sequence[Sample], seconds: float, least: int) -> Trial:
-    """Always have as many requests in flight as may be: the throughput. Arguments as above."""
-    checked = _Checked(runner, samples)
-    end = time.monotonic_ns() + round(seconds * NS)
-    while time.monotonic_ns() < end or checked.sent < least:
-        checked.send(time.monotonic_ns())
-        checked.collect(0)
-    checked.wait()
-    return checked.trial(SETTLE)
+    """Always have as many requests in flight as may be: the throughput. Arguments and errors as above."""
+    with _Checked(runner, samples) as checked:
+        end = time.monotonic_ns() + round(seconds * NS)
+        while time.monotonic_ns() < end or checked.sent < least:
+            checked.send(time.monotonic_ns())
+            checked.collect(0)
+        checked.wait()
+        return checked.trial(SETTLE)
 
 
 def poisson_times(rate_per_s: float, seconds: float, seed: int) -> Iterator[int]:
@@ -147,20 +165,23 @@ def at_rate(
         rate_per_s: How many a second on average.
         seed: Seed of the arrivals.
         between: Called before each request.
+
+    Raises:
+        CutShort: No layout is left to go on with.
     """
-    checked = _Checked(runner, samples)
-    start = time.monotonic_ns()
-    for offset in poisson_times(rate_per_s, seconds, seed):
-        checked.collect(start + offset)
-        if between is not None:
-            between()
-        checked.send(start + offset)
-    checked.wait()
-    return checked.trial(0)
+    with _Checked(runner, samples) as checked:
+        start = time.monotonic_ns()
+        for offset in poisson_times(rate_per_s, seconds, seed):
+            checked.collect(start + offset)
+            if between is not None:
+                between()
+            checked.send(start + offset)
+        checked.wait()
+        return checked.trial(0)
 
 
 class _Checked:
-    """Sends samples in turn and compares the answers."""
+    """Sends samples in turn and compares the answers; hands them on if it cannot go on."""
 
     def __init__(self, runner: Runner, samples: Sequence[Sample]) -> None:
         self._runner, self._samples = runner, samples
@@ -168,6 +189,18 @@ class _Checked:
         self._answers: list[Answer] = []
         self._difference = 0.0
         self.sent = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, ExecutionError):
+            raise CutShort(str(error), tuple(self._answers)) from error
 
     def send(self, at_ns: int) -> None:
         sample = self._samples[self.sent % len(self._samples)]

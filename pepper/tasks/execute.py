@@ -1,6 +1,5 @@
 """``task=execute``: run a plan, hold its predictions to what is measured."""
 
-import csv
 import sys
 import tempfile
 import time
@@ -8,7 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +25,13 @@ from pepper.execution.trials import Sample, Trial, at_rate, one_at_a_time, satur
 from pepper.execution.watch import Watch
 from pepper.graph.ir import Graph
 from pepper.graph.verify import default_tolerance, random_inputs, run_whole
+from pepper.measure.statistics import summarise
 from pepper.placement.plan import Plan
-from pepper.report import execution_figures
 from pepper.report.execution_tables import links_table, moves_table, runs_table, steps_table
 from pepper.report.output import add_results
 from pepper.report.progress import StepProgress
 from pepper.report.tables import figure, show
+from pepper.tasks.execution_log import Kept, log_run, logged_if_cut_short, tables
 from pepper.tasks.execution_views import (
     Adapted,
     Measured,
@@ -40,19 +40,19 @@ from pepper.tasks.execution_views import (
     move_lines,
     run_lines,
     step_lines,
-    timelines,
 )
 from pepper.tasks.fleet import known
-from pepper.tasks.folders import keep_results, results_folder
+from pepper.tasks.folders import results_folder
 from pepper.tasks.foresight import Foresight
 from pepper.tasks.other_plans import other_plans, run_others
 from pepper.tasks.planned import Splitter, planned_fleet, planned_model, replanner, written_layout
-from pepper.tasks.report import attach_plan_page
-from pepper.tracking.executions import Execution, log_execution
 from pepper.tracking.store import Store
 
 _SAMPLES = 4
 """Different inputs, in turn: so that answers cannot be mixed up unseen."""
+
+_MOST_SHOWN = 20
+"""Other plans in the table; all of them are in runs.csv."""
 
 _USUAL_RATE = 0.7
 """Of the throughput: busy, but not overloaded."""
@@ -80,7 +80,8 @@ def execute(config: PepperConfig) -> int:
     options = config.execute
     known("execute.load_change", options.load_change, list(fleet.devices))
     store = Store(replace(config.tracking, experiment=options.experiment))
-    with tempfile.TemporaryDirectory(prefix="pepper-") as scratch:
+    kept = Kept()
+    with tempfile.TemporaryDirectory(prefix="pepper-") as scratch, logged_if_cut_short(config, store, out, plan, kept):
         folder = Path(scratch)
         splitter = Splitter(graph, folder / "parts")
         layout = written_layout(plan, Path(options.parts), name) if options.parts else splitter.planned(plan, name)
@@ -93,12 +94,12 @@ def execute(config: PepperConfig) -> int:
             StagePool(fleet, config.measure.session, options.time_limit_seconds) as pool,
             StepProgress(4 + options.adapt + len(others), config.output == "quiet") as progress,
         ):
-            measured = _measure(config, plan, splitter, pool, network, layout, samples, foresight, progress)
+            measured = _measure(config, plan, splitter, pool, network, layout, samples, foresight, progress, kept)
             ran = run_others(others, config, splitter, pool, network, samples, progress)
         measured = replace(measured, others=ran)
     tolerance = default_tolerance(graph) if options.tolerance is None else options.tolerance
     _say(plan, measured)
-    _log(config, store, out, plan, measured)
+    log_run(config, store, out, plan, measured, kept)
     failures = measured.failures
     if failures:
         print(f"error: {len(failures)} requests or plans failed, the first: {failures[0]}", file=sys.stderr)
@@ -153,6 +154,7 @@ def _measure(
     samples: Sequence[Sample],
     foresight: Foresight | None,
     progress: StepProgress,
+    kept: Kept,
 ) -> Measured:
     options = config.execute
     with Runner(
@@ -163,23 +165,29 @@ def _measure(
         replan=foresight.replan if foresight else replanner(config, plan, splitter),
         in_flight=options.in_flight,
     ) as runner:
+        kept.events = runner.events
         hops = measure_hops(runner)
         progress.advance("links", f"{len(hops)} hops measured")
         pool.load(running=True)
         one_at_a_time(runner, samples, 0.0, options.min_requests // 4)  # warms the stages up
-        single = one_at_a_time(runner, samples, options.seconds, options.min_requests)
+        with kept.trial("one at a time") as keep:
+            single = keep(one_at_a_time(runner, samples, options.seconds, options.min_requests))
         progress.advance("one request at a time", _outcome(single))
-        stream = saturated(runner, samples, options.seconds, options.min_requests)
+        with kept.trial("saturated") as keep:
+            stream = keep(saturated(runner, samples, options.seconds, options.min_requests))
         progress.advance("as many as possible", f"{figure(stream.throughput_per_s)}/s")
         rate_per_s = options.rate_per_s or _USUAL_RATE * stream.throughput_per_s
         seconds = max(options.seconds, 5 / rate_per_s)
-        arrivals = at_rate(runner, samples, seconds, rate_per_s, options.seed)
+        with kept.trial("at a rate") as keep:
+            arrivals = keep(at_rate(runner, samples, seconds, rate_per_s, options.seed))
         progress.advance(f"at {rate_per_s:.3g}/s", _outcome(arrivals))
         usage = runner.usage()
         devices, events = runner.layout.devices, list(runner.events)
         adapted = None
         if foresight is not None:
-            adapted = _adapted(config, runner, pool, foresight, samples, rate_per_s)
+            with kept.trial("watching the loads") as keep:
+                adapted = _adapted(config, runner, pool, foresight, samples, rate_per_s)
+                keep(adapted.trial)
             progress.advance("watching the loads", f"{len(adapted.moves)} moves")
     return Measured(hops, single, stream, arrivals, rate_per_s, usage, devices, events, adapted)
 
@@ -215,13 +223,14 @@ def _say(plan: Plan, measured: Measured) -> None:
     if links:
         show(links_table(links))
     show(steps_table(step_lines(plan, measured)))
-    add_results(**_tables(plan, measured), metrics=figures(plan, measured))
+    add_results(**tables(plan, measured), metrics=figures(plan, measured))
     rate = measured.arrivals
-    median_ms, p95_ms = np.quantile(rate.latency_ms, [0.5, 0.95]).tolist()
-    show(
-        f"at {measured.rate_per_s:.3g} requests/s (Poisson): median {figure(median_ms)} ms,"
-        f" p95 {figure(p95_ms)} ms, {len(rate.answers)} requests"
+    found = summarise(rate.latency_ms)
+    said = [("median", "p50"), ("p90", "p90"), ("p95", "p95"), ("longest", "max")]
+    times = ", ".join(
+        f"{word} {figure(found[key])} ms" for word, name in said if (key := f"latency_{name}_ms") in found
     )
+    show(f"at {measured.rate_per_s:.3g} requests/s (Poisson), {len(rate.answers)} of them: {times}")
     show(f"largest difference to the whole model: {measured.difference:.2g} of the largest value")
     if measured.adapted is not None:
         answers, moves = measured.adapted.trial.answers, measured.adapted.moves
@@ -231,65 +240,10 @@ def _say(plan: Plan, measured: Measured) -> None:
     for event in measured.all_events:
         show(f"{event.kind}: {event.note}")
     if measured.others.runs:
-        show(runs_table(run_lines(plan, measured)))
+        given, *others = run_lines(plan, measured)
+        best = sorted(others, key=lambda line: line.ratio)[:_MOST_SHOWN]
+        show(runs_table([given, *best]))
+        if len(best) < len(others):
+            show(f"{len(others) - len(best)} more plans were slower; runs.csv lists them")
     for other in measured.others.not_run:
         show(f"not run: {other.name} on {other.devices}: {other.reason}")
-
-
-def _tables(plan: Plan, measured: Measured) -> dict[str, list[dict[str, Any]]]:
-    """Return what was measured as tables by name, a row a dictionary."""
-    return {
-        "steps": [{**asdict(line), "error": line.error} for line in step_lines(plan, measured)],
-        "links": [asdict(line) for line in link_lines(measured)],
-        "runs": [asdict(line) for line in run_lines(plan, measured)],
-        "not_run": [asdict(other) for other in measured.others.not_run],
-        "events": [asdict(event) for event in measured.all_events],
-        "moves": [] if measured.adapted is None else [asdict(line) for line in move_lines(measured.adapted)],
-    }
-
-
-def _log(config: PepperConfig, store: Store, out: Path | None, plan: Plan, measured: Measured) -> None:
-    metrics = figures(plan, measured)
-    devices = " - ".join(part.device for part in plan.parts)
-    title = f"{plan.model['name']} on {devices}"
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        plan.save(folder / "plan.json")
-        tables = _tables(plan, measured)
-        for name, rows in tables.items():
-            _write(folder / f"{name}.csv", rows)
-        execution_figures.timelines(timelines(plan, measured), folder / "timeline.png")
-        if out is not None:
-            for name in tables:  # of an earlier run
-                (out / f"{name}.csv").unlink(missing_ok=True)
-            keep_results("execute.out", folder, out)
-        run_id = log_execution(
-            store,
-            Execution(
-                name=title,
-                params={
-                    "model": plan.model["name"],
-                    "model_sha256": plan.model["sha256"],
-                    "objective": plan.objective,
-                    "devices": devices,
-                    "parts": len(plan.parts),
-                    "borders": " ".join(str(part.start) for part in plan.parts[1:]),
-                    "seed": config.execute.seed,
-                },
-                metrics=metrics,
-                provenance=plan.provenance,
-                note=f"one request: predicted **{figure(plan.latency_ms)} ms**,"
-                f" measured **{figure(measured.latency_ms)} ms**",
-                artifacts=folder,
-            ),
-        )
-    attach_plan_page(store, run_id, title)
-    show(f"logged as run {run_id} of {config.execute.experiment}", run_id=run_id)
-
-
-def _write(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    if rows:
-        with file.open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)

@@ -25,6 +25,7 @@ class Execution:
         provenance: Where the plan's numbers come from; kept as tags.
         note: Its description (Markdown).
         artifacts: A folder whose content becomes the run's artifacts.
+        failed: Whether it ended early.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Execution:
     provenance: Mapping[str, Any]
     note: str
     artifacts: Path
+    failed: bool = False
 
 
 def log_execution(store: Store, execution: Execution) -> str:
@@ -56,7 +58,7 @@ def log_execution(store: Store, execution: Execution) -> str:
     client = store.client
     with reaching(store.config):
         run_id = str(client.create_run(store.experiment_id, run_name=execution.name, tags=tags).info.run_id)
-    with ending(store, run_id):
+    with ending(store, run_id, "FAILED" if execution.failed else "FINISHED"):
         client.log_artifacts(run_id, str(execution.artifacts))
         hand_on_datasets(client, execution.provenance.get("training_run"), run_id)
         now_ms = round(time.time() * 1000)

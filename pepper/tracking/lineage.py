@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def ending(store: Store, run_id: str) -> Iterator[None]:
-    """End a run as finished, or as failed if what is logged meanwhile is refused.
+def ending(store: Store, run_id: str, status: str = "FINISHED") -> Iterator[None]:
+    """End a run with a status, or as failed if what is logged meanwhile is refused.
 
     Raises:
         TrackingError: The store does not answer.
@@ -24,7 +24,7 @@ def ending(store: Store, run_id: str) -> Iterator[None]:
             with contextlib.suppress(Exception):  # the store may be gone; the first error is the one to say
                 store.client.set_terminated(run_id, "FAILED")
             raise
-        store.client.set_terminated(run_id, "FINISHED")
+        store.client.set_terminated(run_id, status)
 
 
 def hand_on_datasets(client: "MlflowClient", training_run: str | None, run_id: str) -> None:

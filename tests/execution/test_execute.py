@@ -1,5 +1,6 @@
 """``task=execute``: a plan is run, compared with its predictions, and logged; what is wrong with it is said."""
 
+import csv
 import io
 import json
 import os
@@ -8,13 +9,14 @@ import signal
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from harness import Desk, MakeDesk
+from harness import Desk, MakeDesk, composed
 from onnx import numpy_helper
 from plans import CORES, make_plan, save, shares
 
@@ -24,8 +26,8 @@ from pepper.execution.layout import Layout
 from pepper.execution.runner import Runner
 from pepper.execution.trials import Trial
 from pepper.placement.plan import Plan
-from pepper.tasks import other_plans
-from pepper.tasks.planned import Splitter
+from pepper.tasks import execute, other_plans
+from pepper.tasks.planned import Splitter, planned_model
 
 QUICKLY = ("task=execute", "execute.seconds=0.1", "execute.min_requests=5", "execute.time_limit_seconds=20")
 
@@ -79,7 +81,7 @@ def test_a_plan_is_run_and_logged(shared_desk: Desk, plan: Plan, tmp_path: Path)
     from mlflow import MlflowClient
 
     files = {file.path for file in MlflowClient(shared_desk.uri).list_artifacts(run.info.run_id)}
-    assert files >= {"plan.json", "steps.csv", "links.csv", "runs.csv", "timeline.png"}
+    assert files >= {"plan.json", "steps.csv", "links.csv", "runs.csv", "requests.csv", "timeline.png"}
 
 
 def test_parts_that_were_written_before(shared_desk: Desk, plan: Plan, tmp_path: Path) -> None:
@@ -220,7 +222,8 @@ def test_results_are_kept_where_mlflow_refuses_them(
         outcome = shared_desk(*given)
     assert outcome.status == 2
     assert "the store does not answer (the disk is full)" in outcome.err.splitlines()[-1]
-    assert {file.name for file in out.iterdir()} == {"plan.json", "steps.csv", "links.csv", "runs.csv", "timeline.png"}
+    tables = {"steps.csv", "links.csv", "runs.csv", "requests.csv"}
+    assert {file.name for file in out.iterdir()} == {"plan.json", "timeline.png", *tables}
     assert metrics_of(shared_desk)[0].info.status == "FAILED"
 
 
@@ -243,15 +246,16 @@ def test_other_plans_that_cannot_be_run_are_named(
     assert outcome.status == 0, outcome.err
     found = json.loads(outcome.out)
     runs = [(run["name"], run["devices"]) for run in found["runs"]]
-    cuts = list(dict.fromkeys(name for name, _ in runs[3:]))
+    cuts = [one["name"] for one in found["not_run"]]
     assert runs[:3] == [("the plan", "camera - edge"), ("no split", "camera"), ("no split", "edge")]
-    assert runs[3:] == [(cut, "camera - edge") for cut in cuts]
+    (other,) = runs[3:]
+    assert other in [(cut, "camera - edge") for cut in cuts]
     assert len(cuts) == 2
-    assert [(one["name"], one["devices"]) for one in found["not_run"]] == [(cut, "edge - camera") for cut in cuts]
+    assert {one["devices"] for one in found["not_run"]} == {"edge - camera"}
     assert all("no link from edge to camera" in one["reason"] for one in found["not_run"])
-    assert len(written) == 2 + len(cuts), "the model is split once for all plans with the same cuts"
+    assert len(written) == 1 + 1 + 1, "the model is split once for all plans with the same cuts that can be run"
     assert found["events"] == []
-    assert f"[{4 + 2 + 4}/10] {cuts[1]} on edge - camera: not run: no link" in outcome.err
+    assert f"[{4 + 2 + 3}/9] {cuts[1]} on edge - camera: not run: no link" in outcome.err
 
 
 def test_a_device_that_is_lost_in_another_plan(
@@ -273,10 +277,48 @@ def test_a_device_that_is_lost_in_another_plan(
     assert [run["devices"] for run in found["runs"]] == ["camera - edge", "edge"]
     assert found["runs"][0]["name"] == "the plan"
     reasons = [one["reason"] for one in found["not_run"]]
-    assert len(reasons) == 5
+    assert len(reasons) == 4
     assert all("camera is lost (" in reason for reason in reasons[1:])
     assert [event["kind"] for event in found["events"]] == ["lost"]
     assert found["metrics"]["failed_requests"] == 1
+
+
+@pytest.mark.parametrize(
+    ("positions", "most", "count"), [(1, 1, 1 + 2), (2, 1, 3 + 2), (None, 2, 3 + 2 + 2), (2, 9, 7)]
+)
+def test_every_other_plan_is_among_those_to_run(plan: Plan, positions: int | None, most: int, count: int) -> None:
+    """Two devices, two places to cut: 2 plans without a cut, 4 with one, 2 with two; one of them is the plan."""
+    config = composed("execute.exhaustive=true", f"execute.positions={positions or 'null'}", f"execute.max_cuts={most}")
+    found = other_plans.other_plans(config, plan, planned_model(plan, "plan"))
+    keys = {(other.positions, other.devices) for other in found}
+    assert len(keys) == len(found)
+    assert (tuple(part.start for part in plan.parts[1:]), ("camera", "edge")) not in keys
+    assert all(before != after for other in found for before, after in pairwise(other.devices))
+    assert len(found) == count, [(other.name, other.devices) for other in found]
+
+
+def test_what_was_measured_before_the_last_device_was_lost_is_kept(
+    shared_desk: Desk, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dying(runner: Runner, *given: Any) -> Trial:
+        runner.submit(given[0][0].inputs)
+        for stage in runner.stages:
+            os.kill(stage.process.pid, signal.SIGKILL)
+        return trials.at_rate(runner, *given)
+
+    monkeypatch.setattr(execute, "at_rate", dying)
+    outcome = shared_desk(*QUICKLY, f"execute.plan={save(plan, tmp_path)}", f"execute.out={tmp_path / 'out'}")
+    assert outcome.status == 2
+    assert "no plan is left without the lost devices" in outcome.err.splitlines()[-1]
+    with (tmp_path / "out" / "requests.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["trial"] for row in rows} >= {"one at a time", "saturated"}
+    assert all(float(row["latency_ms"]) >= float(row["compute_1_ms"]) > 0 for row in rows if not row["error"])
+    run, metrics = metrics_of(shared_desk)
+    assert run.info.status == "FAILED"
+    assert "ended early: no plan is left" in run.data.tags["mlflow.note.content"]
+    assert metrics["saturated_samples"] >= 5
+    assert f"run {run.info.run_id} of pepper/executions, FAILED" in outcome.out
 
 
 def test_a_plan_on_one_device(shared_desk: Desk, plan: Plan, models: dict[str, Path], tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """``task=execute execute.adapt=true``: from a champion to a plan that is left when a load makes another one better."""
 
 import csv
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,6 +57,19 @@ def test_a_load_in_mid_run_moves_the_plan(desk: Desk, plan: Path, tmp_path: Path
     assert float(moves[-1]["predicted_after_ms"]) < 0.98 * float(moves[-1]["predicted_before_ms"])
     assert all(float(moves[-1][f"{when}_per_s"]) > 0 for when in ("before", "after"))
     assert "at loads of" in (tmp_path / "events.csv").read_text()
+
+
+def test_a_plan_is_run_as_soon_as_it_is_placed(desk: Desk) -> None:
+    quickly = ("execute.seconds=0.2", "execute.min_requests=5")
+    done = desk("task=place", "model=net", "fleet=pair", "place.execute=true", *quickly, "output=json")
+    assert done.status == 0, done.err
+    found = json.loads(done.out)
+    assert found["execute"]["metrics"]["predicted_latency_ms"] == found["plan"]["latency_ms"]
+    assert found["execute"]["metrics"]["failed_requests"] == 0
+    from mlflow import MlflowClient
+
+    run = MlflowClient(desk.uri).get_run(found["execute"]["run_id"])
+    assert run.data.tags["pepper.placement_run"] == found["run_id"]
 
 
 def test_what_cannot_be_is_said(desk: Desk, plan: Path) -> None:

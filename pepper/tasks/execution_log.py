@@ -1,0 +1,199 @@
+"""What ``task=execute`` keeps of a run: tables and figures in a folder and in MLflow, also of one that ended early."""
+
+import contextlib
+import csv
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pepper.config import PepperConfig
+from pepper.errors import ExecutionError, PepperError
+from pepper.execution.runner import Answer, Event
+from pepper.execution.trials import CutShort, Trial, steps
+from pepper.measure.statistics import summarise
+from pepper.placement.plan import Plan
+from pepper.report import execution_figures
+from pepper.report.tables import figure, show
+from pepper.tasks.execution_views import (
+    Measured,
+    figures,
+    link_lines,
+    move_lines,
+    run_lines,
+    step_lines,
+    timelines,
+)
+from pepper.tasks.folders import keep_results
+from pepper.tasks.report import attach_plan_page
+from pepper.tracking.executions import Execution, log_execution
+from pepper.tracking.store import Store
+
+REQUESTS = "requests.csv"
+
+
+@dataclass
+class Kept:
+    """What is there to keep, however the run ends.
+
+    Attributes:
+        answers: Of each trial, by its name.
+        events: What happened to the pipeline.
+    """
+
+    answers: dict[str, tuple[Answer, ...]] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def trial(self, name: str) -> Iterator[Callable[[Trial], Trial]]:
+        """Give what keeps a trial of this name; if it is cut short, what came of it is kept."""
+
+        def keep(trial: Trial) -> Trial:
+            self.answers[name] = trial.answers
+            return trial
+
+        try:
+            yield keep
+        except CutShort as error:
+            self.answers[name] = error.answers
+            raise
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row a request: when it arose, how long it took, and where that time went (ms)."""
+        return [
+            {
+                "trial": name,
+                "request": answer.seq,
+                "arose_ms": (answer.submitted_ns - answers[0].submitted_ns) / 1e6,
+                "latency_ms": answer.latency_ms if answer.error is None else None,
+                "error": answer.error,
+                "plan": answer.layout,
+                "attempts": answer.attempts,
+                **_steps(answer),
+            }
+            for name, answers in self.answers.items()
+            for answer in answers
+        ]
+
+
+def _steps(answer: Answer) -> dict[str, float]:
+    """Return a request's steps by name: those before the first stage have number 1."""
+    if not answer.stamps:
+        return {}
+    return {
+        f"{name}_{number}_ms": value
+        for name, values in vars(steps(answer)).items()
+        for number, value in enumerate(values, 1)
+    }
+
+
+@contextlib.contextmanager
+def logged_if_cut_short(config: PepperConfig, store: Store, out: Path | None, plan: Plan, kept: Kept) -> Iterator[None]:
+    """Where a run cannot go on, keep and log what was measured until then, as a failed run; the error goes on."""
+    try:
+        yield
+    except ExecutionError as error:
+        if kept.answers:
+            try:
+                _log_cut_short(config, store, out, plan, kept, error)
+            except PepperError as another:  # the first error is the one that the user must hear last
+                print(f"warning: what was measured is not logged: {another}", file=sys.stderr)
+        raise
+
+
+def _log_cut_short(
+    config: PepperConfig, store: Store, out: Path | None, plan: Plan, kept: Kept, error: ExecutionError
+) -> None:
+    metrics: dict[str, float] = {}
+    for name, answers in kept.answers.items():
+        taken = np.array([answer.latency_ms for answer in answers if answer.error is None])
+        if len(taken):
+            metrics |= {f"{name.replace(' ', '_')}_{key}": value for key, value in summarise(taken).items()}
+    events = {"events": [asdict(event) for event in kept.events]}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        _write_all(folder, plan, events, kept)
+        if out is not None:
+            keep_results("execute.out", folder, out)
+        run_id = _log(config, store, plan, metrics, folder, f"ended early: {error}", failed=True)
+    show(f"what was measured until then: run {run_id} of {config.execute.experiment}, FAILED", run_id=run_id)
+
+
+def log_run(config: PepperConfig, store: Store, out: Path | None, plan: Plan, measured: Measured, kept: Kept) -> None:
+    """Keep tables and figures in the folder, if there is one, and log them.
+
+    Raises:
+        ConfigError: The folder cannot be written.
+        TrackingError: The store does not answer.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        found = tables(plan, measured)
+        _write_all(folder, plan, found, kept)
+        execution_figures.timelines(timelines(plan, measured), folder / "timeline.png")
+        if out is not None:
+            for name in found:  # of an earlier run
+                (out / f"{name}.csv").unlink(missing_ok=True)
+            keep_results("execute.out", folder, out)
+        note = f"one request: predicted **{figure(plan.latency_ms)} ms**, measured **{figure(measured.latency_ms)} ms**"
+        run_id = _log(config, store, plan, figures(plan, measured), folder, note)
+    attach_plan_page(store, run_id, _title(plan))
+    show(f"logged as run {run_id} of {config.execute.experiment}", run_id=run_id)
+
+
+def tables(plan: Plan, measured: Measured) -> dict[str, list[dict[str, Any]]]:
+    """Return what was measured as tables by name, a row a dictionary."""
+    return {
+        "steps": [{**asdict(line), "error": line.error} for line in step_lines(plan, measured)],
+        "links": [asdict(line) for line in link_lines(measured)],
+        "runs": [asdict(line) for line in run_lines(plan, measured)],
+        "not_run": [asdict(other) for other in measured.others.not_run],
+        "events": [asdict(event) for event in measured.all_events],
+        "moves": [] if measured.adapted is None else [asdict(line) for line in move_lines(measured.adapted)],
+    }
+
+
+def _log(
+    config: PepperConfig,
+    store: Store,
+    plan: Plan,
+    metrics: Mapping[str, float],
+    folder: Path,
+    note: str,
+    failed: bool = False,
+) -> str:
+    """Log a run with a folder's files, and return its identifier."""
+    params = {
+        "model": plan.model["name"],
+        "model_sha256": plan.model["sha256"],
+        "objective": plan.objective,
+        "devices": " - ".join(part.device for part in plan.parts),
+        "parts": len(plan.parts),
+        "borders": " ".join(str(part.start) for part in plan.parts[1:]),
+        "seed": config.execute.seed,
+    }
+    return log_execution(store, Execution(_title(plan), params, metrics, plan.provenance, note, folder, failed))
+
+
+def _title(plan: Plan) -> str:
+    return f"{plan.model['name']} on {' - '.join(part.device for part in plan.parts)}"
+
+
+def _write_all(folder: Path, plan: Plan, found: Mapping[str, Sequence[Mapping[str, Any]]], kept: Kept) -> None:
+    plan.save(folder / "plan.json")
+    for name, rows in found.items():
+        _write(folder / f"{name}.csv", rows)
+    _write(folder / REQUESTS, kept.rows())
+
+
+def _write(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows under all columns that any of them has; without rows, no file."""
+    if rows:
+        with file.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, list(dict.fromkeys(name for row in rows for name in row)))
+            writer.writeheader()
+            writer.writerows(rows)
