@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from pepper.config.checks import within
 from pepper.errors import ConfigError
 
+MOST_QUEUED = 64
+"""Messages between two stages that a local socket announces without its sender having to wait, with room to spare."""
+
 
 @dataclass
 class ExecuteConfig:
@@ -70,7 +73,7 @@ class ExecuteConfig:
         within("execute.min_requests", self.min_requests, 5)
         within("execute.rate_per_s", self.rate_per_s, 0, above=True)
         within("execute.in_flight", self.in_flight, 1)
-        within("execute.queue", self.queue, 1)
+        within("execute.queue", self.queue, 1, MOST_QUEUED)
         within("execute.time_limit_seconds", self.time_limit_seconds, 0, above=True)
         within("execute.port", self.port, 1024, 65000)
         within("execute.tolerance", self.tolerance, 0)

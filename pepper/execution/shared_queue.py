@@ -1,9 +1,10 @@
 """A queue in memory that two processes of one machine share.
 
-The sender copies a message into a free piece of memory and says over a socket where it lies; the receiver looks at it
-there, and says when it has done so. That is the only copy, and no thread is needed at either end: neither has to be
-awake for the other to go on. The memory has no name (memfd_create(2)), its descriptor goes over the socket (unix(7),
-SCM_RIGHTS), so the kernel frees it with the last of the two processes, however they end.
+The sender copies a message into a free slot of memory, behind the sizes of its pieces, and says over a socket which
+slot that is; the receiver looks at it there, and says when it has done so. That is the only copy, and no thread is
+needed at either end: neither has to be awake for the other to go on. The memory has no name (memfd_create(2)), its
+descriptor goes over the socket (unix(7), SCM_RIGHTS), so the kernel frees it with the last of the two processes,
+however they end.
 """
 
 import contextlib
@@ -17,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 _ALIGNMENT = 64  # of each piece: a cache line, and more than any element needs
-_NUMBER = struct.Struct("=q")
-_MOST_BYTES = 2**13  # of what is said: a slot with a message, and the size of each piece; or a slot with new memory
+_NUMBER = struct.Struct("=q")  # all that is said: a slot; new memory for it may come with that
 _CONTROL_BYTES = socket.CMSG_SPACE(4)  # of a descriptor
 
 
@@ -72,16 +72,17 @@ class SharedSink:
     def send(self, pieces: Any) -> None:
         """Copy a message to where the source sees it."""
         sizes = [len(piece) for piece in pieces]
-        *places, count = _places(sizes)
+        head = struct.pack(f"={1 + len(sizes)}q", len(sizes), *sizes)
+        *places, count = _places([len(head), *sizes])
         slot = self._free.pop() if self._free else len(self._memory)
         with contextlib.suppress(ConnectionError):  # the source is gone, as the next look for room will find
             if slot == len(self._memory) or len(self._memory[slot]) < count:
                 self._enlarge(slot, count)
             memory = self._memory[slot]
-            for piece, size, place in zip(pieces, sizes, places, strict=True):
-                memory[place : place + size] = piece
+            for piece, place in zip((head, *pieces), places, strict=True):
+                memory[place : place + len(piece)] = piece
             if self._socket is not None:
-                self._socket.send(struct.pack(f"={1 + len(sizes)}q", slot, *sizes))
+                self._socket.send(_NUMBER.pack(slot))
 
     def _enlarge(self, slot: int, count: int) -> None:
         """Give a slot memory of this many bytes, and the source access to it."""
@@ -120,7 +121,7 @@ class SharedSource:
         self._listener.setblocking(False)
         self._peer: socket.socket | None = None
         self._memory: dict[int, mmap.mmap] = {}
-        self._next: list[int] | None = None  # slot and sizes of the message that is there
+        self._next: int | None = None  # slot of the message that is there
         self._slot = 0
 
     def fileno(self) -> int:
@@ -133,13 +134,13 @@ class SharedSource:
             self._next = self._announced()
         return self._next is not None
 
-    def _announced(self) -> list[int] | None:
+    def _announced(self) -> int | None:
         while True:
             try:
                 if self._peer is None:
                     self._peer, _ = self._listener.accept()
                     self._peer.setblocking(False)
-                said, control, _, _ = self._peer.recvmsg(_MOST_BYTES, _CONTROL_BYTES)
+                said, control, _, _ = self._peer.recvmsg(_NUMBER.size, _CONTROL_BYTES)
             except BlockingIOError:
                 return None
             except ConnectionError:
@@ -147,19 +148,23 @@ class SharedSource:
             if not said:
                 self._leave()
                 return None
-            numbers = [number for (number,) in _NUMBER.iter_unpack(said)]
+            slot: int = _NUMBER.unpack(said)[0]
             if not control:
-                return numbers
+                return slot
             descriptor = int.from_bytes(control[0][2], sys.byteorder)
-            self._memory[numbers[0]] = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+            self._memory[slot] = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
             os.close(descriptor)
 
     def receive(self) -> list[memoryview]:
         """Return views of the message that is there, read-only; the sender leaves them alone until `done`."""
         assert self._next is not None
-        (self._slot, *sizes), self._next = self._next, None
+        self._slot, self._next = self._next, None
         view = memoryview(self._memory[self._slot])
-        return [view[place : place + size] for place, size in zip(_places(sizes), sizes, strict=False)]
+        (count,) = _NUMBER.unpack_from(view)
+        head_bytes = (1 + count) * _NUMBER.size
+        sizes = view[_NUMBER.size : head_bytes].cast("q").tolist()
+        _, *places, _ = _places([head_bytes, *sizes])
+        return [view[place : place + size] for place, size in zip(places, sizes, strict=True)]
 
     def done(self) -> None:
         """Let the sender use the memory of the message received last."""

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pepper.config.executing import MOST_QUEUED
 from pepper.execution.queues import Sink, Source, open_sink, open_source
 
 MOST = 3
@@ -99,6 +100,17 @@ def test_a_full_queue_has_room_again_once_the_receiver_is_done(ends: tuple[Sourc
     for number in range(sent):
         assert get(source) == [bytes([number % 256]) * 300_000]
     assert wait(sink)
+
+
+def test_the_longest_shared_queue_is_filled_without_waiting(tmp_path: Path) -> None:
+    where = address("shared", tmp_path)
+    with closing(open_source(where, MOST_QUEUED)) as source, closing(open_sink(where, MOST_QUEUED)) as sink:
+        for number in range(MOST_QUEUED):
+            assert sink.ready()
+            sink.send([np.full(10, number, np.uint8)] * 1000)
+        assert not sink.ready()
+        for number in range(MOST_QUEUED):
+            assert get(source) == [bytes([number]) * 10] * 1000
 
 
 def test_what_was_sent_before_the_sender_left_is_there(tmp_path: Path) -> None:
