@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pepper.config import ModelConfig, PepperConfig
 from pepper.config.composing import compose, compose_tree
-from pepper.errors import ConfigError, MeasureError
+from pepper.errors import ConfigError, MeasureError, PlacementError
 from pepper.graph.balance import balanced_cuts
 from pepper.graph.costs import operator_macs
 from pepper.graph.cuts import find_cuts
@@ -81,8 +81,15 @@ class Placement:
         return Rows(self.plan.parts).to_frame()
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the plan as the JSON file that ``task=execute`` runs."""
-        self.plan.save(Path(path))
+        """Write the plan as the JSON file that ``task=execute`` runs.
+
+        Raises:
+            PlacementError: The file cannot be written.
+        """
+        try:
+            self.plan.save(Path(path))
+        except OSError as error:
+            raise PlacementError(f"{path}: cannot be written ({error.strerror}); choose another file") from error
 
     def _repr_html_(self) -> str:
         said = (*self.verdict.splitlines(), *self.warnings)
@@ -199,8 +206,11 @@ class Model:
 
     def _configured(self, overrides: Sequence[str]) -> PepperConfig:
         for text in overrides:
-            if text.split("=")[0].split(".")[0] in ("model", "+sweep", "sweep"):
+            group = text.lstrip("+~").split("=")[0].split(".")[0]
+            if group in ("model", "sweep"):
                 raise ConfigError(f"{text}: this model is meant, alone; pepper.load another one")
+            if group in ("task", "output"):
+                raise ConfigError(f"{text}: has no meaning here; call the method that does what you want")
         return replace(compose(overrides), model=self.config, output="quiet")
 
 

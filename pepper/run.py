@@ -178,7 +178,7 @@ def _hydra(argv: list[str]) -> int:
         try:  # here: Hydra would print all overrides before it passes an error on
             settings = config.typed(cfg)
         except refusals as error:
-            statuses.append(_refuse(error))
+            statuses.append(_refuse_at_once(argv, error))
             return
         with speaking(settings.output) as results:
             results["task"] = settings.task.name
@@ -197,7 +197,7 @@ def _hydra(argv: list[str]) -> int:
     try:
         hydra.main(version_base="1.3", config_path=str(config.conf_dir()), config_name="run")(job)()
     except (HydraException, OmegaConfBaseException) as error:
-        return _refuse(error)
+        return _refuse_at_once(argv, error)
     finally:
         sys.argv[1:] = before
     return max(statuses, default=0)
@@ -216,6 +216,13 @@ def _task(cfg: config.PepperConfig, overrides: list[str]) -> int:
     from hydra import compose
 
     return int(task(cfg, overrides, lambda changed: compose("run", overrides=list(changed))))
+
+
+def _refuse_at_once(argv: Sequence[str], error: Exception) -> int:
+    """Refuse what could not be composed; a script that asked for a document gets one all the same."""
+    with speaking("json" if "output=json" in argv else "text") as results:
+        results["status"] = _refuse(error)
+    return STATUS_ERROR
 
 
 def _refuse(error: Exception) -> int:

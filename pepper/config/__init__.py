@@ -4,6 +4,7 @@ Every option file is merged into these dataclasses, so that a mistyped key or a 
 composition, and :func:`typed` checks the values when it makes plain objects of them.
 """
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,11 @@ __all__ = [
     "typed",
 ]
 
-OPEN_KEYS = ("model.shapes.", "model.dims.", "place.pinned.", "execute.load_change.")
-"""Below these, the names are the model's or the fleet's own: any key is welcome."""
+OPEN_KEYS = re.compile(
+    r"(model\.(shapes|dims)|place\.pinned|execute\.load_change)\."
+    r"|(fleet\.(hub|links)|fleet\.devices\.[^.=]+\.overrides)[.=]"
+)
+"""Below these, the names are the model's, the device's or the fleet's own: any key is welcome."""
 
 
 def conf_dir() -> Path:

@@ -45,7 +45,7 @@ def compose_tree(overrides: Sequence[str]) -> "DictConfig":
 
 def openly(override: str) -> str:
     """Let ``model.dims.N=4`` name a new key, which Hydra takes with a prefix only."""
-    return f"++{override}" if override.startswith(config.OPEN_KEYS) else override
+    return f"++{override}" if config.OPEN_KEYS.match(override) else override
 
 
 def explain(error: Exception) -> str:

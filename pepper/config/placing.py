@@ -1,5 +1,6 @@
 """Where parts may run and what is wanted: fleets, links, objectives."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,6 +81,9 @@ class FleetConfig:
             raise ConfigError("fleet.devices: is empty; give fleet.devices.NAME.device=OPTION")
         if self.hub and self.links:
             raise ConfigError("fleet.hub: fleet.links connects the devices already; drop one of them")
+        for device in self.devices:
+            if not re.fullmatch(r"[\w. -]+", device):
+                raise ConfigError(f"fleet.devices.{device!r}: write its name with letters, digits, spaces and _.- only")
         for pair in self.links:
             if pair.count("->") != 1:
                 raise ConfigError(f"fleet.links.{pair}: must name two devices; write FROM->TO")

@@ -174,13 +174,13 @@ def together(specs: Sequence[DeviceSpec]) -> list[Device]:
         names = ", ".join(f"{spec.name} {spec.share:g}" for spec in users)
         if wanted > 1 + 1e-9:
             raise ConfigError(
-                f"device.share: core {core} is wanted {wanted:g} times ({names}); lower a share or set device.cores"
+                f"core {core} is wanted {wanted:g} times ({names}); give a device other cores"
+                " (fleet.devices.NAME.cores) or less of them (fleet.devices.NAME.overrides.share)"
             )
         turns = {(spec.cores, spec.period_ms) for spec in users if spec.throttle != "cgroup"}
         if len(turns) > 1:
             raise ConfigError(
-                f"device.cores: {names} share core {core} but not all their cores and device.period_ms;"
-                " give them the same ones"
+                f"{names} share core {core} but not all their cores and device.period_ms; give them the same ones"
             )
     cycles = {spec.cores: Cycle(spec.cores, spec.period_ms) for spec in specs}
     return [Device(spec, cycles[spec.cores]) for spec in specs]

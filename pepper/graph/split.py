@@ -90,20 +90,23 @@ def split(graph: Graph, cuts: Sequence[cutting.Cut], out: Path) -> Manifest:
 
     Raises:
         ModelError: The type of a crossing tensor is unknown, or external data is truncated.
-        ConfigError: The folder holds something else than an earlier split.
+        ConfigError: The folder holds something else than an earlier split, or cannot be written.
     """
     old = out.is_dir() and any(out.iterdir())
     if out.is_file() or (old and not (out / MANIFEST).is_file()):
         raise ConfigError(f"split.out={out}: exists and holds no earlier split; choose another folder")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
-        fresh = Path(scratch) / "new"
-        fresh.mkdir()
-        manifest = _write_parts(graph, cuts, fresh)
-        (fresh / MANIFEST).write_text(json.dumps({"format": _FORMAT, **asdict(manifest)}, indent=2) + "\n")
-        if out.exists():
-            out.rename(Path(scratch) / "old")
-        fresh.rename(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
+            fresh = Path(scratch) / "new"
+            fresh.mkdir()
+            manifest = _write_parts(graph, cuts, fresh)
+            (fresh / MANIFEST).write_text(json.dumps({"format": _FORMAT, **asdict(manifest)}, indent=2) + "\n")
+            if out.exists():
+                out.rename(Path(scratch) / "old")
+            fresh.rename(out)
+    except OSError as error:
+        raise ConfigError(f"split.out={out}: cannot be written ({error.strerror}); choose another folder") from error
     return manifest
 
 
@@ -132,6 +135,8 @@ def read_manifest(folder: Path) -> Manifest:
         )
     except FileNotFoundError:
         raise ModelError(f"{file}: no such file; make parts with task=split") from None
+    except OSError as error:
+        raise ModelError(f"{file}: cannot be read ({error.strerror}); make parts with task=split") from error
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{file}: not a manifest that pepper can read ({error}); split again") from error
 

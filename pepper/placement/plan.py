@@ -6,7 +6,8 @@ by tensor, so it can be read and run without the problem that it came from.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -195,32 +196,66 @@ class Plan:
                 for part in content.pop("parts")
             )
             plan = cls(parts=parts, **content)
-        except (KeyError, TypeError) as error:
+            fault = next(plan._faults(), None)
+        except (AttributeError, KeyError, TypeError) as error:
             raise PlacementError(f"{path}: incomplete plan ({error}); place the model again") from error
-        for problem in plan._faults():
-            raise PlacementError(f"{path}: {problem}; place the model again")
+        if fault is not None:
+            raise PlacementError(f"{path}: {fault}; place the model again")
         return plan
 
-    def _faults(self) -> list[str]:
-        """Say what a file that was edited, or cut off, got wrong."""
-        if self.model and not set(self.model) >= _MODEL_KEYS:
-            return [f"model lacks {', '.join(sorted(_MODEL_KEYS - set(self.model)))}"]
-        if not set(self.fleet) >= _FLEET_KEYS:
-            return [f"fleet lacks {', '.join(sorted(_FLEET_KEYS - set(self.fleet)))}"]
-        found = [f"a link lacks one of {', '.join(sorted(_LINK_KEYS))}"] * any(
-            not set(link) >= _LINK_KEYS for link in self.fleet["links"]
-        )
+    def _faults(self) -> Iterator[str]:
+        """Say what a file that was edited, or cut off, got wrong; what comes later relies on what comes first."""
+        for name in ("model", "fleet", "provenance", "rules"):
+            if not isinstance(getattr(self, name), Mapping):
+                yield f"{name} is no object"
+        if self.model:
+            yield from _lacking("model", self.model, _MODEL_KEYS)
+            for key in ("name", "path", "sha256"):
+                if not isinstance(self.model[key], str):
+                    yield f"the model's {key} is {self.model[key]!r}, no text"
+            shapes = self.model["input_shapes"]
+            if not isinstance(shapes, Mapping) or not all(isinstance(shape, list) for shape in shapes.values()):
+                yield f"the model's input_shapes are {shapes!r}, not a list of sizes by name"
+        yield from _lacking("fleet", self.fleet, _FLEET_KEYS)
+        devices, links = self.fleet["devices"], self.fleet["links"]
+        if not isinstance(devices, Mapping) or not isinstance(links, list):
+            yield "the fleet's devices are no object, or its links no list"
+        for name in devices:
+            if not _NAME.fullmatch(name):
+                yield f"device {name!r} has a name with other than letters, digits, spaces and _.-"
+        for link in links:
+            yield from _lacking("a link", link, _LINK_KEYS)
+            for key, least in (("bandwidth_mbit_s", 1e-9), ("forwarded_mbit_s", 1e-9), ("latency_ms", 0.0)):
+                if not (_is_number(link[key], least) or (link[key] is None and key != "latency_ms")):
+                    yield f"the link from {link['from']} to {link['to']} has {key} {link[key]!r}"
+        if self.objective not in ("latency", "throughput"):
+            yield f"its objective is {self.objective!r}, neither latency nor throughput"
+        for name in ("latency_ms", "period_ms", "return_ms", "sent_bytes"):
+            if not _is_number(getattr(self, name)):
+                yield f"its {name} is {getattr(self, name)!r}, no such number"
         ends = [0, *(part.stop for part in self.parts)]
         if not self.parts or [part.start for part in self.parts] != ends[:-1]:
-            found.append("the parts do not follow one another")
+            yield "the parts do not follow one another"
         for part in self.parts:
-            for name in ("time_ms", "pickup_ms", "receive_ms"):
-                value = getattr(part, name)
-                if not isinstance(value, int | float) or not 0 <= value < math.inf:
-                    found.append(f"a part's {name} is {value!r}, no time")
-            if part.device not in self.fleet["devices"]:
-                found.append(f"a part runs on {part.device!r}, which is not among the fleet's devices")
-        return found
+            for name in ("time_ms", "pickup_ms", "receive_ms", "memory_bytes", "receive_bytes"):
+                if not _is_number(getattr(part, name)):
+                    yield f"a part's {name} is {getattr(part, name)!r}, no such number"
+            if part.device not in devices:
+                yield f"a part runs on {part.device!r}, which is not among the fleet's devices"
+
+
+_NAME = re.compile(r"[\w. -]+(#\d+)?")
+"""What MLflow takes as a part of a metric's name, and the number of a device of several equal ones."""
+
+
+def _lacking(what: str, found: Mapping[str, Any], wanted: Collection[str]) -> Iterator[str]:
+    missing = sorted(set(wanted) - set(found))
+    if missing:
+        yield f"{what} lacks {', '.join(missing)}"
+
+
+def _is_number(value: Any, least: float = 0.0) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value < math.inf
 
 
 def _mbit_s(ms_per_byte: float) -> float | None:

@@ -102,7 +102,7 @@ def _choices(
             chosen = composed.copy()
             for key, value in zip(keys, values, strict=True):
                 try:
-                    OmegaConf.update(chosen, key, value, force_add=key.startswith(OPEN_KEYS))
+                    OmegaConf.update(chosen, key, value, force_add=OPEN_KEYS.match(key) is not None)
                 except OmegaConfBaseException as error:
                     parent, _, name = key.rpartition(".")
                     known = [str(known) for known in OmegaConf.select(chosen, parent) or ()]

@@ -2,8 +2,10 @@
 
 import contextlib
 import csv
+import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pepper.config import PepperConfig
-from pepper.errors import ExecutionError, PepperError
+from pepper.errors import ConfigError, ExecutionError, PepperError, TrackingError
 from pepper.execution.runner import Answer, Event
 from pepper.execution.trials import CutShort, Trial, steps
 from pepper.measure.statistics import summarise
@@ -34,6 +36,8 @@ from pepper.tracking.executions import Execution, log_execution
 from pepper.tracking.store import Store
 
 REQUESTS = "requests.csv"
+UNLOGGED = "unlogged"
+"""Folder beside the store for what it did not take."""
 
 
 @dataclass
@@ -96,7 +100,7 @@ def logged_if_cut_short(config: PepperConfig, store: Store, out: Path | None, pl
     """Where a run cannot go on, keep and log what was measured until then, as a failed run; the error goes on."""
     try:
         yield
-    except ExecutionError as error:
+    except (ExecutionError, KeyboardInterrupt) as error:
         if kept.answers:
             try:
                 _log_cut_short(config, store, out, plan, kept, error)
@@ -106,7 +110,7 @@ def logged_if_cut_short(config: PepperConfig, store: Store, out: Path | None, pl
 
 
 def _log_cut_short(
-    config: PepperConfig, store: Store, out: Path | None, plan: Plan, kept: Kept, error: ExecutionError
+    config: PepperConfig, store: Store, out: Path | None, plan: Plan, kept: Kept, error: BaseException
 ) -> None:
     metrics: dict[str, float] = {}
     for name, answers in kept.answers.items():
@@ -119,7 +123,7 @@ def _log_cut_short(
         _write_all(folder, plan, events, kept)
         if out is not None:
             keep_results("execute.out", folder, out)
-        run_id = _log(config, store, plan, metrics, folder, f"ended early: {error}", failed=True)
+        run_id = _log(config, store, plan, metrics, folder, f"ended early: {error or 'interrupted'}", failed=True)
     show(f"what was measured until then: run {run_id} of {config.execute.experiment}, FAILED", run_id=run_id)
 
 
@@ -127,22 +131,28 @@ def log_run(config: PepperConfig, store: Store, out: Path | None, plan: Plan, me
     """Keep tables and figures in the folder, if there is one, and log them.
 
     Raises:
-        ConfigError: The folder cannot be written.
-        TrackingError: The store does not answer.
+        ConfigError: The folder cannot be written; the store has them.
+        TrackingError: The store does not answer; a folder beside it has them.
     """
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         found = tables(plan, measured)
         _write_all(folder, plan, found, kept)
         execution_figures.timelines(timelines(plan, measured), folder / "timeline.png")
+        refused = None
         if out is not None:
             for name in found:  # of an earlier run
                 (out / f"{name}.csv").unlink(missing_ok=True)
-            keep_results("execute.out", folder, out)
+            try:
+                keep_results("execute.out", folder, out)
+            except ConfigError as error:  # MLflow may still take them
+                refused = error
         note = f"one request: predicted **{figure(plan.latency_ms)} ms**, measured **{figure(measured.latency_ms)} ms**"
         run_id = _log(config, store, plan, figures(plan, measured), folder, note)
     attach_plan_page(store, run_id, _title(plan))
     show(f"logged as run {run_id} of {config.execute.experiment}", run_id=run_id)
+    if refused is not None:
+        raise refused
 
 
 def tables(plan: Plan, measured: Measured) -> dict[str, list[dict[str, Any]]]:
@@ -176,7 +186,12 @@ def _log(
         "borders": " ".join(str(part.start) for part in plan.parts[1:]),
         "seed": config.execute.seed,
     }
-    return log_execution(store, Execution(_title(plan), params, metrics, plan.provenance, note, folder, failed))
+    try:
+        return log_execution(store, Execution(_title(plan), params, metrics, plan.provenance, note, folder, failed))
+    except TrackingError as error:
+        kept = store.folder / UNLOGGED / time.strftime("execution_%Y-%m-%d_%H-%M-%S")
+        shutil.copytree(folder, kept, dirs_exist_ok=True)
+        raise TrackingError(f"{error}; what was measured is in {kept}") from error
 
 
 def _title(plan: Plan) -> str:

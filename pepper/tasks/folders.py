@@ -42,4 +42,5 @@ def keep_results(key: str, folder: Path, out: Path) -> None:
 
 
 def _unwritable(key: str, folder: Path, error: OSError) -> ConfigError:
-    return ConfigError(f"{key}={folder}: cannot be written ({error.strerror or error}); choose another folder")
+    reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror  # of the first file
+    return ConfigError(f"{key}={folder}: cannot be written ({reason}); choose another folder")

@@ -15,6 +15,7 @@ from pepper.graph.cuts import Cut
 from pepper.graph.ir import Graph
 from pepper.graph.load import load_graph
 from pepper.graph.model import find_model
+from pepper.graph.source import content_hash
 from pepper.graph.split import read_manifest, split
 from pepper.measure.load import check_load
 from pepper.placement.chain import Solution, solve
@@ -46,7 +47,13 @@ def planned_model(plan: Plan, name: str) -> Graph:
             f"{name}: was made for another {plan.model['path']} (sha256 {plan.model['sha256'][:12]}, the file has"
             f" {model.content_hash[:12]}); place this model again"
         )
-    return load_graph(model.file, shapes=model.shapes)
+    graph = load_graph(model.file, shapes=model.shapes)
+    if plan.parts[-1].stop != len(graph.operators):
+        raise ExecutionError(
+            f"{name}: its parts end after {plan.parts[-1].stop} of the model's {len(graph.operators)} operators;"
+            " place the model again"
+        )
+    return graph
 
 
 def planned_fleet(plan: Plan, name: str) -> Fleet:
@@ -110,7 +117,7 @@ def written_layout(plan: Plan, folder: Path, name: str) -> Layout:
 
     Raises:
         ModelError: There is no split in the folder.
-        ExecutionError: It is another split, or a part is missing.
+        ExecutionError: It is another split, or a part is missing or has changed.
     """
     manifest = read_manifest(folder)
     cuts = [set(names) for names in manifest.cuts]
@@ -120,7 +127,11 @@ def written_layout(plan: Plan, folder: Path, name: str) -> Layout:
             f"execute.parts={folder}: holds parts cut at {cuts or 'no tensor'}, {name} cuts at {planned or 'none'};"
             " split the plan's model again, or leave execute.parts out"
         )
-    return Layout.of(manifest, folder, [part.device for part in plan.parts])
+    layout = Layout.of(manifest, folder, [part.device for part in plan.parts])
+    for part in layout.parts:
+        if content_hash([part.file]) != part.sha256:
+            raise ExecutionError(f"execute.parts={folder}: {part.file.name} is not as it was split; split again")
+    return layout
 
 
 def replanner(config: PepperConfig, plan: Plan, splitter: Splitter) -> Callable[[frozenset[str]], Layout | None]:

@@ -25,6 +25,7 @@ from pepper.execution import trials
 from pepper.execution.layout import Layout
 from pepper.execution.runner import Runner
 from pepper.execution.trials import Trial
+from pepper.graph.source import content_hash
 from pepper.placement.plan import Plan
 from pepper.tasks import execute, other_plans
 from pepper.tasks.planned import Splitter, planned_model
@@ -161,13 +162,18 @@ def test_a_wrong_answer_fails_the_run(shared_desk: Desk, plan: Plan, tmp_path: P
     (weight,) = last.graph.initializer
     weight.CopyFrom(numpy_helper.from_array(1.01 * numpy_helper.to_array(weight), weight.name))
     onnx.save(last, parts / "part_2.onnx")
-    outcome = shared_desk(*QUICKLY, f"execute.plan={file}", f"execute.parts={parts}")
+    given = (*QUICKLY, f"execute.plan={file}", f"execute.parts={parts}")
+    assert f"execute.parts={parts}: part_2.onnx is not as it was split" in shared_desk(*given).error
+    manifest = json.loads((parts / "manifest.json").read_text())
+    manifest["parts"][1]["sha256"] = content_hash([parts / "part_2.onnx"])
+    (parts / "manifest.json").write_text(json.dumps(manifest))
+    outcome = shared_desk(*given)
     assert outcome.status == 1
     assert "an answer differs from the whole model's by 0.01" in outcome.err
     assert "above execute.tolerance=0.0001" in outcome.err
     _, metrics = metrics_of(shared_desk)
     assert metrics["difference"] == pytest.approx(0.01, rel=0.01)
-    assert shared_desk(*QUICKLY, f"execute.plan={file}", f"execute.parts={parts}", "execute.tolerance=0.02").status == 0
+    assert shared_desk(*given, "execute.tolerance=0.02").status == 0
 
 
 def test_inputs_that_cannot_be_read(shared_desk: Desk, plan: Plan, tmp_path: Path) -> None:

@@ -92,6 +92,10 @@ def test_of_a_kind_a_plan_names_the_devices_at_work() -> None:
     assert plan.fleet["links"][0]["bandwidth_mbit_s"] is None
 
 
+LINK = {"from": "a", "to": "b", "bandwidth_mbit_s": 1.0, "latency_ms": 0.0, "forwarded_mbit_s": None}
+MODEL = {"name": "net", "path": "net.onnx", "sha256": "0", "input_shapes": {}}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -101,12 +105,26 @@ def test_of_a_kind_a_plan_names_the_devices_at_work() -> None:
         ({"gap": None, "surprise": 1}, "incomplete plan"),
         (
             {"parts": [asdict(Plan.of(chain(), solve(chain()), "latency").parts[0]) | {"time_ms": None}]},
-            "time_ms is None, no time",
+            "time_ms is None, no such number",
         ),
         ({"model": {"name": "net"}}, "model lacks input_shapes, path, sha256"),
         ({"fleet": {"devices": {}}}, "fleet lacks links, sink, source"),
         ({"fleet": {"devices": {}, "links": [], "source": None, "sink": None}}, "not among the fleet's devices"),
-        ({"fleet": {"devices": {}, "links": [{}], "source": None, "sink": None}}, "a link lacks one of"),
+        ({"fleet": {"devices": {}, "links": [{}], "source": None, "sink": None}}, "a link lacks bandwidth_mbit_s, "),
+        ({"fleet": {"devices": {}, "links": None, "source": None, "sink": None}}, "or its links no list"),
+        ({"fleet": {"devices": {"<b>": {}}, "links": [], "source": None, "sink": None}}, "'<b>' has a name with other"),
+        *(
+            ({"fleet": {"devices": {}, "links": [LINK | wrong], "source": None, "sink": None}}, "link from a to b has")
+            for wrong in ({"bandwidth_mbit_s": -5}, {"bandwidth_mbit_s": "fast"}, {"latency_ms": None})
+        ),
+        ({"fleet": "x"}, "fleet is no object"),
+        ({"rules": "x"}, "rules is no object"),
+        ({"provenance": "x"}, "provenance is no object"),
+        ({"model": MODEL | {"sha256": None}}, "the model's sha256 is None, no text"),
+        ({"model": MODEL | {"input_shapes": [1]}}, "input_shapes are \\[1\\], not a list"),
+        ({"latency_ms": None}, "its latency_ms is None"),
+        ({"period_ms": float("nan")}, "its period_ms is nan"),
+        ({"objective": "fun"}, "its objective is 'fun'"),
     ],
 )
 def test_bad_plan_is_one_clear_line(tmp_path: Path, change: dict[str, object], message: str) -> None:

@@ -108,7 +108,7 @@ def test_a_fleet_that_does_not_fit_its_cores_is_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr(host, "allowed_cores", lambda: cores)
     overrides = () if len(cores) == 1 else ("fleet.devices.edge.device=share100",)
     wanted = r"1\.75 times \(server 1, edge 0\.5" if len(cores) == 1 else r"1\.25 times \(edge 1"
-    said = rf"fleet\.devices: .*core 0 is wanted {wanted}, camera 0\.25\); lower a share"
+    said = rf"fleet\.devices: .*core 0 is wanted {wanted}, camera 0\.25\); give a device"
     with pytest.raises(ConfigError, match=said):
         fleet_of(None, *overrides)
 
