@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pepper.report.figures import save
 from pepper.report.placement_figures import Busy, draw_timeline
 
 
@@ -11,7 +12,7 @@ def timelines(panels: Mapping[str, Sequence[Busy]], file: Path) -> None:
 
     Args:
         panels: Events by title; the first two share their time axis.
-        file: Where to write; its suffix (``.png``, ``.svg``) is the format.
+        file: Where to write, as PNG and SVG.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -27,4 +28,4 @@ def timelines(panels: Mapping[str, Sequence[Busy]], file: Path) -> None:
     for panel in axes[:2]:
         panel.set_xlim(0, longest)
     axes[-1].set_xlabel("time (ms)")
-    figure.savefig(file, dpi=100)
+    save(figure, file)

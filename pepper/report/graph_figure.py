@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from pepper.report.figures import COLOURS
+from pepper.report.figures import COLOURS, save
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def cut_chain(
         crossing_bytes: Bytes that cross each position, shape (operators + 1,).
         cumulative_macs: MACs of the operators before each position, shape (operators + 1,).
         cuts: The cuts to mark.
-        file: Where to write; its suffix (``.png``, ``.svg``) is the format.
+        file: Where to write, as PNG and SVG.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -120,7 +120,7 @@ def cut_chain(
     work.set_xlim(0, len(crossing_bytes) - 1)
     work.set_xlabel("operators before the position, in topological order")
     work.grid(axis="y", color="0.92")
-    figure.savefig(file, dpi=150)
+    save(figure, file)
 
 
 def _names(tensors: Sequence[str], longest: int = 28) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pepper.report.figures import COLOURS, MARKERS
+from pepper.report.figures import COLOURS, MARKERS, save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,7 +38,7 @@ def predicted_against_measured(
     panel.set_title(f"{len(measured_ms)} cells; dotted: 10 % off", fontsize=9)
     if len(listed) <= _MOST_LISTED:
         figure.legend(loc="outside right upper", frameon=False, fontsize=7)
-    figure.savefig(file, dpi=130)
+    save(figure, file)
 
 
 def error_by_group(errors: Mapping[str, Mapping[str, float]], floor: float, file: Path) -> None:
@@ -60,7 +60,7 @@ def error_by_group(errors: Mapping[str, Mapping[str, float]], floor: float, file
         panel.set_xlabel("mean error, left out (%); dotted: noise")
         panel.tick_params(labelsize=7)
         panel.invert_yaxis()
-    figure.savefig(file, dpi=130)
+    save(figure, file)
 
 
 def load_curves(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float, float]]]], file: Path) -> None:
@@ -83,7 +83,7 @@ def load_curves(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float, f
         panel.set_title(model, fontsize=9)
     panels[0].set_ylabel("median (ms); lines: predicted")
     panels[0].legend(frameon=False, fontsize=8)
-    figure.savefig(file, dpi=130)
+    save(figure, file)
 
 
 def importance(shares: Mapping[str, float], file: Path) -> None:
@@ -94,7 +94,7 @@ def importance(shares: Mapping[str, float], file: Path) -> None:
     panel.set_xlabel("share of the gain of all splits (%)")
     panel.tick_params(labelsize=8)
     panel.invert_yaxis()
-    figure.savefig(file, dpi=130)
+    save(figure, file)
 
 
 def search_history(errors: Sequence[float | None], file: Path) -> None:
@@ -110,7 +110,7 @@ def search_history(errors: Sequence[float | None], file: Path) -> None:
     panel.set(xlabel=f"trial ({len(errors) - len(done)} of {len(errors)} pruned)", ylabel="mean error over folds (%)")
     panel.set_yscale("log")
     panel.legend(frameon=False, fontsize=8)
-    figure.savefig(file, dpi=130)
+    save(figure, file)
 
 
 def _panels(count: int, width: float, height: float) -> "tuple[Figure, Any]":

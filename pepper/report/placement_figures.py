@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pepper.report.figures import COLOURS, MARKERS, log_scale
+from pepper.report.figures import COLOURS, MARKERS, log_scale, save
 from pepper.report.latency_figures import one_panel
 
 if TYPE_CHECKING:
@@ -20,14 +20,14 @@ def timeline(events: Sequence[Busy], title: str, file: Path) -> None:
     Args:
         events: In the order of their beginning.
         title: What is shown.
-        file: Where to write; its suffix (``.png``, ``.svg``) is the format.
+        file: Where to write, as PNG and SVG.
     """
     lanes = list(dict.fromkeys(name for name, *_ in events))
     figure, axes = one_panel(8, 1.2 + 0.45 * len(lanes))
     draw_timeline(axes, events, lanes)
     axes.set_xlabel("predicted time (ms)")
     axes.set_title(title, fontsize=9)
-    figure.savefig(file, dpi=130)
+    save(figure, file)
 
 
 def draw_timeline(axes: "Axes", events: Sequence[Busy], lanes: Sequence[str]) -> None:
@@ -68,7 +68,7 @@ def tradeoff(front: Sequence[tuple[float, float]], others: Mapping[str, tuple[fl
         )
     axes.set(xlabel="predicted latency of one request (ms)", ylabel="predicted results a second")
     axes.legend(frameon=False, fontsize=8)
-    figure.savefig(file, dpi=130)
+    save(figure, file)
 
 
 def against_bandwidth(curves: Mapping[str, Sequence[float]], bandwidth: Sequence[float], unit: str, file: Path) -> None:
@@ -94,4 +94,4 @@ def against_bandwidth(curves: Mapping[str, Sequence[float]], bandwidth: Sequence
     log_scale(axes)
     axes.set(xscale="log", xlabel=unit, ylabel="predicted latency of one request (ms)")
     axes.legend(frameon=False, fontsize=8)
-    figure.savefig(file, dpi=130)
+    save(figure, file)

@@ -134,7 +134,7 @@ def log_run(config: PepperConfig, store: Store, out: Path | None, plan: Plan, me
         folder = Path(scratch)
         found = tables(plan, measured)
         _write_all(folder, plan, found, kept)
-        execution_figures.timelines(timelines(plan, measured), folder / "timeline.png")
+        execution_figures.timelines(timelines(plan, measured), folder / "timeline")
         if out is not None:
             for name in found:  # of an earlier run
                 (out / f"{name}.csv").unlink(missing_ok=True)

@@ -216,20 +216,19 @@ def draw(placed: Placed, folder: Path) -> None:
     }
     rate = _mbit_s(problem)
     curves = _curves(placed)
-    for suffix in ("png", "svg"):
-        figures.timeline(one, "one request", folder / f"request.{suffix}")
-        figures.timeline(stream, f"a stream of {_STREAM} requests", folder / f"stream.{suffix}")
-        figures.tradeoff(
-            [(cost.latency_ms, 1000 / cost.period_ms) for cost in front if cost.period_ms],
-            {name: (cost.latency_ms, 1000 / cost.period_ms) for name, cost in others.items() if cost.period_ms},
-            folder / f"pareto.{suffix}",
-        )
-        figures.against_bandwidth(
-            curves,
-            (_BANDWIDTHS * (rate or 1.0)).tolist(),
-            "bandwidth of each link (Mbit/s)" if rate else "bandwidth, over that of the fleet",
-            folder / f"bandwidth.{suffix}",
-        )
+    figures.timeline(one, "one request", folder / "request")
+    figures.timeline(stream, f"a stream of {_STREAM} requests", folder / "stream")
+    figures.tradeoff(
+        [(cost.latency_ms, 1000 / cost.period_ms) for cost in front if cost.period_ms],
+        {name: (cost.latency_ms, 1000 / cost.period_ms) for name, cost in others.items() if cost.period_ms},
+        folder / "pareto",
+    )
+    figures.against_bandwidth(
+        curves,
+        (_BANDWIDTHS * (rate or 1.0)).tolist(),
+        "bandwidth of each link (Mbit/s)" if rate else "bandwidth, over that of the fleet",
+        folder / "bandwidth",
+    )
 
 
 def _curves(placed: Placed) -> dict[str, list[float]]:
