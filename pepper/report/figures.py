@@ -16,6 +16,11 @@ COLUMNS = 3
 Row = Mapping[str, Any]
 
 
+def literal(text: str) -> str:
+    """Return a text that matplotlib, to which dollar signs mean mathematics, shows as it is."""
+    return text.replace("$", r"\$")
+
+
 def save(figure: "Figure", file: Path) -> None:
     """Write a figure as PNG, for the screen, and as SVG, for print and for editing.
 
@@ -70,15 +75,22 @@ def latency(rows: Sequence[Row], file: Path) -> None:
             for trusted in (True, False):
                 drawn = [row for row in points if (row["verdict"] == "VALID") == trusted]
                 x = [places[id(row)] for row in drawn]
-                _draw(panel, x, drawn, f"{device}{'' if trusted else ', INVALID'}", index, line=by_load and trusted)
+                _draw(
+                    panel,
+                    x,
+                    drawn,
+                    f"{literal(device)}{'' if trusted else ', INVALID'}",
+                    index,
+                    line=by_load and trusted,
+                )
         counts = [row["samples"] for row in chosen]
         panel.set_title(
-            f"{title}: {len(counts)} cells, {min(counts):.0f} to {max(counts):.0f} samples each", fontsize=9
+            f"{literal(title)}: {len(counts)} cells, {min(counts):.0f} to {max(counts):.0f} samples each", fontsize=9
         )
         if by_load:
             panel.set_xlabel("load requested (% of the device's cores)")
         else:
-            panel.set_xticks(range(len(models)), models, rotation=30, ha="right")
+            panel.set_xticks(range(len(models)), [literal(model) for model in models], rotation=30, ha="right")
             panel.set_xlabel("model")
         log_scale(panel)
     for panel in panels[:, 0]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from pepper.report.figures import COLOURS, save
+from pepper.report.figures import COLOURS, literal, save
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def cut_chain(
         crossing.text(
             cut.position,
             0.02,
-            f" {_names(cut.tensors)}, {EngFormatter('B', places=1)(cut.crossing_bytes)}",
+            f" {literal(_names(cut.tensors))}, {EngFormatter('B', places=1)(cut.crossing_bytes)}",
             transform=crossing.get_xaxis_transform(),
             rotation=90,
             ha="right",
@@ -108,7 +108,7 @@ def cut_chain(
             fontsize=8,
             color=COLOURS[1],
         )
-    crossing.set_title(f"{title}: {len(crossing_bytes) - 1} operators, {len(cuts)} cuts", fontsize=10)
+    crossing.set_title(f"{literal(title)}: {len(crossing_bytes) - 1} operators, {len(cuts)} cuts", fontsize=10)
     crossing.set_ylabel("crossing tensors (bytes)")
     crossing.set_yscale("log")
     crossing.yaxis.set_major_formatter(EngFormatter("B"))
