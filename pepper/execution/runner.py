@@ -33,6 +33,7 @@ class Answer:
         answered_ns: When its answer was there.
         stamps: The driver's, then one for each stage.
         layout: Number of the layout that answered it: 0, then one more with each move.
+        devices: Of that layout's parts, in order.
         attempts: How often it was sent.
     """
 
@@ -43,6 +44,7 @@ class Answer:
     answered_ns: int
     stamps: tuple[Stamp, ...]
     layout: int
+    devices: tuple[str, ...]
     attempts: int
 
     @property
@@ -234,6 +236,7 @@ class Runner:
                     arrival.at_ns,
                     message.stamps,
                     self.moves,
+                    self.layout.devices,
                     request.attempts,
                 )
             )
@@ -247,7 +250,19 @@ class Runner:
             reason = f"no answer within {self.time_limit_s:g} s, {request.attempts} times, though every stage lives"
             self._event("failed", f"request {seq}: {reason}")
             now = time.monotonic_ns()
-            self._answers.append(Answer(seq, {}, reason, request.submitted_ns, now, (), self.moves, request.attempts))
+            self._answers.append(
+                Answer(
+                    seq,
+                    {},
+                    reason,
+                    request.submitted_ns,
+                    now,
+                    (),
+                    self.moves,
+                    self.layout.devices,
+                    request.attempts,
+                )
+            )
         self._event("replayed", f"{len(self._pending)} requests: no answer within {self.time_limit_s:g} s")
         self._switch(self.layout)
 

@@ -71,11 +71,17 @@ class Trial:
         """Why the others failed."""
         return [answer.error for answer in self.answers if answer.error is not None]
 
+    @property
+    def latest(self) -> list[Answer]:
+        """What the last layout that answered anything answered, in the order of the answers."""
+        answered = [answer for answer in self.answers if answer.error is None]
+        last = max(answer.layout for answer in answered)
+        return [answer for answer in answered if answer.layout == last]
+
     def steps(self, mean: bool = False) -> Steps:
         """Return the median (or mean) of each step, over the answers of the last layout."""
         middle = np.mean if mean else np.median
-        last = max(answer.layout for answer in self.answers)
-        rows = [steps(answer) for answer in self.answers if answer.error is None and answer.layout == last]
+        rows = [steps(answer) for answer in self.latest]
         return Steps(*(tuple(middle([getattr(row, name) for row in rows], axis=0).tolist()) for name in _STEPS))
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's palette: told apart by colour-blind people too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -13,6 +14,22 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 COLUMNS = 3
 
 Row = Mapping[str, Any]
+
+
+def literal(text: str) -> str:
+    """Return a text that matplotlib, to which dollar signs mean mathematics, shows as it is."""
+    return text.replace("$", r"\$")
+
+
+def save(figure: "Figure", file: Path) -> None:
+    """Write a figure as PNG, for the screen, and as SVG, for print and for editing.
+
+    Args:
+        figure: What was drawn.
+        file: Where to write; each format has its own suffix.
+    """
+    for suffix in (".png", ".svg"):
+        figure.savefig(file.with_suffix(suffix), dpi=130)
 
 
 def latency(rows: Sequence[Row], file: Path) -> None:
@@ -23,7 +40,7 @@ def latency(rows: Sequence[Row], file: Path) -> None:
 
     Args:
         rows: Results by column name, as in a sweep's ``results.csv``; at least one with a figure.
-        file: Where to write; its suffix (``.png``, ``.svg``) is the format.
+        file: Where to write, as PNG and SVG.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -58,15 +75,22 @@ def latency(rows: Sequence[Row], file: Path) -> None:
             for trusted in (True, False):
                 drawn = [row for row in points if (row["verdict"] == "VALID") == trusted]
                 x = [places[id(row)] for row in drawn]
-                _draw(panel, x, drawn, f"{device}{'' if trusted else ', INVALID'}", index, line=by_load and trusted)
+                _draw(
+                    panel,
+                    x,
+                    drawn,
+                    f"{literal(device)}{'' if trusted else ', INVALID'}",
+                    index,
+                    line=by_load and trusted,
+                )
         counts = [row["samples"] for row in chosen]
         panel.set_title(
-            f"{title}: {len(counts)} cells, {min(counts):.0f} to {max(counts):.0f} samples each", fontsize=9
+            f"{literal(title)}: {len(counts)} cells, {min(counts):.0f} to {max(counts):.0f} samples each", fontsize=9
         )
         if by_load:
             panel.set_xlabel("load requested (% of the device's cores)")
         else:
-            panel.set_xticks(range(len(models)), models, rotation=30, ha="right")
+            panel.set_xticks(range(len(models)), [literal(model) for model in models], rotation=30, ha="right")
             panel.set_xlabel("model")
         log_scale(panel)
     for panel in panels[:, 0]:
@@ -82,7 +106,7 @@ def latency(rows: Sequence[Row], file: Path) -> None:
         frameon=False,
         fontsize=9,
     )
-    figure.savefig(file, dpi=130)
+    save(figure, file)
 
 
 def _device(row: Row) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from pepper.report.figures import COLOURS
+from pepper.report.figures import COLOURS, literal, save
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def cut_chain(
         crossing_bytes: Bytes that cross each position, shape (operators + 1,).
         cumulative_macs: MACs of the operators before each position, shape (operators + 1,).
         cuts: The cuts to mark.
-        file: Where to write; its suffix (``.png``, ``.svg``) is the format.
+        file: Where to write, as PNG and SVG.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -100,7 +100,7 @@ def cut_chain(
         crossing.text(
             cut.position,
             0.02,
-            f" {_names(cut.tensors)}, {EngFormatter('B', places=1)(cut.crossing_bytes)}",
+            f" {literal(_names(cut.tensors))}, {EngFormatter('B', places=1)(cut.crossing_bytes)}",
             transform=crossing.get_xaxis_transform(),
             rotation=90,
             ha="right",
@@ -108,7 +108,7 @@ def cut_chain(
             fontsize=8,
             color=COLOURS[1],
         )
-    crossing.set_title(f"{title}: {len(crossing_bytes) - 1} operators, {len(cuts)} cuts", fontsize=10)
+    crossing.set_title(f"{literal(title)}: {len(crossing_bytes) - 1} operators, {len(cuts)} cuts", fontsize=10)
     crossing.set_ylabel("crossing tensors (bytes)")
     crossing.set_yscale("log")
     crossing.yaxis.set_major_formatter(EngFormatter("B"))
@@ -120,7 +120,7 @@ def cut_chain(
     work.set_xlim(0, len(crossing_bytes) - 1)
     work.set_xlabel("operators before the position, in topological order")
     work.grid(axis="y", color="0.92")
-    figure.savefig(file, dpi=150)
+    save(figure, file)
 
 
 def _names(tensors: Sequence[str], longest: int = 28) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pepper.report.figures import COLOURS, MARKERS
+from pepper.report.figures import COLOURS, MARKERS, literal, save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,7 +28,7 @@ def predicted_against_measured(
             color=COLOURS[index % len(COLOURS)],
             markersize=3,
             alpha=0.6,
-            label=name if len(listed) <= _MOST_LISTED else None,
+            label=literal(name) if len(listed) <= _MOST_LISTED else None,
         )
     ends = [min(measured_ms), max(measured_ms)]
     panel.plot(ends, ends, color="black", linewidth=0.8)
@@ -38,7 +38,7 @@ def predicted_against_measured(
     panel.set_title(f"{len(measured_ms)} cells; dotted: 10 % off", fontsize=9)
     if len(listed) <= _MOST_LISTED:
         figure.legend(loc="outside right upper", frameon=False, fontsize=7)
-    figure.savefig(file, dpi=130)
+    save(figure, file)
 
 
 def error_by_group(errors: Mapping[str, Mapping[str, float]], floor: float, file: Path) -> None:
@@ -53,14 +53,14 @@ def error_by_group(errors: Mapping[str, Mapping[str, float]], floor: float, file
     most = max(len(values) for values in worst.values())
     figure, panels = _panels(len(worst), 11, max(2.5, 0.24 * most + 1))
     for panel, (by, values) in zip(panels, worst.items(), strict=True):
-        panel.barh([name for name, _ in values], [100 * error for _, error in values], color=COLOURS[0])
+        panel.barh([literal(name) for name, _ in values], [100 * error for _, error in values], color=COLOURS[0])
         if floor == floor:
             panel.axvline(100 * floor, color="black", linestyle=":", linewidth=1)
         panel.set_title(f"by {by}{' (worst first)' if len(errors[by]) > _MOST_LISTED else ''}", fontsize=9)
         panel.set_xlabel("mean error, left out (%); dotted: noise")
         panel.tick_params(labelsize=7)
         panel.invert_yaxis()
-    figure.savefig(file, dpi=130)
+    save(figure, file)
 
 
 def load_curves(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float, float]]]], file: Path) -> None:
@@ -76,14 +76,19 @@ def load_curves(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float, f
             load, measured, predicted = zip(*points, strict=True)
             colour = COLOURS[index % len(COLOURS)]
             panel.plot(
-                load, measured, linestyle="none", marker=MARKERS[index % len(MARKERS)], color=colour, label=device
+                load,
+                measured,
+                linestyle="none",
+                marker=MARKERS[index % len(MARKERS)],
+                color=colour,
+                label=literal(device),
             )
             panel.plot(load, predicted, color=colour, linewidth=1)
         panel.set(yscale="log", xlabel="load requested (%)")
-        panel.set_title(model, fontsize=9)
+        panel.set_title(literal(model), fontsize=9)
     panels[0].set_ylabel("median (ms); lines: predicted")
     panels[0].legend(frameon=False, fontsize=8)
-    figure.savefig(file, dpi=130)
+    save(figure, file)
 
 
 def importance(shares: Mapping[str, float], file: Path) -> None:
@@ -94,7 +99,7 @@ def importance(shares: Mapping[str, float], file: Path) -> None:
     panel.set_xlabel("share of the gain of all splits (%)")
     panel.tick_params(labelsize=8)
     panel.invert_yaxis()
-    figure.savefig(file, dpi=130)
+    save(figure, file)
 
 
 def search_history(errors: Sequence[float | None], file: Path) -> None:
@@ -110,7 +115,7 @@ def search_history(errors: Sequence[float | None], file: Path) -> None:
     panel.set(xlabel=f"trial ({len(errors) - len(done)} of {len(errors)} pruned)", ylabel="mean error over folds (%)")
     panel.set_yscale("log")
     panel.legend(frameon=False, fontsize=8)
-    figure.savefig(file, dpi=130)
+    save(figure, file)
 
 
 def _panels(count: int, width: float, height: float) -> "tuple[Figure, Any]":

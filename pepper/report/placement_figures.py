@@ -2,52 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pepper.report.figures import COLOURS, MARKERS, log_scale
+from pepper.report.figures import COLOURS, MARKERS, log_scale, save
 from pepper.report.latency_figures import one_panel
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-Busy = tuple[str, int, float, float]
-"""What is busy, with which request, from when to when (ms)."""
-
-
-def timeline(events: Sequence[Busy], title: str, file: Path) -> None:
-    """Draw who is busy when: a line a device or link, a colour a request.
-
-    Args:
-        events: In the order of their beginning.
-        title: What is shown.
-        file: Where to write; its suffix (``.png``, ``.svg``) is the format.
-    """
-    lanes = list(dict.fromkeys(name for name, *_ in events))
-    figure, axes = one_panel(8, 1.2 + 0.45 * len(lanes))
-    draw_timeline(axes, events, lanes)
-    axes.set_xlabel("predicted time (ms)")
-    axes.set_title(title, fontsize=9)
-    figure.savefig(file, dpi=130)
-
-
-def draw_timeline(axes: "Axes", events: Sequence[Busy], lanes: Sequence[str]) -> None:
-    """Draw a bar for each event in its lane; a thinner one where the lane is a link."""
-    requests = len({request for _, request, *_ in events})
-    for name, request, start_ms, stop_ms in events:
-        axes.barh(
-            lanes.index(name),
-            stop_ms - start_ms,
-            left=start_ms,
-            height=0.6 if "->" not in name else 0.3,
-            color=COLOURS[request % len(COLOURS)],
-            edgecolor="white",
-            linewidth=0.5,
-            label=f"request {request + 1}" if requests > 1 else None,
-        )
-    axes.set_axisbelow(True)
-    axes.set_yticks(range(len(lanes)), lanes)
-    axes.invert_yaxis()
-    axes.set_xlim(left=0)
 
 
 def tradeoff(front: Sequence[tuple[float, float]], others: Mapping[str, tuple[float, float]], file: Path) -> None:
@@ -68,7 +25,7 @@ def tradeoff(front: Sequence[tuple[float, float]], others: Mapping[str, tuple[fl
         )
     axes.set(xlabel="predicted latency of one request (ms)", ylabel="predicted results a second")
     axes.legend(frameon=False, fontsize=8)
-    figure.savefig(file, dpi=130)
+    save(figure, file)
 
 
 def against_bandwidth(curves: Mapping[str, Sequence[float]], bandwidth: Sequence[float], unit: str, file: Path) -> None:
@@ -94,4 +51,4 @@ def against_bandwidth(curves: Mapping[str, Sequence[float]], bandwidth: Sequence
     log_scale(axes)
     axes.set(xscale="log", xlabel=unit, ylabel="predicted latency of one request (ms)")
     axes.legend(frameon=False, fontsize=8)
-    figure.savefig(file, dpi=130)
+    save(figure, file)

@@ -1,56 +1,62 @@
 """Interactive charts of plans: the chain of parts, and when each works."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from pepper.report.charts import Figure, Style, figure, plain, safe, size, styles
+from pepper.report.timelines import Busy, lanes, side_by_side
+
+_THICK = 0.8  # of the distance between two lines
+_NARROW = 0.01  # of the axis
+_BARS = {"barmode": "overlay", "showlegend": False, "uniformtext": {"mode": "hide", "minsize": 10}}
 
 
-@dataclass(frozen=True)
-class Event:
-    """Something busy for a while.
+def timeline(
+    events: Sequence[Busy],
+    looks: Mapping[str, Style],
+    rows: Sequence[str] = (),
+    longest_ms: float | None = None,
+) -> Figure:
+    """Draw who is busy when: a line a device or link; where there are several requests, each bar has its number.
 
-    Attributes:
-        row: The line of the timeline on which it is drawn.
-        unit: The device whose colour it has.
-        label: What it is.
-        start_ms: When it begins.
-        stop_ms: When it ends.
-        moves: Whether it is a transfer, which is hatched.
+    Args:
+        events: What is drawn.
+        looks: The style of each device.
+        rows: The lanes from the top, also those without an event; by default those of the events.
+        longest_ms: Where the time axis ends; by default with the last event.
     """
-
-    row: str
-    unit: str
-    label: str
-    start_ms: float
-    stop_ms: float
-    moves: bool = False
-
-
-def timeline(events: Sequence[Event], looks: Mapping[str, Style]) -> Figure:
-    """Draw who is busy when: a line a device or link, the first event at the top."""
-    rows = list(dict.fromkeys(event.row for event in events))
-    data = [
-        _bar(
-            [event.stop_ms - event.start_ms],
-            [event.row],
-            looks[event.unit].colour,
-            event.label,
-            base=[event.start_ms],
-            hatched=event.moves,
-            hint=f"{event.label}: {event.start_ms:.4g} to {event.stop_ms:.4g} ms",
+    rows = rows or lanes(events)
+    longest_ms = longest_ms or max(event.stop_ms for event in events)
+    several = len({event.request for event in events}) > 1
+    placed = list(zip(events, side_by_side(events), strict=True))
+    bars = []
+    for moves in (False, True):
+        chosen = [(event, track, of) for event, (track, of) in placed if event.moves == moves]
+        bars.append(
+            _bars(
+                [event.took_ms for event, *_ in chosen],
+                [event.start_ms for event, *_ in chosen],
+                [event.lane for event, *_ in chosen],
+                [looks[event.device].colour for event, *_ in chosen],
+                [str(event.request) if several else event.label for event, *_ in chosen],
+                [f"request {event.request}, {event.hint}" if several else event.hint for event, *_ in chosen],
+                longest_ms,
+                hatched=moves,
+            )
+            | {
+                "width": [_THICK / of for *_, of in chosen],
+                "offset": [_THICK * (track / of - 0.5) for _, track, of in chosen],
+            }
         )
-        for event in events
-    ]
+    tracks = max(of for _, (_, of) in placed)
     return figure(
-        data,
+        bars,
         "time (ms)",
         "",
-        height=90 + 38 * len(rows),
-        barmode="overlay",
-        showlegend=False,
-        yaxis={"type": "category", "categoryarray": [safe(row) for row in rows], "autorange": "reversed"},
+        height=90 + max(38, 18 * tracks) * len(rows),
+        xaxis={"range": [0, 1.01 * longest_ms]},
+        yaxis={"type": "category", "categoryarray": [safe(row) for row in rows], "range": [len(rows) - 0.5, -0.5]},
+        **_BARS,
     )
 
 
@@ -62,17 +68,16 @@ def chain(parts: Sequence[Mapping[str, Any]], units: Sequence[str], looks: Mappi
         units: The device of each part.
         looks: The style of each device.
     """
-    data = [
-        _bar(
-            [part["stop"] - part["start"]],
-            ["model"],
-            looks[unit].colour,
-            f"{number}: {unit}",
-            base=[part["start"]],
-            hint=f"part {number}, operators {part['start']} to {part['stop']}, on {unit}",
-        )
-        for number, (part, unit) in enumerate(zip(parts, units, strict=True), 1)
-    ]
+    numbered = list(enumerate(zip(parts, units, strict=True), 1))
+    bars = _bars(
+        [part["stop"] - part["start"] for part in parts],
+        [part["start"] for part in parts],
+        ["model"] * len(parts),
+        [looks[unit].colour for unit in units],
+        [f"{number}: {unit}" for number, (_, unit) in numbered],
+        [f"part {n}, operators {part['start']} to {part['stop']}, on {unit}" for n, (part, unit) in numbered],
+        parts[-1]["stop"] - parts[0]["start"],
+    )
     marks = [
         {
             "x": part["start"],
@@ -87,14 +92,13 @@ def chain(parts: Sequence[Mapping[str, Any]], units: Sequence[str], looks: Mappi
         if part["receive_bytes"]
     ]
     return figure(
-        data,
+        [bars],
         "operators of the model, in order",
         "",
         height=150,
-        barmode="overlay",
-        showlegend=False,
         annotations=marks,
         yaxis={"showticklabels": False, "ticks": ""},
+        **_BARS,
     )
 
 
@@ -149,29 +153,37 @@ def steps(names: Sequence[str], predicted_ms: Sequence[float], measured_ms: Sequ
     )
 
 
-def _bar(
+def _bars(
     lengths: Sequence[float],
+    begins: Sequence[float],
     rows: Sequence[str],
-    colour: str,
-    label: str,
+    colours: Sequence[str],
+    labels: Sequence[str],
+    hints: Sequence[str],
+    axis: float,
     *,
-    base: Sequence[float],
-    hint: str,
     hatched: bool = False,
 ) -> Figure:
+    """Return horizontal bars, in their colours or hatched with them; ``axis`` is how long the axis is."""
+    pattern = {"shape": "/", "fillmode": "replace", "bgcolor": "#fff", "fgcolor": list(colours), "solidity": 0.3}
+    # A white line parts bars that touch; it would hide a narrow one.
+    edges = ["#fff" if length > _NARROW * axis else colour for length, colour in zip(lengths, colours, strict=True)]
     return {
         "type": "bar",
         "orientation": "h",
         "x": plain(lengths),
         "y": [safe(row) for row in rows],
-        "base": plain(base),
+        "base": plain(begins),
         "marker": {
-            "color": colour,
-            "line": {"color": "#fff", "width": 1},
-            "pattern": {"shape": "/" if hatched else "", "fillmode": "overlay", "fgcolor": "#fff", "solidity": 0.35},
+            "color": list(colours),
+            "line": {"color": list(colours) if hatched else edges, "width": 1},
+            **({"pattern": pattern} if hatched else {}),
         },
-        "text": safe(label),
+        **({"insidetextfont": {"color": "#000"}} if hatched else {}),
+        "text": [safe(label) for label in labels],
         "textposition": "inside",
         "insidetextanchor": "middle",
-        "hovertemplate": f"{safe(hint)}<extra></extra>",
+        "textangle": 0,
+        "hovertext": [safe(hint) for hint in hints],
+        "hovertemplate": "%{hovertext}<extra></extra>",
     }

@@ -1,11 +1,12 @@
 """Sections of the report about placements: the parts of a plan, what crosses between them, and when each works."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from pepper.report import charts, plan_charts
 from pepper.report.page import Block, Chart, Facts, Section, Table
+from pepper.report.timelines import Busy, lanes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +28,7 @@ class PlanReport:
         runs: One row a plan that was run: ``name``, ``devices``, ``latency_ms``, ``per_second``, ``ratio``.
         events: One row an event while it ran: ``at_ns``, ``kind``, ``note``.
         moves: One row a move to another plan, as `pepper.report.execution_tables.MoveLine`.
+        timeline: One row a time that a device or link was busy, as `Busy`, and ``shown``: of what; one request first.
     """
 
     name: str
@@ -37,6 +39,7 @@ class PlanReport:
     runs: "pd.DataFrame | None" = None
     events: "pd.DataFrame | None" = None
     moves: "pd.DataFrame | None" = None
+    timeline: "pd.DataFrame | None" = None
 
 
 def section(placement: PlanReport) -> Section:
@@ -44,13 +47,15 @@ def section(placement: PlanReport) -> Section:
     plan = placement.plan
     parts: Sequence[Plan] = plan["parts"]
     names = [str(part["device"]) for part in parts]
-    looks = charts.styles(list(dict.fromkeys(names)))
+    shown = _shown(placement.timeline)
+    busy = [event for measured in shown.values() for event in measured]
+    looks = charts.styles(list(dict.fromkeys([*names, *(event.device for event in [*predicted(plan), *busy])])))
     facts = {
         "objective": str(plan["objective"]),
         "predicted latency": f"{plan['latency_ms']:.3g} ms",
-        "predicted throughput": f"{1000 / plan['period_ms']:.3g} a second" if plan["period_ms"] else "unknown",
+        "predicted throughput": f"{1000 / plan['period_ms']:.3g}/s" if plan["period_ms"] else "unknown",
+        **_achieved(placement.steps),
         "sent a request": charts.size(plan["sent_bytes"]),
-        "parts": str(len(parts)),
         "proof": "optimal" if plan["gap"] == 0 else f"within {plan['gap']:.1%} of the optimum",
     }
     operators = parts[-1]["stop"] - parts[0]["start"]
@@ -60,10 +65,7 @@ def section(placement: PlanReport) -> Section:
             plan_charts.chain(parts, names, looks),
             f"{operators} operators in {len(parts)} parts; bytes cross at the cuts",
         ),
-        Chart(
-            plan_charts.timeline(events(plan), looks),
-            f"One request, as predicted: {len(parts)} parts and what they wait for",
-        ),
+        *_timelines(plan, shown, looks),
         Table(
             f"Parts of {plan['model']['name']} (run {placement.run_id})",
             ["part", "operators", "device", "predicted ms", "memory", "receives", "transfer ms", "pickup ms", "reads"],
@@ -99,8 +101,24 @@ def section(placement: PlanReport) -> Section:
     return Section(f"{'Placement' if placement.steps is None else 'Execution'}: {placement.name}", blocks)
 
 
+def _achieved(steps: "pd.DataFrame | None") -> dict[str, str]:
+    """Return what was measured of the two figures that a plan predicts."""
+    if steps is None:
+        return {}
+    means_ms = dict(zip(steps["what"], steps["measured_ms"], strict=True))
+    found = {}
+    if "one request" in means_ms:
+        found["measured latency"] = f"{means_ms['one request']:.3g} ms"
+    if means_ms.get("between results of a stream"):
+        found["measured throughput"] = f"{1000 / means_ms['between results of a stream']:.3g}/s"
+    return found
+
+
 def _measured(steps: "pd.DataFrame") -> list[Block]:
-    names = [f"{what}, {where}" for what, where in zip(steps["what"], steps["where"], strict=True)]
+    names = [
+        str(what) if where != where else f"{what}, {where}"  # the whole way is nowhere: NaN
+        for what, where in zip(steps["what"], steps["where"], strict=True)
+    ]
     chart = plan_charts.steps(names, steps["predicted_ms"].tolist(), steps["measured_ms"].tolist())
     rows = [
         [name, *charts.plain(values)]
@@ -151,21 +169,59 @@ def _rows(caption: str, columns: Mapping[str, str], frame: "pd.DataFrame") -> Ta
     return Table(caption, list(columns.values()), rows)
 
 
-def events(plan: Plan) -> list[plan_charts.Event]:
+_BUSY = [field.name for field in fields(Busy)]
+
+
+def predicted(plan: Plan) -> list[Busy]:
     """Return when each part and transfer of one request begins and ends, by the plan's own figures."""
     now_ms, found = 0.0, []
     before = plan["fleet"]["source"]
     for number, part in enumerate(plan["parts"], 1):
-        unit = str(part["device"])
+        device = str(part["device"])
         if part["receive_ms"]:
-            label = f"{charts.size(part['receive_bytes'])} from {before or 'the source'}"
-            found.append(plan_charts.Event(f"to {unit}", unit, label, now_ms, now_ms + part["receive_ms"], moves=True))
-            now_ms += part["receive_ms"]
+            stop_ms = now_ms + part["receive_ms"]
+            found.append(Busy(f"{before} -> {device}", device, 1, charts.size(part["receive_bytes"]), now_ms, stop_ms))
+            now_ms = stop_ms
         now_ms += part.get("pickup_ms", 0.0)
-        found.append(plan_charts.Event(unit, unit, f"part {number}", now_ms, now_ms + part["time_ms"]))
+        found.append(Busy(device, device, 1, f"part {number}", now_ms, now_ms + part["time_ms"]))
         now_ms += part["time_ms"]
-        before = unit
+        before = device
     if plan["return_ms"]:
-        label, sink = f"the answer, from {before}", plan["fleet"]["sink"]
-        found.append(plan_charts.Event(f"to {sink}", before, label, now_ms, now_ms + plan["return_ms"], moves=True))
+        sink = str(plan["fleet"]["sink"])
+        found.append(Busy(f"{before} -> {sink}", sink, 1, "the answer", now_ms, now_ms + plan["return_ms"]))
     return found
+
+
+def _shown(timeline: "pd.DataFrame | None") -> dict[str, list[Busy]]:
+    """Return what a table of timelines shows, by its name."""
+    if timeline is None:
+        return {}
+    return {
+        str(shown): [Busy(*row) for row in rows[_BUSY].itertuples(index=False)]
+        for shown, rows in timeline.groupby("shown", sort=False)
+    }
+
+
+def _timelines(plan: Plan, shown: Mapping[str, Sequence[Busy]], looks: Mapping[str, charts.Style]) -> list[Block]:
+    """Return one request as predicted, beside it as measured, and below what else was."""
+    foreseen = predicted(plan)
+    caption = f"one request, predicted ({len(plan['parts'])} parts)"
+    if not shown:
+        return [Chart(plan_charts.timeline(foreseen, looks), _caption(caption))]
+    (first, alone), *others = shown.items()
+    rows = lanes(foreseen, alone)
+    longest_ms = max(event.stop_ms for event in [*foreseen, *alone])
+    return [
+        [
+            Chart(plan_charts.timeline(events, looks, rows, longest_ms), _caption(title))
+            for title, events in ((caption, foreseen), (first, alone))
+        ],
+        *(
+            Chart(plan_charts.timeline(events, looks), f"{_caption(title)} A number: the request.")
+            for title, events in others
+        ),
+    ]
+
+
+def _caption(title: str) -> str:
+    return f"{title[0].upper()}{title[1:]}. Hatched: a transfer; gaps: waits."

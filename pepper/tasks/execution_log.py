@@ -19,7 +19,7 @@ from pepper.execution.runner import Answer, Event
 from pepper.execution.trials import CutShort, Trial, steps
 from pepper.measure.statistics import summarise
 from pepper.placement.plan import Plan
-from pepper.report import execution_figures
+from pepper.report import plans, timeline_figures
 from pepper.report.tables import figure, show
 from pepper.tasks.execution_views import (
     Measured,
@@ -138,7 +138,8 @@ def log_run(config: PepperConfig, store: Store, out: Path | None, plan: Plan, me
         folder = Path(scratch)
         found = tables(plan, measured)
         _write_all(folder, plan, found, kept)
-        execution_figures.timelines(timelines(plan, measured), folder / "timeline.png")
+        foreseen = {"one request, predicted": plans.predicted(asdict(plan))}
+        timeline_figures.timelines({**foreseen, **timelines(plan, measured)}, folder / "timeline")
         refused = None
         if out is not None:
             for name in found:  # of an earlier run
@@ -164,6 +165,9 @@ def tables(plan: Plan, measured: Measured) -> dict[str, list[dict[str, Any]]]:
         "not_run": [asdict(other) for other in measured.others.not_run],
         "events": [asdict(event) for event in measured.all_events],
         "moves": [] if measured.adapted is None else [asdict(line) for line in move_lines(measured.adapted)],
+        "timeline": [
+            {"shown": shown, **asdict(event)} for shown, events in timelines(plan, measured).items() for event in events
+        ],
     }
 
 

@@ -1,7 +1,8 @@
 """What ``task=execute`` says, draws and logs of a run."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,12 @@ from pepper.execution.trials import Trial, steps
 from pepper.measure.statistics import summarise
 from pepper.placement.plan import Plan
 from pepper.report.execution_tables import LinkLine, MoveLine, RunLine, StepLine
-from pepper.report.placement_figures import Busy
+from pepper.report.timelines import Busy
 from pepper.tasks.other_plans import OtherRun, Others
 
 THE_PLAN = "the plan"
 _STREAM = 6
-"""Requests in the figure of a stream."""
+"""Answers that come in the timeline of a stream."""
 
 
 @dataclass(frozen=True)
@@ -244,45 +245,55 @@ def figures(plan: Plan, measured: Measured) -> dict[str, float]:
 
 
 def timelines(plan: Plan, measured: Measured) -> dict[str, list[Busy]]:
-    """Return who was busy when: one request as predicted and as measured, and a stream."""
-    alone = [answer for answer in measured.single.answers if answer.error is None]
+    """Return who was busy when, by what is shown: one request, and a stream; of the last layout of each trial."""
+    alone, stream = measured.single.latest, measured.stream.latest
     median = sorted(alone, key=lambda answer: answer.latency_ms)[len(alone) // 2]
-    answered = [answer for answer in measured.stream.answers if answer.error is None]
-    middle = answered[len(answered) // 2 :][:_STREAM]
+    middle = stream[len(stream) // 2 :][:_STREAM]
+    one = f"one request, measured (the median of {len(alone)})"
+    several = f"a saturated stream, measured (while {len(middle)} of its {len(stream)} answers came)"
     return {
-        "one request, predicted": _predicted(plan),
-        f"one request, measured (the median of {len(alone)})": _busy([median], plan),
-        f"{len(middle)} requests of a saturated stream, measured": _busy(middle, plan),
+        one: _between_times(_busy(plan, [median]), median.stamps[0].sent, median.answered_ns),
+        several: _between_times(_busy(plan, stream), middle[0].stamps[-1].start, middle[-1].answered_ns),
     }
 
 
-def _predicted(plan: Plan) -> list[Busy]:
-    events: list[Busy] = []
-    now, before = 0.0, plan.fleet["source"]
-    for part in plan.parts:
-        if part.receive_ms:
-            events.append((f"{before} -> {part.device}", 0, now, now + part.receive_ms))
-        now += part.receive_ms + part.pickup_ms
-        events.append((part.device, 0, now, now + part.time_ms))
-        now, before = now + part.time_ms, part.device
-    if plan.return_ms:
-        events.append((f"{before} -> {plan.fleet['sink']}", 0, now, now + plan.return_ms))
-    return events
+def _busy(plan: Plan, answers: Sequence[Answer]) -> list[Busy]:
+    """Turn stamps into bars, along the way of each request; times are those of the clock.
+
+    On a link, a transfer waits for the one before it: there it begins when the last byte of that one was sent.
+    """
+    delay_ms = {(link["from"], link["to"]): link["latency_ms"] for link in plan.fleet["links"]}
+    computed, moved = [], []
+    for answer in answers:
+        places = [plan.fleet["source"], *answer.devices, plan.fleet["sink"]]
+        for hop, (way, transfer_ms) in enumerate(zip(pairwise(places), steps(answer).transfer, strict=True)):
+            if None not in way and way[0] != way[1]:
+                sent_ms = answer.stamps[hop].sent / 1e6
+                moved.append(
+                    (way, Busy(" -> ".join(way), way[1], answer.seq, "transfer", sent_ms, sent_ms + transfer_ms))
+                )
+        for number, (device, stamp) in enumerate(zip(answer.devices, answer.stamps[1:], strict=True), 1):
+            part = f"part {number}"
+            computed.append(Busy(device, device, answer.seq, part, stamp.start / 1e6, stamp.end / 1e6))
+    free_ms: dict[str, float] = {}
+    transfers = []
+    for way, event in sorted(moved, key=lambda one: one[1].stop_ms):
+        transfers.append(replace(event, start_ms=max(event.start_ms, free_ms.get(event.lane, 0.0))))
+        free_ms[event.lane] = event.stop_ms - delay_ms.get(way, 0.0)
+    return sorted([*computed, *transfers], key=lambda event: (event.request, event.start_ms))
 
 
-def _busy(answers: Sequence[Answer], plan: Plan) -> list[Busy]:
-    """Turn stamps into bars; where the layout is not the plan's, only its stages are told apart."""
-    events: list[Busy] = []
-    for number, answer in enumerate(answers):
-        devices = [part.device for part in plan.parts]
-        if len(devices) != len(answer.stamps) - 1:
-            devices = [f"stage {k + 1}" for k in range(len(answer.stamps) - 1)]
-        places = [plan.fleet["source"], *devices, plan.fleet["sink"]]
-        for hop, transfer_ms in enumerate(steps(answer).transfer):
-            sent_ms = answer.stamps[hop].sent / 1e6
-            if None not in places[hop : hop + 2] and places[hop] != places[hop + 1]:
-                events.append((f"{places[hop]} -> {places[hop + 1]}", number, sent_ms, sent_ms + transfer_ms))
-        for device, stamp in zip(devices, answer.stamps[1:], strict=True):
-            events.append((device, number, stamp.start / 1e6, stamp.end / 1e6))
-    start = min((begin for *_, begin, _ in events), default=0.0)
-    return [(name, number, begin - start, end - start) for name, number, begin, end in events]
+def _between_times(events: Sequence[Busy], since_ns: int, until_ns: int) -> list[Busy]:
+    """Return what goes on in a span, the requests numbered anew; the first of all begins at 0, or the span does."""
+    shown = [event for event in events if event.start_ms < until_ns / 1e6 and event.stop_ms > since_ns / 1e6]
+    start_ms = min(since_ns / 1e6, *(event.start_ms for event in shown))
+    numbers = {seq: number for number, seq in enumerate(sorted({event.request for event in shown}), 1)}
+    return [
+        replace(
+            event,
+            request=numbers[event.request],
+            start_ms=event.start_ms - start_ms,
+            stop_ms=event.stop_ms - start_ms,
+        )
+        for event in shown
+    ]

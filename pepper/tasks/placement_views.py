@@ -18,8 +18,10 @@ from pepper.placement.plan import Plan
 from pepper.placement.problem import ChainProblem
 from pepper.placement.sensitivity import FlipPoint, flip_points, scale_bandwidth
 from pepper.report import placement_figures as figures
+from pepper.report import timeline_figures
 from pepper.report.placement_tables import PartLine, PlanLine
 from pepper.report.tables import figure
+from pepper.report.timelines import Busy
 from pepper.tasks.placement_problem import Forecast
 
 _STREAM = 6
@@ -205,10 +207,6 @@ def warnings(placed: Placed) -> Iterator[str]:
 def draw(placed: Placed, folder: Path) -> None:
     """Draw a request, a stream, the Pareto front, and latency against bandwidth."""
     problem, stages = placed.problem, placed.decision.chosen.stages
-    one, stream = (
-        [(event.resource, event.request, event.start_ms, event.stop_ms) for event in events]
-        for events in (simulate(problem, stages, 1), simulate(problem, stages, _STREAM))
-    )
     front = [evaluate(problem, solution.stages) for solution in placed.front]
     others = {"pepper": evaluate(problem, stages)}
     others |= {
@@ -216,20 +214,33 @@ def draw(placed: Placed, folder: Path) -> None:
     }
     rate = _mbit_s(problem)
     curves = _curves(placed)
-    for suffix in ("png", "svg"):
-        figures.timeline(one, "one request", folder / f"request.{suffix}")
-        figures.timeline(stream, f"a stream of {_STREAM} requests", folder / f"stream.{suffix}")
-        figures.tradeoff(
-            [(cost.latency_ms, 1000 / cost.period_ms) for cost in front if cost.period_ms],
-            {name: (cost.latency_ms, 1000 / cost.period_ms) for name, cost in others.items() if cost.period_ms},
-            folder / f"pareto.{suffix}",
+    for name, count, title in (("request", 1, "one request"), ("stream", _STREAM, f"a stream of {_STREAM} requests")):
+        timeline_figures.timelines({title: _busy(problem, stages, count)}, folder / name, "predicted time (ms)")
+    figures.tradeoff(
+        [(cost.latency_ms, 1000 / cost.period_ms) for cost in front if cost.period_ms],
+        {name: (cost.latency_ms, 1000 / cost.period_ms) for name, cost in others.items() if cost.period_ms},
+        folder / "pareto",
+    )
+    figures.against_bandwidth(
+        curves,
+        (_BANDWIDTHS * (rate or 1.0)).tolist(),
+        "bandwidth of each link (Mbit/s)" if rate else "bandwidth, over that of the fleet",
+        folder / "bandwidth",
+    )
+
+
+def _busy(problem: ChainProblem, stages: Stages, count: int) -> list[Busy]:
+    return [
+        Busy(
+            event.resource,
+            event.resource.rpartition("->")[2],
+            event.request + 1,
+            "",
+            event.start_ms,
+            event.stop_ms,
         )
-        figures.against_bandwidth(
-            curves,
-            (_BANDWIDTHS * (rate or 1.0)).tolist(),
-            "bandwidth of each link (Mbit/s)" if rate else "bandwidth, over that of the fleet",
-            folder / f"bandwidth.{suffix}",
-        )
+        for event in simulate(problem, stages, count)
+    ]
 
 
 def _curves(placed: Placed) -> dict[str, list[float]]:

@@ -257,8 +257,7 @@ def _close(store: Store, parent: str, status: str, rows: list[dict[str, Any]], s
         with runs.artifacts(store, parent) as folder:
             runs.write_table(pd.DataFrame(rows), folder)
             if drawn:
-                for suffix in ("png", "svg"):
-                    latency(rows, folder / f"latency.{suffix}")
+                latency(rows, folder / "latency")
         runs.end_sweep(store, parent, status, {**metrics, "wall_s": seconds}, note)
     except (TrackingError, OSError) as error:  # OSError: no room for the files on their way to the store
         log.unlogged = str(error)

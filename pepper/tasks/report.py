@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _MOST_PLACEMENTS = 5
-_PLAN_TABLES = ("steps", "runs", "events", "moves")
+_PLAN_TABLES = ("steps", "runs", "events", "moves", "timeline")
 _PLAN_FILES = {"plan.json", *(f"{table}.csv" for table in _PLAN_TABLES)}
 
 
@@ -167,6 +167,7 @@ def _table(content: bytes | None) -> "pd.DataFrame | None":
     import pandas as pd
 
     try:
-        return None if content is None else pd.read_csv(io.BytesIO(content))
+        # Names may look like numbers.
+        return None if content is None else pd.read_csv(io.BytesIO(content), dtype={"lane": str, "device": str})
     except pd.errors.EmptyDataError:
         return None

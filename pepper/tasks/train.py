@@ -164,18 +164,17 @@ def _draw(folder: Path, rows: Rows, trained: Trained, evidence: Report) -> None:
     errors = {
         by: {name: line["mape"] for name, line in groups.items()} for by, groups in by_group(rows, predicted).items()
     }
-    for suffix in ("png", "svg"):
-        figures.predicted_against_measured(
-            rows.p50_ms.tolist(),
-            predicted.tolist(),
-            rows.model.tolist(),
-            folder / f"predicted_against_measured.{suffix}",
-        )
-        figures.error_by_group(errors, evidence.noise, folder / f"error_by_group.{suffix}")
-        figures.load_curves(_curves(rows, predicted), folder / f"load_curves.{suffix}")
-        figures.search_history([t.error for t in trained.tuned.trials], folder / f"search_history.{suffix}")
-        if trained.model.importance:
-            figures.importance(trained.model.importance, folder / f"importance.{suffix}")
+    figures.predicted_against_measured(
+        rows.p50_ms.tolist(),
+        predicted.tolist(),
+        rows.model.tolist(),
+        folder / "predicted_against_measured",
+    )
+    figures.error_by_group(errors, evidence.noise, folder / "error_by_group")
+    figures.load_curves(_curves(rows, predicted), folder / "load_curves")
+    figures.search_history([t.error for t in trained.tuned.trials], folder / "search_history")
+    if trained.model.importance:
+        figures.importance(trained.model.importance, folder / "importance")
 
 
 def _curves(rows: Rows, predicted: Values) -> dict[str, dict[str, list[tuple[float, float, float]]]]:

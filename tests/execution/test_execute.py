@@ -31,6 +31,7 @@ from pepper.tasks import execute, other_plans
 from pepper.tasks.planned import Splitter, planned_model
 
 QUICKLY = ("task=execute", "execute.seconds=0.1", "execute.min_requests=5", "execute.time_limit_seconds=20")
+RESULTS = {"steps.csv", "links.csv", "runs.csv", "requests.csv", "timeline.csv", "timeline.png", "timeline.svg"}
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,7 @@ def test_a_plan_is_run_and_logged(shared_desk: Desk, plan: Plan, tmp_path: Path)
     from mlflow import MlflowClient
 
     files = {file.path for file in MlflowClient(shared_desk.uri).list_artifacts(run.info.run_id)}
-    assert files >= {"plan.json", "steps.csv", "links.csv", "runs.csv", "requests.csv", "timeline.png"}
+    assert files >= {"plan.json", *RESULTS}
 
 
 def test_parts_that_were_written_before(shared_desk: Desk, plan: Plan, tmp_path: Path) -> None:
@@ -228,8 +229,7 @@ def test_results_are_kept_where_mlflow_refuses_them(
         outcome = shared_desk(*given)
     assert outcome.status == 2
     assert "the store does not answer (the disk is full)" in outcome.err.splitlines()[-1]
-    tables = {"steps.csv", "links.csv", "runs.csv", "requests.csv"}
-    assert {file.name for file in out.iterdir()} == {"plan.json", "timeline.png", *tables}
+    assert {file.name for file in out.iterdir()} == {"plan.json", *RESULTS}
     assert metrics_of(shared_desk)[0].info.status == "FAILED"
 
 

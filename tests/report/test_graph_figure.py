@@ -19,6 +19,6 @@ PNG = b"\x89PNG"
 )
 @pytest.mark.parametrize("macs", [[0, 1e9, 3e9, 3e9, 4e9], [0, 0, 0, 0, 0]], ids=["MACs", "no MACs"])
 def test_draws_any_chain(cuts: list[CutMark], macs: list[float], tmp_path: Path) -> None:
-    file = tmp_path / "chain.png"
-    cut_chain("a model", [0, 4e6, 9e6, 1e3, 0], macs, cuts, file)
-    assert file.read_bytes().startswith(PNG)
+    cut_chain("a model", [0, 4e6, 9e6, 1e3, 0], macs, cuts, tmp_path / "chain")
+    assert (tmp_path / "chain.png").read_bytes().startswith(PNG)
+    assert "<svg" in (tmp_path / "chain.svg").read_text()

@@ -20,6 +20,7 @@ from pepper.report.execution_tables import MoveLine
 from pepper.report.learning import LatencyModelReport
 from pepper.report.learning import section as learning_section
 from pepper.report.page import Chart, Facts, Section, Table, number, render
+from pepper.report.timelines import Busy
 
 NASTY = "<script>alert(1)</script>&amp;\"'</script><!-- `${x}` {{ y }} \u2028 🤔 名"
 VOID = {"meta", "link", "input", "br"}
@@ -210,7 +211,7 @@ def test_a_plan_is_drawn_from_its_own_figures() -> None:
         "sent_bytes": 2e5,
         "gap": 0.0,
     }
-    events = plans.events(plan)
+    events = plans.predicted(plan)
     assert [(e.start_ms, e.stop_ms) for e in events] == [(0.5, 5.5), (5.5, 7.5), (8, 15), (15, 16)]
     assert events[-1].stop_ms == plan["latency_ms"]
     steps = pd.DataFrame(
@@ -219,17 +220,35 @@ def test_a_plan_is_drawn_from_its_own_figures() -> None:
     runs = pd.DataFrame([{"name": NASTY, "devices": "a", "latency_ms": 1.0, "per_second": 2.0, "ratio": 1.0}])
     happened = pd.DataFrame({"at_ns": [5 * 10**9, 7 * 10**9], "kind": ["lost", "moved"], "note": [NASTY, "to a - c"]})
     moves = pd.DataFrame([asdict(MoveLine(2.5, "a - b", "a - c", NASTY, 9.0, 7.0, 10.0, float("nan"), 90.0, 0.0))])
+    one, several = ([Busy(NASTY, NASTY, 1, "part 1", 0, 5)], [Busy(f"a -> {NASTY}", NASTY, 2, "transfer", 5, 6)])
+    timeline = pd.DataFrame(
+        [
+            {"shown": f"{number} {NASTY}", **asdict(event)}
+            for number, shown in enumerate((one, one + several))
+            for event in shown
+        ]
+    )
     for placement, charts in (
         (plans.PlanReport(NASTY, "run", plan), 2),
         (plans.PlanReport(NASTY, "run", plan, front=[plan, plan]), 3),
         (plans.PlanReport(NASTY, "run", plan, steps=steps, runs=runs), 3),
         (plans.PlanReport(NASTY, "run", plan, steps=steps, events=happened, moves=moves), 3),
+        (plans.PlanReport(NASTY, "run", plan, steps=steps, timeline=timeline, events=happened, moves=moves), 5),
     ):
         reader = read(render("t", "", [plans.section(placement)]))
         assert len(reader.figures) == charts
         for figure in reader.figures:
             go.Figure(figure)
         assert "optimal" in reader.texts
+    predicted, measured, stream = reader.figures[1:4]
+    assert len({json.dumps([f["layout"][axis] for axis in ("xaxis", "yaxis")]) for f in (predicted, measured)}) == 1
+    colours = [bar["marker"]["color"] for f in (predicted, measured, stream) for bar in f["data"] if bar["y"]]
+    assert colours[0][0] != colours[2][0], "a device of its own"
+    assert colours[2] == colours[3] == colours[4], "the same device"
+    hatched = [["pattern" in bar["marker"] for bar in f["data"] if bar["y"]] for f in (measured, stream)]
+    assert hatched == [[False], [False, True]]
+    assert stream["data"][1]["text"] == ["2"]
+    assert stream["data"][1]["hovertext"][0].startswith("request 2, transfer, a -&gt; &lt;script")
     for text in ("to a - c", "a - c", "2", "2.5", "lost"):
         assert text in reader.texts, "the events and moves, as tables"
 
