@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -136,8 +137,8 @@ class Outcome:
 
     @property
     def error(self) -> str:
-        """The one line that it said."""
-        lines = self.err.strip().splitlines()
+        """The one line that it said, progress apart."""
+        lines = [line for line in self.err.strip().splitlines() if not re.match(r"\[\d+/\d+\] ", line)]
         assert len(lines) == 1, self.err
         return lines[0]
 

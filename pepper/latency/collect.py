@@ -3,7 +3,7 @@
 import json
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,9 @@ KEY = ["params.model_sha256", "params.input_shapes"]
 TARGETS = ("p50_ms", "p95_ms")
 NAMES = ("model", "part", "device", "load")
 
+Track = Callable[[Sequence[Any]], Iterable[Any]]
+"""Passes items on, and may show how far that is."""
+
 
 @dataclass(frozen=True)
 class Collected:
@@ -38,12 +41,13 @@ class Collected:
     left_out: dict[str, int]
 
 
-def collect(history: "pd.DataFrame", folder: Path) -> Collected:
+def collect(history: "pd.DataFrame", folder: Path, track: Track = iter) -> Collected:
     """Turn logged cells into rows.
 
     Args:
         history: Logged cells, one a row, as `tracking.history.history` returns them.
         folder: Where characteristics are kept between calls.
+        track: Told of the model files that are read.
 
     Raises:
         LatencyError: No cell is finished and VALID.
@@ -56,7 +60,7 @@ def collect(history: "pd.DataFrame", folder: Path) -> Collected:
         left_out["not finished or INVALID"] = len(history) - len(valid)
     if valid.empty:
         raise LatencyError("no VALID measurement to learn from; measure first, such as +sweep=loads")
-    merged, described = _described(valid.sort_values("ended_ms", kind="stable"), folder, left_out)
+    merged, described = _described(valid.sort_values("ended_ms", kind="stable"), folder, left_out, track)
     if merged.empty:
         raise LatencyError(f"no measured model can be described ({'; '.join(left_out)})")
     family = merged.get("params.family", pd.Series(index=merged.index, dtype=object))
@@ -81,12 +85,13 @@ def trusted(history: "pd.DataFrame") -> "pd.DataFrame":
     return history[(history["status"] == "FINISHED") & (history["verdict"] == "VALID") & history[median].notna()]
 
 
-def describe(cells: Sequence[Mapping[str, Any]], folder: Path) -> Values:
+def describe(cells: Sequence[Mapping[str, Any]], folder: Path, track: Track = iter) -> Values:
     """Describe cells that need not have been measured.
 
     Args:
         cells: The parameters that each would be logged with.
         folder: Where characteristics are kept between calls.
+        track: Told of the model files that are read.
 
     Returns:
         An array of shape (len(cells), len(FEATURES)).
@@ -97,7 +102,7 @@ def describe(cells: Sequence[Mapping[str, Any]], folder: Path) -> Values:
     import pandas as pd
 
     left_out: dict[str, int] = {}
-    described = _described(pd.DataFrame(cells).add_prefix("params."), folder, left_out)[1]
+    described = _described(pd.DataFrame(cells).add_prefix("params."), folder, left_out, track)[1]
     if left_out:
         raise LatencyError("; ".join(left_out))
     return described
@@ -146,9 +151,11 @@ def read(file: Path) -> Rows:
     )
 
 
-def _described(cells: "pd.DataFrame", folder: Path, left_out: dict[str, int]) -> "tuple[pd.DataFrame, Values]":
+def _described(
+    cells: "pd.DataFrame", folder: Path, left_out: dict[str, int], track: Track
+) -> "tuple[pd.DataFrame, Values]":
     """Cells whose model can be read, in their order, and their features."""
-    known = _characteristics(cells, folder / f"characteristics-{_version()}.parquet", left_out)
+    known = _characteristics(cells, folder / f"characteristics-{_version()}.parquet", left_out, track)
     merged = cells.merge(known, on=KEY, how="inner")
     return merged, np.hstack((merged[list(characteristics.FEATURES)].to_numpy(float), _settings(merged)))
 
@@ -171,7 +178,7 @@ def _settings(cells: "pd.DataFrame") -> Values:
     return result
 
 
-def _characteristics(cells: "pd.DataFrame", file: Path, left_out: dict[str, int]) -> "pd.DataFrame":
+def _characteristics(cells: "pd.DataFrame", file: Path, left_out: dict[str, int], track: Track) -> "pd.DataFrame":
     """Describe every measured model file, reading those again that are not in ``file`` yet."""
     import pandas as pd
 
@@ -180,9 +187,8 @@ def _characteristics(cells: "pd.DataFrame", file: Path, left_out: dict[str, int]
     wanted = cells[[*KEY, "params.model_path"]].drop_duplicates(KEY)
     have = set(known[KEY].itertuples(index=False, name=None))
     fresh: list[Sequence[Any]] = []
-    for sha256, shapes, path in wanted.itertuples(index=False, name=None):
-        if (sha256, shapes) in have:
-            continue
+    unknown = [each for each in wanted.itertuples(index=False, name=None) if each[:2] not in have]
+    for sha256, shapes, path in track(unknown):
         try:
             fresh.append([sha256, shapes, *_describe(path, shapes)])
         except ModelError as error:

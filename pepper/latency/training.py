@@ -1,6 +1,6 @@
 """From rows to a latency model with the evidence for it."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -103,13 +103,19 @@ class Report:
     noise: float
 
 
-def report(rows: Rows, hyperparameters: Hyperparameters, models: Collection[str] | None = None) -> Report:
+def report(
+    rows: Rows,
+    hyperparameters: Hyperparameters,
+    models: Collection[str] | None = None,
+    track: Callable[[Sequence[str]], Iterable[str]] = iter,
+) -> Report:
     """Score pepper and the baselines, leaving out each model, device and load in turn.
 
     Args:
         rows: What was measured.
         hyperparameters: Pepper's.
         models: Score these models only, left out one at a time; the others are always learned from.
+        track: Passes on what is left out, and may show how far that is.
     """
     import pandas as pd
 
@@ -118,7 +124,7 @@ def report(rows: Rows, hyperparameters: Hyperparameters, models: Collection[str]
     least = noise if np.isfinite(noise) else NOISE
     lines = []
     predictions: dict[str, Values] = {}
-    for by in HELD_OUT:
+    for by in track(HELD_OUT):
         if len(np.unique(getattr(rows, by))) < 2:
             continue
         scored = np.isin(rows.model, list(models)) if models is not None else np.ones(len(rows), bool)

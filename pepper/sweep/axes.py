@@ -1,7 +1,7 @@
 """From a sweep's axes to its cells: each option is composed once, cells are their product."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -20,7 +20,12 @@ Compose = Callable[[Sequence[str]], DictConfig]
 """Composes the configuration from a list of Hydra overrides."""
 
 
-def plan(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> list[Cell]:
+def plan(
+    config: PepperConfig,
+    overrides: Sequence[str],
+    compose: Compose,
+    track: Callable[[Sequence[PepperConfig]], Iterable[PepperConfig]] = iter,
+) -> list[Cell]:
     """Return the cells of the configured sweep; without one, the single cell of the configuration.
 
     A group or key that stands on the command line wins over the sweep's axis of that name. Where points differ only in
@@ -30,6 +35,7 @@ def plan(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> li
         config: The whole configuration.
         overrides: The command line's overrides that made it.
         compose: Composes the configuration from overrides.
+        track: Passes the models on, whose files may have to be written, and may show how far that is.
 
     Raises:
         ConfigError: An axis names no group or key, or an option or value does not fit.
@@ -44,7 +50,7 @@ def plan(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> li
             raise ConfigError(f"sweep.axes.{name}: not an axis{nearest(name, GROUPS)} (groups: {', '.join(GROUPS)})")
     choices = [_choices(group, axes, overrides, compose, config) for group in GROUPS]
     models: dict[int, ModelFile | ModelError] = {}
-    for choice in choices[0]:
+    for choice in track(choices[0]):
         try:
             models[id(choice)] = find_model(choice.model)
         except ModelError as error:

@@ -17,6 +17,7 @@ from pepper.latency.dataset import Rows
 from pepper.latency.evaluation import scores
 from pepper.latency.features import FEATURES, Values
 from pepper.latency.model import LatencyModel
+from pepper.report.progress import stepwise
 from pepper.report.tables import show
 from pepper.sweep.axes import Compose, plan
 from pepper.sweep.cells import Cell
@@ -59,7 +60,8 @@ def adapt(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> i
     if config.sweep is None:
         overrides = [*overrides, f"+sweep={CANDIDATES}"]
         config = typed(compose(overrides))
-    cells = _chosen(config, plan(config, overrides, compose), champion, set(test.model), profiles.folder / "cache")
+    cells = plan(config, overrides, compose, stepwise("find the models", config.output == "quiet"))
+    cells = _chosen(config, cells, champion, set(test.model), profiles.folder / "cache")
     measure(config, cells)
     rows, others = _measured(profiles, cells)
     if rows is None:
@@ -119,7 +121,9 @@ def _chosen(
             " give another with +sweep=..."
         )
     calibration = calibrate(free[0].device)
-    candidates = collect.describe([run_params(cell, calibration) for cell in free], cache)
+    candidates = collect.describe(
+        [run_params(cell, calibration) for cell in free], cache, stepwise("describe", config.output == "quiet")
+    )
     parts = np.array([cell.model.content_hash for cell in free if cell.model])
     return [free[index] for index in choose(candidates, parts, champion.roofline, config.adapt.measurements)]
 

@@ -10,6 +10,7 @@ from pepper.config import CompareConfig, PepperConfig
 from pepper.devices.host import machine_hash
 from pepper.errors import ConfigError
 from pepper.measure.comparison import Ratio, geometric_mean, median_ratio, typical
+from pepper.report.progress import stepwise
 from pepper.report.tables import comparisons_table, show
 from pepper.tracking.profiles import LoggedProfile, logged_profiles
 from pepper.tracking.store import Store
@@ -46,8 +47,10 @@ def compare(config: PepperConfig) -> int:
     """
     options = config.compare
     store = Store(config.tracking)
+    quiet = config.output == "quiet"
     baseline, candidate = (
-        _trusted(logged_profiles(store, _given(options, key)), key, options.force) for key in ("baseline", "candidate")
+        _trusted(logged_profiles(store, _given(options, key), stepwise(f"read the {key}", quiet)), key, options.force)
+        for key in ("baseline", "candidate")
     )
     compared = _matched(baseline, candidate)
     if not options.force:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pepper.config import PepperConfig, TrackingConfig
 from pepper.errors import TrackingError
+from pepper.report.progress import stepwise
 from pepper.report.tables import show
 from pepper.tracking.records import Pending
 from pepper.tracking.runs import flush
@@ -23,7 +24,7 @@ def import_results(config: PepperConfig) -> int:
     for uri, experiment in waiting or {(None, None): None}:
         tracking = _at(config.tracking, uri, experiment)
         try:
-            logged = flush(Store(tracking), uri)
+            logged = flush(Store(tracking), uri, stepwise("log", config.output == "quiet"))
         except TrackingError as error:
             failed = failed or error
             continue

@@ -18,7 +18,8 @@ from pepper.placement.decision import decide
 from pepper.placement.plan import Origin, Plan
 from pepper.report.output import results_under
 from pepper.report.placement_tables import comparison_table, plan_table
-from pepper.report.tables import show
+from pepper.report.progress import StepProgress, Told, untold
+from pepper.report.tables import figure, show
 from pepper.sweep.axes import Compose
 from pepper.tasks.execute import execute
 from pepper.tasks.fleet import assemble
@@ -44,6 +45,9 @@ from pepper.tracking import placements
 from pepper.tracking.placements import Placement
 from pepper.tracking.store import Store
 
+_STEPS = 7
+"""What is told of while placing, and each device twice more."""
+
 
 def place(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> int:
     """Place the model's parts, and say, write and log how.
@@ -64,7 +68,31 @@ def place(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> i
     """
     out = results_folder("place.out", config.place.out)
     store = Store(replace(config.tracking, experiment=config.place.experiment))
-    placed = solved(config, overrides, compose)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        steps = _STEPS + 2 * len(config.fleet.devices)
+        with StepProgress(steps, config.output == "quiet", seldom=True) as progress:
+            placed = solved(config, overrides, compose, progress.advance)
+            found = flips(placed, progress.advance)
+            draw(placed, folder, progress.advance)
+        _say(config, placed)
+        rows, said = flip_rows(placed, found), list(warnings(placed))
+        for line in (*flip_lines(placed, found), *(f"warning: {line}" for line in said)):
+            show(line)
+        run_id, plan = _log(config, store, placed, rows, folder, out)
+    where = f"; plan.json and figures in {out}" if out else ""
+    show(
+        f"logged as run {run_id} of {config.place.experiment}{where}",
+        plan=plan.to_json(),
+        flips=rows,
+        warnings=said,
+        run_id=run_id,
+    )
+    status = _split(placed.forecast, plan, out / "parts") if out and config.place.split else 0
+    return max(status, _execute(config, plan)) if config.place.execute else status
+
+
+def _say(config: PepperConfig, placed: Placed) -> None:
     plan, decision, behind = placed.plan, placed.decision, placed.behind
     by = f"{behind['latency_model']} version {behind['latency_model_version']}"
     show(f"{placed.forecast.model.name} on {config.fleet.name}, by {by}")
@@ -78,30 +106,16 @@ def place(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> i
     )
     others = plan_lines(placed, front=config.objective.name == "pareto")
     show(comparison_table(others), plans=[asdict(line) for line in others])
-    found = flips(placed)
-    rows, said = flip_rows(placed, found), list(warnings(placed))
-    for line in (*flip_lines(placed, found), *(f"warning: {line}" for line in said)):
-        show(line)
-    run_id, plan = _log(config, store, placed, rows, out)
-    where = f"; plan.json and figures in {out}" if out else ""
-    show(
-        f"logged as run {run_id} of {config.place.experiment}{where}",
-        plan=plan.to_json(),
-        flips=rows,
-        warnings=said,
-        run_id=run_id,
-    )
-    status = _split(placed.forecast, plan, out / "parts") if out and config.place.split else 0
-    return max(status, _execute(config, plan)) if config.place.execute else status
 
 
-def solved(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> Placed:
+def solved(config: PepperConfig, overrides: Sequence[str], compose: Compose, told: Told = untold) -> Placed:
     """Predict the model's parts on the fleet and solve for the plan; says and logs nothing.
 
     Args:
         config: The whole configuration.
         overrides: The overrides that made it.
         compose: Composes the configuration from overrides.
+        told: Told of what `Forecast` tells, and of two steps more.
 
     Raises:
         ConfigError: The fleet, a limit or a pin is not what it must be.
@@ -111,7 +125,7 @@ def solved(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> 
     registry = open_registry(config)
     version = chosen_version(registry, config.latency.version)
     fleet = assemble(config, overrides, compose)
-    forecast = Forecast(config, fleet, load_version(registry, version))
+    forecast = Forecast(config, fleet, load_version(registry, version), told)
     problem = chain_problem(config, forecast)
     objective = "throughput" if config.objective.name == "throughput" else "latency"
     options = config.place
@@ -125,6 +139,9 @@ def solved(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> 
             options.seed,
             options.time_limit_seconds,
         )
+    told("solve", f"{figure(decision.best.value)} ms")
+    front = pareto(problem, options.time_limit_seconds)
+    told("trade off", f"{len(front)} plans")
     behind = placements.origin(registry, version)
     return Placed(
         forecast,
@@ -132,41 +149,43 @@ def solved(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> 
         objective,
         decision,
         plan=Plan.of(problem, decision.chosen, objective, _origin(config, forecast, behind)),
-        front=pareto(problem, options.time_limit_seconds),
+        front=front,
         baselines=compare(problem, objective),
         behind=behind,
     )
 
 
 def _log(
-    config: PepperConfig, store: Store, placed: Placed, flipped: Sequence[Mapping[str, Any]], out: Path | None
+    config: PepperConfig,
+    store: Store,
+    placed: Placed,
+    flipped: Sequence[Mapping[str, Any]],
+    folder: Path,
+    out: Path | None,
 ) -> tuple[str, Plan]:
-    """Write plans and figures, log them with a page about them; return the run's identifier and the plan with it."""
+    """Write plans beside the figures, log all and a page about it; return the run's identifier and the plan with it."""
     plans = {"plan.json": placed.plan}
     if config.objective.name == "pareto":
         origin = _origin(config, placed.forecast, placed.behind)
         for number, solution in enumerate(placed.front, 1):
             plans[f"front_{number}.json"] = Plan.of(placed.problem, solution, "latency", origin)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        for name, plan in plans.items():
-            plan.save(folder / name)
-        write_flips(flipped, folder / "flips.csv")
-        draw(placed, folder)
-        if out:  # before the store is asked for anything
-            for stale in out.glob("front_*.json"):
-                stale.unlink()
-            keep_results("place.out", folder, out)
-        title = f"{placed.forecast.model.name} on {config.fleet.name}"
-        run_id = placements.start_placement(store, title, verdict(placed, config.place.confidence), placed.behind)
-        plans = {
-            name: replace(plan, provenance={**plan.provenance, "placement_run": run_id}) for name, plan in plans.items()
-        }
-        for name, plan in plans.items():
-            plan.save(folder / name)
-        if out:
-            keep_results("place.out", folder, out)
-        placements.log_placement(store, run_id, _placement(config, placed, folder), placed.behind)
+    for name, plan in plans.items():
+        plan.save(folder / name)
+    write_flips(flipped, folder / "flips.csv")
+    if out:  # before the store is asked for anything
+        for stale in out.glob("front_*.json"):
+            stale.unlink()
+        keep_results("place.out", folder, out)
+    title = f"{placed.forecast.model.name} on {config.fleet.name}"
+    run_id = placements.start_placement(store, title, verdict(placed, config.place.confidence), placed.behind)
+    plans = {
+        name: replace(plan, provenance={**plan.provenance, "placement_run": run_id}) for name, plan in plans.items()
+    }
+    for name, plan in plans.items():
+        plan.save(folder / name)
+    if out:
+        keep_results("place.out", folder, out)
+    placements.log_placement(store, run_id, _placement(config, placed, folder), placed.behind)
     attach_plan_page(store, run_id, title)
     return run_id, plans["plan.json"]
 

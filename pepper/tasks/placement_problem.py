@@ -20,6 +20,7 @@ from pepper.latency.model import LatencyModel
 from pepper.latency.parts import predict_parts
 from pepper.placement.problem import ChainProblem, Device, Limits
 from pepper.placement.sensitivity import Scaling
+from pepper.report.progress import Told, untold
 from pepper.sweep.cells import Cell
 from pepper.tasks.fleet import Fleet, FleetDevice, known
 from pepper.tasks.settings import setting
@@ -41,8 +42,14 @@ class Forecast:
         outside: Whether a row lies outside of what the latency model was trained on, shape of `part_ms`.
     """
 
-    def __init__(self, config: PepperConfig, fleet: Fleet, latency_model: LatencyModel) -> None:
+    def __init__(self, config: PepperConfig, fleet: Fleet, latency_model: LatencyModel, told: Told = untold) -> None:
         """Load and describe the model, and predict all parts in one batch.
+
+        Args:
+            config: The whole configuration.
+            fleet: The devices.
+            latency_model: Predicts.
+            told: Told of two steps, and of one more for each device.
 
         Raises:
             ModelError: The model cannot be read or has no operators.
@@ -62,13 +69,18 @@ class Forecast:
         self._parts = described.table(*every_part(self.borders.positions))
         memory = self._parts[:, [FEATURES.index("weight_bytes"), FEATURES.index("activation_peak_bytes")]]
         self.part_bytes = self._by_border(memory.sum(axis=1, keepdims=True))[..., 0]
-        self._settings = {device.name: self._setting(device) for device in fleet.devices}
+        told("describe the model", f"{len(self.graph.operators)} operators")
+        self._settings: dict[str, Setting] = {}
+        for device in fleet.devices:
+            self._settings[device.name] = self._setting(device)
+            told("calibrate the devices", device.name)
         settings = list(self._settings.values())
         times, outside = predict_parts(latency_model, self._parts, settings)
         self.part_ms = self._by_border(times)
         self.handling_ms = self._handling_ms(settings)
         self.wait_ms = {name: wait_ms(setting) for name, setting in self._settings.items()}
         self.outside = self._by_border(outside.astype(float)) == 1
+        told("predict", f"{len(self._parts)} parts on {len(settings)} devices")
 
     def loaded(self, device: FleetDevice) -> Scaling:
         """Return what gives a problem's device another load, in percent, as the latency model sees it."""

@@ -20,6 +20,7 @@ from pepper.placement.sensitivity import FlipPoint, flip_points, scale_bandwidth
 from pepper.report import placement_figures as figures
 from pepper.report import timeline_figures
 from pepper.report.placement_tables import PartLine, PlanLine
+from pepper.report.progress import Told
 from pepper.report.tables import figure
 from pepper.report.timelines import Busy
 from pepper.tasks.placement_problem import Forecast
@@ -130,13 +131,19 @@ def plan_lines(placed: Placed, front: bool) -> list[PlanLine]:
     return lines
 
 
-def flips(placed: Placed) -> dict[str, tuple[FlipPoint, ...]]:
+def flips(placed: Placed, told: Told) -> dict[str, tuple[FlipPoint, ...]]:
     """Return where another plan would be best: by ``bandwidth`` (as a factor), and by each device's load (%)."""
     find = partial(flip_points, placed.problem, objective=placed.objective, time_limit_s=_FLIPS_S)
-    found = {"bandwidth": find(scaling=scale_bandwidth, low=_BANDWIDTHS[0], high=_BANDWIDTHS[-1], tolerance=0.02)}
+    found: dict[str, tuple[FlipPoint, ...]] = {}
+
+    def keep(name: str, points: tuple[FlipPoint, ...]) -> None:
+        found[name] = points
+        told("look for flip points", f"{len(points)} by {name}")
+
+    keep("bandwidth", find(scaling=scale_bandwidth, low=_BANDWIDTHS[0], high=_BANDWIDTHS[-1], tolerance=0.02))
     for device in placed.forecast.fleet.devices:
         scaling = placed.forecast.loaded(device)
-        found[f"load on {device.name}"] = find(scaling=scaling, low=_LOADS[0], high=_LOADS[1], tolerance=0.05)
+        keep(f"load on {device.name}", find(scaling=scaling, low=_LOADS[0], high=_LOADS[1], tolerance=0.05))
     return found
 
 
@@ -204,7 +211,7 @@ def warnings(placed: Placed) -> Iterator[str]:
         )
 
 
-def draw(placed: Placed, folder: Path) -> None:
+def draw(placed: Placed, folder: Path, told: Told) -> None:
     """Draw a request, a stream, the Pareto front, and latency against bandwidth."""
     problem, stages = placed.problem, placed.decision.chosen.stages
     front = [evaluate(problem, solution.stages) for solution in placed.front]
@@ -216,6 +223,7 @@ def draw(placed: Placed, folder: Path) -> None:
     curves = _curves(placed)
     for name, count, title in (("request", 1, "one request"), ("stream", _STREAM, f"a stream of {_STREAM} requests")):
         timeline_figures.timelines({title: _busy(problem, stages, count)}, folder / name, "predicted time (ms)")
+    told("draw", "timelines")
     figures.tradeoff(
         [(cost.latency_ms, 1000 / cost.period_ms) for cost in front if cost.period_ms],
         {name: (cost.latency_ms, 1000 / cost.period_ms) for name, cost in others.items() if cost.period_ms},
@@ -227,6 +235,7 @@ def draw(placed: Placed, folder: Path) -> None:
         "bandwidth of each link (Mbit/s)" if rate else "bandwidth, over that of the fleet",
         folder / "bandwidth",
     )
+    told("draw", "trade-offs")
 
 
 def _busy(problem: ChainProblem, stages: Stages, count: int) -> list[Busy]:

@@ -12,6 +12,7 @@ from pepper.graph.load import load_graph
 from pepper.latency.features import rows
 from pepper.latency.ranges import in_short
 from pepper.report.frames import Framed
+from pepper.report.progress import StepProgress
 from pepper.report.tables import show
 from pepper.sweep.axes import single_cell
 from pepper.tasks.latency_models import chosen_version, load_version, open_registry
@@ -64,19 +65,23 @@ def forecast(config: PepperConfig) -> Forecast:
         LatencyError: There is no champion, or it has another feature list.
         ModelError: The model cannot be read, or has no operators.
     """
-    registry = open_registry(config)
-    version = chosen_version(registry, config.latency.version)
-    model = load_version(registry, version)
-    cell = single_cell(config)
-    assert cell.model is not None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", CostWarning)
-        graph = load_graph(cell.model.file, shapes=cell.model.shapes)
-        if not graph.operators:
-            raise ModelError(f"{cell.model.file}: has no operators to predict")
-        characteristics = Characteristics(graph)
-    part = characteristics.table([0], [len(graph.operators)])
-    row = rows(part, setting(cell, calibrate(cell.device)))
+    with StepProgress(3, config.output == "quiet", seldom=True) as progress:
+        registry = open_registry(config)
+        version = chosen_version(registry, config.latency.version)
+        model = load_version(registry, version)
+        progress.advance("load the latency model", f"version {version}")
+        cell = single_cell(config)
+        assert cell.model is not None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CostWarning)
+            graph = load_graph(cell.model.file, shapes=cell.model.shapes)
+            if not graph.operators:
+                raise ModelError(f"{cell.model.file}: has no operators to predict")
+            characteristics = Characteristics(graph)
+        progress.advance("describe the model", f"{len(graph.operators)} operators")
+        part = characteristics.table([0], [len(graph.operators)])
+        row = rows(part, setting(cell, calibrate(cell.device)))
+        progress.advance("calibrate the device", cell.device.name)
     result = model.predict(row)
     gaps = [f"cost not known of {gap}; the prediction counts it as nothing" for gap in characteristics.gaps]
     adapted = [adaptation.measurements for adaptation in model.adaptations if adaptation.of_device(row)[0]]

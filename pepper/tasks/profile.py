@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ from omegaconf import OmegaConf
 
 from pepper.config import PepperConfig
 from pepper.devices.calibration import Calibration, calibrate
+from pepper.devices.device import DeviceSpec
 from pepper.errors import DeviceError, MeasureError, TrackingError
 from pepper.measure.profile import Profile
 from pepper.report import notes
-from pepper.report.progress import StepProgress
+from pepper.report.progress import StepProgress, stepwise
 from pepper.report.tables import figure, results_table, show
 from pepper.sweep.axes import Compose, plan
 from pepper.sweep.cells import Cell
@@ -37,7 +38,7 @@ def profile(config: PepperConfig, overrides: Sequence[str], compose: Compose) ->
     Returns:
         The exit status: 0, or 1 if a cell failed or its result could not be logged.
     """
-    return measure(config, plan(config, overrides, compose))
+    return measure(config, plan(config, overrides, compose, stepwise("find the models", config.output == "quiet")))
 
 
 def measure(config: PepperConfig, cells: Sequence[Cell]) -> int:
@@ -81,7 +82,8 @@ def measure_cells(config: PepperConfig, cells: Sequence[Cell]) -> Measured:
     """
     store = Store(config.tracking)
     views.offer(store, views.CELLS)
-    runs.flush(store)
+    quiet = config.output == "quiet"
+    runs.flush(store, track=stepwise("log what waits", quiet))
     results = {cell.identity: _row(cell, None) for cell in cells}
     wanted = list(cells)
     if config.sweep is not None:
@@ -91,13 +93,13 @@ def measure_cells(config: PepperConfig, cells: Sequence[Cell]) -> Measured:
                 results[cell.identity].update(reused[cell.identity], reused=True)
         wanted = [cell for cell in cells if cell.identity not in reused]
         show(f"sweep {config.sweep.name}: {len(cells)} cells, {len(cells) - len(wanted)} finished before")
-    calibrations, wanted = _calibrated(wanted, lenient=config.sweep is not None)
+    calibrations, wanted = _calibrated(wanted, stepwise("calibrate devices", quiet), lenient=config.sweep is not None)
     parent = None
     if config.sweep is not None:
         close_abandoned(store)
     if config.sweep is not None and wanted:
         parent = runs.start_sweep(store, config.sweep.name, len(cells), OmegaConf.to_yaml(asdict(config)))
-    log = _Log(store, parent, calibrations, results, StepProgress(len(wanted), config.output == "quiet"))
+    log = _Log(store, parent, calibrations, results, StepProgress(len(wanted), quiet))
     status = "KILLED"
     started = time.monotonic()
     try:
@@ -117,11 +119,13 @@ def measure_cells(config: PepperConfig, cells: Sequence[Cell]) -> Measured:
     return Measured(rows, parent, log.failures, log.unlogged, log.waiting, views.address(store, views.CELLS))
 
 
-def _calibrated(cells: Sequence[Cell], *, lenient: bool) -> tuple[dict[str, Calibration], list[Cell]]:
+def _calibrated(
+    cells: Sequence[Cell], track: Callable[[Sequence[DeviceSpec]], Iterable[DeviceSpec]], *, lenient: bool
+) -> tuple[dict[str, Calibration], list[Cell]]:
     """Calibrate the cells' devices; return what was found, and the cells with the error of those that cannot be."""
     calibrations: dict[str, Calibration] = {}
     errors: dict[str, str] = {}
-    for device in {cell.device.identity: cell.device for cell in cells}.values():
+    for device in track(list({cell.device.identity: cell.device for cell in cells}.values())):
         try:
             calibrations[device.identity] = calibrate(device)
         except (DeviceError, MeasureError) as error:

@@ -12,6 +12,7 @@ from pepper.errors import ConfigError
 from pepper.report import learning, measurements, plans
 from pepper.report.cells import tidy
 from pepper.report.page import Section, render
+from pepper.report.progress import StepProgress, Told, untold
 from pepper.report.tables import show
 from pepper.tracking.history import history
 from pepper.tracking.reading import artifact_names, newest_runs, read_artifact, sweep_cells
@@ -31,7 +32,8 @@ def report(config: PepperConfig) -> int:
     """Write the report; returns the exit status."""
     out = Path(config.report.out)
     store = Store(config.tracking)
-    html = page(config, store, config.report.sweep)
+    with StepProgress(4, config.output == "quiet", seldom=True) as progress:
+        html = page(config, store, config.report.sweep, progress.advance)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         draft = out.with_name(f".{out.name}.draft")
@@ -44,7 +46,7 @@ def report(config: PepperConfig) -> int:
     return 0
 
 
-def page(config: PepperConfig, store: Store, sweep: str | None) -> str:
+def page(config: PepperConfig, store: Store, sweep: str | None, told: Told = untold) -> str:
     """Return the report of a store, or of one sweep in it, as HTML.
 
     Raises:
@@ -59,10 +61,15 @@ def page(config: PepperConfig, store: Store, sweep: str | None) -> str:
         started = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.info.start_time / 1000))
         subtitle = f"run {run.info.run_id}, {run.info.status}, started {started}"
     cells = tidy(runs)
+    told("read", f"{len(cells)} profiles")
     sections = measurements.sections(cells, _machines(store, cells))
+    told("draw", "profiles")
     if sweep is None:
         sections[-1:-1] = [*_latency_model(config, store), *_placements(store)]
-    return render(title, subtitle, sections)
+    told("draw", "the champion and plans")
+    html = render(title, subtitle, sections)
+    told("write", "the page")
+    return html
 
 
 def _machines(store: Store, cells: "pd.DataFrame") -> list[Mapping[str, Any]]:

@@ -19,6 +19,7 @@ from pepper.graph.split import split as write_parts
 from pepper.graph.verify import Verification, verify
 from pepper.placement.plan import Plan
 from pepper.report.frames import Framed
+from pepper.report.progress import StepProgress
 from pepper.report.tables import parts_table, show
 from pepper.tasks.cuts import load
 
@@ -36,11 +37,15 @@ def split(config: PepperConfig) -> int:
     if not config.split.out:
         raise ConfigError("split.out: has no value; give split.out=DIR, the folder for the parts")
     out = Path(config.split.out)
-    graph = load(config)
-    macs = _macs(graph)
-    cuts = _cuts(graph, config, macs)
-    manifest = write_parts(graph, cuts, out)
-    result = verify(graph, manifest, out, config.split.tolerance, config.split.seed)
+    with StepProgress(3, config.output == "quiet", seldom=True) as progress:
+        graph = load(config)
+        macs = _macs(graph)
+        cuts = _cuts(graph, config, macs)
+        progress.advance("read the model", f"{len(graph.operators)} operators")
+        manifest = write_parts(graph, cuts, out)
+        progress.advance("write the parts", f"{len(manifest.parts)} parts")
+        result = verify(graph, manifest, out, config.split.tolerance, config.split.seed)
+        progress.advance("run parts and whole", "compared")
     _say(graph, cuts, manifest, macs, out, result)
     if config.split.log:
         _log(config, manifest, out, result)

@@ -21,7 +21,7 @@ from pepper.report import latency_figures as figures
 from pepper.report import notes
 from pepper.report.learning import LatencyModelReport, section
 from pepper.report.page import render
-from pepper.report.progress import StepProgress
+from pepper.report.progress import StepProgress, stepwise
 from pepper.report.tables import show
 from pepper.tasks.latency_models import write_version
 from pepper.tracking import views
@@ -39,14 +39,15 @@ _MOST_CURVES = 4
 
 def train(config: PepperConfig) -> int:
     """Train, evaluate, log and register; returns the exit status."""
+    quiet = config.output == "quiet"
     profiles = Store(config.tracking)
-    collected = collect.collect(history(profiles), profiles.folder / "cache")
+    collected = collect.collect(history(profiles), profiles.folder / "cache", stepwise("describe", quiet))
     rows = collected.rows
     models, devices, loads = (len(np.unique(getattr(rows, by))) for by in ("model", "device", "load"))
     show(f"{len(rows)} measurements of {models} models on {devices} devices under {loads} loads")
     for reason, count in collected.left_out.items():
         show(f"left out {count}: {reason}")
-    with StepProgress(config.tuning.trials, config.output == "quiet") as progress:
+    with StepProgress(config.tuning.trials, quiet) as progress:
         trained = train_model(
             rows,
             config.tuning,
@@ -54,7 +55,7 @@ def train(config: PepperConfig) -> int:
             config.latency.test_fraction,
             _telling(progress),
         )
-    evidence = report(rows, trained.tuned.hyperparameters)
+    evidence = report(rows, trained.tuned.hyperparameters, track=stepwise("leave out models, devices, loads", quiet))
     store = Store(replace(config.tracking, experiment=config.latency.experiment))
     views.offer(store, views.TRAININGS)
     with tempfile.TemporaryDirectory() as folder:

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,8 +44,15 @@ class LoggedProfile:
     latency_ms: np.ndarray[Any, Any]
 
 
-def logged_profiles(store: Store, run_id: str) -> list[LoggedProfile]:
+def logged_profiles(
+    store: Store, run_id: str, track: "Callable[[Sequence[Run]], Iterable[Run]]" = iter
+) -> list[LoggedProfile]:
     """Return the profile of a run; of a sweep's, those of its finished cells, reused ones too.
+
+    Args:
+        store: The store.
+        run_id: The run.
+        track: Passes the runs on, and may show how far that is.
 
     Raises:
         TrackingError: There is no such run, it is none of pepper's profiles or sweeps, or nothing is finished.
@@ -55,7 +62,7 @@ def logged_profiles(store: Store, run_id: str) -> list[LoggedProfile]:
     if kind not in (CELL, SWEEP):
         raise TrackingError(f"run {run_id}: is no profile and no sweep; name a run that task=profile logged")
     cells = [run] if kind == CELL else _cells(store, run_id)
-    profiles = [_profile(store, cell) for cell in cells if cell.info.status == "FINISHED"]
+    profiles = [_profile(store, cell) for cell in track(cells) if cell.info.status == "FINISHED"]
     if not profiles:
         raise TrackingError(f"run {run_id}: holds no finished profile; measure it again")
     return profiles

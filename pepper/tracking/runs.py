@@ -4,7 +4,7 @@ import html
 import json
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,12 +95,15 @@ def log_split(store: Store, name: str, params: Mapping[str, object], difference:
     return run_id
 
 
-def flush(store: Store, kept_for: str | None = None) -> dict[str, str]:
+def flush(
+    store: Store, kept_for: str | None = None, track: Callable[[Sequence[Record]], Iterable[Record]] = iter
+) -> dict[str, str]:
     """Log every record that waits for this store and experiment; return their runs by the records' keys.
 
     Args:
         store: The store.
         kept_for: Log those that were kept for another store instead, by its URI.
+        track: Passes the records on, and may show how far that is.
 
     Raises:
         TrackingError: The store does not answer; what was not logged still waits.
@@ -111,11 +114,15 @@ def flush(store: Store, kept_for: str | None = None) -> dict[str, str]:
         return logged
     with lock(store.folder):
         pending.clean()
-        for record in pending.all():
-            if record.uri in (None, kept_for or store.uri) and record.experiment in (None, store.config.experiment):
-                with reaching(store.config):
-                    logged[record.key] = log_once(store, record)
-                pending.remove(record)
+        ours = [
+            record
+            for record in pending.all()
+            if record.uri in (None, kept_for or store.uri) and record.experiment in (None, store.config.experiment)
+        ]
+        for record in track(ours):
+            with reaching(store.config):
+                logged[record.key] = log_once(store, record)
+            pending.remove(record)
     return logged
 
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from pepper.latency.tuning import TrialResult
-from pepper.report.progress import StepProgress
+from pepper.report.progress import StepProgress, stepwise
 from pepper.tasks.train import _telling
 
 
@@ -36,6 +36,15 @@ def test_nothing_is_shown_where_only_problems_are_wanted(capsys: pytest.CaptureF
     with StepProgress(1, silent=True) as progress:
         progress.advance("first", "fine")
     assert capsys.readouterr() == ("", "")
+
+
+def test_steps_that_are_no_news_are_shown_seldom(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 1.0, 1.9, 2.5, 3.0, 4.6])
+    monkeypatch.setattr("pepper.report.progress.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    assert list(stepwise("look", silent=False)("abcde")) == list("abcde")
+    assert capsys.readouterr() == ("", "[3/5] look (0:02 left)\n[5/5] look (0:00 left)\n")
 
 
 def test_trials_of_an_earlier_run_are_not_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
