@@ -291,7 +291,7 @@ def test_a_device_leaves_while_another_goes_on() -> None:
 
 def test_a_core_is_not_given_twice() -> None:
     one = resolve(composed("device=share50").device)
-    with pytest.raises(ConfigError, match=rf"core {CORE} is wanted 1.25 times \(a 0.5, b 0.75\); lower a share"):
+    with pytest.raises(ConfigError, match=rf"core {CORE} is wanted 1.25 times \(a 0.5, b 0.75\); give a device other"):
         together([replace(one, name="a"), replace(one, name="b", share=0.75)])
     with pytest.raises(ConfigError, match=r"a 0.5, b 0.5 share core .* but not all their cores and device.period_ms"):
         together([replace(one, name="a"), replace(one, name="b", period_ms=9.0)])
