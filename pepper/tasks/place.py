@@ -45,7 +45,7 @@ from pepper.tracking import placements
 from pepper.tracking.placements import Placement
 from pepper.tracking.store import Store
 
-_STEPS = 7
+_STEPS = 9
 """What is told of while placing, and each device twice more."""
 
 

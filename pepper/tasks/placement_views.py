@@ -223,19 +223,20 @@ def draw(placed: Placed, folder: Path, told: Told) -> None:
     curves = _curves(placed)
     for name, count, title in (("request", 1, "one request"), ("stream", _STREAM, f"a stream of {_STREAM} requests")):
         timeline_figures.timelines({title: _busy(problem, stages, count)}, folder / name, "predicted time (ms)")
-    told("draw", "timelines")
+        told("draw", title)
     figures.tradeoff(
         [(cost.latency_ms, 1000 / cost.period_ms) for cost in front if cost.period_ms],
         {name: (cost.latency_ms, 1000 / cost.period_ms) for name, cost in others.items() if cost.period_ms},
         folder / "pareto",
     )
+    told("draw", "trade-offs")
     figures.against_bandwidth(
         curves,
         (_BANDWIDTHS * (rate or 1.0)).tolist(),
         "bandwidth of each link (Mbit/s)" if rate else "bandwidth, over that of the fleet",
         folder / "bandwidth",
     )
-    told("draw", "trade-offs")
+    told("draw", "latency by bandwidth")
 
 
 def _busy(problem: ChainProblem, stages: Stages, count: int) -> list[Busy]:

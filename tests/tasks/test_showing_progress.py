@@ -17,7 +17,7 @@ SWEEP = "# Two models.\nname: two\naxes:\n  model: [tiny, small]\n  device: [sha
 # By what is typed, in an order in which each finds what it needs: how the first and the last line begin.
 SAID = {
     "+sweep=two": ("[1/2] find the models (", "[2/2] "),
-    "task=place model=net fleet=pair": ("[1/11] describe the model: 12 operators (", "[11/11] draw: svg ("),
+    "task=place model=net fleet=pair": ("[1/13] describe the model: 12 operators (", "[13/13] draw: latency by "),
     "task=predict model=tiny device=share100": (
         "[1/3] load the latency model: version 1 (",
         "[3/3] calibrate the device",
@@ -45,6 +45,7 @@ def desk(make_desk: MakeDesk, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield made
 
 
+@pytest.mark.slow
 def test_each_step_is_shown_with_the_time_left(desk: Desk) -> None:
     for typed_in, (first, last) in SAID.items():
         run_id = desk.runs()[0].info.run_id if "RUN" in typed_in else ""
