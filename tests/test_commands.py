@@ -6,9 +6,10 @@ other documents' commands find. What is added to a command makes it shorter, nev
 
 import json
 import re
-import runpy
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,7 +110,8 @@ class Shell:
             return
         self.ran.add(command)
         if re.fullmatch(r"python \w+\.py", command):
-            runpy.run_path(command.removeprefix("python "))
+            # In a process of its own: MLflow keeps open stores by URI, and here that is the same in every folder.
+            subprocess.run([sys.executable, command.removeprefix("python ")], check=True)
         elif assigned := re.fullmatch(rf"(\w+)=\$\(({re.escape(PEPPER)} .*) \| jq -r \.(\w+)\)", command):
             variable, inner, key = assigned.groups()
             self.variables[variable] = json.loads(self.pepper(inner).out)[key]

@@ -151,16 +151,17 @@ def _lines(plan: Plan, file: Path, unsplit: dict[str, Evaluation]) -> list[RanLi
 
 def _verdict(lines: Sequence[RanLine], throughput: bool) -> str:
     """Say what the plan is worth against not splitting."""
-    plan, others = lines[0], [line for line in lines[1:] if line.name == UNSPLIT]
-    if not others:
+    plan = lines[0]
+    alone = [line for line in lines if line.name == UNSPLIT or " - " not in line.devices]
+    if not alone:
         return "no device ran the whole model alone: what splitting is worth is not known"
     if throughput:
-        best = max(others, key=lambda line: line.measured_per_s)
+        best = max(alone, key=lambda line: line.measured_per_s)
         factor, what = plan.measured_per_s / best.measured_per_s, "as many answers a second"
     else:
-        best = min(others, key=lambda line: line.measured_ms)
+        best = min(alone, key=lambda line: line.measured_ms)
         factor, what = best.measured_ms / plan.measured_ms, "as fast"
-    if plan.devices == best.devices:
+    if plan is best:
         return f"the plan does not split: {plan.devices} alone is best"
     return f"measured, the plan is {factor:.2f} times {what} as the best device alone ({best.devices})"
 
