@@ -1,6 +1,7 @@
 """``import pepper``: light until it is used, then the same as the tasks, as data frames."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -87,5 +88,8 @@ def test_mistakes(desk: Desk, models: dict[str, Path]) -> None:
         model.profile("device.thread=1")
     with pytest.raises(ConfigError, match=r"pepper\.load another one"):
         model.profile(model="resnet50")
+    for text in ("++model.batch=2", "~sweep", "task=train"):
+        with pytest.raises(ConfigError, match=re.escape(text)):
+            model.profile(text)
     with pytest.raises(LatencyError, match="has no champion"):
         model.predict(*tracking(desk))

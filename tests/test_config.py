@@ -9,6 +9,9 @@ from harness import Desk, Outcome, composed
 from omegaconf import OmegaConf
 
 from pepper import config
+from pepper.config import ModelConfig
+from pepper.config.composing import compose
+from pepper.errors import ConfigError
 
 CONF = config.conf_dir()
 FILES = sorted(path for path in CONF.rglob("*.yaml") if path.name != "run.yaml")
@@ -73,6 +76,11 @@ def test_a_load_is_named_by_its_percent() -> None:
     assert composed("load=cpu", "load.percent=60").load.name == "cpu60"
 
 
+def test_a_model_has_a_name_of_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"model.name='a\\nb': .* give model.name="):
+        ModelConfig("a\nb.onnx")
+
+
 def test_a_model_is_named_by_its_file() -> None:
     assert composed("model=onnx", "model.path=some/where/mine.onnx").model.name == "mine"
 
@@ -132,9 +140,17 @@ MISTAKES = [
     (["+sweep=loads", "sweep.axes.load=[]"], ["sweep.axes.load", "at least one value"]),
     (["+sweep=loads", "sweep.axes.load=idle"], ["sweep.axes.load", "list", "[...]"]),
     (["device.threads"], ["device.threads"]),
+    (["fleet.devices.serer.load=idle"], ["fleet.devices.serer", "did you mean 'server'"]),
+    (["+fleet.devices.a(b)={device: share25}"], ["not a KEY=VALUE"]),
     (["device.cores=[0"], ["device.cores=[0"]),
     (["--config-dir", "nowhere"], ["nowhere"]),
 ]
+
+
+def test_a_fleets_devices_can_be_changed_one_by_one() -> None:
+    cfg = compose(["fleet.devices.server.overrides.share=0.3", "fleet.hub.server=lte", "fleet.hub={edge: lte}"])
+    assert cfg.fleet.devices["server"].overrides == {"share": 0.3}
+    assert cfg.fleet.hub == {"server": "lte", "edge": "lte"}
 
 
 @pytest.fixture

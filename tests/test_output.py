@@ -56,6 +56,12 @@ def test_an_error_as_json(desk: Desk) -> None:
     assert done.error == f"error: {found['error']}"
 
 
+@pytest.mark.parametrize("mistake", ["nonsense=1", "device.threads=0", "model=squeezent"])
+def test_a_command_that_cannot_be_composed_as_json(desk: Desk, mistake: str) -> None:
+    done = desk("output=json", mistake)
+    assert document(done.out) == {"status": 2, "error": done.error.strip().removeprefix("error: ")}
+
+
 def test_cuts_as_json(desk: Desk) -> None:
     found = document(desk("output=json", "task=cuts", "model=tiny").out)
     assert found["operators"] == 3

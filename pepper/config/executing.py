@@ -21,7 +21,7 @@ class ExecuteConfig:
         min_requests: Least requests of the first two.
         rate_per_s: Requests a second of the third (Poisson); None is 70 % of the measured throughput.
         in_flight: Most requests under way at a time.
-        queue: Most messages between two stages, the one that is being worked on included.
+        queue: Most messages between two stages, the one that is being worked on included; at most 64.
         time_limit_seconds: A stage that does not answer for this long is taken for hung.
         port: First TCP port for the queues; None uses shared memory, which is faster and never taken.
         tolerance: Largest difference to the whole model's outputs; None is 1e-4, or 2e-2 for half-precision and

@@ -39,6 +39,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if not self.name:
             self.name = Path(self.path).stem
+        if not self.name.isprintable():  # it stands in tables and in single lines
+            raise ConfigError(f"model.name={self.name!r}: holds more than printable characters; give model.name=...")
         within("model.batch", self.batch, 1)
         within("model.variant", self.variant, 0)
         within("model.part", self.part, 0)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FILE = "latency_model.json"
 FORMAT = 2
+LEAST_TO_TRAIN = 2  # rows
 
 _DESCRIBING = (
     "arithmetic_intensity",
@@ -139,8 +140,8 @@ class LatencyModel:
             LatencyError: Fewer than two rows, or a latency that is no positive number.
         """
         chosen = hyperparameters or Hyperparameters()
-        if len(p50_ms) < 2:
-            raise LatencyError(f"{len(p50_ms)} rows to train on; measure at least two")
+        if len(p50_ms) < LEAST_TO_TRAIN:
+            raise LatencyError(f"{len(p50_ms)} rows to train on; measure at least {LEAST_TO_TRAIN}")
         if not np.all(np.isfinite(p50_ms) & (p50_ms > 0)):
             raise LatencyError("latency_p50_ms: must be a number above 0 in every row; drop the others")
         constant = float(np.median(p50_ms))

@@ -13,7 +13,7 @@ from pepper.latency.baselines import BASELINES
 from pepper.latency.dataset import Rows, held_out
 from pepper.latency.evaluation import Trainer, fastest_picked, leave_one_out, noise_floor, outside, scores
 from pepper.latency.features import Values
-from pepper.latency.model import Hyperparameters, LatencyModel
+from pepper.latency.model import LEAST_TO_TRAIN, Hyperparameters, LatencyModel
 from pepper.latency.tuning import TrialResult, Tuned, tune
 
 if TYPE_CHECKING:
@@ -125,7 +125,8 @@ def report(
     lines = []
     predictions: dict[str, Values] = {}
     for by in track(HELD_OUT):
-        if len(np.unique(getattr(rows, by))) < 2:
+        _, counts = np.unique(getattr(rows, by), return_counts=True)
+        if len(counts) < 2 or len(rows) - counts.max() < LEAST_TO_TRAIN:
             continue
         scored = np.isin(rows.model, list(models)) if models is not None else np.ones(len(rows), bool)
         of, only = rows.take(scored), models if by == "model" else None

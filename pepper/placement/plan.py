@@ -180,7 +180,7 @@ class Plan:
             PlacementError: If the file is missing, is no plan, or has a version or content that is not known.
         """
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise PlacementError(f"{path}: cannot be read ({error.strerror}); give a plan.json") from error
         except ValueError as error:

@@ -1,5 +1,6 @@
 """Pictures of profiles: plain values in, files out."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,8 +29,10 @@ def save(figure: "Figure", file: Path) -> None:
         figure: What was drawn.
         file: Where to write; each format has its own suffix.
     """
-    for suffix in (".png", ".svg"):
-        figure.savefig(file.with_suffix(suffix), dpi=130)
+    with warnings.catch_warnings():  # a name in a script that the font lacks, or too long to fit: the tables have it
+        warnings.simplefilter("ignore", UserWarning)
+        for suffix in (".png", ".svg"):
+            figure.savefig(file.with_suffix(suffix), dpi=130)
 
 
 def latency(rows: Sequence[Row], file: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pepper.config import PepperConfig
-from pepper.errors import ConfigError, ExecutionError
+from pepper.errors import ConfigError, ExecutionError, PlacementError
 from pepper.execution.adapting import Adapter
 from pepper.execution.layout import Layout, check_inputs
 from pepper.execution.links import measure_hops
@@ -74,7 +74,10 @@ def execute(config: PepperConfig) -> int:
         raise ConfigError("execute.plan: has no value; give execute.plan=FILE, a plan.json of task=place")
     out = results_folder("execute.out", config.execute.out)
     name = f"execute.plan={config.execute.plan}"
-    plan = Plan.load(Path(config.execute.plan))
+    try:
+        plan = Plan.load(Path(config.execute.plan))
+    except PlacementError as error:
+        raise PlacementError(f"execute.plan={error}") from error
     graph = planned_model(plan, name)
     fleet = planned_fleet(plan, name)
     options = config.execute
@@ -121,7 +124,10 @@ def _samples(config: PepperConfig, graph: Graph, layout: Layout) -> list[Sample]
         drawn = [_read_inputs(Path(config.execute.inputs))]
     found = []
     for inputs in drawn:
-        check_inputs(layout.inputs, inputs)
+        try:
+            check_inputs(layout.inputs, inputs)
+        except ExecutionError as error:
+            raise ExecutionError(f"execute.inputs={config.execute.inputs}: {error}") from error
         found.append(Sample(dict(inputs), run_whole(graph, inputs)))
     return found
 

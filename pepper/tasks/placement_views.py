@@ -272,7 +272,7 @@ def _curves(placed: Placed) -> dict[str, list[float]]:
 def _mbit_s(problem: ChainProblem) -> float | None:
     """Return the bandwidth of all links, None where they differ or have no limit."""
     rates = problem.links.ms_per_byte[~np.eye(len(problem.devices), dtype=bool)]
-    return 0.008 / float(rates[0]) if rates.size and np.ptp(rates) == 0 and 0 < rates[0] < np.inf else None
+    return 0.008 / float(rates[0]) if rates.size and (rates == rates[0]).all() and 0 < rates[0] < np.inf else None
 
 
 def _named(placed: Placed, stages: Stages | None) -> str:

@@ -229,6 +229,9 @@ def test_results_are_kept_where_mlflow_refuses_them(
         outcome = shared_desk(*given)
     assert outcome.status == 2
     assert "the store does not answer (the disk is full)" in outcome.err.splitlines()[-1]
+    (left,) = (shared_desk.folder / "mlruns" / "unlogged").iterdir()
+    assert outcome.err.endswith(f"; what was measured is in {left}\n")
+    assert {"plan.json", "requests.csv"} <= {file.name for file in left.iterdir()}
     assert {file.name for file in out.iterdir()} == {"plan.json", *RESULTS}
     assert metrics_of(shared_desk)[0].info.status == "FAILED"
 

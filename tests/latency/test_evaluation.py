@@ -130,6 +130,14 @@ def test_one_part_says_nothing() -> None:
     assert not compare(rows, rows.p50_ms, rows.p50_ms * 2).better
 
 
+def test_what_leaves_nothing_to_learn_from_is_not_left_out() -> None:
+    rows = measured(models=6)
+    one = np.flatnonzero(rows.device == "slow")[:1]
+    lopsided = rows.take(np.isin(np.arange(len(rows)), [*np.flatnonzero(rows.device == "fast"), *one]))
+    result = report(lopsided, Hyperparameters(rounds=5, bags=1))
+    assert set(result.table["held_out"]) == {"model", "load"}
+
+
 def test_every_predictor_is_scored_on_every_hold_out() -> None:
     result = report(measured(models=6), Hyperparameters(rounds=20, bags=1))
     assert len(result.table) == 3 * (1 + len(BASELINES))
