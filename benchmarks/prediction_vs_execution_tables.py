@@ -65,7 +65,7 @@ def _error(plan: Any, objective: str) -> float:
 def _each(plan: Any, key: str) -> Iterator[float]:
     """Yield the errors of each stage or hop; the answer's way within one device is not predicted."""
     for predicted, measured in zip(plan["predicted"][key], plan["measured"].get(key, ()), strict=False):
-        if predicted:
+        if predicted and measured:  # what is there before the stage looks for it took no time of its own
             yield predicted / measured - 1
 
 
