@@ -123,7 +123,7 @@ def _log_cut_short(
         _write_all(folder, plan, events, kept)
         if out is not None:
             keep_results("execute.out", folder, out)
-        run_id = _log(config, store, plan, metrics, folder, f"ended early: {error or 'interrupted'}", failed=True)
+        run_id = _log(config, store, plan, metrics, folder, f"ended early: {str(error) or 'interrupted'}", failed=True)
     show(f"what was measured until then: run {run_id} of {config.execute.experiment}, FAILED", run_id=run_id)
 
 
