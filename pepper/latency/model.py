@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from xgboost import Booster
 
 FILE = "latency_model.json"
-FORMAT = 2
+FORMAT = 3
 LEAST_TO_TRAIN = 2  # rows
 
 _DESCRIBING = (

@@ -9,10 +9,13 @@ the work of any seen takes twice as long.
 Where a core is shared, with a neighbour or by a throttle, it works in slices, and a part's *median* latency is
 not its work times the slow-down. A part of length w that starts anywhere in slices of length a meets the end of
 w/a slices on average, and each end costs one wait b: the median counts no wait until w is half a slice, then one.
+
+Of a throttled core a busy neighbour leaves more than half: who was suspended for long is let run first. How much more
+is measured, not assumed: it is fitted, as the factors are.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -43,6 +46,7 @@ _SHARPNESS = 20.0
 WHOLE = 0.97
 """A core that gives more than this share is not throttled."""
 _BUSY = 1.9  # slow-down by a neighbour that is always ready to run
+_MOST_CREDIT = 0.08
 _LEAST_MS, _MOST_MS = 1e-6, 1e9
 _LEAST_SPREAD = 0.02  # relative; measurements are no finer
 _ITERATIONS = 30
@@ -54,9 +58,11 @@ class Roofline:
 
     Attributes:
         factors: By term of `TERMS`: times the calibrated device's time, shape (len(TERMS),).
+        credit: What a busy neighbour leaves of a throttled core beyond half, per suspended over running time.
     """
 
     factors: Values
+    credit: float = 0.0
 
     @classmethod
     def fit(cls, features: Values, latency_ms: Values, freedom: float = 10.0) -> Self:
@@ -71,16 +77,21 @@ class Roofline:
             latency_ms: Measured latencies, shape (n,).
             freedom: How far a kind's factor may lie from its class's, in multiples of it.
         """
-        times = _times(features)
-        work_ms = _unstretched(latency_ms, features)
-        pooled = np.stack([times[:, c == _CLASS].sum(axis=1) for c in range(_CLASS[-1] + 1)], axis=1)
-        common = _robust(pooled, work_ms, None, None)[_CLASS]
-        spread = freedom * np.maximum(common, 0.1 * common.max())
-        return cls(_robust(times, work_ms, common, spread))
+        first = cls(_factors(features, latency_ms, freedom, 0.0))
+        shared = (features[:, COLUMN["device_share"]] < WHOLE) & (features[:, COLUMN["load_slowdown"]] >= _BUSY)
+        if not shared.any():
+            return first
+
+        def error(credit: float) -> float:
+            estimate = replace(first, credit=credit).latency_ms(features[shared])
+            return float(np.abs(np.log(estimate / latency_ms[shared])).sum())
+
+        credit = min(np.linspace(0, _MOST_CREDIT, 81).tolist(), key=error)
+        return cls(_factors(features, latency_ms, freedom, credit), credit)
 
     def latency_ms(self, features: Values) -> Values:
         """Estimate the latency of each row, load included, shape (n,)."""
-        return _stretched(self.work_ms(features), features)
+        return _stretched(self.work_ms(features), features, self.credit)
 
     def work_ms(self, features: Values) -> Values:
         """Estimate how long each row would take on whole, idle cores, shape (n,)."""
@@ -88,7 +99,7 @@ class Roofline:
 
     def mean_ms(self, features: Values) -> Values:
         """Estimate the mean latency of each row: work on shared cores takes all of its waits on average, shape (n,)."""
-        slowdown = features[:, COLUMN["load_slowdown"]] / features[:, COLUMN["device_share"]]
+        slowdown = _slowdown(features, self.credit) / features[:, COLUMN["device_share"]]
         return np.asarray(self.work_ms(features) * slowdown)
 
     def shares(self, features: Values) -> Values:
@@ -97,13 +108,21 @@ class Roofline:
         return np.asarray(terms / np.maximum(terms.sum(axis=1, keepdims=True), _LEAST_MS))
 
     def to_json(self) -> dict[str, float]:
-        """Return the factors by term."""
-        return dict(zip(TERMS, self.factors.tolist(), strict=True))
+        """Return the factors by term, and the credit."""
+        return {**dict(zip(TERMS, self.factors.tolist(), strict=True)), "credit": self.credit}
 
     @classmethod
-    def from_json(cls, factors: Mapping[str, Any]) -> Self:
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
         """Read what `to_json` returned."""
-        return cls(np.array([factors[term] for term in TERMS], float))
+        return cls(np.array([content[term] for term in TERMS], float), content["credit"])
+
+
+def _factors(features: Values, latency_ms: Values, freedom: float, credit: float) -> Values:
+    """The factors of each term that fit the latencies best, given the credit."""
+    times, work_ms = _times(features), _unstretched(latency_ms, features, credit)
+    pooled = np.stack([times[:, c == _CLASS].sum(axis=1) for c in range(_CLASS[-1] + 1)], axis=1)
+    common = _robust(pooled, work_ms, None, None)[_CLASS]
+    return _robust(times, work_ms, common, freedom * np.maximum(common, 0.1 * common.max()))
 
 
 def _times(features: Values) -> Values:
@@ -128,14 +147,20 @@ def _times(features: Values) -> Values:
     return np.asarray(np.hstack(blocks) * column(features[:, COLUMN["device_share"]]))
 
 
-def _stretched(work_ms: Values, features: Values) -> Values:
+def _slowdown(features: Values, credit: float) -> Values:
+    """How many times longer each row's work takes on average beside its neighbour than alone, shape (n,)."""
+    most = 1 / np.minimum(0.5 + credit * (1 / features[:, COLUMN["device_share"]] - 1), 1)
+    return np.asarray(np.minimum(features[:, COLUMN["load_slowdown"]], most))
+
+
+def _stretched(work_ms: Values, features: Values, credit: float) -> Values:
     """Median latency of work on shared cores: the work, and the waits that half of the inferences meet.
 
     A throttle's slices have random lengths, so that beyond the first wait their number grows as the work does.
     The scheduler's are all alike: the number of waits is a whole one.
     """
-    share, slowdown = features[:, COLUMN["device_share"]], features[:, COLUMN["load_slowdown"]]
-    throttled, busy = share < WHOLE, slowdown >= _BUSY
+    share, slowdown = features[:, COLUMN["device_share"]], _slowdown(features, credit)
+    throttled, busy = share < WHOLE, features[:, COLUMN["load_slowdown"]] >= _BUSY
     slice_ms = np.where(throttled, CYCLE_MS * share, np.where(busy, _TICK_MS, _BURST_MS))
     slices = work_ms / slice_ms
     whole = np.maximum(np.round(work_ms / _TICK_MS), 1) * _most(2 * work_ms / _TICK_MS)
@@ -153,12 +178,12 @@ def _most(halves: Values) -> Values:
     return np.asarray(steep / (1 + steep))
 
 
-def _unstretched(latency_ms: Values, features: Values) -> Values:
+def _unstretched(latency_ms: Values, features: Values, credit: float) -> Values:
     """The work whose median latency is given: `_stretched` grows with the work, so bisection finds it."""
     low, high = np.full(len(latency_ms), np.log(_LEAST_MS)), np.full(len(latency_ms), np.log(_MOST_MS))
     for _ in range(60):
         middle = (low + high) / 2
-        above = _stretched(np.exp(middle), features) > latency_ms
+        above = _stretched(np.exp(middle), features, credit) > latency_ms
         low, high = np.where(above, low, middle), np.where(above, middle, high)
     return np.asarray(np.exp(high))
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,5 +48,21 @@ def test_twice_the_work_never_takes_less(seed: int, factor: float) -> None:
 def test_json_keeps_it() -> None:
     known = measured()
     roofline = Roofline.fit(known.features, known.p50_ms)
-    again = Roofline.from_json(roofline.to_json())
+    again = Roofline.from_json(replace(roofline, credit=0.01).to_json())
+    assert again.credit == 0.01
     assert np.array_equal(roofline.latency_ms(known.features), again.latency_ms(known.features))
+
+
+def test_what_a_busy_neighbour_leaves_of_a_throttled_core_is_fitted() -> None:
+    known = measured(models=20, noise=0.01)
+    throttled = known.device == "slow"  # its speed is what its share gives
+    known.features[throttled, COLUMN["device_share"]] = 0.25
+    busy = known.load == "cpu50"
+    half = known.p50_ms.copy()
+    known.p50_ms[throttled & busy] *= 0.5 / (0.5 + 0.02 * 3)
+    assert Roofline.fit(known.features, half).credit < 0.005
+    roofline = Roofline.fit(known.features, known.p50_ms)
+    assert abs(roofline.credit - 0.02) < 0.005
+    slowdown = roofline.mean_ms(known.features) / roofline.work_ms(known.features)
+    assert np.allclose(slowdown[throttled & busy], 4 / 0.56, rtol=0.02)
+    assert np.allclose(slowdown[~throttled & busy], 2)
