@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
+import pepper
 from pepper import config
-from pepper.config.composing import explain, openly
+from pepper.config.composing import explain, openly, recompose
 from pepper.errors import PepperError, nearest
 from pepper.report.output import add_results, speaking
 
@@ -93,7 +94,7 @@ usage: python -m pepper.run [GROUP=OPTION] [KEY=VALUE] [+sweep=NAME] [--config-d
 output=json prints one JSON document for scripts, output=quiet problems only.
 Any key can be set: KEY=VALUE; --cfg job prints them all, conf/ explains each.
 --config-dir DIR adds your own options (DIR/model/mine.yaml: model=mine).
---hydra-help lists Hydra's own flags (shell completion: --shell-completion).
+--version says which pepper this is, --hydra-help lists Hydra's own flags (shell completion: --shell-completion).
 """
 
 
@@ -106,6 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     argv = _in_order([openly(argument) for argument in (sys.argv[1:] if arguments is None else arguments)])
     if {"--help", "-h"} & set(argv):
         print(HELP.format(groups=_groups(argv)))
+        return 0
+    if "--version" in argv:
+        print(f"pepper {pepper.__version__}")
         return 0
     try:
         with _signals():
@@ -213,9 +217,7 @@ def _task(cfg: config.PepperConfig, overrides: list[str]) -> int:
     task = getattr(importlib.import_module(module), function)
     if name in TASKS:
         return int(task(cfg))
-    from hydra import compose
-
-    return int(task(cfg, overrides, lambda changed: compose("run", overrides=list(changed))))
+    return int(task(cfg, overrides, recompose))
 
 
 def _refuse_at_once(argv: Sequence[str], error: Exception) -> int:

@@ -1,5 +1,6 @@
 """From overrides to a checked configuration, without a command line; and what is wrong with them, in one line."""
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,12 @@ from pepper.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+
+_WRONG_TYPE = re.compile(
+    r"Value '(?P<value>.*)' (?:of type '.*' could not be converted to|is not a valid) (?P<wanted>\w+)"
+)
+_KINDS = {"float": "a number", "int": "a whole number", "bool": "true or false", "str": "text"}
 
 
 def compose(overrides: Sequence[str] = ()) -> PepperConfig:
@@ -32,13 +39,24 @@ def compose_tree(overrides: Sequence[str]) -> "DictConfig":
         ConfigError: An override cannot be read, or names no such group, option or key.
     """
     import hydra
+
+    config.register()
+    with hydra.initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
+        return recompose([openly(override) for override in overrides])
+
+
+def recompose(overrides: Sequence[str]) -> "DictConfig":
+    """Return what these overrides make of the tree that the running command was composed from.
+
+    Raises:
+        ConfigError: As above.
+    """
+    import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    config.register()
     try:
-        with hydra.initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
-            return hydra.compose("run", overrides=[openly(override) for override in overrides])
+        return hydra.compose("run", overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error)) from error
 
@@ -71,5 +89,11 @@ def explain(error: Exception) -> str:
         listed = f" (keys: {', '.join(known)})" if name not in known and known and not hint else ""
         if "ListConfig" in message:
             message, hint = f"must be a list; give {key}=[...]", ""
+        if "is not Optional" in message:
+            return f"{key}=null: must have a value"
+        if wrong := _WRONG_TYPE.match(message):
+            wanted = wrong["wanted"].lower()
+            kind = next((kind for name, kind in _KINDS.items() if wanted.startswith(name)), wanted)
+            return f"{key}={wrong['value']}: must be {kind}"
         return f"{key}: {message}{hint}{listed}"
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip())

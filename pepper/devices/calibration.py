@@ -53,6 +53,9 @@ class Calibration:
 def calibrate(spec: DeviceSpec, folder: Path | None = None) -> Calibration:
     """Return the device's characteristics, measuring them (about two seconds) the first time.
 
+    Devices that differ in nothing but which of some equal cores they have share one calibration: on a shared machine
+    two measurements of memory speed differ by up to 40 % from hour to hour, and so would the predictions made of them.
+
     Args:
         spec: The device.
         folder: Where measured calibrations are kept; the user's cache by default.
@@ -63,7 +66,7 @@ def calibrate(spec: DeviceSpec, folder: Path | None = None) -> Calibration:
         MeasureError: A program on it crashed.
     """
     spec = replace(spec, memory_bytes=None)  # a limit makes nothing faster or slower, but the kernels need room
-    file = (folder or cache_folder("calibration")) / f"{spec.identity}-v{VERSION}.json"
+    file = (folder or cache_folder("calibration")) / f"{spec.likeness}-v{VERSION}.json"
     with contextlib.suppress(OSError, ValueError, TypeError):  # absent, or damaged: measured (again)
         return Calibration(**json.loads(file.read_text()))
     calibration = measure(spec)

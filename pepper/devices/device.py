@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -52,7 +52,16 @@ class DeviceSpec:
     @property
     def identity(self) -> str:
         """A short hash of the facts."""
-        return hashlib.sha256(json.dumps(self.facts(), sort_keys=True).encode()).hexdigest()[:12]
+        return _hash(self.facts())
+
+    @property
+    def likeness(self) -> str:
+        """A short hash that devices share if they differ in nothing but which of some equal cores they have."""
+        return _hash({**self.facts(), "cores": host.likeness(self.cores)})
+
+
+def _hash(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def resolve(config: DeviceConfig) -> DeviceSpec:

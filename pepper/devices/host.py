@@ -6,7 +6,8 @@ import os
 import platform
 import re
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,26 @@ def cpu_facts() -> dict[str, Any]:
         "memory_bytes": psutil.virtual_memory().total,
         "system": f"{platform.system()} {platform.release()}",
     }
+
+
+def likeness(cores: Sequence[int]) -> list[Any]:
+    """Return what cores are like: equal for two sets of cores that no fact of the machine tells apart.
+
+    Of each core its capacity, highest frequency and cache sizes; of all together, how many of them share a physical
+    core, a last-level cache and a package.
+    """
+    kinds = [
+        [
+            _read(CPU / f"cpu{core}" / file)
+            for file in ("cpu_capacity", "cpufreq/cpuinfo_max_freq", *(f"cache/index{i}/size" for i in range(4)))
+        ]
+        for core in cores
+    ]
+    sharing = [
+        sorted(Counter(_read(CPU / f"cpu{core}" / file) for core in cores).values())
+        for file in ("topology/core_cpus_list", "cache/index3/shared_cpu_list", "topology/physical_package_id")
+    ]
+    return [sorted(kinds, key=str), sharing]
 
 
 @cache

@@ -3,8 +3,6 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
@@ -85,19 +83,6 @@ class Trial:
         return Steps(*(tuple(middle([getattr(row, name) for row in rows], axis=0).tolist()) for name in _STEPS))
 
 
-class CutShort(ExecutionError):  # noqa: N818 - says what became of the trial
-    """A trial that could not go on.
-
-    Args:
-        reason: Why.
-        answers: Those that had come until then.
-    """
-
-    def __init__(self, reason: str, answers: tuple[Answer, ...]) -> None:
-        super().__init__(reason)
-        self.answers = answers
-
-
 _STEPS = ("transfer", "queue", "compute", "blocked")
 
 
@@ -113,7 +98,9 @@ def steps(answer: Answer) -> Steps:
     )
 
 
-def one_at_a_time(runner: Runner, samples: Sequence[Sample], seconds: float, least: int) -> Trial:
+def one_at_a_time(
+    runner: Runner, samples: Sequence[Sample], seconds: float, least: int, answers: list[Answer] | None = None
+) -> Trial:
     """Send each request when the one before is answered: the latency of an idle pipeline.
 
     Args:
@@ -121,27 +108,30 @@ def one_at_a_time(runner: Runner, samples: Sequence[Sample], seconds: float, lea
         samples: Sent in turn.
         seconds: Least length.
         least: Least number of requests.
+        answers: Gets each answer when it comes, so that a trial that cannot go on leaves them there.
 
     Raises:
-        CutShort: No layout is left to go on with.
+        ExecutionError: No layout is left to go on with.
     """
-    with _Checked(runner, samples) as checked:
-        end = time.monotonic_ns() + round(seconds * NS)
-        while time.monotonic_ns() < end or checked.sent < least:
-            checked.send(time.monotonic_ns())
-            checked.wait()
-        return checked.trial(0)
-
-
-def saturated(runner: Runner, samples: Sequence[Sample], seconds: float, least: int) -> Trial:
-    """Always have as many requests in flight as may be: the throughput. Arguments and errors as above."""
-    with _Checked(runner, samples) as checked:
-        end = time.monotonic_ns() + round(seconds * NS)
-        while time.monotonic_ns() < end or checked.sent < least:
-            checked.send(time.monotonic_ns())
-            checked.collect(0)
+    checked = _Checked(runner, samples, answers)
+    end = time.monotonic_ns() + round(seconds * NS)
+    while time.monotonic_ns() < end or checked.sent < least:
+        checked.send(time.monotonic_ns())
         checked.wait()
-        return checked.trial(SETTLE)
+    return checked.trial(0)
+
+
+def saturated(
+    runner: Runner, samples: Sequence[Sample], seconds: float, least: int, answers: list[Answer] | None = None
+) -> Trial:
+    """Always have as many requests in flight as may be: the throughput. Arguments and errors as above."""
+    checked = _Checked(runner, samples, answers)
+    end = time.monotonic_ns() + round(seconds * NS)
+    while time.monotonic_ns() < end or checked.sent < least:
+        checked.send(time.monotonic_ns())
+        checked.collect(0)
+    checked.wait()
+    return checked.trial(SETTLE)
 
 
 def poisson_times(rate_per_s: float, seconds: float, seed: int) -> Iterator[int]:
@@ -159,6 +149,7 @@ def at_rate(
     rate_per_s: float,
     seed: int,
     between: Callable[[], None] | None = None,
+    answers: list[Answer] | None = None,
 ) -> Trial:
     """Send requests as they would come from many users, a Poisson process.
 
@@ -171,42 +162,31 @@ def at_rate(
         rate_per_s: How many a second on average.
         seed: Seed of the arrivals.
         between: Called before each request.
+        answers: As above.
 
     Raises:
-        CutShort: No layout is left to go on with.
+        ExecutionError: No layout is left to go on with.
     """
-    with _Checked(runner, samples) as checked:
-        start = time.monotonic_ns()
-        for offset in poisson_times(rate_per_s, seconds, seed):
-            checked.collect(start + offset)
-            if between is not None:
-                between()
-            checked.send(start + offset)
-        checked.wait()
-        return checked.trial(0)
+    checked = _Checked(runner, samples, answers)
+    start = time.monotonic_ns()
+    for offset in poisson_times(rate_per_s, seconds, seed):
+        checked.collect(start + offset)
+        if between is not None:
+            between()
+        checked.send(start + offset)
+    checked.wait()
+    return checked.trial(0)
 
 
 class _Checked:
-    """Sends samples in turn and compares the answers; hands them on if it cannot go on."""
+    """Sends samples in turn, compares the answers, and lists them."""
 
-    def __init__(self, runner: Runner, samples: Sequence[Sample]) -> None:
+    def __init__(self, runner: Runner, samples: Sequence[Sample], answers: list[Answer] | None) -> None:
         self._runner, self._samples = runner, samples
         self._due: dict[int, Sample] = {}
-        self._answers: list[Answer] = []
+        self._answers: list[Answer] = [] if answers is None else answers
         self._difference = 0.0
         self.sent = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if isinstance(error, ExecutionError):
-            raise CutShort(str(error), tuple(self._answers)) from error
 
     def send(self, at_ns: int) -> None:
         sample = self._samples[self.sent % len(self._samples)]

@@ -16,7 +16,7 @@ from pepper.errors import LatencyError
 from pepper.latency.dataset import Rows, grouped_folds
 from pepper.latency.evaluation import relative_error
 from pepper.latency.features import digest
-from pepper.latency.model import Hyperparameters, LatencyModel
+from pepper.latency.model import FORMAT, Hyperparameters, LatencyModel
 from pepper.latency.roofline import Roofline
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def tune(
     with _alone(storage):
         study = optuna.create_study(
             storage=f"sqlite:///{storage}",
-            study_name=f"{digest()}-{rows.digest}-{config.seed}-{config.folds}",
+            study_name=f"{FORMAT}-{digest()}-{rows.digest}-{config.seed}-{config.folds}",
             load_if_exists=True,
             direction="minimize",
         )
@@ -144,7 +144,7 @@ class _Folds:
 
 def _suggest(trial: "Trial") -> dict[str, Any]:
     return {
-        "objective": trial.suggest_categorical("objective", ["absolute", "huber", "squared"]),
+        "objective": trial.suggest_categorical("objective", ["huber", "squared"]),
         "base": trial.suggest_categorical("base", ["roofline", "constant"]),
         "freedom": trial.suggest_categorical("freedom", [1.0, 3.0, 10.0, 30.0]),
         "rounds": trial.suggest_int("rounds", 50, 400, step=50),

@@ -20,7 +20,7 @@ from pepper.execution.layout import Layout, check_inputs
 from pepper.execution.links import measure_hops
 from pepper.execution.pipeline import Network
 from pepper.execution.pool import StagePool
-from pepper.execution.runner import Runner
+from pepper.execution.runner import Answer, Runner
 from pepper.execution.trials import Sample, Trial, at_rate, one_at_a_time, saturated
 from pepper.execution.watch import Watch
 from pepper.graph.ir import Graph
@@ -176,24 +176,21 @@ def _measure(
         progress.advance("links", f"{len(hops)} hops measured")
         pool.load(running=True)
         one_at_a_time(runner, samples, 0.0, options.min_requests // 4)  # warms the stages up
-        with kept.trial("one at a time") as keep:
-            single = keep(one_at_a_time(runner, samples, options.seconds, options.min_requests))
+        length = (options.seconds, options.min_requests)
+        single = one_at_a_time(runner, samples, *length, kept.answers["one at a time"])
         progress.advance("one request at a time", _outcome(single))
-        with kept.trial("saturated") as keep:
-            stream = keep(saturated(runner, samples, options.seconds, options.min_requests))
+        stream = saturated(runner, samples, *length, kept.answers["saturated"])
         progress.advance("as many as possible", f"{figure(stream.throughput_per_s)}/s")
         rate_per_s = options.rate_per_s or _USUAL_RATE * stream.throughput_per_s
         seconds = max(options.seconds, 5 / rate_per_s)
-        with kept.trial("at a rate") as keep:
-            arrivals = keep(at_rate(runner, samples, seconds, rate_per_s, options.seed))
+        arrivals = at_rate(runner, samples, seconds, rate_per_s, options.seed, answers=kept.answers["at a rate"])
         progress.advance(f"at {rate_per_s:.3g}/s", _outcome(arrivals))
         usage = runner.usage()
         devices, events = runner.layout.devices, list(runner.events)
         adapted = None
         if foresight is not None:
-            with kept.trial("watching the loads") as keep:
-                adapted = _adapted(config, runner, pool, foresight, samples, rate_per_s)
-                keep(adapted.trial)
+            answers = kept.answers["watching the loads"]
+            adapted = _adapted(config, runner, pool, foresight, samples, rate_per_s, answers)
             progress.advance("watching the loads", f"{len(adapted.moves)} moves")
     return Measured(hops, single, stream, arrivals, rate_per_s, usage, devices, events, adapted)
 
@@ -209,6 +206,7 @@ def _adapted(
     foresight: Foresight,
     samples: Sequence[Sample],
     rate_per_s: float,
+    answers: list[Answer],
 ) -> Adapted:
     """Run a stream at a rate, and move to another plan where the loads on the devices call for it."""
     options = config.execute
@@ -220,7 +218,7 @@ def _adapted(
     seconds = max(options.adapt_seconds, 5 / rate_per_s)
     before, started_ns = len(runner.events), time.monotonic_ns()
     with Adapter(runner, pool, foresight.foresee, watch, changes, options.load_change_after_seconds) as adapter:
-        trial = at_rate(runner, samples, seconds, rate_per_s, options.seed, adapter.attend)
+        trial = at_rate(runner, samples, seconds, rate_per_s, options.seed, adapter.attend, answers)
     return Adapted(trial, started_ns, adapter.moves, runner.events[before:])
 
 

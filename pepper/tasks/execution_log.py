@@ -2,11 +2,10 @@
 
 import contextlib
 import csv
-import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 from pepper.config import PepperConfig
 from pepper.errors import ConfigError, ExecutionError, PepperError, TrackingError
 from pepper.execution.runner import Answer, Event
-from pepper.execution.trials import CutShort, Trial, steps
+from pepper.execution.trials import steps
 from pepper.measure.statistics import summarise
 from pepper.placement.plan import Plan
 from pepper.report import plans, timeline_figures
@@ -32,12 +31,10 @@ from pepper.tasks.execution_views import (
 )
 from pepper.tasks.folders import keep_results
 from pepper.tasks.report import attach_plan_page
-from pepper.tracking.executions import Execution, log_execution
+from pepper.tracking.executions import Execution, keep_unlogged, log_execution
 from pepper.tracking.store import Store
 
 REQUESTS = "requests.csv"
-UNLOGGED = "unlogged"
-"""Folder beside the store for what it did not take."""
 
 
 @dataclass
@@ -45,26 +42,12 @@ class Kept:
     """What is there to keep, however the run ends.
 
     Attributes:
-        answers: Of each trial, by its name.
+        answers: Of each trial, by its name; a trial adds to its list.
         events: What happened to the pipeline.
     """
 
-    answers: dict[str, tuple[Answer, ...]] = field(default_factory=dict)
+    answers: dict[str, list[Answer]] = field(default_factory=lambda: defaultdict(list))
     events: list[Event] = field(default_factory=list)
-
-    @contextlib.contextmanager
-    def trial(self, name: str) -> Iterator[Callable[[Trial], Trial]]:
-        """Give what keeps a trial of this name; if it is cut short, what came of it is kept."""
-
-        def keep(trial: Trial) -> Trial:
-            self.answers[name] = trial.answers
-            return trial
-
-        try:
-            yield keep
-        except CutShort as error:
-            self.answers[name] = error.answers
-            raise
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a row a request: when it arose, how long it took, and where that time went (ms)."""
@@ -101,7 +84,7 @@ def logged_if_cut_short(config: PepperConfig, store: Store, out: Path | None, pl
     try:
         yield
     except (ExecutionError, KeyboardInterrupt) as error:
-        if kept.answers:
+        if any(kept.answers.values()):
             try:
                 _log_cut_short(config, store, out, plan, kept, error)
             except PepperError as another:  # the first error is the one that the user must hear last
@@ -190,12 +173,12 @@ def _log(
         "borders": " ".join(str(part.start) for part in plan.parts[1:]),
         "seed": config.execute.seed,
     }
+    execution = Execution(_title(plan), params, metrics, plan.provenance, note, folder, failed)
     try:
-        return log_execution(store, Execution(_title(plan), params, metrics, plan.provenance, note, folder, failed))
+        return log_execution(store, execution)
     except TrackingError as error:
-        kept = store.folder / UNLOGGED / time.strftime("execution_%Y-%m-%d_%H-%M-%S")
-        shutil.copytree(folder, kept, dirs_exist_ok=True)
-        raise TrackingError(f"{error}; what was measured is in {kept}") from error
+        kept = keep_unlogged(store, execution)
+        raise TrackingError(f"{error}; what was measured is in {kept}: log it with task=import") from error
 
 
 def _title(plan: Plan) -> str:

@@ -160,15 +160,15 @@ def _links(config: PepperConfig, names: Sequence[str], option: Callable[[str, st
     def link(key: str, value: Any) -> Link:
         """Make a link from the name of an option or from its numbers."""
         numbers = isinstance(value, dict) and set(value) == set(_NUMBERS)
-        if numbers and all(isinstance(number, int | float) for number in value.values()):
-            try:
+        try:
+            if numbers and all(isinstance(number, int | float) for number in value.values()):
                 chosen = LinkConfig(**value)
-            except ConfigError as error:
-                raise ConfigError(f"{key}: {error}") from error
-        elif isinstance(value, str):
-            chosen = typed(option("link", value)).link
-        else:
-            raise ConfigError(f"{key}={value}: no link; give an option of link, or {' and '.join(_NUMBERS)}")
+            elif isinstance(value, str):
+                chosen = typed(option("link", value)).link
+            else:
+                raise ConfigError(f"{value} is no link; give an option of link, or {' and '.join(_NUMBERS)}")
+        except ConfigError as error:
+            raise ConfigError(f"{key}: {error}") from error
         return Link(chosen.bandwidth_mbit_s, chosen.latency_ms)
 
     if fleet.hub:

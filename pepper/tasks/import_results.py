@@ -7,6 +7,8 @@ from pepper.config import PepperConfig, TrackingConfig
 from pepper.errors import TrackingError
 from pepper.report.progress import stepwise
 from pepper.report.tables import show
+from pepper.tasks.report import attach_plan_page
+from pepper.tracking.executions import log_unlogged, unlogged
 from pepper.tracking.records import Pending
 from pepper.tracking.runs import flush
 from pepper.tracking.store import Store
@@ -18,17 +20,27 @@ def import_results(config: PepperConfig) -> int:
     Raises:
         TrackingError: A store does not answer; what waits for the others was logged.
     """
-    waiting = dict.fromkeys((record.uri, record.experiment) for record in Pending(Path(config.tracking.folder)).all())
+    folder = Path(config.tracking.folder)
+    executions = unlogged(folder)
+    waiting = dict.fromkeys(
+        [(record.uri, record.experiment) for record in Pending(folder).all()]
+        + [(kept.uri, kept.experiment) for kept in executions]
+    )
     counts: dict[str, int] = {}
     failed: TrackingError | None = None
     for uri, experiment in waiting or {(None, None): None}:
         tracking = _at(config.tracking, uri, experiment)
+        track = stepwise("log", config.output == "quiet")
         try:
-            logged = flush(Store(tracking), uri, stepwise("log", config.output == "quiet"))
+            store = Store(tracking)
+            counts[tracking.uri] = counts.get(tracking.uri, 0) + len(flush(store, uri, track))
+            for kept in executions:
+                if (kept.uri, kept.experiment) == (uri, experiment):
+                    run_id = log_unlogged(store, kept)
+                    counts[tracking.uri] += 1
+                    attach_plan_page(store, run_id, kept.execution.name)
         except TrackingError as error:
             failed = failed or error
-            continue
-        counts[tracking.uri] = counts.get(tracking.uri, 0) + len(logged)
     for where, count in counts.items():
         show(f"logged {count} waiting results to {where}", logged=counts)
     if failed is not None:

@@ -3,6 +3,7 @@
 import io
 import json
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,8 +131,15 @@ def _latency_model(config: PepperConfig, store: Store) -> list[Section]:
 
 def _placements(store: Store) -> list[Section]:
     """Return a section for each of the newest placements and executions of plans."""
-    found = [run for kind in ("placement", "execution") for run in newest_runs(store, kind, _MOST_PLACEMENTS)]
-    sections = (_plan(store, str(run.info.run_id), str(run.info.run_name)) for run in found)
+    sections = []
+    for kind in ("placement", "execution"):
+        found = newest_runs(store, kind, _MOST_PLACEMENTS)
+        named = Counter(run.info.run_name for run in found)
+        for run in found:
+            name = str(run.info.run_name)
+            if named[name] > 1:
+                name += time.strftime(" (%Y-%m-%d %H:%M:%S)", time.localtime(run.info.start_time / 1000))
+            sections.append(_plan(store, str(run.info.run_id), name))
     return [section for section in sections if section is not None]
 
 

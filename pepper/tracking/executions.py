@@ -1,17 +1,28 @@
-"""Executions in MLflow: a run with what was predicted and measured, linked to the placement and the data behind it."""
+"""Executions in MLflow: a run with what was predicted and measured, linked to the placement and the data behind it.
 
+What the store does not take is kept on disk, and logged when it does.
+"""
+
+import json
+import shutil
 import time
+import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pepper
+from pepper.errors import TrackingError
 from pepper.tracking.lineage import ending, hand_on_datasets
 from pepper.tracking.store import Store, reaching
 from pepper.tracking.user import user
 
 EXECUTION = "execution"
+UNLOGGED = "unlogged"
+"""Folder beside the store for what it did not take: a folder each, with the artifacts and all else in one file."""
+_FILE = "execution.json"
+_ARTIFACTS = "artifacts"
 
 
 @dataclass(frozen=True)
@@ -26,6 +37,7 @@ class Execution:
         note: Its description (Markdown).
         artifacts: A folder whose content becomes the run's artifacts.
         failed: Whether it ended early.
+        key: Unique to it; its run carries it as a tag.
     """
 
     name: str
@@ -35,6 +47,24 @@ class Execution:
     note: str
     artifacts: Path
     failed: bool = False
+    key: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+@dataclass(frozen=True)
+class Unlogged:
+    """An execution that is kept on disk.
+
+    Attributes:
+        folder: Where.
+        execution: All of it.
+        uri: The store that it is meant for (a whole path for SQLite).
+        experiment: The experiment there.
+    """
+
+    folder: Path
+    execution: Execution
+    uri: str
+    experiment: str
 
 
 def log_execution(store: Store, execution: Execution) -> str:
@@ -50,6 +80,7 @@ def log_execution(store: Store, execution: Execution) -> str:
     tags = {
         **{f"pepper.{key}": str(value)[:5000] for key, value in execution.provenance.items()},
         "pepper.kind": EXECUTION,
+        "pepper.record": execution.key,
         "pepper.version": pepper.__version__,
         "mlflow.user": user(),
         "mlflow.source.name": "pepper.run",
@@ -67,4 +98,54 @@ def log_execution(store: Store, execution: Execution) -> str:
             metrics=[Metric(k, v, now_ms, 0) for k, v in execution.metrics.items() if abs(v) < float("inf")],
             params=[Param(key, str(value)[:6000]) for key, value in execution.params.items()],
         )
+    return run_id
+
+
+def keep_unlogged(store: Store, execution: Execution) -> Path:
+    """Keep on disk what the store did not take, and return the folder.
+
+    Raises:
+        TrackingError: The folder cannot be written.
+    """
+    folder = store.folder / UNLOGGED / time.strftime(f"%Y-%m-%d_%H-%M-%S_{execution.key[:6]}")
+    facts = {**asdict(execution), "artifacts": None}
+    content = {"uri": store.uri, "experiment": store.config.experiment, "execution": facts}
+    try:
+        shutil.copytree(execution.artifacts, folder / _ARTIFACTS)
+        (folder / _FILE).write_text(json.dumps(content))
+    except OSError as error:
+        raise TrackingError(f"{folder}: cannot keep results ({error.strerror}); free some space") from error
+    return folder
+
+
+def unlogged(folder: Path) -> list[Unlogged]:
+    """Return what is kept beside the store in this folder, oldest first.
+
+    Raises:
+        TrackingError: A file is damaged.
+    """
+    return [_read(file) for file in sorted((folder / UNLOGGED).glob(f"*/{_FILE}"))]
+
+
+def _read(file: Path) -> Unlogged:
+    try:
+        content = json.loads(file.read_text())
+        execution = Execution(**{**content["execution"], "artifacts": file.with_name(_ARTIFACTS)})
+        return Unlogged(file.parent, execution, content["uri"], content["experiment"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrackingError(f"{file}: damaged ({error}); remove its folder to go on without it") from error
+
+
+def log_unlogged(store: Store, kept: Unlogged) -> str:
+    """Log what was kept, in the place of what the store took of it before, and return the run's identifier.
+
+    Raises:
+        TrackingError: The store does not answer; it is still kept.
+    """
+    with reaching(store.config):
+        found = store.client.search_runs([store.experiment_id], f"tags.`pepper.record` = '{kept.execution.key}'")
+        for run in found:
+            store.client.delete_run(run.info.run_id)
+    run_id = log_execution(store, kept.execution)
+    shutil.rmtree(kept.folder)
     return run_id

@@ -132,6 +132,29 @@ def test_a_calibration_is_measured_once(
     assert len(measured) == 2
 
 
+def test_cores_that_nothing_tells_apart_share_a_calibration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calibrations: dict[str, calibration.Calibration]
+) -> None:
+    """Cores 0 and 1 are threads of one physical core, 2 and 3 have one each, 4 is slower."""
+    machine = tmp_path / "cpu"
+    for core, (physical, capacity) in enumerate([("0-1", 1024), ("0-1", 1024), ("2", 1024), ("3", 1024), ("4", 400)]):
+        (machine / f"cpu{core}/topology").mkdir(parents=True)
+        (machine / f"cpu{core}/topology/core_cpus_list").write_text(physical)
+        (machine / f"cpu{core}/cpu_capacity").write_text(f"{capacity}\n")
+    monkeypatch.setattr(host, "CPU", machine)
+    measured = []
+
+    def measure(spec: DeviceSpec) -> calibration.Calibration:
+        measured.append(spec.cores)
+        return calibrations["share100"]
+
+    monkeypatch.setattr(calibration, "measure", measure)
+    (tmp_path / "cache").mkdir()
+    for cores in [(0,), (1,), (2,), (4,), (0, 1), (2, 3), (0, 3), (3, 2), (3, 4)]:
+        calibrate(replace(device(threads=1), cores=cores), tmp_path / "cache")
+    assert measured == [(0,), (4,), (0, 1), (2, 3), (3, 4)]
+
+
 def test_a_damaged_cache_is_measured_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calibrations: dict[str, calibration.Calibration]
 ) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from harness import Desk, MakeDesk, composed
+from harness import Desk, MakeDesk, alive, composed, descendants, wait_until
 from onnx import numpy_helper
 from plans import CORES, make_plan, save, shares
 
@@ -29,6 +30,8 @@ from pepper.graph.source import content_hash
 from pepper.placement.plan import Plan
 from pepper.tasks import execute, other_plans
 from pepper.tasks.planned import Splitter, planned_model
+from pepper.tracking.executions import Execution, log_execution
+from pepper.tracking.store import Store
 
 QUICKLY = ("task=execute", "execute.seconds=0.1", "execute.min_requests=5", "execute.time_limit_seconds=20")
 RESULTS = {"steps.csv", "links.csv", "runs.csv", "requests.csv", "timeline.csv", "timeline.png", "timeline.svg"}
@@ -230,10 +233,44 @@ def test_results_are_kept_where_mlflow_refuses_them(
     assert outcome.status == 2
     assert "the store does not answer (the disk is full)" in outcome.err.splitlines()[-1]
     (left,) = (shared_desk.folder / "mlruns" / "unlogged").iterdir()
-    assert outcome.err.endswith(f"; what was measured is in {left}\n")
-    assert {"plan.json", "requests.csv"} <= {file.name for file in left.iterdir()}
+    assert outcome.err.endswith(f"; what was measured is in {left}: log it with task=import\n")
+    assert {"plan.json", "requests.csv"} <= {file.name for file in (left / "artifacts").iterdir()}
     assert {file.name for file in out.iterdir()} == {"plan.json", *RESULTS}
-    assert metrics_of(shared_desk)[0].info.status == "FAILED"
+    half = metrics_of(shared_desk)[0]
+    assert half.info.status == "FAILED"
+    imported = shared_desk("task=import")
+    assert imported.status == 0, imported.err
+    assert "logged 1 waiting results" in imported.out
+    assert not left.exists()
+    run = metrics_of(shared_desk)[0]
+    assert run.info.run_id != half.info.run_id
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["latency_p50_ms"] > 0
+    assert "logged 0 waiting results" in shared_desk("task=import").out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_mid_run_keeps_what_was_measured(
+    shared_desk: Desk, plan: Plan, tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    out = tmp_path / "out"
+    given = (*QUICKLY, f"execute.plan={save(plan, tmp_path)}", f"execute.out={out}", "execute.seconds=60")
+    process = shared_desk.start(*given)
+    stages = wait_until(lambda: [child for child in descendants(process.pid) if "stage" in " ".join(child.cmdline())])
+    time.sleep(2)  # of the minute that single requests take
+    process.send_signal(number)
+    outcome = shared_desk.finish(process)
+    assert outcome.status == status, outcome.err
+    assert "what was measured until then: run" in outcome.out
+    assert not alive(stages)
+    run, metrics = metrics_of(shared_desk)
+    assert run.info.status == "FAILED"
+    assert "ended early" in run.data.tags["mlflow.note.content"]
+    assert metrics["one_at_a_time_latency_p50_ms"] > 0
+    requests = list(csv.DictReader((out / "requests.csv").open()))
+    assert len(requests) > 5
+    assert {request["trial"] for request in requests} == {"one at a time"}
 
 
 def test_other_plans_that_cannot_be_run_are_named(
@@ -309,11 +346,11 @@ def test_every_other_plan_is_among_those_to_run(plan: Plan, positions: int | Non
 def test_what_was_measured_before_the_last_device_was_lost_is_kept(
     shared_desk: Desk, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def dying(runner: Runner, *given: Any) -> Trial:
+    def dying(runner: Runner, *given: Any, **options: Any) -> Trial:
         runner.submit(given[0][0].inputs)
         for stage in runner.stages:
             os.kill(stage.process.pid, signal.SIGKILL)
-        return trials.at_rate(runner, *given)
+        return trials.at_rate(runner, *given, **options)
 
     monkeypatch.setattr(execute, "at_rate", dying)
     outcome = shared_desk(*QUICKLY, f"execute.plan={save(plan, tmp_path)}", f"execute.out={tmp_path / 'out'}")
@@ -343,3 +380,14 @@ def test_a_plan_on_one_device(shared_desk: Desk, plan: Plan, models: dict[str, P
     assert [run["devices"] for run in found["runs"]] == ["edge"]
     run, metrics = metrics_of(shared_desk)
     assert (found["run_id"], found["metrics"]) == (run.info.run_id, pytest.approx(metrics))
+
+
+def test_two_runs_of_one_name_are_told_apart_in_the_report(desk: Desk, plan: Plan, tmp_path: Path) -> None:
+    tracking = composed(f"tracking.uri={desk.uri}", f"tracking.folder={desk.folder}/mlruns").tracking
+    kept = save(plan, tmp_path).parent
+    for _ in range(2):
+        log_execution(Store(tracking), Execution("small on camera", {}, {}, {}, "", kept))
+        time.sleep(1)
+    html = tmp_path / "report.html"
+    assert desk("task=report", f"report.out={html}").status == 0
+    assert len(set(re.findall(r"small on camera \([\d: -]+\)", html.read_text()))) == 2

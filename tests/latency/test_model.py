@@ -14,7 +14,7 @@ from pepper.latency.model import FILE, Hyperparameters, LatencyModel
 from pepper.latency.ranges import in_short
 from tests.latency.measured import measured, random_parts, setting
 
-SMALL = Hyperparameters(rounds=30)
+SMALL = Hyperparameters(rounds=60, learning_rate=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_without_tails_there_is_no_95th_percentile() -> None:
     assert np.isnan(result.p95_ms).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(seed=st.integers(0, 10_000), less=st.floats(0, 100), more=st.floats(0, 100))
 def test_more_load_is_never_faster(model: LatencyModel, seed: int, less: float, more: float) -> None:
     parts = random_parts(4, seed)
@@ -121,7 +121,7 @@ def test_training_is_reproducible_and_bags_differ() -> None:
     assert not np.array_equal(first.p50_ms(known.features), other.p50_ms(known.features))
 
 
-@pytest.mark.parametrize("objective", ["absolute", "huber", "squared"])
+@pytest.mark.parametrize("objective", ["huber", "squared"])
 @pytest.mark.parametrize("base", ["roofline", "constant"])
 def test_every_loss_and_base_learns(objective: str, base: str) -> None:
     known = measured(models=10)

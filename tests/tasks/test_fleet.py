@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 from harness import composed
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 
 from pepper import config
 from pepper.config import FleetConfig, FleetDeviceConfig
+from pepper.config.composing import recompose
 from pepper.devices import host
 from pepper.errors import ConfigError
 from pepper.tasks.fleet import Fleet, assemble
@@ -21,7 +22,7 @@ def fleet_of(fleet: FleetConfig | None, *overrides: str, counted: list[Sequence[
     def compose_one(changed: Sequence[str]) -> Any:
         if counted is not None:
             counted.append(changed)
-        return compose("run", overrides=list(changed))
+        return recompose(changed)
 
     cfg = composed(*overrides)
     if fleet is not None:
@@ -111,6 +112,21 @@ def test_a_fleet_that_does_not_fit_its_cores_is_refused(monkeypatch: pytest.Monk
     said = rf"fleet\.devices: .*core 0 is wanted {wanted}, camera 0\.25\); give a device"
     with pytest.raises(ConfigError, match=said):
         fleet_of(None, *overrides)
+
+
+@pytest.mark.parametrize(("group", "option"), [("device", "share51"), ("load", "cpu70")])
+def test_an_option_of_a_device_that_is_not_there_is_named_with_its_key(group: str, option: str) -> None:
+    with pytest.raises(ConfigError, match=rf"fleet\.devices\.edge: {group}={option}: no such option; did you mean"):
+        fleet_of(None, f"fleet.devices.edge.{group}={option}")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [("wify", "link=wify: no such option; did you mean 'wifi'"), (3, "3 is no link; give an option of link")],
+)
+def test_a_link_that_is_not_there_is_named_with_its_key(given: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=f"fleet.links.a->b: {said}"):
+        fleet_of(trio(links={"a->b": given}))
 
 
 def test_a_load_without_a_percent_is_refused() -> None:
