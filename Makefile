@@ -21,7 +21,8 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest --durations=10
+	$(BIN)/python -m pytest -m "not quiet" --numprocesses 2 --dist loadgroup --durations 10
+	$(BIN)/python -m pytest -m quiet --durations 10
 
 ui: $(VENV)/.installed
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db

@@ -5,14 +5,16 @@ taking turns (first core, second, first, second). Reference: every part alone on
 median latency, in the same round. One request: its latency over the sum of those medians, and what is left per hop
 (a pipeline of n stages has n + 1: the driver is at both ends). A stream: stages on one core cannot overlap, so the
 limit is the core with the larger sum of parts, one result every so many ms; the driver gets no core of its own.
-The CPU time that all stages took for a request of the stream, over the parts alone, says how much of what is missing
-went to messages and to caches that others have emptied; the rest is the driver's and the waits'.
+What is missing went to messages and to caches that others have emptied (the CPU time that all stages took for a
+request of the stream, over the parts alone), to the driver (its own CPU time a request: it sends, receives and
+compares), and to waits (the rest).
 
     python -m benchmarks.pipeline_overhead --models resnet50
 """
 
 import argparse
 import tempfile
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
@@ -72,9 +74,9 @@ class Case:
         with Bench(find_model(ModelConfig(path=str(file))), spec, self._config.measure, None) as bench:
             return bench.profile(LoadConfig(percent=0, name="idle")).metrics["latency_p50_ms"]
 
-    def together(self, seconds: float) -> tuple[float, float, float, float]:
-        """Return one request's median latency and time inside of the stages (ms), and of a stream the stages' CPU time
-        a request (ms) and results a second."""
+    def together(self, seconds: float) -> tuple[float, float, float, float, float]:
+        """Return one request's median latency and time inside of the stages (ms), and of a stream the stages' and the
+        driver's CPU time a request (ms) and results a second."""
         links = {(a, b): Link() for a in DEVICES for b in DEVICES if a != b}
         with ExitStack() as stack:
             home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=self._folder)))
@@ -84,13 +86,14 @@ class Case:
             runner = stack.enter_context(Runner(pool, network, self._layout, time_limit_s=60.0))
             one_at_a_time(runner, [self._sample], 0.3, 5)
             single = one_at_a_time(runner, [self._sample], seconds, 20)
-            before = _cpu_ms(runner)
+            before_ms, driver_s = _cpu_ms(runner), time.process_time()
             stream = saturated(runner, [self._sample], seconds, 30)
-            cpu_ms = (_cpu_ms(runner) - before) / len(stream.answers)
+            driver_ms = 1000 * (time.process_time() - driver_s) / len(stream.answers)
+            cpu_ms = (_cpu_ms(runner) - before_ms) / len(stream.answers)
             if max(single.difference, stream.difference) > 1e-4:
                 raise SystemExit(f"{self._config.model.name}: the parts do not compute what the whole does")
             inside_ms = sum(single.steps().compute)
-            return float(np.median(single.latency_ms)), inside_ms, cpu_ms, stream.throughput_per_s
+            return float(np.median(single.latency_ms)), inside_ms, cpu_ms, driver_ms, stream.throughput_per_s
 
 
 def _cpu_ms(runner: Runner) -> float:
@@ -120,7 +123,8 @@ def main() -> None:
                     f"{median(latency for _, latency, *_ in rounds):.2f}",
                     f"{median(latency / alone for alone, (_, latency, *_) in zip(sums, rounds, strict=True)):.3f}",
                     f"{median((latency - inside) / (parts + 1) * 1000 for _, latency, inside, *_ in rounds):.0f}",
-                    f"{median(cpu / alone for alone, (*_, cpu, _) in zip(sums, rounds, strict=True)):.3f}",
+                    f"{median(cpu / alone for alone, (*_, cpu, _, _) in zip(sums, rounds, strict=True)):.3f}",
+                    f"{median(driver for *_, driver, _ in rounds):.2f}",
                     f"{median(limits):.1f}",
                     f"{median(rate for *_, rate in rounds):.1f}",
                     f"{median(rate / limit for limit, (*_, rate) in zip(limits, rounds, strict=True)):.1%}",
@@ -130,7 +134,7 @@ def main() -> None:
         f"two cores, medians of {options.rounds} rounds",
         [
             *("model", "stages", "parts alone ms", "latency ms", "ratio", "us a hop"),
-            *("CPU to alone", "limit /s", "achieved /s", "of limit"),
+            *("CPU to alone", "driver ms", "limit /s", "achieved /s", "of limit"),
         ],
         rows,
     )

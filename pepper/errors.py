@@ -4,6 +4,7 @@ Each message is one line that names the key or file, the value and the fix.
 """
 
 import difflib
+import shutil
 from collections.abc import Iterable
 
 
@@ -47,3 +48,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Return a hint such as ``; did you mean 'resnet50'?``, or an empty string if nothing is near."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def refusal(error: OSError) -> str:
+    """Return the system's reason; where a folder was copied, that of the first file."""
+    return str(error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror)

@@ -192,7 +192,7 @@ def _hydra(argv: list[str]) -> int:
                 statuses.append(_refuse(error))
             except KeyboardInterrupt as stop:
                 if kept := KEPT.get(settings.task.name):
-                    stop.args = (f"{kept} are kept; the same command goes on from here",)
+                    stop.args = (*stop.args, f"{kept} are kept; the same command goes on from here")
                 raise
             results["status"] = statuses[-1]
 

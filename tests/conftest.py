@@ -10,6 +10,16 @@ import psutil
 import pytest
 from harness import Desk, MakeDesk, alive, convnet, endless, mlp, unknown_operator
 
+TIMED = ("devices", "measure", "execution", "sweep", "tasks")
+"""Folders whose tests throttle cores or time what runs there: two at once would disturb each other much."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes (``--dist loadgroup``), each file stays in one, and all that is timed in the same."""
+    for item in items:
+        timed = item.path.parent.name in TIMED
+        item.add_marker(pytest.mark.xdist_group("timed" if timed else item.path.name))
+
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
@@ -42,7 +52,7 @@ def options(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep calibrations apart from the user's, and for all tests: each device is calibrated once."""
+    """Keep calibrations apart from the user's, and for all tests of a process: each device is calibrated once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield

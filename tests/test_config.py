@@ -143,6 +143,7 @@ MISTAKES = [
     (["measure.max_seconds=long"], ["measure.max_seconds=long: must be a number"]),
     (["measure.min_samples=2.5"], ["measure.min_samples=2.5: must be a whole number"]),
     (["measure.min_samples=null"], ["measure.min_samples=null: must have a value"]),
+    (["output=[text]"], ["output=['text']: must be text"]),
     (["measure.session.parallel=often"], ["measure.session.parallel=often: must be true or false"]),
     (["fleet.devices.serer.load=idle"], ["fleet.devices.serer", "did you mean 'server'"]),
     (["+fleet.devices.a(b)={device: share25}"], ["not a KEY=VALUE"]),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from harness import Desk
 
+import pepper
 from pepper import run
 from pepper.report.output import add_results, results_under, speaking
 from pepper.report.tables import figure
@@ -23,6 +24,11 @@ def document(out: str) -> dict[str, Any]:
     found = json.loads(line, parse_constant=refuse)
     assert isinstance(found, dict)
     return found
+
+
+def test_which_pepper_this_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"pepper {pepper.__version__}\n"
 
 
 def test_a_profile_as_json(desk: Desk) -> None:

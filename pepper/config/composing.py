@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-_WRONG_TYPE = re.compile(
-    r"Value '(?P<value>.*)' (?:of type '.*' could not be converted to|is not a valid) (?P<wanted>\w+)"
+_WRONG_TYPE = (
+    re.compile(r"Value '(?P<value>.*)' (?:of type '.*' could not be converted to|is not a valid) (?P<wanted>\w+)"),
+    re.compile(r"Cannot convert '.*' to (?P<wanted>string): '(?P<value>.*)'"),
 )
 _KINDS = {"float": "a number", "int": "a whole number", "bool": "true or false", "str": "text"}
+"""By how OmegaConf's name for the type begins."""
 
 
 def compose(overrides: Sequence[str] = ()) -> PepperConfig:
@@ -87,11 +89,11 @@ def explain(error: Exception) -> str:
         name = str(key).rpartition(".")[2]
         hint = nearest(name, known) if name not in known else ""
         listed = f" (keys: {', '.join(known)})" if name not in known and known and not hint else ""
-        if "ListConfig" in message:
-            message, hint = f"must be a list; give {key}=[...]", ""
+        if "is not a ListConfig" in message:
+            return f"{key}: must be a list; give {key}=[...]"
         if "is not Optional" in message:
             return f"{key}=null: must have a value"
-        if wrong := _WRONG_TYPE.match(message):
+        for wrong in filter(None, (pattern.match(message) for pattern in _WRONG_TYPE)):
             wanted = wrong["wanted"].lower()
             kind = next((kind for name, kind in _KINDS.items() if wanted.startswith(name)), wanted)
             return f"{key}={wrong['value']}: must be {kind}"

@@ -141,7 +141,7 @@ class PlaceConfig:
     excluded: list[str] = field(default_factory=list)
     max_parts: int | None = None
     max_cuts: int = 200
-    confidence: float = 0.75
+    confidence: float = 0.6
     samples: int = 2000
     seed: int = 0
     time_limit_seconds: float = 30.0

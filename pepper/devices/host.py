@@ -60,23 +60,24 @@ def cpu_facts() -> dict[str, Any]:
 
 
 def likeness(cores: Sequence[int]) -> list[Any]:
-    """Return what cores are like: equal for two sets of cores that no fact of the machine tells apart.
+    """Return what cores are like: equal for two sets of cores that are as fast, as far as the machine tells.
 
     Of each core its capacity, highest frequency and cache sizes; of all together, how many of them share a physical
-    core, a last-level cache and a package.
+    core, a second- or third-level cache, and a package. What cores outside of the set share with it is not looked at.
     """
-    kinds = [
-        [
-            _read(CPU / f"cpu{core}" / file)
-            for file in ("cpu_capacity", "cpufreq/cpuinfo_max_freq", *(f"cache/index{i}/size" for i in range(4)))
-        ]
-        for core in cores
-    ]
-    sharing = [
-        sorted(Counter(_read(CPU / f"cpu{core}" / file) for core in cores).values())
-        for file in ("topology/core_cpus_list", "cache/index3/shared_cpu_list", "topology/physical_package_id")
-    ]
-    return [sorted(kinds, key=str), sharing]
+
+    def told(core: int, file: str) -> str | None:
+        return _read(CPU / f"cpu{core}" / file)
+
+    own = ("cpu_capacity", "cpufreq/cpuinfo_max_freq", *(f"cache/index{level}/size" for level in range(4)))
+    shared = (
+        "topology/core_cpus_list",
+        "cache/index2/shared_cpu_list",
+        "cache/index3/shared_cpu_list",
+        "topology/physical_package_id",
+    )
+    kinds = sorted(([told(core, file) for file in own] for core in cores), key=str)
+    return [kinds, [sorted(Counter(told(core, file) for core in cores).values()) for file in shared]]
 
 
 @cache

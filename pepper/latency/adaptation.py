@@ -35,8 +35,8 @@ LEAST = 3
 """Fewest measurements to adapt to."""
 
 DEVICE_COLUMNS = [COLUMN[name] for name in DEVICE]
-_TOLERANCE = 0.25
-"""How far two calibrations of one device may differ, relative: on a shared machine, memory speed does by that."""
+_TOLERANCES = np.array([0.5 if name == "device_memory_gbps" else 0.25 for name in DEVICE])
+"""How far two calibrations of one device may differ, relative: on a shared machine, memory speed does by 40 %."""
 _LOAD_COLUMNS = [COLUMN["load_percent"], COLUMN["load_cores"]]
 _STRENGTHS = (0.3, 1.0, 3.0, 10.0)
 """Variance that the prior allows to a log factor, over that of a measurement's log error."""
@@ -98,7 +98,7 @@ class Adaptation:
         return bool(self._near(other.device[None])[0])
 
     def _near(self, devices: Values) -> npt.NDArray[np.bool_]:
-        near = np.isclose(devices, self.device, rtol=_TOLERANCE, atol=0, equal_nan=True)
+        near = np.isclose(devices, self.device, rtol=_TOLERANCES, atol=0, equal_nan=True)
         return np.asarray(near.all(axis=1))
 
     def to_json(self) -> dict[str, Any]:

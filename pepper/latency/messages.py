@@ -20,6 +20,8 @@ _SPREAD = 1 + 1 / 12  # mean of the squared length of a cycle over its mean squa
 def handling_ms(setting: Setting, received_bytes: Values) -> Values:
     """Return how long the device works on messages for each request: its share and load included.
 
+    A busy neighbour takes half of the time, as from one who is never suspended: a message is too short for more.
+
     Args:
         setting: The device and its load.
         received_bytes: Bytes of the tensors that come in, any shape.

@@ -287,7 +287,9 @@ def _read(file: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise LatencyError(f"{file}: no latency model that can be read ({error}); train one with task=train") from error
     if content.get("format") != FORMAT:
-        raise LatencyError(f"{file}: format {content.get('format')}, but this pepper reads {FORMAT}; train again")
+        raise LatencyError(
+            f"{file}: format {content.get('format')}, but this pepper reads {FORMAT}; train again with task=train"
+        )
     return dict(content)
 
 

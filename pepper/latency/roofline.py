@@ -47,6 +47,7 @@ WHOLE = 0.97
 """A core that gives more than this share is not throttled."""
 _BUSY = 1.9  # slow-down by a neighbour that is always ready to run
 _MOST_CREDIT = 0.08
+"""At a quarter of a core, a busy neighbour then leaves three quarters of it; measured was 0.018."""
 _LEAST_MS, _MOST_MS = 1e-6, 1e9
 _LEAST_SPREAD = 0.02  # relative; measurements are no finer
 _ITERATIONS = 30
@@ -70,7 +71,8 @@ class Roofline:
 
         The loss is Huber's on the relative error, so that a few bad measurements do not count much. Few rows
         cannot tell many kinds apart, so each factor is drawn to the common one of its class (arithmetic,
-        memory, operators, inference).
+        memory, operators, inference). The credit, where there are throttled rows beside busy neighbours, is the one
+        with the least absolute log error there.
 
         Args:
             features: Rows of `features.rows`, shape (n, len(FEATURES)).

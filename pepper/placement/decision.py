@@ -65,7 +65,7 @@ def decide(
     problem: ChainProblem,
     objective: str,
     spread: Spread,
-    confidence: float = 0.75,
+    confidence: float = 0.6,
     samples: int = 2000,
     seed: int = 0,
     time_limit_s: float = 60.0,

@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pepper.config import OPEN_KEYS, PepperConfig, typed
+from pepper.config.composing import explain
 from pepper.devices.device import resolve
 from pepper.errors import ConfigError, ModelError, nearest
 from pepper.graph.model import ModelFile, find_model
@@ -112,8 +113,7 @@ def _choices(
                 except OmegaConfBaseException as error:
                     parent, _, name = key.rpartition(".")
                     known = [str(known) for known in OmegaConf.select(chosen, parent) or ()]
-                    hint = nearest(name, known) if name not in known else ""
-                    message = f"sweep.axes.{key}: {value!r}: {str(error).splitlines()[0]}{hint}"
-                    raise ConfigError(message) from error
+                    reason = explain(error) if name in known else f"no such key{nearest(name, known)}"
+                    raise ConfigError(f"sweep.axes.{key}: {value!r}: {reason}") from error
             choices.append(typed(chosen))
     return choices

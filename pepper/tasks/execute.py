@@ -98,11 +98,11 @@ def execute(config: PepperConfig) -> int:
             StepProgress(4 + options.adapt + len(others), config.output == "quiet") as progress,
         ):
             measured = _measure(config, plan, splitter, pool, network, layout, samples, foresight, progress, kept)
-            ran = run_others(others, config, splitter, pool, network, samples, progress)
-        measured = replace(measured, others=ran)
+            run_others(others, config, splitter, pool, network, samples, progress, kept.others)
+        measured = replace(measured, others=kept.others)
+        _say(plan, measured)
+        log_run(config, store, out, plan, measured, kept)
     tolerance = default_tolerance(graph) if options.tolerance is None else options.tolerance
-    _say(plan, measured)
-    log_run(config, store, out, plan, measured, kept)
     failures = measured.failures
     if failures:
         print(f"error: {len(failures)} requests or plans failed, the first: {failures[0]}", file=sys.stderr)

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from pepper.config import PepperConfig
-from pepper.errors import ConfigError, ExecutionError, PepperError, TrackingError
+from pepper.errors import ConfigError, PepperError, TrackingError
 from pepper.execution.runner import Answer, Event
 from pepper.execution.trials import steps
 from pepper.measure.statistics import summarise
 from pepper.placement.plan import Plan
 from pepper.report import plans, timeline_figures
+from pepper.report.output import add_results
 from pepper.report.tables import figure, show
 from pepper.tasks.execution_views import (
     Measured,
@@ -30,6 +31,7 @@ from pepper.tasks.execution_views import (
     timelines,
 )
 from pepper.tasks.folders import keep_results
+from pepper.tasks.other_plans import Others
 from pepper.tasks.report import attach_plan_page
 from pepper.tracking.executions import Execution, keep_unlogged, log_execution
 from pepper.tracking.store import Store
@@ -44,10 +46,14 @@ class Kept:
     Attributes:
         answers: Of each trial, by its name; a trial adds to its list.
         events: What happened to the pipeline.
+        others: What came of the other plans.
+        logged: Whether the run is in MLflow, or beside it.
     """
 
     answers: dict[str, list[Answer]] = field(default_factory=lambda: defaultdict(list))
     events: list[Event] = field(default_factory=list)
+    others: Others = field(default_factory=Others)
+    logged: bool = False
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a row a request: when it arose, how long it took, and where that time went (ms)."""
@@ -83,31 +89,50 @@ def logged_if_cut_short(config: PepperConfig, store: Store, out: Path | None, pl
     """Where a run cannot go on, keep and log what was measured until then, as a failed run; the error goes on."""
     try:
         yield
-    except (ExecutionError, KeyboardInterrupt) as error:
-        if any(kept.answers.values()):
+    except (PepperError, KeyboardInterrupt) as error:
+        if any(kept.answers.values()) and not kept.logged:
             try:
-                _log_cut_short(config, store, out, plan, kept, error)
+                where = _log_cut_short(config, store, out, plan, kept, error)
             except PepperError as another:  # the first error is the one that the user must hear last
-                print(f"warning: what was measured is not logged: {another}", file=sys.stderr)
+                print(f"warning: {another}", file=sys.stderr)
+            else:
+                if isinstance(error, KeyboardInterrupt):
+                    error.args = (where,)
+                else:
+                    show(where)
         raise
 
 
 def _log_cut_short(
     config: PepperConfig, store: Store, out: Path | None, plan: Plan, kept: Kept, error: BaseException
-) -> None:
+) -> str:
+    """Log what there is, and say where.
+
+    Raises:
+        ConfigError: The folder cannot be written; the store has it.
+        TrackingError: The store does not answer; a folder beside it has it.
+    """
     metrics: dict[str, float] = {}
     for name, answers in kept.answers.items():
         taken = np.array([answer.latency_ms for answer in answers if answer.error is None])
         if len(taken):
             metrics |= {f"{name.replace(' ', '_')}_{key}": value for key, value in summarise(taken).items()}
-    events = {"events": [asdict(event) for event in kept.events]}
+    found = {
+        "events": [asdict(event) for event in (*kept.events, *kept.others.events)],
+        "runs": [asdict(run) for run in kept.others.runs],
+        "not_run": [asdict(other) for other in kept.others.not_run],
+    }
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        _write_all(folder, plan, events, kept)
-        if out is not None:
-            keep_results("execute.out", folder, out)
-        run_id = _log(config, store, plan, metrics, folder, f"ended early: {str(error) or 'interrupted'}", failed=True)
-    show(f"what was measured until then: run {run_id} of {config.execute.experiment}, FAILED", run_id=run_id)
+        _write_all(folder, plan, found, kept)
+        note = f"ended early: {str(error) or 'interrupted'}"
+        try:
+            run_id = _log(config, store, plan, metrics, folder, note, failed=True)
+        finally:
+            if out is not None:
+                keep_results("execute.out", folder, out)
+    add_results(run_id=run_id)
+    return f"what was measured until then: run {run_id} of {config.execute.experiment}, FAILED"
 
 
 def log_run(config: PepperConfig, store: Store, out: Path | None, plan: Plan, measured: Measured, kept: Kept) -> None:
@@ -132,6 +157,7 @@ def log_run(config: PepperConfig, store: Store, out: Path | None, plan: Plan, me
             except ConfigError as error:  # MLflow may still take them
                 refused = error
         note = f"one request: predicted **{figure(plan.latency_ms)} ms**, measured **{figure(measured.latency_ms)} ms**"
+        kept.logged = True  # or kept beside the store
         run_id = _log(config, store, plan, figures(plan, measured), folder, note)
     attach_plan_page(store, run_id, _title(plan))
     show(f"logged as run {run_id} of {config.execute.experiment}", run_id=run_id)
@@ -176,9 +202,15 @@ def _log(
     execution = Execution(_title(plan), params, metrics, plan.provenance, note, folder, failed)
     try:
         return log_execution(store, execution)
-    except TrackingError as error:
-        kept = keep_unlogged(store, execution)
-        raise TrackingError(f"{error}; what was measured is in {kept}: log it with task=import") from error
+    except (TrackingError, KeyboardInterrupt) as error:
+        try:
+            where = f"what was measured is in {keep_unlogged(store, execution)}: log it with task=import"
+        except TrackingError as another:
+            where = str(another)
+        if isinstance(error, KeyboardInterrupt):
+            error.args = (where,)
+            raise
+        raise TrackingError(f"{error}; {where}") from error
 
 
 def _title(plan: Plan) -> str:

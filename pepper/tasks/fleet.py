@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pepper.config import DeviceConfig, FleetDeviceConfig, LinkConfig, LoadConfig, PepperConfig, typed
+from pepper.config.composing import explain
 from pepper.config.placing import MEASURED
 from pepper.devices import host
 from pepper.devices.device import DeviceSpec, resolve, together
@@ -126,7 +127,7 @@ def _device(name: str, entry: FleetDeviceConfig, option: Callable[[str, str], Di
         try:
             OmegaConf.update(composed, f"device.{key}", value)
         except OmegaConfBaseException as error:
-            reason = nearest(key, composed.device) or f": {str(error).splitlines()[0]}"
+            reason = nearest(key, composed.device) or f": {explain(error)}"
             raise ConfigError(f"overrides.{key}={value!r}: the device cannot have it{reason}") from error
     device = typed(composed).device
     spec = resolve(device)
@@ -160,13 +161,12 @@ def _links(config: PepperConfig, names: Sequence[str], option: Callable[[str, st
     def link(key: str, value: Any) -> Link:
         """Make a link from the name of an option or from its numbers."""
         numbers = isinstance(value, dict) and set(value) == set(_NUMBERS)
+        if not isinstance(value, str) and not (
+            numbers and all(isinstance(number, int | float) for number in value.values())
+        ):
+            raise ConfigError(f"{key}={value}: no link; give an option of link, or {' and '.join(_NUMBERS)}")
         try:
-            if numbers and all(isinstance(number, int | float) for number in value.values()):
-                chosen = LinkConfig(**value)
-            elif isinstance(value, str):
-                chosen = typed(option("link", value)).link
-            else:
-                raise ConfigError(f"{value} is no link; give an option of link, or {' and '.join(_NUMBERS)}")
+            chosen = typed(option("link", value)).link if isinstance(value, str) else LinkConfig(**value)
         except ConfigError as error:
             raise ConfigError(f"{key}: {error}") from error
         return Link(chosen.bandwidth_mbit_s, chosen.latency_ms)

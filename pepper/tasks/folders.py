@@ -4,7 +4,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from pepper.errors import ConfigError
+from pepper.errors import ConfigError, refusal
 
 
 def results_folder(key: str, given: str | None) -> Path | None:
@@ -42,5 +42,4 @@ def keep_results(key: str, folder: Path, out: Path) -> None:
 
 
 def _unwritable(key: str, folder: Path, error: OSError) -> ConfigError:
-    reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror  # of the first file
-    return ConfigError(f"{key}={folder}: cannot be written ({reason}); choose another folder")
+    return ConfigError(f"{key}={folder}: cannot be written ({refusal(error)}); choose another folder")

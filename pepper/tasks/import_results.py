@@ -1,6 +1,7 @@
 """``task=import``: log the results that were kept on disk while the store could not be reached."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from pepper.config import PepperConfig, TrackingConfig
@@ -30,17 +31,20 @@ def import_results(config: PepperConfig) -> int:
     failed: TrackingError | None = None
     for uri, experiment in waiting or {(None, None): None}:
         tracking = _at(config.tracking, uri, experiment)
-        track = stepwise("log", config.output == "quiet")
         try:
             store = Store(tracking)
-            counts[tracking.uri] = counts.get(tracking.uri, 0) + len(flush(store, uri, track))
-            for kept in executions:
-                if (kept.uri, kept.experiment) == (uri, experiment):
-                    run_id = log_unlogged(store, kept)
-                    counts[tracking.uri] += 1
-                    attach_plan_page(store, run_id, kept.execution.name)
+            logged = len(flush(store, uri, stepwise("log", config.output == "quiet")))
         except TrackingError as error:
             failed = failed or error
+            continue
+        for kept in executions:
+            if (kept.uri, kept.experiment) == (uri, experiment):
+                page = partial(attach_plan_page, store, name=kept.execution.name)
+                try:
+                    logged += log_unlogged(store, kept, page)
+                except TrackingError as error:
+                    failed = failed or error
+        counts[tracking.uri] = counts.get(tracking.uri, 0) + logged
     for where, count in counts.items():
         show(f"logged {count} waiting results to {where}", logged=counts)
     if failed is not None:

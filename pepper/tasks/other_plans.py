@@ -161,7 +161,8 @@ def run_others(
     network: Network,
     samples: Sequence[Sample],
     progress: StepProgress,
-) -> Others:
+    found: Others,
+) -> None:
     """Run plans one after the other. One that fails does not concern the next, and is never replaced by another plan.
 
     Args:
@@ -172,8 +173,8 @@ def run_others(
         network: Their links.
         samples: The requests.
         progress: Told of each plan.
+        found: Gets what came of each.
     """
-    found = Others()
     written: dict[tuple[int, ...], Layout] = {}
     for plan in plans:
         where = " - ".join(plan.devices)
@@ -193,7 +194,6 @@ def run_others(
             found.not_run.append(NotRun(plan.name, where, reason))
             outcome = f"not run: {reason}"
         progress.advance(f"{plan.name} on {where}", outcome, failed=reason is not None)
-    return found
 
 
 def _obstacle(plan: OtherPlan, lost: Mapping[str, str], network: Network) -> str | None:

@@ -7,15 +7,15 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pepper
-from pepper.errors import TrackingError
+from pepper.errors import TrackingError, refusal
 from pepper.tracking.lineage import ending, hand_on_datasets
-from pepper.tracking.store import Store, reaching
+from pepper.tracking.store import Store, lock, reaching
 from pepper.tracking.user import user
 
 EXECUTION = "execution"
@@ -37,6 +37,7 @@ class Execution:
         note: Its description (Markdown).
         artifacts: A folder whose content becomes the run's artifacts.
         failed: Whether it ended early.
+        ended_s: When it was over (UNIX time).
         key: Unique to it; its run carries it as a tag.
     """
 
@@ -47,6 +48,7 @@ class Execution:
     note: str
     artifacts: Path
     failed: bool = False
+    ended_s: float = field(default_factory=time.time)
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
@@ -86,35 +88,39 @@ def log_execution(store: Store, execution: Execution) -> str:
         "mlflow.source.name": "pepper.run",
         "mlflow.note.content": execution.note,
     }
-    client = store.client
+    client, ended_ms = store.client, round(execution.ended_s * 1000)
     with reaching(store.config):
-        run_id = str(client.create_run(store.experiment_id, run_name=execution.name, tags=tags).info.run_id)
-    with ending(store, run_id, "FAILED" if execution.failed else "FINISHED"):
+        run = client.create_run(store.experiment_id, ended_ms, tags, execution.name)
+        run_id = str(run.info.run_id)
+    with ending(store, run_id, "FAILED" if execution.failed else "FINISHED", ended_ms):
         client.log_artifacts(run_id, str(execution.artifacts))
         hand_on_datasets(client, execution.provenance.get("training_run"), run_id)
-        now_ms = round(time.time() * 1000)
         client.log_batch(
             run_id,
-            metrics=[Metric(k, v, now_ms, 0) for k, v in execution.metrics.items() if abs(v) < float("inf")],
+            metrics=[Metric(k, v, ended_ms, 0) for k, v in execution.metrics.items() if abs(v) < float("inf")],
             params=[Param(key, str(value)[:6000]) for key, value in execution.params.items()],
         )
     return run_id
 
 
 def keep_unlogged(store: Store, execution: Execution) -> Path:
-    """Keep on disk what the store did not take, and return the folder.
+    """Keep on disk what the store did not take, and return the folder: complete, or not there.
 
     Raises:
-        TrackingError: The folder cannot be written.
+        TrackingError: It cannot be written.
     """
-    folder = store.folder / UNLOGGED / time.strftime(f"%Y-%m-%d_%H-%M-%S_{execution.key[:6]}")
+    name = time.strftime(f"%Y-%m-%d_%H-%M-%S_{execution.key[:6]}", time.localtime(execution.ended_s))
+    folder = store.folder / UNLOGGED / name
+    draft = folder.with_name(f".{name}")
     facts = {**asdict(execution), "artifacts": None}
     content = {"uri": store.uri, "experiment": store.config.experiment, "execution": facts}
     try:
-        shutil.copytree(execution.artifacts, folder / _ARTIFACTS)
-        (folder / _FILE).write_text(json.dumps(content))
+        shutil.copytree(execution.artifacts, draft / _ARTIFACTS)
+        (draft / _FILE).write_text(json.dumps(content))
+        draft.rename(folder)
     except OSError as error:
-        raise TrackingError(f"{folder}: cannot keep results ({error.strerror}); free some space") from error
+        shutil.rmtree(draft, ignore_errors=True)
+        raise TrackingError(f"{folder}: cannot keep results ({refusal(error)}); free some space") from error
     return folder
 
 
@@ -124,7 +130,7 @@ def unlogged(folder: Path) -> list[Unlogged]:
     Raises:
         TrackingError: A file is damaged.
     """
-    return [_read(file) for file in sorted((folder / UNLOGGED).glob(f"*/{_FILE}"))]
+    return [_read(file) for file in sorted((folder / UNLOGGED).glob(f"[!.]*/{_FILE}"))]
 
 
 def _read(file: Path) -> Unlogged:
@@ -136,16 +142,32 @@ def _read(file: Path) -> Unlogged:
         raise TrackingError(f"{file}: damaged ({error}); remove its folder to go on without it") from error
 
 
-def log_unlogged(store: Store, kept: Unlogged) -> str:
-    """Log what was kept, in the place of what the store took of it before, and return the run's identifier.
+def log_unlogged(store: Store, kept: Unlogged, complete: Callable[[str], None]) -> bool:
+    """Log what was kept, in the place of what the store took of it before, and forget it.
+
+    Args:
+        store: The store.
+        kept: What was kept.
+        complete: Adds to the run, given its identifier, before it is forgotten.
+
+    Returns:
+        Whether it was still there to be logged: another process may have done so.
 
     Raises:
         TrackingError: The store does not answer; it is still kept.
     """
-    with reaching(store.config):
-        found = store.client.search_runs([store.experiment_id], f"tags.`pepper.record` = '{kept.execution.key}'")
-        for run in found:
-            store.client.delete_run(run.info.run_id)
-    run_id = log_execution(store, kept.execution)
-    shutil.rmtree(kept.folder)
-    return run_id
+    with lock(store.folder):
+        if not kept.folder.exists():
+            return False
+        with reaching(store.config):
+            for run in store.client.search_runs(
+                [store.experiment_id], f"tags.`pepper.record` = '{kept.execution.key}'"
+            ):
+                store.client.delete_run(run.info.run_id)
+        complete(log_execution(store, kept.execution))
+        try:
+            shutil.rmtree(kept.folder)
+        except OSError as error:
+            reason = f"{kept.folder}: logged, but cannot be removed ({refusal(error)})"
+            raise TrackingError(f"{reason}; remove it, or it is logged again") from error
+    return True

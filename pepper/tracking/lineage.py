@@ -11,8 +11,14 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def ending(store: Store, run_id: str, status: str = "FINISHED") -> Iterator[None]:
+def ending(store: Store, run_id: str, status: str = "FINISHED", at_ms: int | None = None) -> Iterator[None]:
     """End a run with a status, or as failed if what is logged meanwhile is refused.
+
+    Args:
+        store: The store.
+        run_id: The run.
+        status: How it ended.
+        at_ms: When, UNIX time; None is now.
 
     Raises:
         TrackingError: The store does not answer.
@@ -24,7 +30,7 @@ def ending(store: Store, run_id: str, status: str = "FINISHED") -> Iterator[None
             with contextlib.suppress(Exception):  # the store may be gone; the first error is the one to say
                 store.client.set_terminated(run_id, "FAILED")
             raise
-        store.client.set_terminated(run_id, status)
+        store.client.set_terminated(run_id, status, at_ms)
 
 
 def hand_on_datasets(client: "MlflowClient", training_run: str | None, run_id: str) -> None:

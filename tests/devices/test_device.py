@@ -15,6 +15,8 @@ from pepper.devices.calibration import calibrate
 from pepper.devices.device import Device, DeviceSpec, resolve
 from pepper.errors import ConfigError
 
+pytestmark = pytest.mark.quiet
+
 CORES = host.allowed_cores()
 
 
@@ -135,7 +137,7 @@ def test_a_calibration_is_measured_once(
 def test_cores_that_nothing_tells_apart_share_a_calibration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calibrations: dict[str, calibration.Calibration]
 ) -> None:
-    """Cores 0 and 1 are threads of one physical core, 2 and 3 have one each, 4 is slower."""
+    """Cores 0 and 1 are threads of one physical core; 2 and 3 have one each; 4 is slower."""
     machine = tmp_path / "cpu"
     for core, (physical, capacity) in enumerate([("0-1", 1024), ("0-1", 1024), ("2", 1024), ("3", 1024), ("4", 400)]):
         (machine / f"cpu{core}/topology").mkdir(parents=True)

@@ -19,6 +19,8 @@ from pepper.devices.device import Device, resolve, together
 from pepper.devices.process import Process
 from pepper.errors import ConfigError, DeviceError, MeasureError
 
+pytestmark = pytest.mark.quiet
+
 CORE = host.allowed_cores()[-1]
 ROOT = throttle.CGROUP_ROOT
 

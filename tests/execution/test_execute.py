@@ -1,6 +1,7 @@
 """``task=execute``: a plan is run, compared with its predictions, and logged; what is wrong with it is said."""
 
 import csv
+import errno
 import io
 import json
 import os
@@ -16,21 +17,24 @@ from typing import Any
 
 import numpy as np
 import onnx
+import psutil
 import pytest
-from harness import Desk, MakeDesk, alive, composed, descendants, wait_until
+from harness import Desk, MakeDesk, composed, descendants
 from onnx import numpy_helper
 from plans import CORES, make_plan, save, shares
 
 from pepper.config import LoadConfig
+from pepper.errors import TrackingError
 from pepper.execution import trials
 from pepper.execution.layout import Layout
 from pepper.execution.runner import Runner
 from pepper.execution.trials import Trial
 from pepper.graph.source import content_hash
 from pepper.placement.plan import Plan
+from pepper.report.progress import StepProgress
 from pepper.tasks import execute, other_plans
 from pepper.tasks.planned import Splitter, planned_model
-from pepper.tracking.executions import Execution, log_execution
+from pepper.tracking.executions import Execution, keep_unlogged, log_execution, log_unlogged, unlogged
 from pepper.tracking.store import Store
 
 QUICKLY = ("task=execute", "execute.seconds=0.1", "execute.min_requests=5", "execute.time_limit_seconds=20")
@@ -249,22 +253,77 @@ def test_results_are_kept_where_mlflow_refuses_them(
     assert "logged 0 waiting results" in shared_desk("task=import").out
 
 
+def test_another_plan_that_was_run_before_a_signal_is_kept(
+    shared_desk: Desk, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advance, out = StepProgress.advance, tmp_path / "out"
+
+    def interrupted(progress: StepProgress, name: str, *given: Any, **options: Any) -> None:
+        advance(progress, name, *given, **options)
+        if name.startswith("no split"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(StepProgress, "advance", interrupted)
+    given = (*QUICKLY, f"execute.plan={save(plan, tmp_path)}", f"execute.out={out}")
+    outcome = shared_desk(*given, "execute.exhaustive=true")
+    assert outcome.status == 130
+    assert "what was measured until then: run" in outcome.err.splitlines()[-1]
+    (other,) = csv.DictReader((out / "runs.csv").open())
+    assert other["name"] == "no split"
+    assert float(other["latency_ms"]) > 0
+
+
+def test_a_full_disk_leaves_no_half_of_what_the_store_refused(
+    tmp_path: Path, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifacts = tmp_path / "artifacts"
+    artifacts.mkdir()
+    (artifacts / "requests.csv").write_text("latency_ms\n1\n")
+    store = Store(composed(f"tracking.uri={desk.uri}", f"tracking.folder={desk.folder}/mlruns").tracking)
+    execution = Execution("small on camera", {}, {}, {}, "", artifacts)
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(TrackingError, match=r"cannot keep results \(No space left on device\); free some space"):
+            keep_unlogged(store, execution)
+    assert unlogged(store.folder) == []
+    assert list((store.folder / "unlogged").iterdir()) == []
+    assert keep_unlogged(store, execution).is_dir()
+    (kept,) = unlogged(store.folder)
+    assert kept.execution == replace(execution, artifacts=kept.folder / "artifacts")
+    assert "1 wait to be logged" in desk("task=doctor").out
+    started_ms = round(1000 * (execution.ended_s - 3600))
+    pages: list[str] = []
+    assert log_unlogged(
+        store, replace(kept, execution=replace(kept.execution, ended_s=started_ms / 1000)), pages.append
+    )
+    (run_id,) = pages
+    assert store.client.get_run(run_id).info.start_time == started_ms
+    assert not log_unlogged(store, kept, pages.append), "it was logged before"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_in_mid_run_keeps_what_was_measured(
-    shared_desk: Desk, plan: Plan, tmp_path: Path, number: signal.Signals, status: int
+    shared_desk: Desk, plan: Plan, tmp_path: Path, started: list[psutil.Process], number: signal.Signals, status: int
 ) -> None:
     out = tmp_path / "out"
     given = (*QUICKLY, f"execute.plan={save(plan, tmp_path)}", f"execute.out={out}", "execute.seconds=60")
     process = shared_desk.start(*given)
-    stages = wait_until(lambda: [child for child in descendants(process.pid) if "stage" in " ".join(child.cmdline())])
-    time.sleep(2)  # of the minute that single requests take
+    assert process.stderr is not None
+    while "hops measured" not in (line := process.stderr.readline()):
+        assert line, "it ended before its first request"
+    time.sleep(1)  # of the minute that single requests take
+    started += descendants(process.pid)
+    assert len(started) >= 2
     process.send_signal(number)
     outcome = shared_desk.finish(process)
     assert outcome.status == status, outcome.err
-    assert "what was measured until then: run" in outcome.out
-    assert not alive(stages)
     run, metrics = metrics_of(shared_desk)
+    assert outcome.err.endswith(f": what was measured until then: run {run.info.run_id} of pepper/executions, FAILED\n")
     assert run.info.status == "FAILED"
     assert "ended early" in run.data.tags["mlflow.note.content"]
     assert metrics["one_at_a_time_latency_p50_ms"] > 0

@@ -25,7 +25,7 @@ from pepper.execution.watch import Watch
 SHARE = 0.3
 HEAVY = LoadConfig(percent=90)
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.quiet]
 
 
 @pytest.fixture(scope="module")

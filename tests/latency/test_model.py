@@ -43,11 +43,21 @@ def test_without_tails_there_is_no_95th_percentile() -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(seed=st.integers(0, 10_000), less=st.floats(0, 100), more=st.floats(0, 100))
-def test_more_load_is_never_faster(model: LatencyModel, seed: int, less: float, more: float) -> None:
+@given(
+    seed=st.integers(0, 10_000),
+    less=st.floats(0, 100),
+    more=st.floats(0, 100),
+    share=st.sampled_from([1.0, 0.5, 0.25]),
+    credit=st.floats(0, 0.08),
+)
+def test_more_load_is_never_faster(
+    model: LatencyModel, seed: int, less: float, more: float, share: float, credit: float
+) -> None:
     parts = random_parts(4, seed)
-    low, high = (rows(parts, setting(50, load)) for load in sorted((less, more)))
-    assert np.all(model.p50_ms(high) >= model.p50_ms(low) * (1 - 1e-6))
+    low, high = (rows(parts, replace(setting(50, load), device_share=share)) for load in sorted((less, more)))
+    assert model.roofline is not None
+    credited = replace(model, roofline=replace(model.roofline, credit=credit))
+    assert np.all(credited.p50_ms(high) >= credited.p50_ms(low) * (1 - 1e-6))
 
 
 def test_loading_gives_back_what_was_saved(model: LatencyModel, tmp_path: Path) -> None:
@@ -60,6 +70,14 @@ def test_loading_gives_back_what_was_saved(model: LatencyModel, tmp_path: Path) 
     assert again.hyperparameters == model.hyperparameters
     assert not [file for file in tmp_path.iterdir() if file.suffix not in (".ubj", ".json")]
     json.loads((tmp_path / FILE).read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_another_format_is_refused_with_the_fix(model: LatencyModel, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    content = json.loads((tmp_path / FILE).read_text())
+    (tmp_path / FILE).write_text(json.dumps({**content, "format": 2}))
+    with pytest.raises(LatencyError, match=r"format 2, but this pepper reads \d; train again with task=train"):
+        LatencyModel.load(tmp_path)
 
 
 def test_another_feature_list_is_refused_with_the_fix(model: LatencyModel, tmp_path: Path) -> None:

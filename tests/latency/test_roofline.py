@@ -48,9 +48,14 @@ def test_twice_the_work_never_takes_less(seed: int, factor: float) -> None:
 def test_json_keeps_it() -> None:
     known = measured()
     roofline = Roofline.fit(known.features, known.p50_ms)
-    again = Roofline.from_json(replace(roofline, credit=0.01).to_json())
-    assert again.credit == 0.01
-    assert np.array_equal(roofline.latency_ms(known.features), again.latency_ms(known.features))
+    known.features[:, COLUMN["device_share"]] = 0.25
+    for credit in (0.0, 0.01):
+        roofline = replace(roofline, credit=credit)
+        again = Roofline.from_json(roofline.to_json())
+        assert np.array_equal(roofline.latency_ms(known.features), again.latency_ms(known.features))
+    assert not np.array_equal(
+        replace(roofline, credit=0.0).latency_ms(known.features), again.latency_ms(known.features)
+    )
 
 
 def test_what_a_busy_neighbour_leaves_of_a_throttled_core_is_fitted() -> None:

@@ -22,6 +22,8 @@ from pepper.graph.model import find_model
 from pepper.measure import load
 from pepper.measure.launcher import Bench
 
+pytestmark = pytest.mark.quiet
+
 needs_stress_ng = pytest.mark.skipif(shutil.which("stress-ng") is None, reason="stress-ng is not installed")
 IDLE = LoadConfig(name="idle", percent=0)
 

@@ -15,6 +15,7 @@ CORES = host.allowed_cores()
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.quiet,
     pytest.mark.skipif(len(CORES) < 2, reason="two devices need two cores"),
 ]
 
