@@ -14,6 +14,7 @@ TIMED = ("devices", "measure", "execution", "sweep", "tasks")
 """Folders whose tests throttle cores or time what runs there: two at once would disturb each other much."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several processes (``--dist loadgroup``), each file stays in one, and all that is timed in the same."""
     for item in items:
