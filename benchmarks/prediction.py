@@ -3,7 +3,7 @@
 Reads every VALID cell of a tracking store, such as these commands leave there:
 python -m pepper.run +sweep=parts, +sweep=variants, +sweep=grid. The nine real models are left out one at a time,
 whole ones and their parts together; generated ones are only learned from. References: the noise floor (cells that
-were measured twice, as sweep.rerun=all does), and the seed's features and settings, trained on the same rows and
+were measured twice, as sweep.rerun=all does), and the paper's features and settings, trained on the same rows and
 folds.
 """
 
@@ -38,7 +38,7 @@ def main() -> None:
     noise = found.noise
     lines = []
     for held_out, of in found.table.groupby("held_out", sort=False):
-        reference = float(of.loc[of["predictor"] == "seed", "mape"].iloc[0])
+        reference = float(of.loc[of["predictor"] == "paper", "mape"].iloc[0])
         for line in of.to_dict("records"):
             lines.append(
                 [f"{held_out}: {line['predictor']}"]
@@ -50,7 +50,17 @@ def main() -> None:
     counts = ", ".join(f"{len(np.unique(getattr(rows, by)))} {by}s" for by in ("model", "part", "device", "load"))
     print_table(
         f"{len(rows)} cells: {counts}; noise floor {noise:.1%}",
-        ["left out", "MAPE", "median error", "in 10 %", "in 20 %", "Spearman", "to seed", "to noise", "fastest picked"],
+        [
+            "left out",
+            "MAPE",
+            "median error",
+            "in 10 %",
+            "in 20 %",
+            "Spearman",
+            "to paper",
+            "to noise",
+            "fastest picked",
+        ],
         lines,
     )
     model = LatencyModel.fit(rows.features, rows.p50_ms, rows.p95_ms)

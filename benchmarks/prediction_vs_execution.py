@@ -6,14 +6,15 @@ rows without the case's model (--champion: the store's champion, which may know 
 task=execute does, on random inputs; a case counts only if every answer equals the whole model's.
 
 Run are the chosen plans for latency and for throughput, those that the rule "do not split within the noise"
-passed over, the seed's rule (each of the balanced parts to its own fastest device), no split on each device, and one
+passed over, the paper's rule (each of the balanced parts to its own fastest device), no split on each device, and one
 cut at each of --borders balanced borders between each two devices. A rival whose predicted value is more than
 --prune times the chosen plan's is not run: it could be the best only if predictions were off by that factor. Of the
 others, one is given up after its first two requests if the quicker one took --hopeless times the best latency so far
 (of throughput: if a stage's quicker computation, or a link, took that many times the best time between two answers).
 Each plan left is measured once, the chosen ones and those within --close of the best a second time, in reverse order;
 both measurements are pooled. Latency: mean of single requests. Throughput: answers a second at saturation.
-Regret: the plan's value over that of the best of all that were run.
+Regret: the plan's value over that of the best of all that were run. How much of the cores other programs took meanwhile
+is measured, too.
 
 Each finished case is appended to --out; the same command goes on from there, --table prints the tables only.
 
@@ -41,10 +42,11 @@ from benchmarks.predictors import Predictors, real_models
 from pepper.config import PepperConfig
 from pepper.errors import ExecutionError
 from pepper.execution.layout import Fleet, Layout, Link
+from pepper.execution.loads import LoadMeter
 from pepper.execution.pipeline import Network
 from pepper.execution.pool import StagePool
 from pepper.execution.runner import Runner
-from pepper.execution.trials import Sample, Trial, one_at_a_time, saturated, steps
+from pepper.execution.trials import PAUSE_S, Sample, Trial, one_at_a_time, saturated, steps
 from pepper.graph.balance import balanced_cuts
 from pepper.graph.characteristics import Characteristics
 from pepper.graph.cuts import cut_behind
@@ -67,9 +69,9 @@ PATTERNS = {
 """Loads by device; the others are idle."""
 OBJECTIVES = ("latency", "throughput")
 OURS = (CHOSEN, "pepper, noise not regarded")
-ROLES = (*OURS, "seed's rule", "best single device (predicted)")
+ROLES = (*OURS, "paper's rule", "best single device (predicted)")
 SAMPLES = 3  # different inputs, in turn
-LEAST_SINGLE, LEAST_STREAM = 5, 6  # requests of a trial
+LEAST_SINGLE, LEAST_STREAM = 5, 8  # answers of a trial
 TIME_LIMIT_S = 120.0
 NEVER = dict.fromkeys(OBJECTIVES, math.inf)  # is a plan given up
 MOST_IDLE = 48  # stages kept: all plans of a model's cases
@@ -171,7 +173,7 @@ class Model:
         pool.fleet = replace(pool.fleet, links=links, source=fleet.source, sink=fleet.sink, loads=loads)
         pool.load(running=True)
         with tempfile.TemporaryDirectory(dir=self._folder) as home, closing(Network(pool.fleet, Path(home))) as network:
-            first = self._layout(runs[0].stages, names, forecast)
+            first, meter = self._layout(runs[0].stages, names, forecast), LoadMeter(pool)
             with Runner(pool, network, first, time_limit_s=TIME_LIMIT_S) as runner:
                 for run in runs:
                     best = {objective: _best(runs, objective) for objective in OBJECTIVES}
@@ -191,6 +193,7 @@ class Model:
             "model": self._name,
             "link": link,
             "pattern": pattern,
+            "foreign_percent": {name: load.foreign_percent for name, load in meter.read().items()},
             "correct": max(run.difference for run in runs) <= self.tolerance,
             "roles": {
                 objective: {role: _index(runs, stages) for role, stages in found.items()}
@@ -208,7 +211,7 @@ class Model:
         least = {"latency": float(warm.latency_ms.min()), "throughput": _least_period(run, warm)}
         run.wanted -= {name for name, value in least.items() if value > self._options.hopeless * best[name]}
         if "latency" in run.wanted:
-            single = one_at_a_time(runner, self._samples, self._options.seconds, LEAST_SINGLE)
+            single = one_at_a_time(runner, self._samples, self._options.seconds, LEAST_SINGLE, longest_pause_s=PAUSE_S)
             run.note(single)
             run.latency_ms += single.latency_ms.tolist()
             found = single.steps(mean=True)
@@ -218,7 +221,7 @@ class Model:
             # Enough that the bottleneck never waits, few enough that the last ones do not take long.
             cost = run.predicted
             runner.in_flight = min(16, math.ceil(cost.latency_ms / cost.period_ms) + len(run.stages) + 2)
-            stream = saturated(runner, self._samples, self._options.seconds, LEAST_STREAM + runner.in_flight)
+            stream = saturated(runner, self._samples, self._options.seconds, LEAST_STREAM)
             run.note(stream)
             run.rates.append(stream.throughput_per_s)
 
@@ -230,7 +233,7 @@ class Model:
         for objective in OBJECTIVES:
             decision = decide(problem, objective, self._spread)
             single = decision.single or decision.best.stages
-            plans = (decision.chosen.stages, decision.best.stages, _seeds_rule(problem, inner), single)
+            plans = (decision.chosen.stages, decision.best.stages, _papers_rule(problem, inner), single)
             roles[objective] = dict(zip(ROLES, plans, strict=True))
             for stages in plans:
                 runs.setdefault(stages, Run(stages, evaluate(problem, stages))).wanted.add(objective)
@@ -270,7 +273,7 @@ class Model:
         return composed(*overrides), overrides
 
 
-def _seeds_rule(problem: ChainProblem, inner: Sequence[int]) -> Stages:
+def _papers_rule(problem: ChainProblem, inner: Sequence[int]) -> Stages:
     """Give each part between these borders to the device where it alone is fastest."""
     ends = [0, *inner, problem.n_steps]
     coarse = replace(

@@ -23,6 +23,8 @@ def print_tables(lines: Sequence[Case], objectives: Sequence[str], roles: Sequen
     )
     if not cases:
         return
+    foreign = [max(case["foreign_percent"].values()) for case in cases]
+    print(f"taken by others, of a case's worst device: median {np.median(foreign):.1f} %, most {max(foreign):.1f} %")
     rows = []
     for objective in objectives:
         name = "latency" if objective == "latency" else "throughput"

@@ -11,9 +11,7 @@ empty caches cost, since such parts empty none.
 
 import argparse
 import itertools
-import random
 import tempfile
-import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -30,7 +28,7 @@ from pepper.execution.layout import Fleet, Layout, Link
 from pepper.execution.pipeline import Network
 from pepper.execution.pool import StagePool
 from pepper.execution.runner import Runner
-from pepper.execution.trials import Sample, one_at_a_time, saturated, steps
+from pepper.execution.trials import PAUSE_S, Sample, one_at_a_time, saturated, steps
 from pepper.graph.cuts import find_cuts
 from pepper.graph.load import load_graph
 from pepper.graph.model import find_model
@@ -45,7 +43,6 @@ from pepper.tasks.settings import setting
 PLANS = (("server",), ("edge",), ("camera",), ("camera", "server"), ("server", "camera"), ("edge", "server"))
 LOADS = ("idle", "cpu75")
 TIME_LIMIT_S = 60.0
-LONGEST_PAUSE_S = 0.01
 
 
 def write_model(folder: Path, numbers: int) -> Path:
@@ -67,13 +64,8 @@ def measure(runner: Runner, sample: Sample, seconds: float) -> tuple[float, floa
     """Return the mean latency of single requests and the time between the answers of a stream, ms, both without
     what the inferences take (of the stream: the longest of them)."""
     one_at_a_time(runner, [sample], 0.2, 5)
-    over, rng, end_s = [], random.Random(0), time.monotonic() + seconds
-    while time.monotonic() < end_s:
-        time.sleep(rng.uniform(0, LONGEST_PAUSE_S))
-        runner.submit(sample.inputs)
-        answer = runner.take(time.monotonic_ns() + round(TIME_LIMIT_S * 1e9))
-        assert answer is not None
-        over.append(answer.latency_ms - sum(steps(answer).compute))
+    single = one_at_a_time(runner, [sample], seconds, 5, longest_pause_s=PAUSE_S)
+    over = [answer.latency_ms - sum(steps(answer).compute) for answer in single.answers]
     stream = saturated(runner, [sample], seconds, 30)
     return float(np.mean(over)), 1000 / stream.throughput_per_s - max(stream.steps(mean=True).compute)
 

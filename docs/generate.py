@@ -6,7 +6,7 @@ import re
 import sys
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -84,6 +84,8 @@ def _rows(prefix: str, schema: type, values: dict[str, Any], own_only: bool = Fa
             value = field.default_factory()
         meaning = meanings.get(field.name, "").replace("|", "\\|")
         rows.append(f"| `{prefix}{field.name}` | {_type(hint)} | {_shown(value)} | {meaning} |")
+        if get_origin(hint) is dict and nested is not None:
+            rows += _rows(f"{prefix}{field.name}.NAME.", nested, {})
     return rows
 
 

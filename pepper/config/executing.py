@@ -18,7 +18,7 @@ class ExecuteConfig:
         parts: Folder of a split to run; None splits the model anew.
         inputs: A file of arrays (``.npz``) by input name; None draws random ones.
         seconds: Length of each trial: one request at a time, as many as possible, and at a rate.
-        min_requests: Least requests of the first two.
+        min_requests: Least requests of the first two; the second has as many more as may be in flight.
         rate_per_s: Requests a second of the third (Poisson); None is 70 % of the measured throughput.
         in_flight: Most requests under way at a time.
         queue: Most messages between two stages, the one that is being worked on included; at most 64.

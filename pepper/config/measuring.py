@@ -57,7 +57,8 @@ class DeviceConfig:
     Attributes:
         name: How runs and tables call it.
         kind: ``local`` (this machine as it is) or ``emulated`` (a share of CPU time on its cores).
-        cores: CPU indices to run on; None takes the highest-numbered free ones, as many as threads.
+        cores: CPU indices to run on; None takes the highest-numbered ones that pepper may use, as many
+            as threads.
         threads: onnxruntime's intra-operator threads; None is one per core.
         provider: onnxruntime execution provider.
         share: CPU time that each core gives to the device, 0 < share <= 1.

@@ -160,7 +160,7 @@ class Adapter:
         changes, begun_s = self._changes, time.monotonic()
         while not self._stop.wait(INTERVAL_S):
             now_s = time.monotonic()
-            loads = meter.read()
+            loads = {name: load.percent for name, load in meter.read().items()}
             if now_s - begun_s >= self._after_s:
                 for name, load in changes.items():
                     self._pool.put(name, load)

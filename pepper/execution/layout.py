@@ -27,10 +27,16 @@ class Link:
     latency_ms: float = 0.0
     forwarded_mbit_s: float | None = None
 
+    @property
+    def end_to_end_mbit_s(self) -> float | None:
+        """What one message sees of the bandwidth: a hub sends it on only when it is there; None is unlimited."""
+        rates = [rate for rate in (self.bandwidth_mbit_s, self.forwarded_mbit_s) if rate]
+        return 1 / sum(1 / rate for rate in rates) if rates else None
+
     def transfer_ms(self, count: float) -> float:
         """Return how long this many bytes take if nothing else is on the link."""
-        rates = (self.bandwidth_mbit_s, self.forwarded_mbit_s)
-        return self.latency_ms + sum(0.008 * count / rate for rate in rates if rate)
+        rate = self.end_to_end_mbit_s
+        return self.latency_ms + (0.008 * count / rate if rate else 0.0)
 
 
 @dataclass(frozen=True)

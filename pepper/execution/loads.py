@@ -20,6 +20,24 @@ class _Own:
     cores: frozenset[int]
 
 
+@dataclass(frozen=True)
+class DeviceLoad:
+    """The load on a device, percent of its CPU time.
+
+    Attributes:
+        foreign_percent: Of its cores' time, what went to processes outside of the run.
+        generated_percent: What the run's load generator used.
+    """
+
+    foreign_percent: float
+    generated_percent: float
+
+    @property
+    def percent(self) -> float:
+        """Both together."""
+        return min(100.0, self.foreign_percent + self.generated_percent)
+
+
 class LoadMeter:
     """Reads the load on each device: what neither the stages nor the device's emulation use of it.
 
@@ -39,8 +57,8 @@ class LoadMeter:
         self._pool = pool
         self._begin(pool.usage())
 
-    def read(self) -> dict[str, float]:
-        """Return each device's load since the last reading, percent of its CPU time (resolution: 10 ms ticks)."""
+    def read(self) -> dict[str, DeviceLoad]:
+        """Return each device's load since the last reading (resolution: 10 ms ticks)."""
         own_before, usage_before, at_s = self._own, self._usage, self._at_s
         usage = self._pool.usage()
         busy_s = {name: times.since_start()[0] for name, times in self._times.items()}
@@ -53,12 +71,13 @@ class LoadMeter:
                 for pid, found in self._own.items()
                 if not found.cores.isdisjoint(spec.cores)
             )
-            percent = 100 * max(0.0, busy_s[name] - own_s) / (wall_s * len(spec.cores))
+            foreign_percent = 100 * max(0.0, busy_s[name] - own_s) / (wall_s * len(spec.cores))
+            generated_percent = 0.0
             if name in usage_before:
                 planned = self._pool.fleet.loads.get(name)
                 cores = (planned.cores if planned else None) or len(spec.cores)
-                percent += max(0.0, percent_between(usage_before[name], usage[name], spec.share, cores))
-            loads[name] = min(100.0, percent)
+                generated_percent = max(0.0, percent_between(usage_before[name], usage[name], spec.share, cores))
+            loads[name] = DeviceLoad(foreign_percent, generated_percent)
         return loads
 
     def _begin(self, usage: dict[str, Usage]) -> None:

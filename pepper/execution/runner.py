@@ -188,9 +188,11 @@ class Runner:
             self._pool.stages(layout)
         except StageLost as lost:
             return self._recover(lost)
-        start_ns = time.monotonic_ns()
+        start_ns, before = time.monotonic_ns(), self.layout
         while self._pending and time.monotonic_ns() < start_ns + round(self.time_limit_s * 1e9):
             self._step(time.monotonic_ns() + 1_000_000_000)
+        if self.layout is not before:  # a device was lost meanwhile: what was found without it goes on
+            return None
         self._event("moved", f"to {' - '.join(layout.devices)}: {why}")
         return self._switch(layout)
 

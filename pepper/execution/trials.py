@@ -1,5 +1,7 @@
 """What is measured of a running plan: one request at a time, as many as it takes, and at a given rate."""
 
+import math
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +15,7 @@ from pepper.graph.verify import Values, difference
 
 NS = 1_000_000_000
 SETTLE = 0.2  # of a saturated trial's answers: the queues fill meanwhile
+PAUSE_S = 0.01  # some cycles of a device that runs in turns: a request finds it anywhere in one
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Trial:
     Attributes:
         answers: Their answers; outputs are dropped once they are compared.
         difference: Largest difference to the whole model's outputs (see `pepper.graph.verify.difference`).
-        throughput_per_s: Answers a second, once the queues were full (saturated) or over all (at a rate).
+        throughput_per_s: Answers a second, while the queues were full (saturated) or over all (otherwise).
     """
 
     answers: tuple[Answer, ...]
@@ -99,7 +102,12 @@ def steps(answer: Answer) -> Steps:
 
 
 def one_at_a_time(
-    runner: Runner, samples: Sequence[Sample], seconds: float, least: int, answers: list[Answer] | None = None
+    runner: Runner,
+    samples: Sequence[Sample],
+    seconds: float,
+    least: int,
+    answers: list[Answer] | None = None,
+    longest_pause_s: float = 0.0,
 ) -> Trial:
     """Send each request when the one before is answered: the latency of an idle pipeline.
 
@@ -109,29 +117,47 @@ def one_at_a_time(
         seconds: Least length.
         least: Least number of requests.
         answers: Gets each answer when it comes, so that a trial that cannot go on leaves them there.
+        longest_pause_s: Before each request the pipeline rests up to so long, at random. Without a pause, a device
+            that has just answered would still have its turn, and its caches, when it gets the next request.
+
+    Raises:
+        ExecutionError: No layout is left to go on with.
+    """
+    checked, rng = _Checked(runner, samples, answers), random.Random(0)
+    end = time.monotonic_ns() + round(seconds * NS)
+    while time.monotonic_ns() < end or checked.sent < least:
+        time.sleep(rng.uniform(0, longest_pause_s))
+        checked.send(time.monotonic_ns())
+        checked.wait()
+    return checked.trial()
+
+
+def saturated(
+    runner: Runner, samples: Sequence[Sample], seconds: float, least: int, answers: list[Answer] | None = None
+) -> Trial:
+    """Always have as many requests in flight as may be: the throughput.
+
+    What is answered after the last request was sent does not count: where a device has several stages, the earlier
+    ones rest by then, and the last answers come faster than a stream's.
+
+    Args:
+        runner: What runs.
+        samples: Sent in turn.
+        seconds: Least length.
+        least: Least number of answers that count, those of the time in which the queues fill among them.
+        answers: As above.
 
     Raises:
         ExecutionError: No layout is left to go on with.
     """
     checked = _Checked(runner, samples, answers)
     end = time.monotonic_ns() + round(seconds * NS)
-    while time.monotonic_ns() < end or checked.sent < least:
-        checked.send(time.monotonic_ns())
-        checked.wait()
-    return checked.trial(0)
-
-
-def saturated(
-    runner: Runner, samples: Sequence[Sample], seconds: float, least: int, answers: list[Answer] | None = None
-) -> Trial:
-    """Always have as many requests in flight as may be: the throughput. Arguments and errors as above."""
-    checked = _Checked(runner, samples, answers)
-    end = time.monotonic_ns() + round(seconds * NS)
-    while time.monotonic_ns() < end or checked.sent < least:
+    while time.monotonic_ns() < end or checked.sent < least + runner.in_flight:
         checked.send(time.monotonic_ns())
         checked.collect(0)
+    sent_ns = time.monotonic_ns()
     checked.wait()
-    return checked.trial(SETTLE)
+    return checked.trial(SETTLE, sent_ns)
 
 
 def poisson_times(rate_per_s: float, seconds: float, seed: int) -> Iterator[int]:
@@ -175,7 +201,7 @@ def at_rate(
             between()
         checked.send(start + offset)
     checked.wait()
-    return checked.trial(0)
+    return checked.trial()
 
 
 class _Checked:
@@ -212,11 +238,12 @@ class _Checked:
             self._difference = max(self._difference, *found)
         self._answers.append(replace(answer, outputs={}))
 
-    def trial(self, settle: float) -> Trial:
+    def trial(self, settle: float = 0.0, until_ns: float = math.inf) -> Trial:
         answered = sorted(answer.answered_ns for answer in self._answers if answer.error is None)
         if not answered:
             raise ExecutionError(f"no request was answered: {next((a.error for a in self._answers), 'none was sent')}")
-        first = min(int(settle * len(answered)), len(answered) - 1)
-        span_s = (answered[-1] - answered[first]) / NS
-        rate = (len(answered) - 1 - first) / span_s if span_s else float("nan")
+        counted = [at_ns for at_ns in answered if at_ns <= until_ns]
+        counted = counted[int(settle * len(counted)) :]
+        span_s = (counted[-1] - counted[0]) / NS if counted else 0.0
+        rate = (len(counted) - 1) / span_s if span_s else float("nan")
         return Trial(tuple(self._answers), self._difference, rate)

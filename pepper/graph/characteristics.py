@@ -22,7 +22,7 @@ from pepper.graph.ir import Graph, Tensor
 from pepper.graph.layout import layout_changes
 from pepper.graph.stored import stored_weights
 
-SEED_FEATURES = ("conv_layers", "filter_details", "pool_layers", "fully_conn_layers", "total_parameters")
+PAPER_FEATURES = ("conv_layers", "filter_details", "pool_layers", "fully_conn_layers", "total_parameters")
 """The five characteristics of PEPPER (IOT '25, doi 10.1145/3770501.3770528), by its definitions."""
 
 _BY_KIND = (
@@ -56,7 +56,7 @@ FEATURES = (
     "product_mk",
     "product_kn",
     "product_mn",
-    *SEED_FEATURES,
+    *PAPER_FEATURES,
     *_BY_KIND,
 )
 """The columns of `Characteristics.table`, in order; the same for every model.
@@ -119,7 +119,7 @@ class Characteristics:
         if self.gaps:
             more = f" (and {len(self.gaps) - 1} more)" if len(self.gaps) > 1 else ""
             warnings.warn(f"{graph.file}: cost not known of {self.gaps[0]}{more}", CostWarning, stacklevel=2)
-        self._add_spans(held, self._add_seed_features())
+        self._add_spans(held, self._add_paper_features())
 
     def table(self, starts: Sequence[int] | Positions, ends: Sequence[int] | Positions) -> Values:
         """Describe many parts at once.
@@ -242,10 +242,10 @@ class Characteristics:
         self._widest = RangeMaximum(elements)
         return costing.gaps, held
 
-    def _add_seed_features(self) -> list[tuple[int, int]]:
-        """Count layers as the seed does; return the pairs of operators that are one dense layer together."""
+    def _add_paper_features(self) -> list[tuple[int, int]]:
+        """Count layers as the paper does; return the pairs of operators that are one dense layer together."""
         operators, tensors = self.graph.operators, self.graph.tensors
-        found: dict[str, list[tuple[int, int]]] = {name: [] for name in SEED_FEATURES[:4]}
+        found: dict[str, list[tuple[int, int]]] = {name: [] for name in PAPER_FEATURES[:4]}
         pairs = []
         for operator in operators:
             kind, index = operator.kind, operator.index

@@ -49,9 +49,6 @@ def invalid_reasons(
         if not abs(value) <= limit:
             reasons.append(f"{key}: {say} (limit {limit:g})")
 
-    count = int(metrics["samples"])
-    if count < measure.min_samples:
-        reasons.append(f"too few samples: {count} of at least {measure.min_samples}")
     ci = metrics["latency_ci_percent"]
     check("unstable", ci, limits.ci_percent, f"the median is known to {ci:.1f} % only")
     drift = metrics["drift_percent"]

@@ -18,7 +18,7 @@ def single_device(problem: ChainProblem, objective: str) -> Stages | None:
 
 
 def each_fastest(problem: ChainProblem, objective: str) -> Stages | None:
-    """Send each step to its own fastest device, without network, memory or joint choice (the seed's rule).
+    """Send each step to its own fastest device, without network, memory or joint choice (the rule of PEPPER, IOT '25).
 
     Neighbouring steps on one device become one part; a device may be chosen again later.
     """

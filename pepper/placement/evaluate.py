@@ -70,11 +70,11 @@ class Evaluation:
 
 
 def instances(problem: ChainProblem, stages: Stages) -> tuple[int, ...]:
-    """Return which of its kind's devices runs each stage: 0, 1, ... in order; always 0 with `reuse`."""
+    """Return which of its kind's devices runs each stage: 0, 1, ... in turn; always 0 with `reuse`."""
     seen: dict[int, int] = defaultdict(int)
     numbers = []
     for stage in stages:
-        numbers.append(0 if problem.reuse else seen[stage.device])
+        numbers.append(0 if problem.reuse else seen[stage.device] % problem.devices[stage.device].count)
         seen[stage.device] += 1
     return tuple(numbers)
 

@@ -208,6 +208,15 @@ class Plan:
         for name in ("model", "fleet", "provenance", "rules"):
             if not isinstance(getattr(self, name), Mapping):
                 yield f"{name} is no object"
+        most = self.rules.get("max_parts")
+        if not (most is None or (isinstance(most, int) and most > 0)):
+            yield f"its rules' max_parts is {most!r}, no such number"
+        pinned, excluded = self.rules.get("pinned", {}), self.rules.get("excluded", [])
+        if not isinstance(pinned, Mapping) or not isinstance(excluded, list):
+            yield "its rules' pinned is no object, or excluded no list"
+        for device, span in pinned.items():
+            if not (isinstance(span, list) and len(span) == 2 and all(isinstance(end, int) for end in span)):
+                yield f"its rules pin {span!r} to {device}, no first operator and the one behind the last"
         if self.model:
             yield from _lacking("model", self.model, _MODEL_KEYS)
             for key in ("name", "path", "sha256"):
@@ -225,13 +234,15 @@ class Plan:
                 yield f"device {name!r} has a name with other than letters, digits, spaces and _.-"
         for link in links:
             yield from _lacking("a link", link, _LINK_KEYS)
+            if not (isinstance(link["from"], str) and isinstance(link["to"], str)):
+                yield f"a link leads from {link['from']!r} to {link['to']!r}, which are no names"
             for key, least in (("bandwidth_mbit_s", 1e-9), ("forwarded_mbit_s", 1e-9), ("latency_ms", 0.0)):
                 if not (_is_number(link[key], least) or (link[key] is None and key != "latency_ms")):
                     yield f"the link from {link['from']} to {link['to']} has {key} {link[key]!r}"
         if self.objective not in ("latency", "throughput"):
             yield f"its objective is {self.objective!r}, neither latency nor throughput"
-        for name in ("latency_ms", "period_ms", "return_ms", "sent_bytes"):
-            if not _is_number(getattr(self, name)):
+        for name in ("latency_ms", "period_ms", "return_ms", "sent_bytes", "bound_ms", "gap"):
+            if not _is_number(getattr(self, name), -_ROUNDING if name == "gap" else 0.0):
                 yield f"its {name} is {getattr(self, name)!r}, no such number"
         ends = [0, *(part.stop for part in self.parts)]
         if not self.parts or [part.start for part in self.parts] != ends[:-1]:
@@ -244,6 +255,7 @@ class Plan:
                 yield f"a part runs on {part.device!r}, which is not among the fleet's devices"
 
 
+_ROUNDING = 1e-6
 _NAME = re.compile(r"[\w. -]+(#\d+)?")
 """What MLflow takes as a part of a metric's name, and the number of a device of several equal ones."""
 

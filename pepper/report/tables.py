@@ -141,6 +141,11 @@ def plain_table(texts: Sequence[str], numbers: Sequence[str]) -> Table:
     return table
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise
+
+
 def show(item: Table | Text | str, **results: Any) -> None:
     """Print a table or a line; colours only on a terminal, lines never folded when piped.
 
@@ -149,7 +154,7 @@ def show(item: Table | Text | str, **results: Any) -> None:
         **results: The values behind it, for ``output=json``: numbers in full, under names that carry the unit.
     """
     add_results(**results)
-    console = Console(highlight=False, emoji=False)
+    console = _Console(highlight=False, emoji=False)
     if not console.is_terminal:
-        console = Console(highlight=False, emoji=False, width=200)
+        console = _Console(highlight=False, emoji=False, width=200)
     console.print(item, soft_wrap=not isinstance(item, Table), markup=not isinstance(item, str))

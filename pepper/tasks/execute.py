@@ -16,12 +16,13 @@ import numpy as np
 from pepper.config import PepperConfig
 from pepper.errors import ConfigError, ExecutionError, PlacementError
 from pepper.execution.adapting import Adapter
+from pepper.execution.conditions import ConditionMeter
 from pepper.execution.layout import Layout, check_inputs
 from pepper.execution.links import measure_hops
 from pepper.execution.pipeline import Network
 from pepper.execution.pool import StagePool
 from pepper.execution.runner import Answer, Runner
-from pepper.execution.trials import Sample, Trial, at_rate, one_at_a_time, saturated
+from pepper.execution.trials import PAUSE_S, Sample, Trial, at_rate, one_at_a_time, saturated
 from pepper.execution.watch import Watch
 from pepper.graph.ir import Graph
 from pepper.graph.verify import default_tolerance, random_inputs, run_whole
@@ -82,6 +83,7 @@ def execute(config: PepperConfig) -> int:
     fleet = planned_fleet(plan, name)
     options = config.execute
     known("execute.load_change", options.load_change, list(fleet.devices))
+    tolerance = default_tolerance(graph) if options.tolerance is None else options.tolerance
     store = Store(replace(config.tracking, experiment=options.experiment))
     kept = Kept()
     with tempfile.TemporaryDirectory(prefix="pepper-") as scratch, logged_if_cut_short(config, store, out, plan, kept):
@@ -98,11 +100,12 @@ def execute(config: PepperConfig) -> int:
             StepProgress(4 + options.adapt + len(others), config.output == "quiet") as progress,
         ):
             measured = _measure(config, plan, splitter, pool, network, layout, samples, foresight, progress, kept)
-            run_others(others, config, splitter, pool, network, samples, progress, kept.others)
+            run_others(others, config, splitter, pool, network, samples, tolerance, progress, kept.others)
         measured = replace(measured, others=kept.others)
-        _say(plan, measured)
-        log_run(config, store, out, plan, measured, kept)
-    tolerance = default_tolerance(graph) if options.tolerance is None else options.tolerance
+        try:
+            _say(plan, measured)
+        finally:  # whoever reads the output may have seen enough, as with `| head`
+            log_run(config, store, out, plan, measured, kept)
     failures = measured.failures
     if failures:
         print(f"error: {len(failures)} requests or plans failed, the first: {failures[0]}", file=sys.stderr)
@@ -177,7 +180,8 @@ def _measure(
         pool.load(running=True)
         one_at_a_time(runner, samples, 0.0, options.min_requests // 4)  # warms the stages up
         length = (options.seconds, options.min_requests)
-        single = one_at_a_time(runner, samples, *length, kept.answers["one at a time"])
+        meter = ConditionMeter(pool)
+        single = one_at_a_time(runner, samples, *length, kept.answers["one at a time"], PAUSE_S)
         progress.advance("one request at a time", _outcome(single))
         stream = saturated(runner, samples, *length, kept.answers["saturated"])
         progress.advance("as many as possible", f"{figure(stream.throughput_per_s)}/s")
@@ -187,12 +191,14 @@ def _measure(
         progress.advance(f"at {rate_per_s:.3g}/s", _outcome(arrivals))
         usage = runner.usage()
         devices, events = runner.layout.devices, list(runner.events)
+        conditions = meter.read(devices)
+        faults = [fault for condition in conditions for fault in condition.faults(config.measure.limits)]
         adapted = None
         if foresight is not None:
             answers = kept.answers["watching the loads"]
             adapted = _adapted(config, runner, pool, foresight, samples, rate_per_s, answers)
             progress.advance("watching the loads", f"{len(adapted.moves)} moves")
-    return Measured(hops, single, stream, arrivals, rate_per_s, usage, devices, events, adapted)
+    return Measured(hops, single, stream, arrivals, rate_per_s, usage, devices, events, conditions, faults, adapted)
 
 
 def _outcome(trial: Trial) -> str:
@@ -236,6 +242,8 @@ def _say(plan: Plan, measured: Measured) -> None:
     )
     show(f"at {measured.rate_per_s:.3g} requests/s (Poisson), {len(rate.answers)} of them: {times}")
     show(f"largest difference to the whole model: {measured.difference:.2g} of the largest value")
+    for fault in measured.faults:
+        show(f"INVALID: {fault}")
     if measured.adapted is not None:
         answers, moves = measured.adapted.trial.answers, measured.adapted.moves
         show(f"watching the loads for {len(answers)} more requests at that rate: {len(moves) or 'no'} moves")

@@ -157,6 +157,7 @@ def log_run(config: PepperConfig, store: Store, out: Path | None, plan: Plan, me
             except ConfigError as error:  # MLflow may still take them
                 refused = error
         note = f"one request: predicted **{figure(plan.latency_ms)} ms**, measured **{figure(measured.latency_ms)} ms**"
+        note += "".join(f"\n\n**INVALID**: {fault}" for fault in measured.faults)
         kept.logged = True  # or kept beside the store
         run_id = _log(config, store, plan, figures(plan, measured), folder, note)
     attach_plan_page(store, run_id, _title(plan))
@@ -173,6 +174,7 @@ def tables(plan: Plan, measured: Measured) -> dict[str, list[dict[str, Any]]]:
         "runs": [asdict(line) for line in run_lines(plan, measured)],
         "not_run": [asdict(other) for other in measured.others.not_run],
         "events": [asdict(event) for event in measured.all_events],
+        "conditions": [asdict(condition) for condition in measured.conditions],
         "moves": [] if measured.adapted is None else [asdict(line) for line in move_lines(measured.adapted)],
         "timeline": [
             {"shown": shown, **asdict(event)} for shown, events in timelines(plan, measured).items() for event in events

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pepper.execution.adapting import Move
+from pepper.execution.conditions import Condition
 from pepper.execution.links import MeasuredHop
 from pepper.execution.runner import Answer, Event
 from pepper.execution.trials import Trial, steps
@@ -52,6 +53,8 @@ class Measured:
         usage: CPU time and memory of each stage.
         devices: Of the parts of what ran at the end of the three trials.
         events: What happened to the pipeline in the three trials.
+        conditions: What its devices gave meanwhile.
+        faults: What of that makes the figures INVALID.
         adapted: A stream during which it could move to other plans, if one was run.
         others: What came of other plans.
     """
@@ -64,6 +67,8 @@ class Measured:
     usage: list[dict[str, Any]]
     devices: tuple[str, ...]
     events: list[Event]
+    conditions: list[Condition]
+    faults: list[str]
     adapted: Adapted | None = None
     others: Others = field(default_factory=Others)
 
@@ -146,7 +151,7 @@ def link_lines(measured: Measured) -> list[LinkLine]:
     return [
         LinkLine(
             f"{found.hop.sender} -> {found.hop.receiver}",
-            found.hop.link.bandwidth_mbit_s,
+            found.hop.link.end_to_end_mbit_s,
             found.bandwidth_mbit_s,
             found.hop.link.latency_ms,
             found.latency_ms,
@@ -220,10 +225,15 @@ def figures(plan: Plan, measured: Measured) -> dict[str, float]:
         "predicted_period_ms": plan.period_ms,
         "failed_requests": float(len(measured.failures)),
     }
+    for condition in measured.conditions:
+        name = condition.device.replace("#", "_")
+        found[f"foreign_percent_{name}"] = condition.foreign_percent
+        if condition.given is not None:
+            found[f"share_achieved_{name}"] = condition.given
     for line in step_lines(plan, measured):
         name = line.what.partition(",")[0].replace(" ", "_")
-        if line.what == "transfer":
-            name = f"transfer_{line.where.replace(' -> ', '_to_')}".replace("#", "_")
+        if " -> " in line.where:
+            name += f"_{line.where.replace(' -> ', '_to_')}".replace("#", "_")
         if line.error is not None:
             found[f"{name}_error_percent"] = 100 * line.error
         found[f"{name}_measured_ms"] = line.measured_ms

@@ -1,18 +1,21 @@
 """The plans that ``task=execute`` runs beside the given one: which, and what is measured of them."""
 
+import math
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, groupby, pairwise, product
+from typing import Any
 
 import numpy as np
 
 from pepper.config import PepperConfig
-from pepper.errors import ExecutionError, LatencyError
+from pepper.errors import ConfigError, ExecutionError, LatencyError, ModelError
 from pepper.execution.layout import Layout
 from pepper.execution.pipeline import Network
 from pepper.execution.pool import StagePool
 from pepper.execution.runner import Event, Runner
-from pepper.execution.trials import Sample, one_at_a_time, saturated
+from pepper.execution.trials import PAUSE_S, Sample, one_at_a_time, saturated
 from pepper.graph.balance import balanced_cuts
 from pepper.graph.characteristics import Characteristics
 from pepper.graph.cuts import Cut, cut_behind, find_cuts
@@ -102,7 +105,8 @@ def other_plans(config: PepperConfig, plan: Plan, graph: Graph) -> list[OtherPla
     With ``execute.compare``, the whole model on each device, and, if there is a champion, each of the balanced parts on
     the device where it alone is predicted to be fastest. With ``execute.exhaustive``, every plan with up to
     ``execute.max_cuts`` of the balanced cuts, too; neighbouring parts are on different devices, or they were one part.
-    The plan itself is not among them.
+    The plan itself is not among them, nor is what breaks the rules that it was placed under (pins, exclusions, most
+    parts): that is no plan that it could have lost to.
     """
     options = config.execute
     if not (options.compare or options.exhaustive):
@@ -117,7 +121,21 @@ def other_plans(config: PepperConfig, plan: Plan, graph: Graph) -> list[OtherPla
             found += [OtherPlan(name, cuts, on) for on in product(devices, repeat=len(cuts) + 1) if _changes(on)]
     given = (tuple(part.start for part in plan.parts[1:]), tuple(part.device for part in plan.parts))
     kept = {(other.positions, other.devices): other for other in reversed(found)}  # the first of those that are alike
-    return [other for key, other in reversed(kept.items()) if key != given]
+    return [other for key, other in reversed(kept.items()) if key != given and _allowed(other, plan.rules)]
+
+
+def _allowed(other: OtherPlan, rules: Mapping[str, Any]) -> bool:
+    """Return whether a plan keeps to the rules of ``plan.json``."""
+    if not set(other.devices).isdisjoint(rules.get("excluded", [])):
+        return False
+    if len(other.devices) > (rules.get("max_parts") or len(other.devices)):
+        return False
+    ends = [0, *other.positions, math.inf]
+    return all(
+        device == pin or stop <= first or start >= end
+        for pin, (first, end) in rules.get("pinned", {}).items()
+        for device, (start, stop) in zip(other.devices, pairwise(ends), strict=True)
+    )
 
 
 def _choices(cuts: Sequence[Cut], most: int) -> Iterator[tuple[Cut, ...]]:
@@ -160,6 +178,7 @@ def run_others(
     pool: StagePool,
     network: Network,
     samples: Sequence[Sample],
+    tolerance: float,
     progress: StepProgress,
     found: Others,
 ) -> None:
@@ -168,23 +187,28 @@ def run_others(
     Args:
         plans: What to run.
         config: How.
-        splitter: Writes the parts, once for all plans with the same cuts.
+        splitter: Writes the parts, once for plans with the same cuts that follow one another; then they go.
         pool: The devices.
         network: Their links.
         samples: The requests.
+        tolerance: A plan whose answers differ more from the whole model's has failed.
         progress: Told of each plan.
         found: Gets what came of each.
     """
-    written: dict[tuple[int, ...], Layout] = {}
+    written: tuple[tuple[int, ...], Layout] | None = None
     for plan in plans:
         where = " - ".join(plan.devices)
         reason = _obstacle(plan, pool.lost, network)
         if reason is None:
-            if plan.positions not in written:
-                written[plan.positions] = splitter.layout(plan.cuts, plan.devices)
             try:
-                ran = _run(plan.name, written[plan.positions].on(plan.devices), config, pool, network, samples, found)
-            except ExecutionError as error:
+                if written is None or written[0] != plan.positions:
+                    if written is not None:
+                        shutil.rmtree(written[1].parts[0].file.parent)
+                        written = None
+                    written = plan.positions, splitter.layout(plan.cuts, plan.devices)
+                ran = _run(plan.name, written[1].on(plan.devices), config, pool, network, samples, found)
+                _check(ran, tolerance)
+            except (ConfigError, ExecutionError, ModelError) as error:
                 reason = str(error)
                 found.failures.append(f"{plan.name} on {where}: {reason}")
         if reason is None:
@@ -194,6 +218,14 @@ def run_others(
             found.not_run.append(NotRun(plan.name, where, reason))
             outcome = f"not run: {reason}"
         progress.advance(f"{plan.name} on {where}", outcome, failed=reason is not None)
+
+
+def _check(ran: OtherRun, tolerance: float) -> None:
+    if ran.difference > tolerance:
+        raise ExecutionError(
+            f"an answer differs from the whole model's by {ran.difference:.2g} of the largest value, above"
+            f" execute.tolerance={tolerance:g}"
+        )
 
 
 def _obstacle(plan: OtherPlan, lost: Mapping[str, str], network: Network) -> str | None:
@@ -220,17 +252,19 @@ def _run(
     """Run a plan, with no other to go on with, and note what happens.
 
     Raises:
-        ExecutionError: It cannot be run, or a device is lost.
+        ExecutionError: It cannot be run, a device is lost, or a request fails: its figures would flatter it.
     """
     options = config.execute
     with Runner(pool, network, layout, time_limit_s=options.time_limit_seconds, in_flight=options.in_flight) as runner:
         try:
             one_at_a_time(runner, samples, 0.0, options.min_requests // 4)  # warms the stages up
-            alone = one_at_a_time(runner, samples, options.seconds, options.min_requests)
+            alone = one_at_a_time(runner, samples, options.seconds, options.min_requests, longest_pause_s=PAUSE_S)
             busy = saturated(runner, samples, options.seconds, options.min_requests)
         finally:
             found.events += runner.events
-    found.failures += [*alone.failures, *busy.failures]
+    failures = [*alone.failures, *busy.failures]
+    if failures:
+        raise ExecutionError(f"{len(failures)} requests failed, the first: {failures[0]}")
     return OtherRun(
         name,
         layout.devices,

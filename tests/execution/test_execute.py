@@ -38,7 +38,16 @@ from pepper.tracking.executions import Execution, keep_unlogged, log_execution, 
 from pepper.tracking.store import Store
 
 QUICKLY = ("task=execute", "execute.seconds=0.1", "execute.min_requests=5", "execute.time_limit_seconds=20")
-RESULTS = {"steps.csv", "links.csv", "runs.csv", "requests.csv", "timeline.csv", "timeline.png", "timeline.svg"}
+RESULTS = {
+    "conditions.csv",
+    "steps.csv",
+    "links.csv",
+    "runs.csv",
+    "requests.csv",
+    "timeline.csv",
+    "timeline.png",
+    "timeline.svg",
+}
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +96,9 @@ def test_a_plan_is_run_and_logged(shared_desk: Desk, plan: Plan, tmp_path: Path)
     assert metrics["difference"] <= 1e-4
     assert metrics["regret"] >= 1
     assert metrics["failed_requests"] == 0
+    assert metrics["transfer_and_pickup_camera_to_edge_measured_ms"] >= 1.0, "the link alone takes that"
+    assert {f"foreign_percent_{name}" for name in ("camera", "edge")} <= set(metrics)
+    assert metrics["share_achieved_camera"] == pytest.approx(0.3, rel=0.5)
     from mlflow import MlflowClient
 
     files = {file.path for file in MlflowClient(shared_desk.uri).list_artifacts(run.info.run_id)}
@@ -400,6 +412,35 @@ def test_every_other_plan_is_among_those_to_run(plan: Plan, positions: int | Non
     assert (tuple(part.start for part in plan.parts[1:]), ("camera", "edge")) not in keys
     assert all(before != after for other in found for before, after in pairwise(other.devices))
     assert len(found) == count, [(other.name, other.devices) for other in found]
+
+
+def test_what_breaks_the_plans_own_rules_is_not_among_them(plan: Plan) -> None:
+    config = composed("execute.exhaustive=true", "execute.positions=null", "execute.max_cuts=2")
+    graph = planned_model(plan, "plan")
+
+    def devices(**rules: Any) -> set[tuple[str, ...]]:
+        return {other.devices for other in other_plans.other_plans(config, replace(plan, rules=rules), graph)}
+
+    everything = devices()
+    assert devices(excluded=["edge"]) == {("camera",)}
+    assert devices(max_parts=1) == {("camera",), ("edge",)}
+    assert devices(pinned={"camera": [0, 1]}) == {found for found in everything if found[0] == "camera"}
+    assert devices(pinned={}, excluded=[], max_parts=None) == everything
+
+
+@pytest.mark.slow
+def test_a_reader_that_has_ended_costs_no_results(shared_desk: Desk, plan: Plan, tmp_path: Path) -> None:
+    """As in ``| head -1``: the tables come when all is measured."""
+    before = metrics_of(shared_desk)[0].info.run_id
+    process = shared_desk.start(*QUICKLY, f"execute.plan={save(plan, tmp_path)}")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert "Traceback" not in process.stderr.read()
+    assert process.wait(60) == 141
+    run, metrics = metrics_of(shared_desk)
+    assert (run.info.run_id != before, run.info.status) == (True, "FINISHED")
+    assert metrics["latency_p50_ms"] > 0
 
 
 def test_what_was_measured_before_the_last_device_was_lost_is_kept(

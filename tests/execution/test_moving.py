@@ -49,7 +49,7 @@ def network(bench: Bench, tmp_path: Path) -> Iterator[Network]:
 def loads_of(meter: LoadMeter) -> Loads:
     meter.read()
     time.sleep(1.0)
-    return meter.read()
+    return {name: load.percent for name, load in meter.read().items()}
 
 
 def test_a_load_is_seen_on_its_device(bench: Bench, shares: StagePool, network: Network) -> None:

@@ -5,8 +5,10 @@ import signal
 import socket
 import threading
 import time
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -18,8 +20,10 @@ from pepper.execution.links import measure_hops
 from pepper.execution.pipeline import Network
 from pepper.execution.pool import StagePool
 from pepper.execution.runner import Answer, Replan, Runner
-from pepper.execution.trials import at_rate, one_at_a_time, poisson_times, saturated
-from pepper.graph.verify import difference
+from pepper.execution.trials import Sample, at_rate, one_at_a_time, poisson_times, saturated
+from pepper.graph.verify import Values, difference
+
+SLOW_S = 0.005
 
 
 @pytest.fixture(autouse=True)
@@ -135,6 +139,41 @@ def test_trials_measure(bench: Bench, pool: StagePool, network: Network) -> None
             assert trial.throughput_per_s > 0
             assert len(trial.steps().compute) == 2
             assert len(trial.steps().transfer) == 3
+
+
+class Bursting:
+    """A runner that is slow while it is full, and answers all that is left at once."""
+
+    in_flight = 4
+
+    def __init__(self) -> None:
+        self.pending: deque[int] = deque()
+        self.there: deque[Answer] = deque()
+        self.sent = 0
+
+    def submit(self, inputs: Values, at_ns: int) -> int:
+        if len(self.pending) == self.in_flight:
+            time.sleep(SLOW_S)
+            self._answer()
+        self.pending.append(self.sent)
+        self.sent += 1
+        return self.pending[-1]
+
+    def take(self, until_ns: int) -> Answer | None:
+        if until_ns:
+            while self.pending:
+                self._answer()
+        return self.there.popleft() if self.there else None
+
+    def _answer(self) -> None:
+        self.there.append(Answer(self.pending.popleft(), {}, None, 0, time.monotonic_ns(), (), 0, (), 1))
+
+
+def test_the_end_of_a_stream_does_not_count() -> None:
+    runner = Bursting()
+    trial = saturated(cast(Runner, runner), [Sample({}, {})], 0.0, 10)
+    assert len(trial.answers) == runner.sent == 14
+    assert 0 < trial.throughput_per_s <= 1 / SLOW_S
 
 
 def test_arrivals_are_poisson_and_seeded() -> None:
@@ -262,6 +301,24 @@ def test_moving_loses_and_repeats_nothing(bench: Bench, pool: StagePool, network
         answers = all_answers(runner)
     assert_right(bench, answers, 30)
     assert [event.kind for event in runner.events] == ["moved"] * 4
+
+
+def test_a_device_that_is_lost_before_a_move_is_lost_once(bench: Bench, pool: StagePool, network: Network) -> None:
+    def replan(lost: frozenset[str]) -> Layout:
+        return bench.layout("c")
+
+    with running(pool, network, bench.layout("a", "b"), replan) as runner:
+        pool.stages(bench.layout("b", "a"))  # they are there: the move finds out while it waits for answers
+        submit(bench, runner, 6)
+        os.kill(runner.stages[1].process.pid, signal.SIGKILL)
+        runner.move(bench.layout("b", "a"))
+        assert runner.layout.devices == ("c",)
+        submit(bench, runner, 6)
+        answers = all_answers(runner)
+    assert_right(bench, answers, 12)
+    assert [event.kind for event in runner.events][:2] == ["lost", "moved"]
+    assert [event.kind for event in runner.events].count("lost") == 1
+    assert [event.kind for event in runner.events].count("moved") == 1
 
 
 def test_what_the_fleet_lacks_is_named(bench: Bench, pool: StagePool, tmp_path: Path) -> None:

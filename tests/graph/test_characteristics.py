@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from models import Builder, value
 
 from pepper.errors import ModelError
-from pepper.graph.characteristics import FEATURES, SEED_FEATURES, Characteristics, every_part
+from pepper.graph.characteristics import FEATURES, PAPER_FEATURES, Characteristics, every_part
 from pepper.graph.costs import Costing
 from pepper.graph.ir import Graph, Operator, Tensor
 from pepper.graph.layout import layout_changes
@@ -26,7 +26,7 @@ per_folder = settings(max_examples=150, deadline=None, suppress_health_check=[He
 
 @st.composite
 def networks(draw: st.DrawFn) -> onnx.ModelProto:
-    """Draw a small network: shared weights, skips, every layer that the seed counts, several borders."""
+    """Draw a small network: shared weights, skips, every layer that the paper counts, several borders."""
     b = Builder(seed=1)
     filters, square = b.weight(4, 4, 1, 1), b.weight(4, 4)
     inputs = ["in0", "in1"]
@@ -131,7 +131,7 @@ def by_definition(graph: Graph, start: int, end: int) -> dict[str, float]:
 
 
 def seed_features(graph: Graph, operators: list[Operator]) -> dict[str, float]:
-    """The seed's five, on a part as on a model file of its own."""
+    """The paper's five, on a part as on a model file of its own."""
     tensors = graph.tensors
     writer = {t: operator.kind for operator in operators for t in operator.writes}
 
@@ -197,7 +197,7 @@ def test_crossing_bytes(model: onnx.ModelProto, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", models.LIGHT_MODELS, ids=lambda file: file.stem.removeprefix("light_"))
 def test_the_seeds_five_on_real_models(file: Path) -> None:
-    """By the seed's definitions on the file itself; ConstantOfShape stands for the weight that it makes."""
+    """By the paper's definitions on the file itself; ConstantOfShape stands for the weight that it makes."""
     graph = load_graph(file)
     features = Characteristics(graph).part(0, len(graph.operators))
     proto = onnx.load(file).graph
@@ -224,7 +224,7 @@ def test_the_seeds_five_on_real_models(file: Path) -> None:
         ),
         "total_parameters": sum(math.prod(size) for name, size in sizes.items() if name in read),
     }
-    assert {name: features[name] for name in SEED_FEATURES} == expected
+    assert {name: features[name] for name in PAPER_FEATURES} == expected
 
 
 def test_seed_figures_published_for_the_same_networks() -> None:
@@ -234,7 +234,7 @@ def test_seed_figures_published_for_the_same_networks() -> None:
         graph = load_graph(models.LIGHT / f"light_{name}.onnx")
         figures[name] = Characteristics(graph).part(0, len(graph.operators))
     alexnet, densenet = figures["bvlc_alexnet"], figures["densenet121"]
-    assert [alexnet[name] for name in SEED_FEATURES[:4]] == [5, 1376, 3, 3]
+    assert [alexnet[name] for name in PAPER_FEATURES[:4]] == [5, 1376, 3, 3]
     assert alexnet["parameters"] == 60_965_224
     assert densenet["total_parameters"] == 8_146_152
     assert (densenet["filter_details"], densenet["fully_conn_layers"]) == (11_240, 1)

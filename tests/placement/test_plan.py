@@ -11,7 +11,7 @@ import pytest
 from pepper.errors import PlacementError
 from pepper.placement.baselines import BASELINES, compare
 from pepper.placement.chain import solve
-from pepper.placement.evaluate import evaluate
+from pepper.placement.evaluate import Stage, evaluate
 from pepper.placement.plan import Origin, Plan
 from pepper.placement.problem import ChainProblem, Device, Link, Links
 from pepper.placement.sensitivity import flip_points, scale_bandwidth, scale_times
@@ -124,6 +124,15 @@ MODEL = {"name": "net", "path": "net.onnx", "sha256": "0", "input_shapes": {}}
         ({"model": MODEL | {"input_shapes": [1]}}, "input_shapes are \\[1\\], not a list"),
         ({"latency_ms": None}, "its latency_ms is None"),
         ({"period_ms": float("nan")}, "its period_ms is nan"),
+        ({"gap": float("inf")}, "its gap is inf"),
+        ({"rules": {"pinned": None}}, "pinned is no object"),
+        ({"rules": {"excluded": None}}, "excluded no list"),
+        ({"rules": {"pinned": {"a": 3}}}, "pin 3 to a, no first operator"),
+        ({"rules": {"max_parts": "x"}}, "max_parts is 'x'"),
+        (
+            {"fleet": {"devices": {}, "links": [LINK | {"from": ["a"]}], "source": None, "sink": None}},
+            "which are no names",
+        ),
         ({"objective": "fun"}, "its objective is 'fun'"),
     ],
 )
@@ -135,6 +144,15 @@ def test_bad_plan_is_one_clear_line(tmp_path: Path, change: dict[str, object], m
         Plan.load(path)
     with pytest.raises(PlacementError, match="cannot be read"):
         Plan.load(tmp_path / "none.json")
+
+
+def test_a_device_that_is_used_again_is_busy_with_both_parts() -> None:
+    problem = chain()
+    stages = (Stage(0, 3, 0), Stage(3, 5, 2), Stage(5, 8, 0))
+    cost = evaluate(problem, stages)
+    both = sum(cost.stage_ms[k] + problem.handling_ms[stages[k].start, 0] for k in (0, 2))
+    assert cost.period_ms >= both - 1e-9
+    assert any("2 parts on 1 devices" in line for line in cost.violations)
 
 
 def test_plan_is_plain_json() -> None:
