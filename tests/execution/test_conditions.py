@@ -28,8 +28,11 @@ SHARE = 0.4
 def foreign() -> Iterator[None]:
     """A program on the devices' core that this process has not started."""
     spin = f"import os; os.sched_setaffinity(0, [{CORE}])\nwhile True: pass"
-    starter = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {spin!r}]).pid)"
-    pid = int(subprocess.run([sys.executable, "-c", starter], capture_output=True, text=True, check=True).stdout)
+    starter = (
+        "import subprocess, sys\n"
+        f"print(subprocess.Popen([sys.executable, '-c', {spin!r}], stdout=subprocess.DEVNULL).pid)"
+    )
+    pid = int(subprocess.run([sys.executable, "-c", starter], stdout=subprocess.PIPE, text=True, check=True).stdout)
     yield
     psutil.Process(pid).kill()
 

@@ -24,6 +24,7 @@ from pepper.execution.trials import Sample, at_rate, one_at_a_time, poisson_time
 from pepper.graph.verify import Values, difference
 
 SLOW_S = 0.005
+OUTPUTS = {"y": np.zeros(1)}
 
 
 @pytest.fixture(autouse=True)
@@ -166,12 +167,12 @@ class Bursting:
         return self.there.popleft() if self.there else None
 
     def _answer(self) -> None:
-        self.there.append(Answer(self.pending.popleft(), {}, None, 0, time.monotonic_ns(), (), 0, (), 1))
+        self.there.append(Answer(self.pending.popleft(), OUTPUTS, None, 0, time.monotonic_ns(), (), 0, (), 1))
 
 
 def test_the_end_of_a_stream_does_not_count() -> None:
     runner = Bursting()
-    trial = saturated(cast(Runner, runner), [Sample({}, {})], 0.0, 10)
+    trial = saturated(cast(Runner, runner), [Sample({}, OUTPUTS)], 0.0, 10)
     assert len(trial.answers) == runner.sent == 14
     assert 0 < trial.throughput_per_s <= 1 / SLOW_S
 
