@@ -30,6 +30,7 @@ pytestmark = [
 
 # What is not run, and why.
 NOT_RUN = {
+    "pip install .": "sets up an environment",
     "make run": "sets up an environment, and then runs +sweep=loads, which is run here",
     "make test": "runs this",
     "make lint": "part of make test",
