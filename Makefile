@@ -21,7 +21,7 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest -m "not quiet" --numprocesses 2 --dist loadgroup --durations 10
+	$(BIN)/python -m pytest -m "not quiet" --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations 10
 	$(BIN)/python -m pytest -m quiet --durations 10
 
 ui: $(VENV)/.installed

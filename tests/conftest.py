@@ -12,11 +12,16 @@ from harness import Desk, MakeDesk, alive, convnet, endless, mlp, unknown_operat
 
 TIMED = ("devices", "measure", "execution", "sweep", "tasks")
 """Folders whose tests throttle cores or time what runs there: two at once would disturb each other much."""
+LONGEST = "test_commands.py"
 
 
 @pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes (``--dist loadgroup``), each file stays in one, and all that is timed in the same."""
+    """With several processes (``--dist loadgroup``), each file stays in one, and all that is timed in the same.
+
+    What takes longest begins first, so that no process is left with it at the end.
+    """
+    items.sort(key=lambda item: item.path.name != LONGEST)
     for item in items:
         timed = item.path.parent.name in TIMED
         item.add_marker(pytest.mark.xdist_group("timed" if timed else item.path.name))

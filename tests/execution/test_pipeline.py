@@ -118,14 +118,14 @@ def test_a_full_queue_holds_the_sender_back(pool: StagePool, tmp_path: Path) -> 
     (tmp_path / "network").mkdir()
     network = bench.network(tmp_path / "network", queue=1, fleet=slow)
     try:
-        with running(pool, network, bench.layout("a", "b"), in_flight=64) as runner:
-            submit(bench, runner, 64)
+        with running(pool, network, bench.layout("a", "b"), in_flight=24) as runner:
+            submit(bench, runner, 24)
             unsent = len(runner._unsent)
             answers = all_answers(runner)
     finally:
         network.close()
-    assert unsent > 32, "the queues hold a few messages only"
-    assert_right(bench, answers, 64)
+    assert unsent > 12, "the queues hold a few messages only"
+    assert_right(bench, answers, 24)
 
 
 def test_trials_measure(bench: Bench, pool: StagePool, network: Network) -> None:
