@@ -136,4 +136,4 @@ def test_each_change_of_the_machine(after: dict[str, Any], said: str) -> None:
 
 
 def test_all_reasons_are_told() -> None:
-    assert len(reasons(samples=1, latency_ci_percent=50, share_achieved=0.1, after={"throttle_count": 2})) == 4
+    assert len(reasons(latency_ci_percent=50, share_achieved=0.1, after={"throttle_count": 2})) == 3
