@@ -69,7 +69,7 @@ class OtherRun:
 
 @dataclass(frozen=True)
 class NotRun:
-    """A plan of which nothing was measured.
+    """A plan without figures: it could not be run, or what it answered was wrong.
 
     Attributes:
         name: How it was found.

@@ -428,6 +428,27 @@ def test_what_breaks_the_plans_own_rules_is_not_among_them(plan: Plan) -> None:
     assert devices(pinned={}, excluded=[], max_parts=None) == everything
 
 
+def test_a_run_that_cannot_be_trusted_says_so(shared_desk: Desk, plan: Plan, tmp_path: Path) -> None:
+    outcome = shared_desk(*QUICKLY, f"execute.plan={save(plan, tmp_path)}", "measure.limits.share_percent=1e-9")
+    assert outcome.status == 0, outcome.err
+    assert re.search(r"INVALID: share missed: camera gave 0\.\d+ of its cores, asked for 0\.3", outcome.out)
+    assert "**INVALID**: share missed: " in metrics_of(shared_desk)[0].data.tags["mlflow.note.content"]
+
+
+def test_another_plan_with_wrong_answers_is_no_reference(
+    shared_desk: Desk, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = other_plans._run
+    monkeypatch.setattr(other_plans, "_run", lambda *given: replace(run(*given), difference=0.5, latency_ms=1e-3))
+    given = (*QUICKLY, f"execute.plan={save(plan, tmp_path)}", "execute.compare=true", "output=json")
+    outcome = shared_desk(*given)
+    assert outcome.status == 1
+    found = json.loads(outcome.out)
+    assert [line["name"] for line in found["runs"]] == ["the plan"]
+    assert {line["devices"] for line in found["not_run"]} == {"camera", "edge"}
+    assert all("differs from the whole model's by 0.5" in line["reason"] for line in found["not_run"])
+
+
 @pytest.mark.slow
 def test_a_reader_that_has_ended_costs_no_results(shared_desk: Desk, plan: Plan, tmp_path: Path) -> None:
     """As in ``| head -1``: the tables come when all is measured."""
