@@ -125,12 +125,12 @@ def by_definition(graph: Graph, start: int, end: int) -> dict[str, float]:
         "activation_peak_bytes": max(sum(t.bytes or 0 for t in touched if alive(t, at)) for at in range(start, end)),
         "widest_layer": max(math.prod(tensors[t].shape or ()) for o in operators for t in o.writes),
         "largest_operator_macs": max(sum(cost.macs for cost in entry) for entry in list(Costing(graph))[start:end]),
-        **seed_features(graph, operators),
+        **paper_features(graph, operators),
     }
     return dict.fromkeys(FEATURES, 0) | result | expected
 
 
-def seed_features(graph: Graph, operators: list[Operator]) -> dict[str, float]:
+def paper_features(graph: Graph, operators: list[Operator]) -> dict[str, float]:
     """The paper's five, on a part as on a model file of its own."""
     tensors = graph.tensors
     writer = {t: operator.kind for operator in operators for t in operator.writes}
@@ -196,7 +196,7 @@ def test_crossing_bytes(model: onnx.ModelProto, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", models.LIGHT_MODELS, ids=lambda file: file.stem.removeprefix("light_"))
-def test_the_seeds_five_on_real_models(file: Path) -> None:
+def test_the_papers_five_on_real_models(file: Path) -> None:
     """By the paper's definitions on the file itself; ConstantOfShape stands for the weight that it makes."""
     graph = load_graph(file)
     features = Characteristics(graph).part(0, len(graph.operators))
@@ -227,7 +227,7 @@ def test_the_seeds_five_on_real_models(file: Path) -> None:
     assert {name: features[name] for name in PAPER_FEATURES} == expected
 
 
-def test_seed_figures_published_for_the_same_networks() -> None:
+def test_paper_figures_published_for_the_same_networks() -> None:
     """As the paper's code reports them for its own exports of AlexNet and DenseNet-121."""
     figures = {}
     for name in ("bvlc_alexnet", "densenet121"):
