@@ -17,6 +17,7 @@ from pepper.graph.ir import Graph, Tensor, size_bytes
 
 _INT8 = {"int8", "uint8", "int4", "uint4", "int2", "uint2"}
 _FLOAT16 = {"float16", "bfloat16"}
+_SMALL = 64  # elements: trip counts, shapes
 _LONGEST_LOOP = 1_000_000  # beyond it, a trip count stands for "until the condition fails"
 
 
@@ -150,6 +151,9 @@ class Costing:
     def _constants(self) -> dict[str, onnx.TensorProto]:
         """Small weights of the main graph by name: trip counts, shapes."""
         found = {t.name: t for t in self.graph.proto.graph.initializer if _is_small(t)}
+        for name, value in self.graph.constants.items():
+            if value.size <= _SMALL:
+                found[name] = onnx.numpy_helper.from_array(value, name)
         for name, maker in self.graph.makers.items():
             for attribute in maker.attribute:
                 if maker.op_type == "Constant" and attribute.name == "value" and _is_small(attribute.t):
@@ -258,7 +262,7 @@ def operator_macs(graph: Graph) -> list[float]:
 
 
 def _is_small(tensor: onnx.TensorProto) -> bool:
-    return tensor.data_location != onnx.TensorProto.EXTERNAL and math.prod(tensor.dims) <= 64
+    return tensor.data_location != onnx.TensorProto.EXTERNAL and math.prod(tensor.dims) <= _SMALL
 
 
 def _named(values: Sequence[onnx.ValueInfoProto], tensors: Sequence[Tensor | None]) -> dict[str, Tensor]:

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import numpy.typing as npt
 import onnx
 
 from pepper.errors import ModelError, nearest
@@ -119,8 +121,12 @@ class Graph:
         tensors: Every tensor that they read or write, and the model's inputs and outputs.
         inputs: Ids of the inputs that a caller feeds.
         outputs: Ids of the model's outputs.
-        makers: The node that computes each computed weight, by tensor name, in topological order; every
-            other weight is an initializer.
+        makers: The file's own node that computes each computed weight, by tensor name, in topological order;
+            every other weight is an initializer. A Shape or Size of a tensor whose shape is fixed counts as
+            one that computes a weight, though it reads an activation: its value is in ``constants``.
+        constants: Values of small tensors that are known at these input shapes, by name: of every Shape and
+            Size among ``makers``, and of what shape inference had to compute.
+        types: The ONNX type of every tensor of the main graph that is known at these input shapes, by name.
         fixed: Whether all shapes are fixed by the file or by the caller (not by a default), so that parts
             may hold them as constants.
         separators: The tensors at which the graph falls apart; see `pepper.graph.separators`.
@@ -133,6 +139,8 @@ class Graph:
     inputs: Sequence[int]
     outputs: Sequence[int]
     makers: Mapping[str, onnx.NodeProto]
+    constants: Mapping[str, npt.NDArray[Any]]
+    types: Mapping[str, onnx.TypeProto]
     fixed: bool
     separators: Sequence[Separator] = ()
 

@@ -2,10 +2,14 @@
 
 import contextlib
 import gc
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 
 from pepper.errors import ModelError
@@ -113,17 +117,19 @@ def _build(
     makers: dict[str, onnx.NodeProto] = {}
     standing: list[tuple[onnx.NodeProto, list[str]]] = []
     constants = set(weights)
+    values: dict[str, npt.NDArray[Any]] = {}
     for node, captures in nodes:
         if all(name in constants for name in (*node.input, *captures) if name) and not _is_random(node, random):
             constants.update(node.output)
             makers.update((name, node) for name in node.output)
-        elif fixed and (folded := _folded_shape(node, types)) is not None:
+        elif fixed and (value := shape_value(node, types)) is not None:
             constants.add(node.output[0])
-            makers[node.output[0]] = folded
+            makers[node.output[0]] = node
+            values[node.output[0]] = value
         else:
             standing.append((node, captures))
     outputs = [value.name for value in proto.graph.output]
-    return _index(path, proto, _live(standing, outputs), types, weights, makers, inputs, outputs, fixed)
+    return _index(path, proto, _live(standing, outputs), types, weights, makers, values, inputs, outputs, fixed)
 
 
 def _index(
@@ -133,6 +139,7 @@ def _index(
     types: Mapping[str, onnx.TypeProto],
     initializers: Mapping[str, infer.TensorType],
     makers: Mapping[str, onnx.NodeProto],
+    constants: Mapping[str, npt.NDArray[Any]],
     inputs: Sequence[str],
     outputs: Sequence[str],
     fixed: bool,
@@ -162,7 +169,18 @@ def _index(
         dtype, shape = initializers.get(name) or infer.tensor_type(types.get(name))
         size = size_bytes(dtype, shape)
         tensors.append(Tensor(number, name, dtype, shape, size, is_weight, producers.get(name), tuple(readers[number])))
-    return Graph(path, proto, tuple(operators), tuple(tensors), tuple(range(len(inputs))), output_ids, makers, fixed)
+    return Graph(
+        file=path,
+        proto=proto,
+        operators=tuple(operators),
+        tensors=tuple(tensors),
+        inputs=tuple(range(len(inputs))),
+        outputs=output_ids,
+        makers=makers,
+        constants=constants,
+        types=types,
+        fixed=fixed,
+    )
 
 
 def _live(nodes: _Nodes, outputs: Iterable[str]) -> list[tuple[onnx.NodeProto, list[str]]]:
@@ -178,23 +196,17 @@ def _live(nodes: _Nodes, outputs: Iterable[str]) -> list[tuple[onnx.NodeProto, l
     return live[::-1]
 
 
-def _folded_shape(node: onnx.NodeProto, types: Mapping[str, onnx.TypeProto]) -> onnx.NodeProto | None:
-    """Return a Constant in place of a Shape or Size whose input's shape is fixed."""
+def shape_value(node: onnx.NodeProto, types: Mapping[str, onnx.TypeProto]) -> npt.NDArray[np.int64] | None:
+    """Return what a Shape or Size gives if its input's shape is known; None for every other node."""
     if node.op_type not in _SHAPE_READERS or node.domain not in ("", "ai.onnx"):
         return None
     _, shape = infer.tensor_type(types.get(node.input[0]))
     if shape is None:
         return None
     if node.op_type == "Size":
-        elements = 1
-        for dim in shape:
-            elements *= dim
-        value = onnx.helper.make_tensor(node.output[0], onnx.TensorProto.INT64, [], [elements])
-    else:
-        bounds = {a.name: a.i for a in node.attribute}
-        kept = shape[slice(bounds.get("start", 0), bounds.get("end"))]
-        value = onnx.helper.make_tensor(node.output[0], onnx.TensorProto.INT64, [len(kept)], kept)
-    return onnx.helper.make_node("Constant", [], [node.output[0]], name=node.name, value=value)
+        return np.array(math.prod(shape), np.int64)
+    bounds = {a.name: a.i for a in node.attribute}
+    return np.array(shape[slice(bounds.get("start", 0), bounds.get("end"))], np.int64)
 
 
 def _random_functions(proto: onnx.ModelProto) -> set[tuple[str, str]]:

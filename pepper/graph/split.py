@@ -203,9 +203,17 @@ class _Whole:
         self.sparse = {tensor.values.name: tensor for tensor in whole.sparse_initializer}
         self.stated = {value.name: value for value in whole.value_info}
         self.quantization = {note.tensor_name: note for note in whole.quantization_annotation}
-        self.makers = graph.makers
+        self.makers = {name: self._maker(graph, name, node) for name, node in graph.makers.items()}
         self.rank = {name: rank for rank, name in enumerate(graph.makers)}
         self.functions = {(f.domain, f.name): f for f in graph.proto.functions}
+
+    def _maker(self, graph: Graph, name: str, node: onnx.NodeProto) -> onnx.NodeProto:
+        """The node itself, or its value where it reads the shape of an activation, which may lie in another part."""
+        stored = (self.initializers, self.sparse, graph.makers)
+        if all(any(given in known for known in stored) for given in node.input if given):
+            return node
+        value = onnx.numpy_helper.from_array(graph.constants[name], name)
+        return onnx.helper.make_node("Constant", [], [name], name=node.name, value=value)
 
     def recipe(self, weights: Iterable[str]) -> tuple[list[str], list[onnx.NodeProto]]:
         """Initializers and nodes, in topological order, that make these weights."""
