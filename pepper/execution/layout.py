@@ -159,8 +159,9 @@ def check_inputs(wanted: Sequence[TensorSpec], given: Mapping[str, Any]) -> None
         if spec.name not in given:
             raise ExecutionError(f"input {spec.name!r}: is missing; give it ({_kind(spec)})")
         array = given[spec.name]
-        fits = len(array.shape) == len(spec.shape) and all(
-            not isinstance(size, int) or size == found for size, found in zip(spec.shape, array.shape, strict=True)
+        fits = spec.shape is None or (
+            len(array.shape) == len(spec.shape)
+            and all(not isinstance(s, int) or s == found for s, found in zip(spec.shape, array.shape, strict=True))
         )
         if not fits or array.dtype.name != _NUMPY_NAMES.get(spec.dtype, spec.dtype):
             shape = "x".join(map(str, array.shape))
@@ -171,4 +172,5 @@ _NUMPY_NAMES = {"float": "float32", "double": "float64", "string": "object"}
 
 
 def _kind(spec: TensorSpec) -> str:
-    return f"{_NUMPY_NAMES.get(spec.dtype, spec.dtype)} {'x'.join('?' if s is None else str(s) for s in spec.shape)}"
+    shape = "of any shape" if spec.shape is None else "x".join("?" if s is None else str(s) for s in spec.shape)
+    return f"{_NUMPY_NAMES.get(spec.dtype, spec.dtype)} {shape}"

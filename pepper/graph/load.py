@@ -93,7 +93,7 @@ def _load(path: Path, shapes: Mapping[str, Sequence[int]], dims: Mapping[str, in
     fixed = all(
         isinstance(dim, int) or spec.name in outer or dim in dims or (axis == 0 and batch is not None)
         for spec in inputs
-        for axis, dim in enumerate(spec.shape)
+        for axis, dim in enumerate(spec.shape or ())
     )
     return arrange(_build(path, proto, nodes, types, [spec.name for spec in inputs], fixed))
 

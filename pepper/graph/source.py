@@ -22,12 +22,13 @@ class TensorSpec:
     Attributes:
         name: The ONNX value name.
         dtype: The ONNX element type in lower case, such as ``float`` or ``int64``.
-        shape: The dimensions; a string is a symbolic dimension, None an unknown one.
+        shape: The dimensions; a string is a symbolic dimension, None an unknown one. None in place of all of
+            them: even their number is unknown.
     """
 
     name: str
     dtype: str
-    shape: tuple[int | str | None, ...]
+    shape: tuple[int | str | None, ...] | None
 
 
 def resolve_path(path: str) -> Path:
@@ -113,7 +114,10 @@ def content_hash(files: Sequence[Path]) -> str:
 def tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
     """Describe a graph input or output."""
     tensor = value.type.tensor_type
-    shape = tuple(dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in tensor.shape.dim)
+    shape = None
+    if tensor.HasField("shape"):
+        dims = tensor.shape.dim
+        shape = tuple(dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in dims)
     return TensorSpec(value.name, onnx.TensorProto.DataType.Name(tensor.elem_type).lower(), shape)
 
 
@@ -150,7 +154,7 @@ def concrete_shapes(
             raise ModelError(
                 f"model.shapes.{name}: the model has no such input{nearest(name, known)} (inputs: {', '.join(known)})"
             )
-    symbols = {dim for spec in inputs for dim in spec.shape if isinstance(dim, str)}
+    symbols = {dim for spec in inputs for dim in spec.shape or () if isinstance(dim, str)}
     for name in dims:
         if name not in symbols:
             raise ModelError(
@@ -161,26 +165,29 @@ def concrete_shapes(
     for spec in inputs:
         if spec.name in shapes:
             result[spec.name] = _checked_shape(spec, list(shapes[spec.name]))
+        elif spec.shape is None:
+            raise ModelError(
+                f"input {spec.name!r}: the model does not say its shape; give model.shapes.{spec.name}=[...]"
+            )
         else:
-            result[spec.name] = [_dimension(spec, axis, dims, batch) for axis in range(len(spec.shape))]
+            result[spec.name] = [_dimension(spec, dim, axis, dims, batch) for axis, dim in enumerate(spec.shape)]
     return result
 
 
 def _checked_shape(spec: TensorSpec, shape: list[int]) -> list[int]:
-    fits = len(shape) == len(spec.shape) and all(
-        given >= 1 and (not isinstance(fixed, int) or fixed == given)
-        for given, fixed in zip(shape, spec.shape, strict=True)
+    known = (None,) * len(shape) if spec.shape is None else spec.shape
+    fits = len(shape) == len(known) and all(
+        given >= 1 and (not isinstance(fixed, int) or fixed == given) for given, fixed in zip(shape, known, strict=True)
     )
     if not fits:
-        wanted = ", ".join("?" if dim is None else str(dim) for dim in spec.shape)
+        wanted = ", ".join("?" if dim is None else str(dim) for dim in known)
         raise ModelError(f"model.shapes.{spec.name}={shape}: the model wants [{wanted}]; give a shape that fits")
     return shape
 
 
-def _dimension(spec: TensorSpec, axis: int, dims: Mapping[str, int], batch: int | None) -> int:
-    dim = spec.shape[axis]
+def _dimension(spec: TensorSpec, dim: int | str | None, axis: int, dims: Mapping[str, int], batch: int | None) -> int:
     if isinstance(dim, int):
-        if axis == 0 and batch not in (None, dim) and len(spec.shape) > 1:
+        if axis == 0 and batch not in (None, dim) and len(spec.shape or ()) > 1:
             raise ModelError(f"model.batch={batch}: input {spec.name!r} has a fixed first dimension of {dim}; drop it")
         return dim
     if isinstance(dim, str) and dim in dims:

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from pepper.errors import ConfigError, ModelError
 from pepper.graph import cuts as cutting
 from pepper.graph import infer, source
 from pepper.graph.external import gather_external
-from pepper.graph.ir import Graph
+from pepper.graph.ir import Graph, Tensor
 from pepper.graph.load import bodies, captured_names
 from pepper.graph.source import TensorSpec
 
@@ -142,7 +142,8 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _specs(entries: Sequence[dict[str, Any]]) -> tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(e["name"], e["dtype"], tuple(e["shape"])) for e in entries)
+    shapes = (None if entry["shape"] is None else tuple(entry["shape"]) for entry in entries)
+    return tuple(TensorSpec(e["name"], e["dtype"], shape) for e, shape in zip(entries, shapes, strict=True))
 
 
 def _write_parts(graph: Graph, cuts: Sequence[cutting.Cut], folder: Path) -> Manifest:
@@ -187,11 +188,40 @@ def _write_parts(graph: Graph, cuts: Sequence[cutting.Cut], folder: Path) -> Man
 
 
 def _border_types(graph: Graph) -> _Types:
-    """Types of all tensors; dynamic dimensions stay dynamic unless the caller fixed them."""
+    """Types of all tensors; dynamic dimensions stay dynamic unless the caller fixed them.
+
+    The model's last tensors keep the file's own types. Where neither the file nor a rule tells the shape of another,
+    it gets the number of dimensions that it has at the analysed sizes: at a border ONNX wants one.
+    """
     shapes = None
     if graph.fixed:
         shapes = {graph.tensors[t].name: graph.tensors[t].shape or () for t in graph.inputs}
-    return infer.infer_types(graph.proto, graph.file.parent, shapes)
+    types = infer.infer_types(graph.proto, graph.file.parent, shapes)
+    main = graph.proto.graph
+    outputs, inner = ({value.name: value.type for value in values} for values in (main.output, main.value_info))
+    for tensor in graph.tensors:
+        stated, inferred = outputs.get(tensor.name), types.get(tensor.name)
+        first = (inferred, stated) if tensor.readers else (stated, inferred)
+        choices = (*first, _at_sizes(graph, tensor), inner.get(tensor.name))
+        known = [kind for kind in choices if kind is not None and _has_rank(kind)]
+        if known:
+            types[tensor.name] = known[0]
+    return types
+
+
+def _at_sizes(graph: Graph, tensor: Tensor) -> onnx.TypeProto | None:
+    """The type that the tensor has at the sizes that the graph was loaded with."""
+    if tensor.dtype is None or tensor.shape is None:
+        return None
+    elem_type = onnx.TensorProto.DataType.Value(tensor.dtype.upper())
+    return onnx.helper.make_tensor_type_proto(elem_type, tensor.shape if graph.fixed else [None] * len(tensor.shape))
+
+
+def _has_rank(kind: onnx.TypeProto) -> bool:
+    """Whether a type says all that a border needs: of a tensor its element type and its number of dimensions."""
+    if kind.WhichOneof("value") != "tensor_type":
+        return kind.WhichOneof("value") is not None
+    return bool(kind.tensor_type.elem_type) and kind.tensor_type.HasField("shape")
 
 
 class _Whole:
@@ -203,33 +233,37 @@ class _Whole:
         self.sparse = {tensor.values.name: tensor for tensor in whole.sparse_initializer}
         self.stated = {value.name: value for value in whole.value_info}
         self.quantization = {note.tensor_name: note for note in whole.quantization_annotation}
-        self.makers = {name: self._maker(graph, name, node) for name, node in graph.makers.items()}
-        self.rank = {name: rank for rank, name in enumerate(graph.makers)}
+        self.makers = graph.makers
+        self.constants = graph.constants
+        self.weights = {*self.initializers, *self.sparse, *graph.makers}
         self.functions = {(f.domain, f.name): f for f in graph.proto.functions}
 
-    def _maker(self, graph: Graph, name: str, node: onnx.NodeProto) -> onnx.NodeProto:
-        """The node itself, or its value where it reads the shape of an activation, which may lie in another part."""
-        stored = (self.initializers, self.sparse, graph.makers)
-        if all(any(given in known for known in stored) for given in node.input if given):
-            return node
-        value = onnx.numpy_helper.from_array(graph.constants[name], name)
-        return onnx.helper.make_node("Constant", [], [name], name=node.name, value=value)
+    def recipe(self, weights: Iterable[str], present: Collection[str]) -> tuple[list[str], list[onnx.NodeProto]]:
+        """Initializers and nodes, in no order, that make these weights.
 
-    def recipe(self, weights: Iterable[str]) -> tuple[list[str], list[onnx.NodeProto]]:
-        """Initializers and nodes, in topological order, that make these weights."""
-        seen: dict[str, None] = {}
+        The nodes are the file's own. Only where one reads the shape of a tensor that another part holds (it is not
+        among those ``present``), a constant stands for it.
+        """
+        here = {*present, ""}
+        seen = set(here)
+        stored: list[str] = []
+        made: dict[str, onnx.NodeProto] = {}  # by first output
         pending = list(weights)
         while pending:
             name = pending.pop()
-            if name and name not in seen:
-                seen[name] = None
-                if name in self.makers:
-                    node = self.makers[name]
-                    pending.extend((*node.input, *captured_names(node)))
-        stored = [name for name in seen if name not in self.makers]
-        made = sorted((name for name in seen if name in self.makers), key=self.rank.__getitem__)
-        nodes = {tuple(self.makers[name].output): self.makers[name] for name in made}
-        return stored, list(nodes.values())
+            if name in seen:
+                continue
+            seen.add(name)
+            if name not in self.makers:
+                stored.append(name)
+                continue
+            node = self.makers[name]
+            if any(given not in self.weights and given not in here for given in node.input):
+                value = onnx.numpy_helper.from_array(self.constants[name], name)
+                node = onnx.helper.make_node("Constant", [], [name], name=node.name, value=value)
+            made[next(filter(None, node.output))] = node
+            pending.extend((*node.input, *captured_names(node)))
+        return stored, list(made.values())
 
 
 def _part_model(
@@ -240,7 +274,8 @@ def _part_model(
     inside = {t for operator in operators for t in operator.writes}
     reads = dict.fromkeys([*(t for operator in operators for t in operator.reads), *gives])
     fed = [t for t in reads if not tensors[t].is_weight and t not in inside]
-    stored, made = whole.recipe(tensors[t].name for t in reads if tensors[t].is_weight)
+    present = {tensors[t].name for t in (*fed, *inside)}
+    stored, made = whole.recipe((tensors[t].name for t in reads if tensors[t].is_weight), present)
 
     model = onnx.ModelProto()
     source_model = graph.proto
@@ -253,8 +288,7 @@ def _part_model(
     part.name = source_model.graph.name or "graph"
     part.doc_string = source_model.graph.doc_string
     part.metadata_props.extend(source_model.graph.metadata_props)
-    part.node.extend(made)
-    part.node.extend(operator.proto for operator in operators)
+    part.node.extend(_ordered([*(operator.proto for operator in operators), *made]))
     part.initializer.extend(whole.initializers[name] for name in stored if name in whole.initializers)
     part.sparse_initializer.extend(whole.sparse[name] for name in stored if name in whole.sparse)
     part.input.extend(_value(graph, t, types) for t in sorted(fed, key=_input_rank(graph)))
@@ -265,6 +299,24 @@ def _part_model(
     part.value_info.extend(whole.stated[name] for name in names if name in inner and name in whole.stated)
     part.quantization_annotation.extend(whole.quantization[name] for name in names if name in whole.quantization)
     return model
+
+
+def _ordered(nodes: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Return the nodes in their order, save that each comes behind what it reads."""
+    waiting = {name: node for node in nodes for name in node.output if name}
+    ordered = []
+    pending = list({id(node): node for node in waiting.values()}.values())[::-1]
+    while pending:
+        node = pending[-1]
+        missing = {id(found): found for name in (*node.input, *captured_names(node)) if (found := waiting.get(name))}
+        if missing:
+            pending.extend(missing.values())
+            continue
+        pending.pop()
+        written = [waiting.pop(name, None) for name in node.output]
+        if any(written):
+            ordered.append(node)
+    return ordered
 
 
 def _input_rank(graph: Graph) -> Callable[[int], tuple[int, int]]:

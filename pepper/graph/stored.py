@@ -37,15 +37,13 @@ def _sources(graph: Graph) -> dict[str, Sequence[Tensor] | None]:
     """The stored weights behind each computed one; None where one of unknown size stands for itself."""
     if not graph.makers:
         return {}
-    main = graph.proto.graph
-    initializers = {tensor.name: tensor for tensor in main.initializer}
-    fixed = {name for node in main.node if node.op_type in _SHAPE_READERS for name in node.output}
+    initializers = {tensor.name: tensor for tensor in graph.proto.graph.initializer}
     sources: dict[str, Sequence[Tensor] | None] = {
         name: (_stored(name, *infer.weight_type(tensor)),) for name, tensor in initializers.items()
     }
     for name, maker in graph.makers.items():
         known = graph.by_name.get(name)
-        if name in fixed:
+        if maker.op_type in _SHAPE_READERS:
             sources[name] = ()
         elif maker.op_type == "Constant":
             sources[name] = (known or _constant(name, maker),)

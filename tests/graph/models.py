@@ -288,6 +288,37 @@ def microsoft() -> onnx.ModelProto:
     return b.model([value("x", [1, 5, 8])], [value(x, None)], opset_imports=opsets)
 
 
+def unranked() -> onnx.ModelProto:
+    """Shapes that no rule tells: of an operator of com.microsoft behind a dynamic dimension, and of a Reshape to a
+    shape that is fed; the file says that of the output."""
+    b = Builder()
+    x = b.op("FusedMatMul", "x", b.weight(8, 4), domain="com.microsoft")
+    x = b.op("Abs", b.op("Reshape", b.op("Relu", x), "to"))
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    inputs = [value("x", ["n", 8]), value("to", [2], TensorProto.INT64)]
+    return b.model(inputs, [value(x, ["p", "q"])], opset_imports=opsets)
+
+
+def affine_grid() -> onnx.ModelProto:
+    """A Range whose length comes out of an If that looks at the size of an input: what onnxruntime takes as long as
+    it cannot tell the branch beforehand."""
+    b = Builder()
+    whole = helper.make_node("Split", ["size"], ["n", "w"], num_outputs=2)
+    then = helper.make_graph(
+        [whole], "t", [], [value("n", None, TensorProto.INT64), value("w", None, TensorProto.INT64)]
+    )
+    parts = helper.make_node("Split", ["size"], ["a", "b", "c"], num_outputs=3)
+    other = helper.make_graph(
+        [parts], "e", [], [value("a", None, TensorProto.INT64), value("c", None, TensorProto.INT64)]
+    )
+    flat = b.op("Equal", b.op("Size", "size"), b.constant(2, np.int64))
+    b.op("If", flat, outputs=["rows", "columns"], then_branch=then, else_branch=other)
+    steps = b.op("Range", b.constant(0, np.int64), "columns", b.constant(1, np.int64))
+    x = b.op("Add", "x", b.op("Cast", steps, to=TensorProto.FLOAT))
+    inputs = [value("x", [2, 5]), value("size", [2], TensorProto.INT64)]
+    return b.model(inputs, [value(b.op("Relu", x), [2, 5])], opset_imports=[helper.make_opsetid("", 18)])
+
+
 def odd_weights() -> onnx.ModelProto:
     """An old model: weights listed as inputs, one unused; ConstantOfShape, Identity chain, Constant; a dead
     branch; a random operator; outputs that are an input and a weight."""

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pepper.errors import ConfigError, ModelError
-from pepper.graph.cuts import find_cuts
+from pepper.graph.cuts import cut_at, find_cuts
 from pepper.graph.load import load_graph
 from pepper.graph.split import MANIFEST, Manifest, part_operators, read_manifest, split
 from pepper.graph.verify import random_inputs, run_parts, verify
@@ -40,7 +40,11 @@ def test_every_kind_of_model_cut_everywhere_gives_the_whole_output(name: str, ki
     assert len(manifest.parts) >= 2
     result = verify(graph, manifest, tmp_path / "parts", threads=1)
     assert result.ok, result
-    for model in part_protos(manifest, tmp_path / "parts"):
+    own = {node.SerializeToString() for node in graph.proto.graph.node}
+    for part, model in zip(manifest.parts, part_protos(manifest, tmp_path / "parts"), strict=True):
+        if all(spec.shape is not None for spec in (*part.inputs, *part.outputs)):
+            onnx.checker.check_model(model)
+        assert {node.SerializeToString() for node in model.graph.node} <= own, "parts are cut, not changed"
         assert {p.key: p.value for p in model.metadata_props} == {"trained_on": "noise"}
 
 
@@ -57,6 +61,50 @@ def test_any_cuts_of_any_graph_give_the_whole_output(
     manifest = split(graph, cuts, tmp_path / "parts")
     result = verify(graph, manifest, tmp_path / "parts", tolerance=1e-5, threads=1)
     assert result.ok, result
+
+
+def test_operators_that_read_shapes_are_written_as_they_are(tmp_path: Path) -> None:
+    graph = load_graph(models.save(models.affine_grid(), tmp_path / "g.onnx"))
+    assert graph.constants
+    manifest = split(graph, [cut_at(graph, "add_5_0")], tmp_path / "parts")
+    first, _ = part_protos(manifest, tmp_path / "parts")
+    assert "Size" in [node.op_type for node in first.graph.node]
+    feeds = {"x": np.zeros((2, 5), np.float32), "size": np.array([2, 5])}
+    assert run_parts(manifest, tmp_path / "parts", feeds, threads=1)["relu_6_0"].tolist() == [[0, 1, 2, 3, 4]] * 2
+
+
+def test_a_shape_of_what_another_part_holds_is_a_constant(tmp_path: Path) -> None:
+    b = models.Builder()
+    rows = b.op("Gather", b.op("Shape", b.op("Exp", "x")), b.constant([0], np.int64))
+    b.nodes.append(onnx.helper.make_node("Relu", ["exp_0_0"], ["r"]))
+    flat = b.op("Reshape", b.op("Tanh", "r"), b.op("Concat", rows, b.constant([-1], np.int64), axis=0))
+    model = b.model([models.value("x", [2, 3, 4])], [models.value(flat, [2, 12])])
+    graph = load_graph(models.save(model, tmp_path / "m.onnx"))
+    manifest = split(graph, [cut_at(graph, "r")], tmp_path / "parts")
+    assert verify(graph, manifest, tmp_path / "parts", threads=1).ok
+    _, second = part_protos(manifest, tmp_path / "parts")
+    assert [node.op_type for node in second.graph.node] == ["Tanh", "Constant", "Gather", "Concat", "Reshape"]
+    one = split(graph, [], tmp_path / "one")
+    (whole,) = part_protos(one, tmp_path / "one")
+    assert {n.SerializeToString() for n in whole.graph.node} == {n.SerializeToString() for n in model.graph.node}
+
+
+def test_borders_have_a_rank_wherever_one_is_known(tmp_path: Path) -> None:
+    graph = load_graph(models.save(models.unranked(), tmp_path / "u.onnx"))
+    manifest = split(graph, find_cuts(graph), tmp_path / "parts")
+    assert manifest.outputs[0].shape == ("p", "q")
+    ranks = {spec.name: spec.shape for part in manifest.parts for spec in part.outputs}
+    assert ranks["fusedmatmul_0_0"] == (None, None)
+
+
+def test_a_rank_that_nobody_knows_is_no_scalar(tmp_path: Path) -> None:
+    b = models.Builder()
+    x = b.op("Relu", b.op("Relu", b.op("Squeeze", "x", "axes")))
+    inputs = [models.value("x", [1, 1, 4]), models.value("axes", [1], onnx.TensorProto.INT64)]
+    graph = load_graph(models.save(b.model(inputs, [models.value(x, None)]), tmp_path / "m.onnx"))
+    manifest = split(graph, find_cuts(graph)[-1:], tmp_path / "parts")
+    assert manifest.outputs[0].shape is None
+    assert read_manifest(tmp_path / "parts") == manifest
 
 
 def test_dynamic_dimensions_survive(tmp_path: Path) -> None:
