@@ -1,9 +1,18 @@
-"""Where pepper keeps what can be made again: the user's cache (XDG base directories)."""
+"""Where pepper keeps what can be made again: the user's cache (XDG base directories), and tables beside a store."""
 
+import contextlib
+import hashlib
+import io
 import os
+import uuid
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pepper.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def cache_folder(name: str) -> Path:
@@ -23,3 +32,43 @@ def cache_folder(name: str) -> Path:
             return folder
         reason = "Permission denied"
     raise ConfigError(f"{folder}: cannot be written ({reason}); set XDG_CACHE_HOME to a folder that can")
+
+
+def write_table(table: "pd.DataFrame", file: Path) -> None:
+    """Keep a table that can be made again, as Parquet, and its hash beside it; where it cannot be written it is not."""
+    content = io.BytesIO()
+    table.to_parquet(content, index=False)
+    with contextlib.suppress(OSError):  # whoever needs it makes it again
+        file.parent.mkdir(parents=True, exist_ok=True)
+        for path, data in ((file, content.getvalue()), (_hash_file(file), _digest(content.getvalue()))):
+            draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+            try:
+                draft.write_bytes(data)
+                draft.replace(path)
+            finally:
+                draft.unlink(missing_ok=True)
+
+
+def read_table(file: Path, columns: Sequence[str]) -> "pd.DataFrame | None":
+    """Return what `write_table` kept; None if it is absent, damaged or lacks a column: it is to be made again.
+
+    The hash is checked before anything parses the content.
+    """
+    import pandas as pd
+
+    try:
+        content = file.read_bytes()
+        if _hash_file(file).read_bytes() != _digest(content):
+            return None
+    except OSError:
+        return None
+    table = pd.read_parquet(io.BytesIO(content))
+    return table if {*columns} <= {*table.columns} else None
+
+
+def _hash_file(file: Path) -> Path:
+    return file.with_name(f"{file.name}.sha256")
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()

@@ -10,6 +10,7 @@ from pepper.graph.source import (
     concrete_shapes,
     content_hash,
     external_files,
+    model_hash,
     read_proto,
     real_inputs,
     resolve_path,
@@ -55,4 +56,17 @@ def find_model(config: ModelConfig) -> ModelFile:
         file=part.file.resolve(),
         content_hash=content_hash([part.file, *external_files(proto, part.file)]),
         shapes=concrete_shapes(real_inputs(proto.graph), {}, {}, None),
+    )
+
+
+def changed(model: ModelFile) -> str | None:
+    """Return how a model's file is no more what it was when it was found; None if it is."""
+    try:
+        found = model_hash(model.file)
+    except ModelError as error:
+        return str(error)
+    if found == model.content_hash:
+        return None
+    return (
+        f"{model.file}: was changed meanwhile (sha256 {found[:12]}, before {model.content_hash[:12]}); measure it again"
     )

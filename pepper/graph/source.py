@@ -111,6 +111,15 @@ def content_hash(files: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
+def model_hash(file: Path) -> str:
+    """Return the hash of the model that a file holds now, its external weights included.
+
+    Raises:
+        ModelError: It is no model that can be read.
+    """
+    return content_hash([file, *external_files(read_proto(file), file)])
+
+
 def tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
     """Describe a graph input or output."""
     tensor = value.type.tensor_type

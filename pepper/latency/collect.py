@@ -1,31 +1,26 @@
-"""From logged cells to rows: characteristics are computed once a model file and kept in a Parquet file."""
+"""From logged cells to rows that a latency model learns from."""
 
-import json
-import os
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pepper.errors import LatencyError, ModelError
+from pepper.errors import LatencyError
 from pepper.graph import characteristics
-from pepper.graph.load import load_graph
-from pepper.latency import features
+from pepper.latency import description, features
 from pepper.latency.dataset import Rows
+from pepper.latency.description import Track
 from pepper.latency.features import FEATURES, SETTING, Setting, Values
 
 if TYPE_CHECKING:
     import pandas as pd
 
-KEY = ["params.model_sha256", "params.input_shapes"]
+KEY = [f"params.{name}" for name in description.KEY]
+CARRIED = f"params.{description.PARAM}"
 TARGETS = ("p50_ms", "p95_ms")
 NAMES = ("model", "part", "device", "load")
-
-Track = Callable[[Sequence[Any]], Iterable[Any]]
-"""Passes items on, and may show how far that is."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +42,7 @@ def collect(history: "pd.DataFrame", folder: Path, track: Track = iter) -> Colle
     Args:
         history: Logged cells, one a row, as `tracking.history.history` returns them.
         folder: Where characteristics are kept between calls.
-        track: Told of the model files that are read.
+        track: Told of the models that are read.
 
     Raises:
         LatencyError: No cell is finished and VALID.
@@ -62,7 +57,7 @@ def collect(history: "pd.DataFrame", folder: Path, track: Track = iter) -> Colle
         raise LatencyError("no VALID measurement to learn from; measure first, such as +sweep=loads")
     merged, described = _described(valid.sort_values("ended_ms", kind="stable"), folder, left_out, track)
     if merged.empty:
-        raise LatencyError(f"no measured model can be described ({'; '.join(left_out)})")
+        raise LatencyError(f"no measured model can be described ({'; '.join(left_out)}); measure again")
     family = merged.get("params.family", pd.Series(index=merged.index, dtype=object))
     tails = merged.get("metrics.latency_p95_ms", pd.Series(np.nan, index=merged.index))
     rows = Rows(
@@ -91,7 +86,7 @@ def describe(cells: Sequence[Mapping[str, Any]], folder: Path, track: Track = it
     Args:
         cells: The parameters that each would be logged with.
         folder: Where characteristics are kept between calls.
-        track: Told of the model files that are read.
+        track: Told of the models that are read.
 
     Returns:
         An array of shape (len(cells), len(FEATURES)).
@@ -154,14 +149,10 @@ def read(file: Path) -> Rows:
 def _described(
     cells: "pd.DataFrame", folder: Path, left_out: dict[str, int], track: Track
 ) -> "tuple[pd.DataFrame, Values]":
-    """Cells whose model can be read, in their order, and their features."""
-    known = _characteristics(cells, folder / f"characteristics-{_version()}.parquet", left_out, track)
+    """Cells whose model is described, in their order, and their features."""
+    known = _characteristics(cells, description.kept_in(folder), left_out, track)
     merged = cells.merge(known, on=KEY, how="inner")
     return merged, np.hstack((merged[list(characteristics.FEATURES)].to_numpy(float), _settings(merged)))
-
-
-def _version() -> str:
-    return features.digest(characteristics.FEATURES)
 
 
 def _settings(cells: "pd.DataFrame") -> Values:
@@ -179,38 +170,17 @@ def _settings(cells: "pd.DataFrame") -> Values:
 
 
 def _characteristics(cells: "pd.DataFrame", file: Path, left_out: dict[str, int], track: Track) -> "pd.DataFrame":
-    """Describe every measured model file, reading those again that are not in ``file`` yet."""
-    import pandas as pd
-
-    columns = [*KEY, *characteristics.FEATURES]
-    known = pd.read_parquet(file) if file.exists() else pd.DataFrame(columns=columns)
-    wanted = cells[[*KEY, "params.model_path"]].drop_duplicates(KEY)
-    have = set(known[KEY].itertuples(index=False, name=None))
-    fresh: list[Sequence[Any]] = []
-    unknown = [each for each in wanted.itertuples(index=False, name=None) if each[:2] not in have]
-    for sha256, shapes, path in track(unknown):
-        try:
-            fresh.append([sha256, shapes, *_describe(path, shapes)])
-        except ModelError as error:
-            reason = f"{path} cannot be read any more ({error})"
-            of = (cells[KEY[0]] == sha256) & (cells[KEY[1]] == shapes)
-            left_out[reason] = left_out.get(reason, 0) + int(of.sum())
-    if fresh:
-        new = pd.DataFrame(fresh, columns=columns)
-        known = pd.concat([known, new], ignore_index=True) if len(known) else new
-        file.parent.mkdir(parents=True, exist_ok=True)
-        draft = file.with_suffix(f".{os.getpid()}")
-        known.to_parquet(draft, index=False)
-        draft.replace(file)
-    return known
-
-
-def _describe(path: str, shapes: str) -> list[float]:
-    """Characteristics of a whole model file."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", characteristics.CostWarning)
-        graph = load_graph(path, shapes=json.loads(shapes))
-        if not graph.operators:
-            raise ModelError(f"{path}: has no operators")
-        whole = characteristics.Characteristics(graph).table([0], [len(graph.operators)])[0]
-    return [float(value) for value in whole]
+    """Describe every measured model: as its runs say, or by its file if that is the one that was measured."""
+    known: dict[description.Model, Values] = {}
+    if CARRIED in cells:
+        for *model, text in cells[[*KEY, CARRIED]].drop_duplicates().itertuples(index=False, name=None):
+            if (values := description.decode(text)) is not None:
+                known[model[0], model[1]] = values
+    rows = cells[[*KEY, "params.model_path"]].drop_duplicates(KEY).itertuples(index=False, name=None)
+    wanted = {(sha256, shapes): path for sha256, shapes, path in rows if (sha256, shapes) not in known}
+    found, errors = description.describe_all(wanted, file, track)
+    for (sha256, shapes), error in errors.items():
+        reason = f"{wanted[sha256, shapes]} no longer tells what was measured: {error}"
+        of = (cells[KEY[0]] == sha256) & (cells[KEY[1]] == shapes)
+        left_out[reason] = left_out.get(reason, 0) + int(of.sum())
+    return description.to_frame(known | found).rename(columns=dict(zip(description.KEY, KEY, strict=True)))

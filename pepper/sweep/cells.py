@@ -70,8 +70,10 @@ class Cell:
 
     @property
     def _path(self) -> str:
-        """Where the measured file can be found again: a part is a file of its own."""
-        return self.model_config.path if self.model_config.part is None or not self.model else str(self.model.file)
+        """Where the measured file can be found again, from any folder: a part is a file of its own."""
+        given = self.model_config.path
+        addressed = "://" in given and self.model_config.part is None
+        return given if addressed or not self.model else str(self.model.file)
 
     def params(self) -> dict[str, Any]:
         """Return the facts of the cell, the ones that matter first."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 
 from pepper.errors import DeviceError, MeasureError
+from pepper.graph.model import changed
 from pepper.measure.launcher import Bench, failed, killed
 from pepper.measure.profile import Profile
 from pepper.sweep.cells import Cell
@@ -50,9 +51,10 @@ def run(cells: Sequence[Cell], seed: int, record: Record, between: Callable[[], 
 def _run_block(cells: list[Cell], record: Record) -> list[Cell]:
     """Measure cells with one worker; return those that need a new one, since this one died."""
     first, started_s = cells[0], time.time()
-    if first.model is None or first.error is not None:
+    unusable = first.error or (changed(first.model) if first.model else None)
+    if first.model is None or unusable:
         for cell in cells:
-            record(cell, failed(MeasureError(str(cell.error)), started_s))
+            record(cell, failed(MeasureError(cell.error or str(unusable)), started_s))
         return []
     generator = first.load.generator if any(cell.load.percent for cell in cells) else None
     current = 0

@@ -1,5 +1,6 @@
 """``task=profile``: measure one cell, or every cell of a sweep, and log them."""
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +14,8 @@ from pepper.config import PepperConfig
 from pepper.devices.calibration import Calibration, calibrate
 from pepper.devices.device import DeviceSpec
 from pepper.errors import DeviceError, MeasureError, TrackingError
+from pepper.latency import description
+from pepper.latency.description import Track
 from pepper.measure.profile import Profile
 from pepper.report import notes
 from pepper.report.progress import StepProgress, stepwise
@@ -94,12 +97,13 @@ def measure_cells(config: PepperConfig, cells: Sequence[Cell]) -> Measured:
         wanted = [cell for cell in cells if cell.identity not in reused]
         show(f"sweep {config.sweep.name}: {len(cells)} cells, {len(cells) - len(wanted)} finished before")
     calibrations, wanted = _calibrated(wanted, stepwise("calibrate devices", quiet), lenient=config.sweep is not None)
+    described = _described(wanted, store.folder / "cache", stepwise("describe models", quiet))
     parent = None
     if config.sweep is not None:
         close_abandoned(store)
     if config.sweep is not None and wanted:
         parent = runs.start_sweep(store, config.sweep.name, len(cells), OmegaConf.to_yaml(asdict(config)))
-    log = _Log(store, parent, calibrations, results, StepProgress(len(wanted), quiet))
+    log = _Log(store, parent, calibrations, described, results, StepProgress(len(wanted), quiet))
     status = "KILLED"
     started = time.monotonic()
     try:
@@ -135,6 +139,14 @@ def _calibrated(
     return calibrations, [replace(cell, error=errors.get(cell.device.identity, cell.error)) for cell in cells]
 
 
+def _described(cells: Sequence[Cell], cache: Path, track: Track) -> dict[str, str]:
+    """Describe the cells' models as they are measured, by the cells' identities; what cannot be described is not."""
+    models = {cell.identity: (cell.model.content_hash, json.dumps(cell.model.shapes)) for cell in cells if cell.model}
+    paths = {models[cell.identity]: str(cell.model.file) for cell in cells if cell.model}
+    found, _ = description.describe_all(paths, description.kept_in(cache), track)
+    return {identity: description.encode(found[model]) for identity, model in models.items() if model in found}
+
+
 class _Log:
     """Takes finished cells: keeps them on disk at once, and logs them to MLflow between blocks."""
 
@@ -143,12 +155,14 @@ class _Log:
         store: Store,
         parent: str | None,
         calibrations: dict[str, Calibration],
+        described: dict[str, str],
         results: dict[str, dict[str, Any]],
         progress: StepProgress,
     ) -> None:
         self._store = store
         self._parent = parent
         self._calibrations = calibrations
+        self._described = described
         self._results = results
         self._pending = Pending(store.folder)
         self._cells: dict[str, str] = {}  # identities by the keys of their records
@@ -158,10 +172,13 @@ class _Log:
 
     def record(self, cell: Cell, profile: Profile) -> None:
         """Keep a finished cell."""
+        params = run_params(cell, self._calibrations.get(cell.device.identity))
+        if cell.identity in self._described:
+            params[description.PARAM] = self._described[cell.identity]
         record = Record(
             name=cell.name,
             cell=cell.identity,
-            params=run_params(cell, self._calibrations.get(cell.device.identity)),
+            params=params,
             profile=profile,
             config=OmegaConf.to_yaml(
                 {key: asdict(getattr(cell, key)) for key in ("model_config", "device", "load", "measure")}

@@ -1,11 +1,13 @@
 """Devices that cannot be set up, caches that cannot be written, keys that only the sweep gives."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import Desk
 
 from pepper.devices import throttle
+from pepper.tasks import profile
 
 
 def test_a_device_that_cannot_be_set_up_fails_its_own_cells(
@@ -49,3 +51,27 @@ def test_a_key_that_only_the_sweep_gives(desk: Desk, models: dict[str, Path]) ->
     done = desk("+sweep=files", "model=onnx")
     assert done.status == 0, done.err
     assert sorted(run.data.params["model"] for run in desk.runs()) == ["small", "tiny"]
+
+
+def test_a_model_that_changes_during_a_sweep_fails_its_own_cells(
+    desk: Desk, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = desk.folder / "changing.onnx"
+    file.write_bytes(models["tiny"].read_bytes())
+    desk.sweep(
+        "files",
+        f"# Files.\nname: files\naxes:\n  model.path: [{file}, {models['small']}]\n  device: [share100]\n"
+        "  load: [idle, cpu50]\n",
+    )
+    measure = profile.run
+
+    def exported_meanwhile(*args: Any) -> None:
+        file.write_bytes(models["small"].read_bytes())
+        measure(*args)
+
+    monkeypatch.setattr(profile, "run", exported_meanwhile)
+    done = desk("+sweep=files", "model=onnx")
+    assert done.status == 1
+    assert f"{file}: was changed meanwhile" in done.err
+    statuses = sorted((run.data.params["model"], run.info.status) for run in desk.runs())
+    assert statuses == [("changing", "FAILED")] * 2 + [("small", "FINISHED")] * 2

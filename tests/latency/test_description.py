@@ -1,0 +1,132 @@
+"""Descriptions of models belong to the hash of what was measured, whatever lies at its path now."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pandas as pd
+import pytest
+from harness import Desk, mlp
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pepper.errors import ModelError
+from pepper.graph import characteristics
+from pepper.graph.source import model_hash
+from pepper.latency import collect, description
+
+SHAPES = '{"input": [1, 16]}'
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    file = tmp_path / "model.onnx"
+    onnx.save(mlp(), file)
+    return file
+
+
+def cell(model: Path, **more: str) -> pd.DataFrame:
+    row = {"model_sha256": model_hash(model), "input_shapes": SHAPES, "model_path": str(model), **more}
+    return pd.DataFrame([row]).add_prefix("params.")
+
+
+def export_another(model: Path) -> None:
+    onnx.save(mlp(), model)
+    proto = onnx.load(model)
+    proto.graph.node.append(onnx.helper.make_node("Relu", ["h"], ["unused"]))
+    onnx.save(proto, model)
+
+
+@given(st.lists(st.floats(0, 1e18), min_size=len(characteristics.FEATURES), max_size=len(characteristics.FEATURES)))
+def test_what_a_run_keeps_is_read_back(values: list[float]) -> None:
+    text = description.encode(np.array(values))
+    assert len(text) < 6000, "MLflow takes no longer parameters"
+    read = description.decode(text)
+    assert read is not None
+    assert read.tolist() == values
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"version": "older"}', "{", float("nan")])
+def test_what_is_damaged_or_of_another_version_describes_nothing(text: object) -> None:
+    assert description.decode(text) is None
+    good = json.loads(description.encode(np.ones(len(characteristics.FEATURES))))
+    for wrong in ({"macs": "many"}, {"macs": [1]}, {"macs": float("nan")}, {"sprockets": 1}, {"macs": None}):
+        assert description.decode(json.dumps({**good, **wrong})) is None
+
+
+def test_another_model_at_the_path_is_no_description_of_what_was_measured(model: Path, tmp_path: Path) -> None:
+    measured, cache = cell(model), tmp_path / "characteristics.parquet"
+    export_another(model)
+    left_out: dict[str, int] = {}
+    for _ in range(2):  # what was refused is not kept either
+        left_out.clear()
+        assert collect._characteristics(measured, cache, left_out, iter).empty
+        assert not cache.exists()
+        ((reason, count),) = left_out.items()
+        assert count == 1
+        assert f"{model} no longer tells what was measured: " in reason
+        assert "another model is there now" in reason
+
+
+def test_a_model_that_changes_while_it_is_read_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured, read = model_hash(model), description.load_graph
+
+    def slowly(*args: object, **options: object) -> object:
+        export_another(model)
+        return read(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(description, "load_graph", slowly)
+    with pytest.raises(ModelError, match="changed while it was read"):
+        description.describe(str(model), measured, SHAPES)
+
+
+def test_what_the_run_keeps_counts_whatever_became_of_the_file(model: Path, tmp_path: Path) -> None:
+    values = description.describe(str(model), model_hash(model), SHAPES)
+    measured = cell(model, characteristics=description.encode(values))
+    export_another(model)
+    cache, left_out = tmp_path / "characteristics.parquet", {}
+    for _ in range(2):
+        known = collect._characteristics(measured, cache, left_out, iter)
+        assert known[list(characteristics.FEATURES)].to_numpy().tolist() == [values.tolist()]
+        model.unlink(missing_ok=True)
+    assert not left_out
+
+
+def test_runs_without_a_description_of_this_version_are_described_by_their_file(model: Path, tmp_path: Path) -> None:
+    old = cell(model, characteristics='{"version": "older", "macs": 1}')
+    values = description.describe(str(model), model_hash(model), SHAPES)
+    cache, left_out = tmp_path / "characteristics.parquet", {}
+    for _ in range(2):
+        known = collect._characteristics(old, cache, left_out, iter)
+        assert known[list(characteristics.FEATURES)].to_numpy().tolist() == [values.tolist()]
+        model.unlink(missing_ok=True)  # kept by hash: the file is not needed again
+    assert not left_out
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "other", "gone"])
+def test_damaged_descriptions_are_made_again(model: Path, tmp_path: Path, damage: str) -> None:
+    file = tmp_path / "characteristics.parquet"
+    wanted = {(model_hash(model), SHAPES): str(model)}
+    (expected,) = description.describe_all(wanted, file)[0].values()
+    content = file.read_bytes()
+    if damage == "truncated":
+        file.write_bytes(content[: len(content) // 2])
+    elif damage == "flipped":
+        file.write_bytes(content[:60] + bytes([content[60] ^ 255]) + content[61:])
+    elif damage == "other":
+        pd.DataFrame({"a": [1]}).to_parquet(file)
+    else:
+        file.unlink()
+    (again,) = description.describe_all(wanted, file)[0].values()
+    assert again.tolist() == expected.tolist()
+    assert description._kept(file).keys() == wanted.keys()
+
+
+def test_a_measured_cell_is_described_where_it_is_logged(desk: Desk) -> None:
+    assert desk("model=tiny").status == 0
+    (run,) = desk.runs()
+    path, sha256, shapes = (run.data.params[key] for key in ("model_path", "model_sha256", "input_shapes"))
+    values = description.decode(run.data.params["characteristics"])
+    assert values is not None
+    assert values.tolist() == description.describe(path, sha256, shapes).tolist()
