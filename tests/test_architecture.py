@@ -8,11 +8,12 @@ import pytest
 ROOT = Path(__file__).parent.parent / "pepper"
 
 # What each room may import of pepper itself (its own modules apart).
-FOUNDATION = {"errors", "config", "caches"}
+FOUNDATION = {"errors", "config", "caches", "outputs"}
 MAY_IMPORT = {
     "errors": set(),
     "config": {"errors"},
     "caches": {"errors"},
+    "outputs": {"errors"},
     "graph": FOUNDATION,
     "devices": FOUNDATION,
     "measure": FOUNDATION | {"devices", "graph"},

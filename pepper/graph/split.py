@@ -1,7 +1,6 @@
 """From a graph and cuts to one ONNX file a part, and a manifest that says how they fit together."""
 
 import json
-import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,13 +9,14 @@ from typing import Any
 import numpy as np
 import onnx
 
-from pepper.errors import ConfigError, ModelError
+from pepper.errors import ModelError
 from pepper.graph import cuts as cutting
 from pepper.graph import infer, source
 from pepper.graph.external import gather_external
 from pepper.graph.ir import Graph, Tensor
 from pepper.graph.load import bodies, captured_names
 from pepper.graph.source import TensorSpec
+from pepper.outputs import replace_folder
 
 MANIFEST = "manifest.json"
 _FORMAT = 1
@@ -83,31 +83,42 @@ def part_operators(graph: Graph, cuts: Sequence[cutting.Cut]) -> list[list[int]]
     return [np.flatnonzero(member == part).tolist() for part in order]
 
 
-def split(graph: Graph, cuts: Sequence[cutting.Cut], out: Path) -> Manifest:
+def split(graph: Graph, cuts: Sequence[cutting.Cut], out: Path, key: str = "split.out") -> Manifest:
     """Write one ONNX file a part and ``manifest.json`` into ``out``.
 
     The folder appears complete or not at all. One that an earlier split left is replaced.
+
+    Args:
+        graph: The whole model.
+        cuts: Where it is cut.
+        out: The folder.
+        key: The configuration's key for it, for errors.
 
     Raises:
         ModelError: The type of a crossing tensor is unknown, or external data is truncated.
         ConfigError: The folder holds something else than an earlier split, or cannot be written.
     """
-    old = out.is_dir() and any(out.iterdir())
-    if out.is_file() or (old and not (out / MANIFEST).is_file()):
-        raise ConfigError(f"split.out={out}: exists and holds no earlier split; choose another folder")
+    written: list[Manifest] = []
+
+    def write(folder: Path) -> None:
+        written.append(_write_parts(graph, cuts, folder))
+        (folder / MANIFEST).write_text(json.dumps({"format": _FORMAT, **asdict(written[0])}, indent=2) + "\n")
+
+    replace_folder(key, out, is_split, write)
+    return written[0]
+
+
+def is_split(folder: Path) -> bool:
+    """Whether a folder holds a split of this or an earlier pepper, and nothing else."""
+    file = folder / MANIFEST
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
-            fresh = Path(scratch) / "new"
-            fresh.mkdir()
-            manifest = _write_parts(graph, cuts, fresh)
-            (fresh / MANIFEST).write_text(json.dumps({"format": _FORMAT, **asdict(manifest)}, indent=2) + "\n")
-            if out.exists():
-                out.rename(Path(scratch) / "old")
-            fresh.rename(out)
-    except OSError as error:
-        raise ConfigError(f"split.out={out}: cannot be written ({error.strerror}); choose another folder") from error
-    return manifest
+        content = json.loads(file.read_text()) if file.is_file() else {}
+        parts = content["parts"]
+        names = {MANIFEST, *(part[key] for part in parts for key in ("file", "weights_file"))}
+        own = "format" in content and "source_sha256" in content
+    except (OSError, KeyError, TypeError, ValueError, RecursionError):
+        return False
+    return own and all(entry.name in names and not entry.is_dir() for entry in folder.iterdir())
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -255,6 +255,15 @@ class Plan:
                 yield f"a part runs on {part.device!r}, which is not among the fleet's devices"
 
 
+def is_plan(file: Path) -> bool:
+    """Whether a file is a plan of this or an earlier pepper."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8-sig")) if file.is_file() else None
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and content.get("schema") == SCHEMA
+
+
 _ROUNDING = 1e-6
 _NAME = re.compile(r"[\w. -]+(#\d+)?")
 """What MLflow takes as a part of a metric's name, and the number of a device of several equal ones."""

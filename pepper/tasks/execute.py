@@ -27,6 +27,7 @@ from pepper.execution.watch import Watch
 from pepper.graph.ir import Graph
 from pepper.graph.verify import default_tolerance, random_inputs, run_whole
 from pepper.measure.statistics import summarise
+from pepper.outputs import results_folder
 from pepper.placement.plan import Plan
 from pepper.report.execution_tables import links_table, moves_table, runs_table, steps_table
 from pepper.report.output import add_results
@@ -43,7 +44,6 @@ from pepper.tasks.execution_views import (
     step_lines,
 )
 from pepper.tasks.fleet import known
-from pepper.tasks.folders import results_folder
 from pepper.tasks.foresight import Foresight
 from pepper.tasks.other_plans import other_plans, run_others
 from pepper.tasks.planned import Splitter, planned_fleet, planned_model, replanner, written_layout

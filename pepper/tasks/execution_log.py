@@ -17,6 +17,7 @@ from pepper.errors import ConfigError, PepperError, TrackingError
 from pepper.execution.runner import Answer, Event
 from pepper.execution.trials import steps
 from pepper.measure.statistics import summarise
+from pepper.outputs import fill_folder, remove_stale
 from pepper.placement.plan import Plan
 from pepper.report import plans, timeline_figures
 from pepper.report.output import add_results
@@ -30,7 +31,6 @@ from pepper.tasks.execution_views import (
     step_lines,
     timelines,
 )
-from pepper.tasks.folders import keep_results
 from pepper.tasks.other_plans import Others
 from pepper.tasks.report import attach_plan_page
 from pepper.tracking.executions import Execution, keep_unlogged, log_execution
@@ -130,7 +130,7 @@ def _log_cut_short(
             run_id = _log(config, store, plan, metrics, folder, note, failed=True)
         finally:
             if out is not None:
-                keep_results("execute.out", folder, out)
+                fill_folder("execute.out", folder, out)
     add_results(run_id=run_id)
     return f"what was measured until then: run {run_id} of {config.execute.experiment}, FAILED"
 
@@ -150,10 +150,9 @@ def log_run(config: PepperConfig, store: Store, out: Path | None, plan: Plan, me
         timeline_figures.timelines({**foreseen, **timelines(plan, measured)}, folder / "timeline")
         refused = None
         if out is not None:
-            for name in found:  # of an earlier run
-                (out / f"{name}.csv").unlink(missing_ok=True)
             try:
-                keep_results("execute.out", folder, out)
+                remove_stale(out / f"{name}.csv" for name in found)
+                fill_folder("execute.out", folder, out)
             except ConfigError as error:  # MLflow may still take them
                 refused = error
         note = f"one request: predicted **{figure(plan.latency_ms)} ms**, measured **{figure(measured.latency_ms)} ms**"

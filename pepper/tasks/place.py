@@ -10,12 +10,14 @@ from typing import Any
 import pepper
 from pepper.config import PepperConfig
 from pepper.graph.source import PACKAGE_SCHEME
+from pepper.graph.split import is_split
 from pepper.graph.split import split as write_parts
 from pepper.graph.verify import verify
+from pepper.outputs import fill_folder, output_folder, remove_stale, results_folder
 from pepper.placement.baselines import compare
 from pepper.placement.chain import pareto
 from pepper.placement.decision import decide
-from pepper.placement.plan import Origin, Plan
+from pepper.placement.plan import Origin, Plan, is_plan
 from pepper.report.output import results_under
 from pepper.report.placement_tables import comparison_table, plan_table
 from pepper.report.progress import StepProgress, Told, untold
@@ -23,7 +25,6 @@ from pepper.report.tables import figure, show
 from pepper.sweep.axes import Compose
 from pepper.tasks.execute import execute
 from pepper.tasks.fleet import assemble
-from pepper.tasks.folders import keep_results, results_folder
 from pepper.tasks.latency_models import chosen_version, load_spread, load_version, open_registry
 from pepper.tasks.limits import named_by_key
 from pepper.tasks.placement_problem import Forecast, chain_problem
@@ -67,6 +68,8 @@ def place(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> i
         PlacementError: No plan keeps to the rules.
     """
     out = results_folder("place.out", config.place.out)
+    if out and config.place.split:
+        output_folder("place.out", out / "parts", is_split)
     store = Store(replace(config.tracking, experiment=config.place.experiment))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -173,9 +176,8 @@ def _log(
         plan.save(folder / name)
     write_flips(flipped, folder / "flips.csv")
     if out:  # before the store is asked for anything
-        for stale in out.glob("front_*.json"):
-            stale.unlink()
-        keep_results("place.out", folder, out)
+        remove_stale(file for file in out.glob("front_*.json") if is_plan(file))
+        fill_folder("place.out", folder, out)
     title = f"{placed.forecast.model.name} on {config.fleet.name}"
     run_id = placements.start_placement(store, title, verdict(placed, config.place.confidence), placed.behind)
     plans = {
@@ -184,7 +186,7 @@ def _log(
     for name, plan in plans.items():
         plan.save(folder / name)
     if out:
-        keep_results("place.out", folder, out)
+        fill_folder("place.out", folder, out)
     placements.log_placement(store, run_id, _placement(config, placed, folder), placed.behind)
     attach_plan_page(store, run_id, title)
     return run_id, plans["plan.json"]
@@ -248,7 +250,7 @@ def _placement(config: PepperConfig, placed: Placed, folder: Path) -> Placement:
 
 def _split(forecast: Forecast, plan: Plan, folder: Path) -> int:
     """Write the plan's parts, prove them, and return the exit status."""
-    manifest = write_parts(forecast.graph, planned_cuts(forecast.graph, plan, "plan"), folder)
+    manifest = write_parts(forecast.graph, planned_cuts(forecast.graph, plan, "plan"), folder, "place.out")
     result = verify(forecast.graph, manifest, folder)
     if result.ok:
         show(f"{len(manifest.parts)} parts in {folder}, proved to compute what the whole does")

@@ -10,6 +10,7 @@ from pathlib import Path
 from pepper.config import PepperConfig, typed
 from pepper.errors import PepperError
 from pepper.graph.model import find_model
+from pepper.outputs import results_folder
 from pepper.placement.evaluate import Evaluation, Stage, evaluate
 from pepper.placement.plan import Plan
 from pepper.report.output import results_under
@@ -19,7 +20,6 @@ from pepper.sweep.axes import Compose
 from pepper.tasks.execute import execute
 from pepper.tasks.execution_views import THE_PLAN
 from pepper.tasks.fleet import assemble
-from pepper.tasks.folders import results_folder
 from pepper.tasks.latency_models import chosen_version, load_version, open_registry
 from pepper.tasks.other_plans import UNSPLIT
 from pepper.tasks.place import place

@@ -5,11 +5,10 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pepper.config import PepperConfig
-from pepper.errors import ConfigError
+from pepper.outputs import output_file, write_file
 from pepper.report import learning, measurements, plans
 from pepper.report.cells import tidy
 from pepper.report.page import Section, render
@@ -31,17 +30,11 @@ _PLAN_FILES = {"plan.json", *(f"{table}.csv" for table in _PLAN_TABLES)}
 
 def report(config: PepperConfig) -> int:
     """Write the report; returns the exit status."""
-    out = Path(config.report.out)
+    out = output_file("report.out", config.report.out)
     store = Store(config.tracking)
     with StepProgress(4, config.output == "quiet", seldom=True) as progress:
         html = page(config, store, config.report.sweep, progress.advance)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        draft = out.with_name(f".{out.name}.draft")
-        draft.write_text(html, encoding="utf-8")
-        draft.replace(out)
-    except OSError as error:
-        raise ConfigError(f"report.out={out}: cannot be written ({error.strerror}); set report.out") from error
+    write_file("report.out", out, html)
     size = len(html.encode())
     show(f"{out}: {size / 1e6:.1f} MB; open it in any browser, offline too", file=out, bytes=size)
     return 0

@@ -14,9 +14,10 @@ from pepper.graph.balance import balanced_cuts
 from pepper.graph.characteristics import Characteristics, CostWarning
 from pepper.graph.cuts import Cut, cut_at, cut_behind, find_cuts
 from pepper.graph.ir import Graph
-from pepper.graph.split import Manifest, part_operators
+from pepper.graph.split import Manifest, is_split, part_operators
 from pepper.graph.split import split as write_parts
 from pepper.graph.verify import Verification, verify
+from pepper.outputs import output_folder
 from pepper.placement.plan import Plan
 from pepper.report.frames import Framed
 from pepper.report.progress import StepProgress
@@ -36,7 +37,7 @@ def split(config: PepperConfig) -> int:
     """
     if not config.split.out:
         raise ConfigError("split.out: has no value; give split.out=DIR, the folder for the parts")
-    out = Path(config.split.out)
+    out = output_folder("split.out", Path(config.split.out), is_split)
     with StepProgress(3, config.output == "quiet", seldom=True) as progress:
         graph = load(config)
         macs = _macs(graph)
