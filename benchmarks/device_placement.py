@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from pepper.errors import PlacementError
-from pepper.placement.dag import DagProblem, DagSolution, Kind, Output, evaluate_dag
-from pepper.placement.dag_latency import solve_latency
-from pepper.placement.dag_throughput import solve_throughput
+from pepper.placement.dag.latency import solve_latency
+from pepper.placement.dag.problem import DagProblem, DagSolution, Kind, Output, evaluate_dag
+from pepper.placement.dag.throughput import solve_throughput
 
 
 @dataclass(frozen=True)

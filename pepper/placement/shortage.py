@@ -7,7 +7,6 @@ from dataclasses import fields, replace
 import numpy as np
 
 from pepper.errors import PlacementError
-from pepper.placement.dag import DagProblem
 from pepper.placement.evaluate import Stages, evaluate
 from pepper.placement.problem import ChainProblem, Limits, Links
 
@@ -152,22 +151,3 @@ def _step_shortage(problem: ChainProblem) -> str | None:
         if not any(math.isfinite(problem.part_time_ms(step, step + 1, d)) for d in allowed):
             return f"{problem.step(step)}: no device can run it; give one a finite part_ms or exclude fewer devices"
     return None
-
-
-def explain_dag(problem: DagProblem) -> str:
-    """Name what a DAG problem without a placement is short of, and by how much."""
-    kinds = [kind for kind in problem.kinds if kind.count]
-    for number in np.unique(problem.group):
-        items = np.flatnonzero(problem.group == number)
-        what = f"item {items[0]}" if len(items) == 1 else f"items {items.tolist()} (one group)"
-        able = [kind for kind in kinds if np.isfinite(kind.item_ms[items]).all()]
-        if not able:
-            return f"dag: {what} can run on no device; give one a finite time"
-        largest = max(able, key=lambda kind: kind.memory_bytes)
-        short = float(problem.item_bytes[items].sum()) - largest.memory_bytes
-        if short > 0:
-            return f"memory: {what}: {short:.0f} bytes more than {largest.name!r} has, the largest device"
-    short = float(problem.item_bytes.sum()) - sum(kind.memory_bytes * kind.count for kind in kinds)
-    if short > 0:
-        return f"memory: the items need {short:.0f} bytes more than all devices have together"
-    return "dag: no placement found; give more devices, memory or time, or make groups smaller"

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from pepper.errors import PlacementError
-from pepper.placement.dag import DagProblem, DagSolution, Kind, Output, condense, evaluate_dag
-from pepper.placement.dag_latency import solve_latency
-from pepper.placement.dag_throughput import solve_throughput
+from pepper.placement.dag.latency import solve_latency
+from pepper.placement.dag.problem import DagProblem, DagSolution, Kind, Output, condense, evaluate_dag
+from pepper.placement.dag.throughput import solve_throughput
 
 Solver = Callable[..., DagSolution]
 

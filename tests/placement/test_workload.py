@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pepper.errors import PlacementError
-from pepper.placement.dag_throughput import solve_throughput
+from pepper.placement.dag.throughput import solve_throughput
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "device_placement.py"
 

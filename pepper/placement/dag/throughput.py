@@ -20,10 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pepper.errors import PlacementError
-from pepper.placement.contraction import contract, knapsack, together
-from pepper.placement.dag import DagProblem, DagSolution, GaveUpError, Kind, Place, evaluate_dag
-from pepper.placement.evaluate import TOLERANCE
-from pepper.placement.ideals import (
+from pepper.placement.dag.contraction import contract, knapsack, together
+from pepper.placement.dag.ideals import (
     Bits,
     Blocks,
     Ideals,
@@ -34,8 +32,10 @@ from pepper.placement.ideals import (
     prefixes,
     sums,
 )
+from pepper.placement.dag.problem import DagProblem, DagSolution, GaveUpError, Kind, Place, evaluate_dag
+from pepper.placement.dag.shortage import explain
+from pepper.placement.evaluate import TOLERANCE
 from pepper.placement.problem import Floats
-from pepper.placement.shortage import explain_dag
 
 MOST_BYTES = 1 << 28
 """Most memory of all ideals; a pass needs a few times as much."""
@@ -279,7 +279,7 @@ class _Throughput:
         blocks = contract(self.problem, block)
         self.bound = lower_bound(blocks, [kind.count for kind in self.problem.kinds])
         if math.isinf(self.bound):
-            raise PlacementError(explain_dag(self.problem))
+            raise PlacementError(explain(self.problem))
         with suppress(GaveUpError):
             for family in ([order] for order in orders(blocks)):
                 self._fill(block, Family(blocks, prefixes(blocks, family)), self.value)
@@ -295,7 +295,7 @@ class _Throughput:
                     self._prove(block, Family(blocks, ideals))
             self._explore(block, random, self.deadline)
         if self.places is None:
-            raise PlacementError(explain_dag(self.problem))
+            raise PlacementError(explain(self.problem))
         return DagSolution(self.places, self.value, min(self.bound, self.value))
 
     def _prove(self, block: NDArray[np.int64], family: Family) -> None:
@@ -308,7 +308,7 @@ class _Throughput:
             if found:
                 return
         if self.places is None:
-            raise PlacementError(explain_dag(self.problem))
+            raise PlacementError(explain(self.problem))
 
     def _explore(self, block: NDArray[np.int64], random: Random, deadline: float) -> None:
         """Take the best chains of the ideals along random orders near the best chain."""

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from pepper.placement.dag import DagProblem, condense
-from pepper.placement.ideals import Blocks
+from pepper.placement.dag.ideals import Blocks
+from pepper.placement.dag.problem import DagProblem, condense
 from pepper.placement.problem import Floats
 
 

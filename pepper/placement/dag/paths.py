@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from pepper.placement.dag import DagProblem
+from pepper.placement.dag.problem import DagProblem
 from pepper.placement.evaluate import TOLERANCE
 from pepper.placement.problem import Floats
 

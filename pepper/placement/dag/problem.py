@@ -17,9 +17,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from graphlib import TopologicalSorter
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from pepper.errors import PlacementError
 from pepper.placement.evaluate import TOLERANCE
@@ -127,51 +130,18 @@ class DagProblem:
 
 
 def condense(block: Ints, precedence: Sequence[tuple[int, int]]) -> Ints:
-    """Merge blocks that precede one another in a circle; number the result topologically.
-
-    Strongly connected components by Tarjan's algorithm ("Depth-first search and linear graph algorithms",
-    SIAM J. Computing 1972), which finishes them in reverse topological order.
-    """
+    """Merge blocks that precede one another in a circle; number the result topologically."""
     n_blocks = int(block.max()) + 1
-    after: list[set[int]] = [set() for _ in range(n_blocks)]
-    for a, b in precedence:
-        if block[a] != block[b]:
-            after[block[a]].add(int(block[b]))
-    order = [-1] * n_blocks
-    low = [0] * n_blocks
-    component = [-1] * n_blocks
-    open_: list[int] = []
-    n_seen = n_components = 0
-    for root in range(n_blocks):
-        if order[root] >= 0:
-            continue
-        path = [(root, iter(sorted(after[root], reverse=True)))]
-        order[root] = low[root] = n_seen
-        n_seen += 1
-        open_.append(root)
-        while path:
-            node, successors = path[-1]
-            for successor in successors:
-                if order[successor] < 0:
-                    order[successor] = low[successor] = n_seen
-                    n_seen += 1
-                    open_.append(successor)
-                    path.append((successor, iter(sorted(after[successor], reverse=True))))
-                    break
-                if component[successor] < 0:
-                    low[node] = min(low[node], order[successor])
-            else:
-                path.pop()
-                if path:
-                    low[path[-1][0]] = min(low[path[-1][0]], low[node])
-                if low[node] == order[node]:
-                    while True:
-                        member = open_.pop()
-                        component[member] = n_components
-                        if member == node:
-                            break
-                    n_components += 1
-    return (n_components - 1 - np.array(component, dtype=np.int64))[block]
+    pairs = block[np.array(precedence, dtype=np.int64).reshape(-1, 2)]
+    edges = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(n_blocks, n_blocks))
+    n_components, component = connected_components(edges, directed=True, connection="strong")
+    before: dict[int, set[int]] = {number: set() for number in range(n_components)}
+    for a, b in component[pairs].tolist():
+        if a != b:
+            before[b].add(a)
+    position = np.empty(n_components, dtype=np.int64)
+    position[list(TopologicalSorter(before).static_order())] = np.arange(n_components)
+    return position[component][block]
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pepper.errors import PlacementError
-from pepper.placement.contraction import contract, together
-from pepper.placement.dag import DagProblem, DagSolution, GaveUpError, Place, condense, evaluate_dag
-from pepper.placement.dag_paths import path_bound
-from pepper.placement.ideals import Bits, Ideals, all_ideals, members, near_order, orders, prefixes
+from pepper.placement.dag.contraction import contract, together
+from pepper.placement.dag.ideals import Bits, Ideals, all_ideals, members, near_order, orders, prefixes
+from pepper.placement.dag.paths import path_bound
+from pepper.placement.dag.problem import DagProblem, DagSolution, GaveUpError, Place, condense, evaluate_dag
+from pepper.placement.dag.shortage import explain
 from pepper.placement.problem import Floats
-from pepper.placement.shortage import explain_dag
 
 MOST_BYTES = 200_000
 """Most memory of all ideals for which all placements are searched: 6,000 of them for 250 blocks."""
@@ -84,7 +84,7 @@ class _Latency:
     def solve(self, random: Random) -> DagSolution:
         bound = float(self.ahead[-1, ~self.reads.any(axis=0)].max())
         if math.isinf(bound):
-            raise PlacementError(explain_dag(self.problem))
+            raise PlacementError(explain(self.problem))
         if self.host is not None and np.isfinite(self.problem.kinds[self.host].item_ms).all():
             self._keep([(self.host, 0)] * self.problem.n_items)
         exact = len(np.unique(self.problem.group)) == len(np.unique(self.problem.blocks))
@@ -103,7 +103,7 @@ class _Latency:
         if bound < self.value * (1 - 1e-9):
             self._explore((self._near_orders(random) for _ in range(NEIGHBOURHOODS)), self.deadline)
         if self.places is None:
-            raise PlacementError(explain_dag(self.problem))
+            raise PlacementError(explain(self.problem))
         return DagSolution(self.places, self.value, min(bound, self.value))
 
     def _explore(self, families: Iterable[list[list[int]]], deadline: float) -> None:
