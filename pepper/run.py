@@ -1,24 +1,22 @@
 """``python -m pepper.run``: Hydra in, one task out."""
 
-import contextlib
 import importlib
 import itertools
 import os
 import re
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 import pepper
 from pepper import config
 from pepper.config.composing import explain, openly, recompose
 from pepper.errors import PepperError, nearest
+from pepper.interrupts import Interrupted, listening
 from pepper.report.output import add_results, speaking
 
 STATUS_ERROR = 2
-STATUS_INTERRUPTED = 130
 
 # Tasks that need nothing but the configuration: module and function, imported only when asked for.
 TASKS = {
@@ -98,10 +96,6 @@ Any key can be set: KEY=VALUE; --cfg job prints them all, conf/ explains each.
 """
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived; unwinds like Ctrl-C."""
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the task that the command line asks for and return the exit status."""
     argv = _in_order([openly(argument) for argument in (sys.argv[1:] if arguments is None else arguments)])
@@ -112,17 +106,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"pepper {pepper.__version__}")
         return 0
     try:
-        with _signals():
+        with listening():
             return _hydra(argv)
     except BrokenPipeError:  # whoever reads the output has seen enough, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    except Terminated as stop:
-        print(": ".join(("terminated", *stop.args)), file=sys.stderr)
-        return 128 + signal.SIGTERM
     except KeyboardInterrupt as stop:
-        print(": ".join(("interrupted", *stop.args)), file=sys.stderr)
-        return STATUS_INTERRUPTED
+        ended = stop if isinstance(stop, Interrupted) else Interrupted()
+        print(": ".join((ended.word, *stop.args)), file=sys.stderr)
+        return ended.status
 
 
 def _in_order(argv: list[str]) -> list[str]:
@@ -150,20 +142,6 @@ def _groups(argv: Sequence[str]) -> str:
                 summary = stream.readline().strip("# .\n")
             lines.append(f"  {file.stem:<14} {summary}")
     return "\n".join(lines) + "\n"
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[None]:
-    """Let SIGTERM unwind like Ctrl-C, so that children end and what is finished is kept."""
-
-    def terminate(number: int, frame: FrameType | None) -> None:
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _hydra(argv: list[str]) -> int:
@@ -236,4 +214,6 @@ def _refuse(error: Exception) -> int:
 
 
 if __name__ == "__main__":
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # before and after `main`, Ctrl-C ends without a traceback
     sys.exit(main())

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from harness import Desk
 
 import pepper
 from pepper import run
+from pepper.interrupts import Interrupted
 from pepper.report.output import add_results, results_under, speaking
 from pepper.report.tables import figure
 from pepper.run import main
@@ -110,20 +112,22 @@ def test_results_of_a_step_stand_under_its_name(capsys: pytest.CaptureFixture[st
         ("cuts", None),
     ],
 )
-@pytest.mark.parametrize(("stop", "word"), [(KeyboardInterrupt, "interrupted"), (run.Terminated, "terminated")])
+@pytest.mark.parametrize(
+    ("stop", "word"), [(KeyboardInterrupt, "interrupted"), (lambda: Interrupted(15), "terminated")]
+)
 def test_an_interrupted_task_says_what_is_kept(
     task: str,
     said: str | None,
-    stop: type[KeyboardInterrupt],
+    stop: Callable[[], KeyboardInterrupt],
     word: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def interrupted(*_: object) -> int:
-        raise stop
+        raise stop()
 
     monkeypatch.setattr(run, "_task", interrupted)
-    assert main([f"task={task}"]) == (143 if stop is run.Terminated else 130)
+    assert main([f"task={task}"]) == (143 if word == "terminated" else 130)
     assert capsys.readouterr().err == (f"{word}: {said}\n" if said else f"{word}\n")
 
 

@@ -1,5 +1,6 @@
 """Programs that run on a device, and the channel to them."""
 
+import math
 import multiprocessing
 import os
 import signal
@@ -16,6 +17,7 @@ import psutil
 
 from pepper.devices.protocol import Arrays, Json, receive, send
 from pepper.errors import MeasureError
+from pepper.interrupts import wait_readable
 
 PACKAGE_ROOT = str(Path(__file__).parents[2])
 
@@ -86,7 +88,7 @@ class Process:
         """
         try:
             send(self._connection, {"op": op, **fields}, arrays)
-            if not self._connection.poll(timeout_s):
+            if not wait_readable([self._connection.fileno()], math.ceil(1000 * timeout_s)):
                 self.kill()
                 raise MeasureError(
                     f"{self.module}: no answer to {op!r} within {timeout_s:g} s (hung); it was killed;"

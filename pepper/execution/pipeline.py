@@ -1,7 +1,6 @@
 """Stages wired one behind the other, with the driver at both ends."""
 
 import contextlib
-import select
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from pepper.execution.message import Message, Stamp, decode, encode
 from pepper.execution.pool import StageLost, StagePool
 from pepper.execution.prompt import prompt_driver
 from pepper.execution.queues import TCP, Sink, open_sink, open_source
+from pepper.interrupts import wait_readable
 
 
 @dataclass(frozen=True)
@@ -199,14 +199,10 @@ class Pipeline:
                 continue
             if room and self._push.ready():
                 return None
-            poller = select.poll()
-            for number in (self._pull.fileno(), self._push.fileno() if room else None):
-                if number is not None:
-                    poller.register(number, select.POLLIN)
-            for stage in self.stages:
-                poller.register(stage.process.fileno(), select.POLLIN)
+            ends = [self._pull.fileno(), self._push.fileno() if room else None]
+            ends += [stage.process.fileno() for stage in self.stages]
             left_ns = max(0, min(due, until_ns) - now)
-            events = dict(poller.poll(left_ns // 1_000_000))
+            events = wait_readable([end for end in ends if end is not None], left_ns // 1_000_000)
             for stage in self.stages:
                 if stage.process.fileno() in events:
                     stage.ask("ready", self._time_limit_s)  # it cannot answer: this says how it ended

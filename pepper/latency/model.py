@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pepper.errors import LatencyError
+from pepper.interrupts import held
 from pepper.latency.adaptation import DEVICE_COLUMNS, Adaptation
 from pepper.latency.features import COLUMN, FEATURES, RISING, SETTING, Values, digest
 from pepper.latency.ranges import OutOfRange, Ranges
 from pepper.latency.roofline import TERMS, Roofline
-from pepper.latency.signals import held
 
 if TYPE_CHECKING:
     from xgboost import Booster

@@ -13,6 +13,7 @@ import numpy as np
 
 from pepper.config import TuningConfig
 from pepper.errors import LatencyError
+from pepper.interrupts import check
 from pepper.latency.dataset import Rows, grouped_folds
 from pepper.latency.evaluation import relative_error
 from pepper.latency.features import digest
@@ -137,6 +138,7 @@ class _Folds:
             model = LatencyModel.fit(known.features, known.p50_ms, None, replace(chosen, bags=1), roofline)
             errors.append(float(relative_error(unknown.p50_ms, model.p50_ms(unknown.features)).mean()))
             trial.report(float(np.mean(errors)), number)
+            check()
             if trial.should_prune() and number < len(self._folds) - 1:
                 raise optuna.TrialPruned
         return float(np.mean(errors))

@@ -9,6 +9,8 @@ from typing import Self, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from pepper.interrupts import check
+
 Item = TypeVar("Item")
 
 Told = Callable[[str, str], None]
@@ -54,7 +56,7 @@ class StepProgress:
             self._bar.update(self._task, total=self._steps)
 
     def advance(self, name: str, outcome: str = "", *, failed: bool = False) -> None:
-        """Count a finished step."""
+        """Count a finished step; between steps, a signal may end the task."""
         self._done += 1
         self._failed += failed
         now = time.monotonic()
@@ -68,6 +70,7 @@ class StepProgress:
         elif not self._silent and now - self._shown >= self._every_s:
             self._shown = now
             print(f"[{self._done}/{self._steps}] {said} ({left} left)", file=sys.stderr, flush=True)
+        check()
 
     def __enter__(self) -> Self:
         if self._bar is not None:
