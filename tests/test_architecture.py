@@ -8,4 +8,95 @@ import pytest
 ROOT = Path(__file__).parent.parent / "pepper"
 
 # What each room may import of pepper itself (its own modules apart).
+FOUNDATION = {"errors", "config", "caches", "interrupts", "outputs"}
+MAY_IMPORT = {
+    "errors": set(),
+    "config": {"errors"},
+    "caches": {"errors"},
     "interrupts": set(),
+    "outputs": {"errors"},
+    "graph": FOUNDATION,
+    "devices": FOUNDATION,
+    "measure": FOUNDATION | {"devices", "graph"},
+    "tracking": FOUNDATION | {"measure"},
+    "sweep": FOUNDATION | {"measure", "devices", "graph"},
+    "latency": FOUNDATION | {"measure", "devices", "graph"},
+    "placement": FOUNDATION,
+    "execution": FOUNDATION | {"measure", "devices", "graph"},
+    "report": FOUNDATION,
+    "tasks": FOUNDATION
+    | {"graph", "devices", "measure", "tracking", "sweep", "latency", "placement", "execution", "report"},
+    "api": FOUNDATION
+    | {"graph", "devices", "measure", "tracking", "sweep", "latency", "placement", "execution", "report", "tasks"},
+    "run": FOUNDATION | {"tasks", "report"},
+}
+
+# Third parties with a home: the rooms (or modules) that may import them.
+HOMES = {
+    "mlflow": ("tracking",),
+    "hydra": ("run", "config", "sweep"),
+    "optuna": ("latency.tuning",),
+    "xgboost": ("latency",),
+    "onnxruntime": ("measure.worker", "measure.session", "graph.folding", "graph.verify"),
+    "zmq": ("execution",),
+    "onnx": ("graph",),
+    "matplotlib": ("report",),
+    "plotly": ("report",),
+    "jinja2": ("report",),
+    "ortools": ("placement",),
+    "highspy": ("placement",),
+}
+
+# Third parties that cost seconds: only ever imported inside a function.
+LAZY = {"mlflow", "xgboost", "optuna", "matplotlib", "pandas", "pyarrow", "plotly"}
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
+
+
+def dotted(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(tree: ast.AST) -> set[str]:
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, "relative imports hide who imports whom"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def top_level_imports(tree: ast.Module) -> set[str]:
+    """Imports that run when the module is imported (not those inside functions or TYPE_CHECKING)."""
+    found = set()
+    for node in tree.body:
+        if isinstance(node, ast.Import | ast.ImportFrom | ast.Try | ast.With):
+            found |= imports(node)
+    return found
+
+
+@pytest.mark.parametrize("path", modules(), ids=dotted)
+def test_imports_run_one_way(path: Path) -> None:
+    name = dotted(path)
+    room = name.split(".")[0]
+    tree = ast.parse(path.read_text())
+    for imported in imports(tree):
+        parts = imported.split(".")
+        if parts[0] == "pepper" and len(parts) > 1 and parts[1] in MAY_IMPORT and parts[1] != room:
+            assert parts[1] in MAY_IMPORT[room], f"pepper.{name} must not import {imported}"
+        homes = HOMES.get(parts[0])
+        if homes:
+            assert any(name == home or name.startswith(home + ".") for home in homes), (
+                f"pepper.{name} must not import {imported}: its home is {' or '.join(homes)}"
+            )
+
+
+@pytest.mark.parametrize("path", modules(), ids=dotted)
+def test_heavy_imports_are_lazy(path: Path) -> None:
+    tops = {name.split(".")[0] for name in top_level_imports(ast.parse(path.read_text()))}
+    assert not tops & LAZY, f"pepper.{dotted(path)} imports {tops & LAZY} at its top; move it into the function"
