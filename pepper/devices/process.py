@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import psutil
 
-from pepper.devices.protocol import Arrays, Json, receive, send
+from pepper.devices.protocol import Arrays, GarbledError, Json, receive, send
 from pepper.errors import MeasureError
 from pepper.interrupts import wait_readable
 
@@ -97,9 +97,14 @@ class Process:
             message, answered = receive(self._connection)
         except (EOFError, OSError) as error:
             raise MeasureError(self._obituary(op)) from error
-        if "error" in message:
-            raise MeasureError(message["error"])
-        return message["result"], answered
+        except GarbledError as error:
+            self.kill()  # where the next answer would begin is unknown
+            raise MeasureError(
+                f"{self.module}: no answer to {op!r} but something else ({error}); it was killed"
+            ) from error
+        if isinstance(result := message.get("result"), dict):
+            return result, answered
+        raise MeasureError(str(message.get("error", f"{self.module}: neither a result nor an error")))
 
     def _obituary(self, op: str) -> str:
         """Say in one line how the process ended."""

@@ -6,7 +6,9 @@ numpy are needed, so that a timed worker stays light; the framing is :mod:`multi
 
 import ctypes
 import json
+import math
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -20,7 +22,18 @@ Json = dict[str, Any]
 Arrays = Mapping[str, "np.ndarray[Any, Any]"]
 Handler = Callable[..., Any]
 
+Described = list[tuple[str, "np.dtype[Any]", tuple[int, ...]]]
+"""Name, type and shape of each array of a message."""
+
+MOST_BYTES = 2**30
+"""Of a text, and of each array: more is no message of pepper's, and no memory is asked for it."""
+
+_NUMBERS = re.compile(r"[<>|][biufcV]\d{1,3}")  # types without references, as `numpy.dtype.str` writes them
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+class GarbledError(ValueError):
+    """What came over a channel is no message."""
 
 
 def send(connection: Connection, message: Json, arrays: Arrays | None = None) -> None:
@@ -37,14 +50,68 @@ def receive(connection: Connection) -> tuple[Json, dict[str, "np.ndarray[Any, An
 
     Raises:
         EOFError: The other side is gone.
+        GarbledError: What came is no message; nothing more can be understood.
     """
-    message = json.loads(connection.recv_bytes())
+    try:
+        message = json.loads(_piece(connection, MOST_BYTES))
+        header = message.pop("arrays")
+    except (ValueError, RecursionError, AttributeError, LookupError, TypeError) as error:
+        raise GarbledError(f"no message: {error}") from error
     arrays = {}
-    for name, dtype, shape in message.pop("arrays"):
-        import numpy as np
-
-        arrays[name] = np.frombuffer(connection.recv_bytes(), dtype=dtype).reshape(shape)
+    for name, dtype, shape in described(header) if header else ():
+        count = math.prod(shape) * dtype.itemsize
+        if count > MOST_BYTES:
+            raise GarbledError(f"array {name!r}: {count} bytes are announced")
+        arrays[name] = shaped(name, dtype, shape, _piece(connection, count))
     return message, arrays
+
+
+def _piece(connection: Connection, most: int) -> bytes:
+    try:
+        return connection.recv_bytes(most)
+    except ConnectionError:
+        raise
+    except OSError as error:  # it announces more than that; the connection is then closed
+        raise GarbledError(f"a piece of more than {most} bytes") from error
+
+
+def described(header: Any) -> Described:
+    """Return what a message says of its arrays.
+
+    Raises:
+        GarbledError: It describes no arrays of numbers.
+    """
+    import numpy as np
+
+    found: Described = []
+    try:
+        for name, kind, shape in header:
+            if not (isinstance(name, str) and _NUMBERS.fullmatch(kind)):
+                raise ValueError(f"array {name!r} of {kind!r}")
+            if not all(type(size) is int and size >= 0 for size in shape):
+                raise ValueError(f"array {name!r} of shape {shape!r}")
+            found.append((name, np.dtype(kind), tuple(shape)))
+    except (ValueError, TypeError) as error:
+        raise GarbledError(f"no arrays: {error}") from error
+    if len({name for name, _, _ in found}) < len(found):
+        raise GarbledError("two arrays of one name")
+    return found
+
+
+def shaped(name: str, dtype: "np.dtype[Any]", shape: tuple[int, ...], piece: Any) -> "np.ndarray[Any, Any]":
+    """Return an array that looks at these bytes.
+
+    Raises:
+        GarbledError: They are not as many as the array has.
+    """
+    import numpy as np
+
+    if len(piece) != math.prod(shape) * dtype.itemsize:
+        raise GarbledError(f"array {name!r}: {len(piece)} bytes are not {dtype} {shape}")
+    try:
+        return np.ndarray(shape, dtype, piece)
+    except ValueError as error:  # more dimensions, or an empty one times larger others, than numpy has
+        raise GarbledError(f"array {name!r}: {error}") from error
 
 
 def die_with_parent(parent_pid: int) -> None:
@@ -72,11 +139,16 @@ def answer(connection: Connection, handlers: Mapping[str, Handler]) -> bool:
 
     Returns:
         False once the parent has closed the connection.
+
+    Raises:
+        SystemExit: What came is no request, so there is nothing to go on with.
     """
     try:
         message, arrays = receive(connection)
-    except EOFError:
+    except (EOFError, ConnectionError):
         return False
+    except GarbledError as error:
+        raise SystemExit(f"no request: {error}") from error
     try:
         outcome = handlers[message.pop("op")](**message, **arrays)
     except Exception as error:  # the parent decides what a failure means

@@ -14,7 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pepper.devices.protocol import Described, GarbledError, described, shaped
+
 Array = np.ndarray[Any, Any]
+
+_MOST_WORDS_BYTES = 2**20  # names, types and shapes of some thousand tensors
 
 
 class Stamp(NamedTuple):
@@ -83,12 +87,23 @@ def encode(message: Message) -> list[Any]:
 
 
 def decode(pieces: Sequence[memoryview]) -> Message:
-    """Return the message of these pieces; its arrays are views of them."""
-    seq, due_ns, probe, *times = pieces[0].cast("q")
+    """Return the message of these pieces; its arrays are views of them.
+
+    Raises:
+        GarbledError: They are no message.
+    """
+    if len(pieces) < 2 or len(pieces[0]) % 8 or len(pieces[1]) > _MOST_WORDS_BYTES:
+        raise GarbledError(f"{len(pieces)} pieces: no message")
+    numbers = pieces[0].cast("q").tolist()
+    if len(numbers) % 4 != 3 or numbers[2] not in (0, 1):
+        raise GarbledError(f"{len(numbers)} numbers: no message")
+    seq, due_ns, probe, *times = numbers
     error, named = _heard(bytes(pieces[1]))
+    if len(named) != len(pieces) - 2:
+        raise GarbledError(f"{len(pieces) - 2} tensors, {len(named)} announced")
     tensors = {}
     for (name, dtype, shape), piece in zip(named, pieces[2:], strict=True):
-        tensor = np.frombuffer(piece, dtype).reshape(shape)
+        tensor = shaped(name, dtype, shape, piece)
         tensors[name] = tensor if tensor.flags.aligned else tensor.copy()  # tiny messages may lie anywhere
     stamps = tuple(Stamp(*times[k : k + 4]) for k in range(0, len(times), 4))
     return Message(seq, tensors, stamps, due_ns, error, bool(probe))
@@ -101,6 +116,11 @@ def _said(error: str | None, tensors: tuple[Any, ...]) -> bytes:
 
 
 @lru_cache
-def _heard(said: bytes) -> tuple[str | None, list[Any]]:
-    error, tensors = json.loads(said)
-    return error, [(name, np.dtype(dtype), tuple(shape)) for name, dtype, shape in tensors]
+def _heard(said: bytes) -> tuple[str | None, Described]:
+    try:
+        error, tensors = json.loads(said)
+    except (ValueError, RecursionError, TypeError) as mistake:
+        raise GarbledError(f"no message: {mistake}") from mistake
+    if error is not None and not isinstance(error, str):
+        raise GarbledError("no message: an error without words")
+    return error, described(tensors)

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,12 @@ def leave(code: int) -> None:
 
 def die() -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def babble() -> None:
+    connection = Connection(int(sys.argv[1]))
+    connection.send_bytes(b"\x00garbage")
+    time.sleep(3600)
 
 
 def hang() -> None:
@@ -53,4 +60,4 @@ def grab(mebibytes: int) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    serve({f.__name__: f for f in (echo, refuse, leave, die, hang, facts, spin, cpu, grab)})
+    serve({f.__name__: f for f in (echo, refuse, leave, die, hang, facts, spin, cpu, grab, babble)})

@@ -62,6 +62,19 @@ def test_a_kill_is_told(process: Process) -> None:
         process.request("cpu", timeout_s=10)
 
 
+def test_an_answer_that_is_none_is_told(process: Process) -> None:
+    with pytest.raises(MeasureError, match=r"^programs: no answer to 'babble' but something else .*; it was killed$"):
+        process.request("babble", timeout_s=10)
+    assert not process.alive
+
+
+def test_a_request_that_is_none_ends_the_program(process: Process) -> None:
+    process.request("cpu", timeout_s=10)
+    process._connection.send_bytes(b"\x00garbage")
+    with pytest.raises(MeasureError, match=r"exit status 1.*no request: no message"):
+        process.request("cpu", timeout_s=10)
+
+
 def test_a_program_that_does_not_start() -> None:
     with Process("no_such_program", [CORE]) as process, pytest.raises(MeasureError, match="No module named"):
         process.request("echo", timeout_s=10)

@@ -1,14 +1,18 @@
 """Messages and arrays between a parent and a program on a device."""
 
+import contextlib
+import json
 import multiprocessing
+import os
+import struct
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
 
-from pepper.devices.protocol import answer, receive, send
+from pepper.devices.protocol import GarbledError, answer, receive, send
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(),
@@ -41,6 +45,29 @@ def test_arrays_that_are_not_contiguous() -> None:
         array = np.arange(12).reshape(3, 4).T[::2]
         send(ours, {}, {"a": array})
         np.testing.assert_array_equal(receive(theirs)[1]["a"], array)
+
+
+@given(st.lists(st.binary(max_size=40) | json_values.map(lambda value: json.dumps(value).encode()), max_size=3))
+@example([json.dumps({"arrays": [["x", "<f8", [2**40]]]}).encode()])
+@example([json.dumps({"arrays": [["x", "<f8", [2]]]}).encode(), bytes(15)])
+@example([json.dumps({"arrays": [["x", "|O", [1]]]}).encode(), bytes(8)])
+@example([b"[" * 100_000])
+def test_what_is_no_message_is_refused_by_one_error(pieces: list[bytes]) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    with theirs:
+        with ours:
+            for piece in pieces:
+                ours.send_bytes(piece)
+        with contextlib.suppress(GarbledError, EOFError, ConnectionError):
+            receive(theirs)
+
+
+def test_a_header_of_more_than_there_is_asks_for_no_memory() -> None:
+    ours, theirs = multiprocessing.Pipe()
+    with ours, theirs:
+        os.write(ours.fileno(), struct.pack("!iQ", -1, 2**50))
+        with pytest.raises(GarbledError, match="more than"):
+            receive(theirs)
 
 
 def test_the_end_of_the_other_side() -> None:

@@ -1,5 +1,7 @@
 """Messages, links' clocks and layouts: plain values."""
 
+import contextlib
+import json
 import multiprocessing
 import time
 from pathlib import Path
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
 from ladders import WIDTH, Bench
 
+from pepper.devices.protocol import GarbledError
 from pepper.errors import ExecutionError
 from pepper.execution.clock import LinkClock
 from pepper.execution.layout import Layout, Link, check_inputs
@@ -38,6 +41,56 @@ def test_what_is_sent_is_received(tensors: dict[str, np.ndarray], passed: list[S
         assert found.tensors[name].dtype == tensor.dtype
         np.testing.assert_array_equal(found.tensors[name], tensor)
     assert found.bytes == sum(tensor.nbytes for tensor in tensors.values())
+
+
+def mangled(pieces: list[bytes], draw: st.DrawFn) -> list[bytes]:
+    """The pieces with a few of them, or of their bytes, changed, cut, doubled or left out."""
+    for _ in range(draw(st.integers(1, 3))):
+        if not pieces:
+            break
+        where = draw(st.integers(0, len(pieces) - 1))
+        piece = pieces[where]
+        at = draw(st.integers(0, len(piece)))
+        change = draw(st.sampled_from(("bytes", "cut", "double", "drop", "json")))
+        if change == "json":
+            words = st.recursive(st.none() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=6)
+            pieces[where] = json.dumps(draw(words)).encode()
+        else:
+            new = {"bytes": piece[:at] + draw(st.binary(max_size=9)) + piece[at + 1 :], "cut": piece[:at]}
+            pieces[where : where + 1] = {"double": [piece] * 2, "drop": []}.get(change, [new.get(change, b"")])
+    return pieces
+
+
+@given(st.data())
+def test_what_is_no_message_is_refused_by_one_error(data: st.DataObject) -> None:
+    tensors = data.draw(st.dictionaries(st.text(max_size=3), arrays, max_size=3))
+    pieces = [bytes(piece) for piece in encode(Message(7, tensors, (Stamp(1, 2, 3, 4),)))]
+    with contextlib.suppress(GarbledError):
+        found = decode([memoryview(piece) for piece in mangled(pieces, data.draw)])
+        assert isinstance(found.bytes, int)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        [["x", "|O", [1]]],
+        [["x", "(1000000,)f8", [1]]],
+        [["x", "<f4", [-1]]],
+        [["x", "<f4", [2**62, 2**62]]],
+        [["x", "<f4", [0, 2**62]]],
+        [["x", "<f4", [True]]],
+        [["x", "<f4", 4]],
+        [["x", "<f4", []], ["x", "<f4", []]],
+        [[None, "<f4", []]],
+        {"x": 1},
+        7,
+    ],
+)
+def test_headers_of_no_tensors_are_refused(header: object) -> None:
+    numbers, _ = encode(Message(0, {}))
+    count = len(header) if isinstance(header, list | dict) else 1
+    with pytest.raises(GarbledError):
+        decode([memoryview(numbers), memoryview(json.dumps([None, header]).encode()), *[memoryview(bytes(4))] * count])
 
 
 def test_sending_copies_nothing() -> None:
