@@ -22,7 +22,6 @@ from benchmarks.common import composed, print_table
 from pepper import config
 from pepper.graph.cuts import cut_behind
 from pepper.graph.ir import Graph
-from pepper.graph.load import load_graph
 from pepper.graph.model import find_model
 from pepper.latency.collect import collect
 from pepper.latency.dataset import Rows
@@ -196,7 +195,7 @@ def cases(rows: Rows, cells: pd.DataFrame) -> tuple[list[Case], dict[str, Spread
     graphs = {}
     for model in models:
         file = find_model(composed(f"model={model}").model)
-        graphs[model] = load_graph(file.file, shapes=file.shapes)
+        graphs[model] = file.graph()
     where = ranges(cells, {model: len(graph.operators) for model, graph in graphs.items()})
     predicted_ms, predicted_mean_ms = np.full(len(rows), np.nan), np.full(len(rows), np.nan)
     keys = ["params.model_sha256", "params.device", "params.load"]

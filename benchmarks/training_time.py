@@ -16,7 +16,6 @@ import numpy as np
 from benchmarks.common import composed, print_table
 from pepper.config import TuningConfig
 from pepper.graph.characteristics import Characteristics, CostWarning
-from pepper.graph.load import load_graph
 from pepper.graph.model import find_model
 from pepper.latency.dataset import Rows
 from pepper.latency.features import Setting, Values, rows
@@ -86,7 +85,7 @@ def _parts(model: str, count: int, rng: np.random.Generator) -> Values:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CostWarning)
         found = find_model(composed(f"model={model}").model)
-        graph = load_graph(found.file, shapes=found.shapes)
+        graph = found.graph()
         ends = np.sort(rng.integers(0, len(graph.operators), (count, 2)), axis=1)
         return np.asarray(Characteristics(graph).table(ends[:, 0].tolist(), (ends[:, 1] + 1).tolist()))
 

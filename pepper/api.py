@@ -8,6 +8,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pepper.config import ModelConfig, PepperConfig
 from pepper.config.composing import compose, compose_tree
 from pepper.errors import ConfigError, MeasureError, PlacementError
@@ -15,7 +17,7 @@ from pepper.graph.balance import balanced_cuts
 from pepper.graph.costs import operator_macs
 from pepper.graph.cuts import find_cuts
 from pepper.graph.ir import Graph
-from pepper.graph.load import load_graph
+from pepper.graph.model import load_configured
 from pepper.placement.plan import Plan
 from pepper.report.frames import Framed, Rows
 from pepper.report.placement_tables import PlanLine
@@ -110,7 +112,7 @@ class Model:
     @cached_property
     def graph(self) -> Graph:
         """The model as operators and tensors."""
-        return load_graph(self.config.path, self.config.shapes, self.config.dims, self.config.batch)
+        return load_configured(self.config)
 
     def cuts(self, kind: str = "tensors", max_tensors: int = 4) -> Rows[CutRow]:
         """Return where the model can be cut, and what crosses there.
@@ -226,15 +228,20 @@ def load(
     shapes: Mapping[str, Sequence[int]] | None = None,
     dims: Mapping[str, int] | None = None,
     batch: int | None = None,
+    inputs: Mapping[str, object] | None = None,
+    inputs_file: str | PathLike[str] | None = None,
 ) -> Model:
     """Return a model; its file is read when something is asked of it.
 
     Args:
         model: An ``.onnx`` file, an address such as ``variant://3``, or an option's name such as ``resnet50``.
         name: How runs and tables call it; taken from the file's name where it is not given.
-        shapes: Whole input shapes by input name.
+        shapes: Whole shapes by input name.
         dims: Sizes by symbolic dimension name.
         batch: Size of a dynamic first dimension (1 if not given).
+        inputs: Values by input name: a number or text for all of it, a list or array of its shape, or
+            ``{"low": 0, "high": 30000}`` to draw from. Others are drawn.
+        inputs_file: An ``.npz`` file of arrays by input name: the better way for large ones.
 
     Raises:
         ConfigError: There is no option of that name, or a size does not fit.
@@ -248,5 +255,12 @@ def load(
         shapes=config.shapes if shapes is None else {key: list(shape) for key, shape in shapes.items()},
         dims=config.dims if dims is None else dict(dims),
         batch=config.batch if batch is None else batch,
+        inputs=config.inputs if inputs is None else {key: _plain(value) for key, value in inputs.items()},
+        inputs_file=config.inputs_file if inputs_file is None else str(inputs_file),
     )
     return Model(changed)
+
+
+def _plain(value: object) -> object:
+    """Return an array as the lists that a configuration holds."""
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

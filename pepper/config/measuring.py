@@ -16,9 +16,12 @@ class ModelConfig:
         name: How runs and tables call it; taken from the file's name where it is not given.
         path: The ``.onnx`` file, ``pkg://package/file`` inside an installed Python package, or
             ``variant://number``, a generated architecture.
-        shapes: Whole input shapes by input name.
+        shapes: Whole shapes by name: of inputs, and of inner tensors and outputs that no rule can infer.
         dims: Sizes by symbolic dimension name.
         batch: Size of a dynamic first dimension (1 if not given).
+        inputs: Values by input name: a number, text or truth value for all of it, a list of its shape, or
+            ``{low: 0, high: 30000}`` to draw from. Others are drawn by type, shape and seed.
+        inputs_file: A file of arrays (``.npz``) by input name; ``inputs`` wins over it.
         variant: Number of the generated architecture, where the path speaks of it.
         part: Number of one part of a space-filling choice; None is the whole model.
         part_seed: Seed of that choice.
@@ -31,6 +34,8 @@ class ModelConfig:
     shapes: dict[str, list[int]] = field(default_factory=dict)
     dims: dict[str, int] = field(default_factory=dict)
     batch: int | None = None
+    inputs: dict[str, Any] = field(default_factory=dict)
+    inputs_file: str | None = None
     variant: int | None = None
     part: int | None = None
     part_seed: int = 0

@@ -1,7 +1,7 @@
 """The graph that every other module of this room reads: operators and tensors, as plain values."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -130,6 +130,7 @@ class Graph:
         fixed: Whether all shapes are fixed by the file or by the caller (not by a default), so that parts
             may hold them as constants.
         separators: The tensors at which the graph falls apart; see `pepper.graph.separators`.
+        given: The values that the user gives for inputs, by name.
     """
 
     file: Path
@@ -143,6 +144,7 @@ class Graph:
     types: Mapping[str, onnx.TypeProto]
     fixed: bool
     separators: Sequence[Separator] = ()
+    given: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def by_name(self) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ import gc
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import onnx
 
 from pepper.errors import ModelError
 from pepper.graph import infer, source
+from pepper.graph.given import check_names, given_shapes
 from pepper.graph.ir import Graph, Operator, Tensor, size_bytes
 from pepper.graph.order import arrange
 
@@ -45,6 +47,7 @@ def load_graph(
     shapes: Mapping[str, Sequence[int]] | None = None,
     dims: Mapping[str, int] | None = None,
     batch: int | None = None,
+    inputs: Mapping[str, Any] | None = None,
 ) -> Graph:
     """Load a model as a graph. External weights are never read.
 
@@ -55,12 +58,13 @@ def load_graph(
         shapes: Whole shapes by tensor name: of inputs, and of inner tensors that no rule can infer.
         dims: Sizes of symbolic dimensions.
         batch: Size of a dynamic first dimension; None means 1.
+        inputs: Values by input name, see `pepper.graph.inputs.input_spec`; others are drawn where the model is run.
 
     Raises:
-        ModelError: The file is no valid model, or a dynamic dimension has no value.
+        ModelError: The file is no valid model, a dynamic dimension has no value, or a value does not fit its input.
     """
     with _no_collection():
-        return _load(source.resolve_path(str(file)), shapes or {}, dims or {}, batch)
+        return _load(source.resolve_path(str(file)), shapes or {}, dims or {}, batch, inputs or {})
 
 
 @contextlib.contextmanager
@@ -75,7 +79,13 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _load(path: Path, shapes: Mapping[str, Sequence[int]], dims: Mapping[str, int], batch: int | None) -> Graph:
+def _load(
+    path: Path,
+    shapes: Mapping[str, Sequence[int]],
+    dims: Mapping[str, int],
+    batch: int | None,
+    given: Mapping[str, Any],
+) -> Graph:
     proto = source.read_proto(path)
     source.external_files(proto, path)
     nodes = _sorted_nodes(proto, path)
@@ -85,7 +95,9 @@ def _load(path: Path, shapes: Mapping[str, Sequence[int]], dims: Mapping[str, in
     written = {name for node, _ in nodes for name in node.output}
     inner = {name: shape for name, shape in shapes.items() if name in written}
     outer = {name: shape for name, shape in shapes.items() if name not in written}
+    outer = {**given_shapes(inputs, given), **outer}
     concrete = source.concrete_shapes(inputs, outer, dims, batch)
+    check_names(inputs, given)
     try:
         types = infer.infer_types(proto, path.parent, {**concrete, **inner})
     except ModelError as error:
@@ -95,7 +107,8 @@ def _load(path: Path, shapes: Mapping[str, Sequence[int]], dims: Mapping[str, in
         for spec in inputs
         for axis, dim in enumerate(spec.shape or ())
     )
-    return arrange(_build(path, proto, nodes, types, [spec.name for spec in inputs], fixed))
+    graph = arrange(_build(path, proto, nodes, types, [spec.name for spec in inputs], fixed))
+    return replace(graph, given=given)
 
 
 _Nodes = Sequence[tuple[onnx.NodeProto, list[str]]]

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
 from pepper.errors import ModelError
 from pepper.graph import source
+from pepper.graph.given import input_specs
+from pepper.graph.inputs import InputSpec, draw_inputs, drawn_hint
 from pepper.graph.ir import Graph
 from pepper.graph.split import Manifest
 
@@ -90,7 +91,10 @@ def default_tolerance(graph: Graph) -> float:
 
 def run_whole(graph: Graph, feeds: Mapping[str, Any], threads: int = 0) -> Values:
     """Run the whole model once; returns its outputs by name."""
-    return _run(graph.file, graph.file, feeds, [graph.tensors[t].name for t in graph.outputs], threads)
+    try:
+        return _run(graph.file, graph.file, feeds, [graph.tensors[t].name for t in graph.outputs], threads)
+    except ModelError as error:
+        raise ModelError(f"{error}{drawn_hint(specs_of(graph))}") from error
 
 
 def run_parts(manifest: Manifest, folder: Path, feeds: Mapping[str, Any], threads: int = 0) -> Values:
@@ -104,12 +108,26 @@ def run_parts(manifest: Manifest, folder: Path, feeds: Mapping[str, Any], thread
 
 
 def random_inputs(graph: Graph, seed: int = 0) -> Values:
-    """Draw an input of each kind that most models accept.
+    """Return a value for each input: the given ones, the others drawn as the timed worker does.
 
-    Floats are normal. Integers are 0 or 1 (indices, masks and token ids are all small), scalars 1.
+    Raises:
+        ModelError: A given value does not fit, or an input is of a type or shape that cannot be drawn.
     """
-    rng = np.random.default_rng(seed)
-    return {graph.tensors[t].name: _draw(rng, graph, t) for t in graph.inputs}
+    return dict(draw_inputs(specs_of(graph), seed))
+
+
+def specs_of(graph: Graph) -> tuple[InputSpec, ...]:
+    """Say how each input of a graph is fed.
+
+    Raises:
+        ModelError: As above.
+    """
+    shapes = {}
+    for tensor in (graph.tensors[t] for t in graph.inputs):
+        if tensor.dtype is None or tensor.shape is None:
+            raise ModelError(f"input {tensor.name!r} is no tensor of known type and shape, so no value can be drawn")
+        shapes[tensor.name] = tensor.shape
+    return input_specs(graph.proto.graph, shapes, graph.given)
 
 
 def difference(expected: Any, got: Any) -> float:
@@ -132,19 +150,6 @@ def difference(expected: Any, got: Any) -> float:
         return float("inf")
     scale = np.abs(a[np.isfinite(a)]).max(initial=1e-6)
     return float(np.abs(a - b)[~same].max() / scale)
-
-
-def _draw(rng: np.random.Generator, graph: Graph, tensor: int) -> npt.NDArray[Any]:
-    value = graph.tensors[tensor]
-    if value.dtype is None or value.shape is None:
-        raise ModelError(f"input {value.name!r} is no tensor of known type and shape, so no value can be drawn")
-    shape = value.shape
-    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.DataType.Value(value.dtype.upper())))
-    if dtype.kind == "O":
-        return np.full(shape, "a", dtype=object)
-    if dtype.kind in "iub":
-        return np.asarray(rng.integers(0, 2, shape) if np.prod(shape) > 1 else np.ones(shape)).astype(dtype)
-    return np.asarray(rng.standard_normal(shape)).astype(dtype)
 
 
 def _with_outputs(proto: onnx.ModelProto, specs: Sequence[source.TensorSpec]) -> onnx.ModelProto:

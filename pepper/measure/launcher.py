@@ -9,7 +9,9 @@ from typing import Any, Self
 from pepper.config import LoadConfig, MeasureConfig
 from pepper.devices import host
 from pepper.devices.device import Device, DeviceSpec
+from pepper.devices.protocol import Arrays
 from pepper.errors import MeasureError
+from pepper.graph.inputs import packed
 from pepper.graph.model import ModelFile
 from pepper.measure.load import Usage, loaded_cores, percent_between, start_load
 from pepper.measure.profile import Profile
@@ -47,12 +49,14 @@ class Bench:
             self._facts = self._ask("facts")
             self._device.confine(self._worker.pid)
             self._share = self._measure_share() if self._spec.share < 1 else 1.0
+            inputs, values = packed(self._model.inputs)
             self._opened = self._ask(
                 "open",
+                values,
                 path=str(self._model.file),
                 provider=self._spec.provider,
                 threads=self._spec.threads,
-                shapes=self._model.shapes,
+                inputs=inputs,
                 seed=self._measure.seed,
                 **vars(self._measure.session),
             )
@@ -71,8 +75,9 @@ class Bench:
     ) -> None:
         self._stack.close()
 
-    def _ask(self, op: str, **fields: Any) -> dict[str, Any]:
-        result, arrays = self._worker.request(op, timeout_s=self._measure.time_limit_seconds, **fields)
+    def _ask(self, op: str, given: Arrays | None = None, **fields: Any) -> dict[str, Any]:
+        limit_s = self._measure.time_limit_seconds
+        result, arrays = self._worker.request(op, timeout_s=limit_s, arrays=given, **fields)
         return {**result, **arrays}
 
     def _measure_share(self) -> float:

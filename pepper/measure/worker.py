@@ -1,7 +1,6 @@
 """The timed worker: ``python -m pepper.measure.worker``; imports numpy and onnxruntime only."""
 
 import os
-import re
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -14,35 +13,11 @@ import onnxruntime as ort
 from pepper.devices.memory import peak_memory_bytes
 from pepper.devices.protocol import serve
 from pepper.devices.spin import cpu_fraction
+from pepper.graph.inputs import draw_inputs, drawn_hint, unpacked
 from pepper.measure.session import open_session, session_options
 from pepper.measure.statistics import median_interval
 
-NUMPY_TYPE = {
-    "float": np.float32, "double": np.float64, "float16": np.float16, "bool": np.bool_,
-    "int8": np.int8, "int16": np.int16, "int32": np.int32, "int64": np.int64,
-    "uint8": np.uint8, "uint16": np.uint16, "uint32": np.uint32, "uint64": np.uint64,
-}  # fmt: skip
 STEADY = 0.95  # warm-up is over once the latest third is no faster than this times the third before it
-
-
-def random_inputs(
-    session: ort.InferenceSession, shapes: Mapping[str, Sequence[int]], seed: int
-) -> dict[str, np.ndarray[Any, Any]]:
-    """Make inputs by dtype and shape: floats in [0, 1), integers and booleans 0 or 1.
-
-    Small integers are valid wherever a model looks something up by index.
-    """
-    rng = np.random.default_rng(seed)
-    inputs = {}
-    for value in session.get_inputs():
-        kind = re.fullmatch(r"tensor\((\w+)\)", value.type)
-        if kind is None or kind[1] not in NUMPY_TYPE:
-            raise TypeError(f"input {value.name!r} is a {value.type}; pepper can only make numeric tensors")
-        dtype = np.dtype(NUMPY_TYPE[kind[1]])
-        shape = tuple(shapes[value.name])
-        values = rng.random(shape) if dtype.kind == "f" else rng.integers(0, 2, shape)
-        inputs[value.name] = values.astype(dtype)
-    return inputs
 
 
 class Worker:
@@ -69,18 +44,27 @@ class Worker:
         optimization: str,
         spinning: bool,
         parallel: bool,
-        shapes: dict[str, list[int]],
+        inputs: Sequence[Mapping[str, Any]],
         seed: int,
+        **values: np.ndarray[Any, Any],
     ) -> dict[str, Any]:
-        """Create the session and run it once; returns both times in ms."""
+        """Create the session and run it once; returns both times in ms.
+
+        ``inputs`` and ``values`` are what :func:`pepper.graph.inputs.packed` makes.
+        """
         self._path, self._provider = path, provider
         self._options = session_options(threads, optimization, spinning, parallel)
         start = time.perf_counter_ns()
         self._session = open_session(path, self._options, provider)
         created = time.perf_counter_ns()
-        self._inputs = random_inputs(self._session, shapes, seed)
+        specs = unpacked(inputs, values)
+        self._inputs = draw_inputs(specs, seed)
         ready = time.perf_counter_ns()
-        outputs = self._session.run(None, self._inputs)
+        try:
+            outputs = self._session.run(None, self._inputs)
+        except Exception as error:  # onnxruntime's own exceptions have no common base
+            reason = " ".join(str(error).split())[:300]
+            raise RuntimeError(f"onnxruntime cannot run it: {reason}{drawn_hint(specs)}") from error
         first = time.perf_counter_ns()
         return {
             "session_create_ms": (created - start) / 1e6,

@@ -55,6 +55,8 @@ class Cell:
             "load": load if self.load.percent else {"percent": 0.0},
             "measure": measure,
         }
+        if self.model and (inputs := self.model.described_inputs()):
+            facts["inputs"] = inputs
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     @cached_property
@@ -99,6 +101,7 @@ class Cell:
             "seed": self.measure.seed,
             "batch": next(iter(self.model.shapes.values()), [1])[0] if self.model else None,
             "input_shapes": json.dumps(self.model.shapes) if self.model else None,
+            "inputs": json.dumps(self.model.described_inputs()) if self.model else None,
             "model_path": self._path,
             "model_sha256": self.model.content_hash if self.model else None,
         }

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pepper.config import PepperConfig
 from pepper.graph.cuts import Cut, find_cuts, why_no_cut
 from pepper.graph.ir import Graph
-from pepper.graph.load import load_graph
+from pepper.graph.model import load_configured
 from pepper.report.frames import Framed
 from pepper.report.tables import cuts_table, show
 
@@ -84,5 +84,4 @@ def cut_rows(graph: Graph, cuts: Sequence[Cut]) -> list[CutRow]:
 
 def load(config: PepperConfig) -> Graph:
     """Load the configured model as a graph."""
-    model = config.model
-    return load_graph(model.path, model.shapes, model.dims, model.batch)
+    return load_configured(config.model)

@@ -3,8 +3,6 @@
 import sys
 import tempfile
 import time
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -24,6 +22,7 @@ from pepper.execution.pool import StagePool
 from pepper.execution.runner import Answer, Runner
 from pepper.execution.trials import PAUSE_S, Sample, Trial, at_rate, one_at_a_time, saturated
 from pepper.execution.watch import Watch
+from pepper.graph.inputs import read_arrays
 from pepper.graph.ir import Graph
 from pepper.graph.verify import default_tolerance, random_inputs, run_whole
 from pepper.measure.statistics import summarise
@@ -137,19 +136,10 @@ def _samples(config: PepperConfig, graph: Graph, layout: Layout) -> list[Sample]
 
 def _read_inputs(file: Path) -> dict[str, Any]:
     try:
-        loaded = np.load(file)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            raise ValueError("it holds one array without a name")
-        with loaded:
-            arrays: dict[str, Any] = dict(loaded)
-        for name, array in arrays.items():
-            if not isinstance(array, np.ndarray):
-                raise ValueError(f"{name!r} is no array")
-        return arrays
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        reason = " ".join(str(error).split())
+        return dict(read_arrays(file))
+    except ValueError as error:
         raise ExecutionError(
-            f"execute.inputs={file}: cannot be read ({reason}); give an .npz file of arrays by input name"
+            f"execute.inputs={file}: cannot be read ({error}); give an .npz file of arrays by input name"
         ) from error
 
 

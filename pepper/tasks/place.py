@@ -202,6 +202,8 @@ def _origin(config: PepperConfig, forecast: Forecast, behind: Mapping[str, Any])
             "path": path if whole else str(model.file),
             "sha256": model.content_hash,
             "input_shapes": model.shapes,
+            "inner_shapes": dict(model.inner_shapes),
+            "inputs": model.given_values(),
         },
         devices={device.name: device.to_json() for device in forecast.fleet.devices},
         positions=forecast.borders.positions,

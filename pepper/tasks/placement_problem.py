@@ -12,7 +12,6 @@ from pepper.devices.calibration import calibrate
 from pepper.errors import ConfigError
 from pepper.graph.borders import Borders, find_borders
 from pepper.graph.characteristics import FEATURES, Characteristics, CostWarning, every_part
-from pepper.graph.load import load_graph
 from pepper.graph.model import ModelFile, find_model
 from pepper.latency.features import Setting, Values
 from pepper.latency.messages import handling_ms, wait_ms
@@ -60,7 +59,7 @@ class Forecast:
         self.model: ModelFile = find_model(config.model)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CostWarning)
-            self.graph = load_graph(self.model.file, shapes=self.model.shapes)
+            self.graph = self.model.graph()
             described = Characteristics(self.graph)
         self.gaps = described.gaps
         macs = np.diff(described.cumulative_macs).tolist()

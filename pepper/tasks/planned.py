@@ -13,7 +13,6 @@ from pepper.execution.layout import Fleet, Layout, Link
 from pepper.graph.borders import Borders
 from pepper.graph.cuts import Cut
 from pepper.graph.ir import Graph
-from pepper.graph.load import load_graph
 from pepper.graph.model import find_model
 from pepper.graph.source import content_hash
 from pepper.graph.split import read_manifest, split
@@ -47,7 +46,7 @@ def planned_model(plan: Plan, name: str) -> Graph:
             f"{name}: was made for another {plan.model['path']} (sha256 {plan.model['sha256'][:12]}, the file has"
             f" {model.content_hash[:12]}); place this model again"
         )
-    graph = load_graph(model.file, shapes=model.shapes)
+    graph = model.graph()
     if plan.parts[-1].stop != len(graph.operators):
         raise ExecutionError(
             f"{name}: its parts end after {plan.parts[-1].stop} of the model's {len(graph.operators)} operators;"
@@ -180,8 +179,13 @@ def next_layout(
 
 
 def _model_config(plan: Plan) -> ModelConfig:
-    shapes = {name: list(shape) for name, shape in plan.model["input_shapes"].items()}
-    return ModelConfig(path=plan.model["path"], name=plan.model["name"], shapes=shapes)
+    known = {**plan.model["input_shapes"], **plan.model.get("inner_shapes", {})}
+    return ModelConfig(
+        path=plan.model["path"],
+        name=plan.model["name"],
+        shapes={name: list(shape) for name, shape in known.items()},
+        inputs=dict(plan.model.get("inputs", {})),
+    )
 
 
 def planned_forecast(config: PepperConfig, plan: Plan) -> Forecast:

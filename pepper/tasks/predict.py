@@ -8,7 +8,6 @@ from pepper.config import PepperConfig
 from pepper.devices.calibration import calibrate
 from pepper.errors import ModelError
 from pepper.graph.characteristics import Characteristics, CostWarning
-from pepper.graph.load import load_graph
 from pepper.latency.features import rows
 from pepper.latency.ranges import in_short
 from pepper.report.frames import Framed
@@ -74,7 +73,7 @@ def forecast(config: PepperConfig) -> Forecast:
         assert cell.model is not None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CostWarning)
-            graph = load_graph(cell.model.file, shapes=cell.model.shapes)
+            graph = cell.model.graph()
             if not graph.operators:
                 raise ModelError(f"{cell.model.file}: has no operators to predict")
             characteristics = Characteristics(graph)

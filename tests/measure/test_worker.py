@@ -11,7 +11,9 @@ import pytest
 from harness import ROOT, make_model
 from onnx import TensorProto, helper, save
 
-from pepper.measure.worker import Worker, random_inputs
+from pepper.errors import ModelError
+from pepper.graph.inputs import InputSpec, input_spec, packed
+from pepper.measure.worker import Worker
 
 FOREIGN = """
 import json, sys
@@ -36,18 +38,22 @@ def test_the_generator_does_without_numpy() -> None:
     assert not set(json.loads(done.stdout)) & {"numpy", "onnxruntime", "psutil", "omegaconf"}
 
 
-def opened(file: Path, shapes: dict[str, list[int]], **changes: Any) -> Worker:
+def opened(file: Path, inputs: list[InputSpec], **changes: Any) -> Worker:
     worker = Worker()
+    sent, values = packed(inputs)
     options = {"optimization": "all", "spinning": False, "parallel": False, "provider": "CPUExecutionProvider"}
-    facts = worker.open(path=str(file), threads=1, shapes=shapes, seed=0, **{**options, **changes})
+    facts = worker.open(path=str(file), threads=1, inputs=sent, seed=0, **values, **{**options, **changes})
     assert facts["session_create_ms"] > 0
     assert facts["first_inference_ms"] > 0
     return worker
 
 
+INPUT = [input_spec("input", "float", [1, 16])]
+
+
 @pytest.fixture
 def worker(models: dict[str, Path]) -> Worker:
-    return opened(models["tiny"], {"input": [1, 16]})
+    return opened(models["tiny"], INPUT)
 
 
 RULE = {"min_seconds": 0.0, "min_samples": 5, "ci_percent": 1e9, "max_seconds": 0.05, "max_samples": 10**6}
@@ -83,7 +89,7 @@ def test_it_goes_on_until_the_median_is_known(worker: Worker) -> None:
 
 
 def test_it_stops_at_the_cap_of_time(models: dict[str, Path]) -> None:
-    worker = opened(models["conv"], {"input": [1, 32, 64, 64]})
+    worker = opened(models["conv"], [input_spec("input", "float", [1, 32, 64, 64])])
     span, samples = timed(worker, min_samples=1, min_seconds=0.2, max_seconds=0.2, ci_percent=1e-9)
     assert span["timed_s"] >= 0.2
     before_the_last = span["timed_s"] - samples[-1] / 1e9
@@ -116,41 +122,47 @@ def test_peak_memory_and_cpu_time_are_plausible(worker: Worker) -> None:
 @pytest.mark.parametrize("parallel", [False, True])
 def test_every_session_option_opens(models: dict[str, Path], optimization: str, parallel: bool) -> None:
     options = {"optimization": optimization, "parallel": parallel, "spinning": parallel}
-    opened(models["tiny"], {"input": [1, 16]}, **options).warm_up(0, 0.01)
+    opened(models["tiny"], INPUT, **options).warm_up(0, 0.01)
 
 
 def test_an_unknown_provider_is_told(models: dict[str, Path]) -> None:
     with pytest.raises(ValueError, match=r"this onnxruntime has .*CPUExecutionProvider.*, not NoSuchProvider"):
-        opened(models["tiny"], {"input": [1, 16]}, provider="NoSuchProvider")
+        opened(models["tiny"], INPUT, provider="NoSuchProvider")
 
 
 TYPES = ("FLOAT", "DOUBLE", "FLOAT16", "BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64")
 
 
 def test_inputs_of_every_type(tmp_path: Path) -> None:
-    model = make_model([helper.make_node("Identity", [f"in{i}"], [f"out{i}"]) for i in range(len(TYPES))], {}, {})
-    for i, name in enumerate(TYPES):
+    types = (*TYPES, "STRING")
+    model = make_model([helper.make_node("Identity", [f"in{i}"], [f"out{i}"]) for i in range(len(types))], {}, {})
+    for i, name in enumerate(types):
         kind = getattr(TensorProto, name)
         model.graph.input.append(helper.make_tensor_value_info(f"in{i}", kind, [2, 3]))
         model.graph.output.append(helper.make_tensor_value_info(f"out{i}", kind, [2, 3]))
     save(model, tmp_path / "types.onnx")
-    shapes = {f"in{i}": [2, 3] for i in range(len(TYPES))}
-    session = opened(tmp_path / "types.onnx", shapes)._session
-    inputs = random_inputs(session, shapes, seed=1)
-    for name, value in zip(TYPES, inputs.values(), strict=True):
-        assert value.shape == (2, 3)
+    inputs = [input_spec(f"in{i}", name.lower(), [2, 3]) for i, name in enumerate(types)]
+    worker = opened(tmp_path / "types.onnx", inputs)
+    timed(worker)
+    for name, value in zip(types, worker._inputs.values(), strict=True):
         assert value.dtype == helper.tensor_dtype_to_np_dtype(getattr(TensorProto, name))
-        assert ((value >= 0) & (value <= 1)).all()
-    again = random_inputs(session, shapes, seed=1)
-    assert all(np.array_equal(again[name], value) for name, value in inputs.items())
-    other = random_inputs(session, shapes, seed=2)
-    assert not all(np.array_equal(other[name], value) for name, value in inputs.items())
 
 
 def test_a_type_that_cannot_be_made_is_told(tmp_path: Path) -> None:
-    model = make_model([helper.make_node("Identity", ["text"], ["out"])], {}, {})
-    model.graph.input.append(helper.make_tensor_value_info("text", TensorProto.STRING, [1]))
-    model.graph.output.append(helper.make_tensor_value_info("out", TensorProto.STRING, [1]))
-    save(model, tmp_path / "text.onnx")
-    with pytest.raises(TypeError, match=r"input 'text' is a tensor\(string\)"):
-        opened(tmp_path / "text.onnx", {"text": [1]})
+    model = make_model([helper.make_node("Identity", ["x"], ["out"])], {}, {})
+    model.graph.input.append(helper.make_tensor_value_info("x", TensorProto.BFLOAT16, [1]))
+    model.graph.output.append(helper.make_tensor_value_info("out", TensorProto.BFLOAT16, [1]))
+    save(model, tmp_path / "half.onnx")
+    with pytest.raises(ModelError, match=r"input 'x' is of type bfloat16; pepper makes tensors of numbers"):
+        opened(tmp_path / "half.onnx", [input_spec("x", "bfloat16", [1])])
+
+
+def test_a_model_that_refuses_what_was_drawn_says_what_to_give(tmp_path: Path) -> None:
+    file = tmp_path / "resize.onnx"
+    model = make_model([helper.make_node("Reshape", ["x", "to"], ["y"])], {"x": [6, 4]}, {"y": ["a", "b"]})
+    model.graph.input.append(helper.make_tensor_value_info("to", TensorProto.INT64, [2]))
+    save(model, file)
+    x = input_spec("x", "float", [6, 4])
+    with pytest.raises(RuntimeError, match=r"onnxruntime cannot run it: .*give model\.inputs\.to=\.\.\."):
+        opened(file, [x, input_spec("to", "int64", [2])])
+    assert opened(file, [x, input_spec("to", "int64", [2], [8, 3])]).warm_up(0, 0)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pepper import config
 from pepper.devices.device import resolve
 from pepper.errors import ConfigError
+from pepper.graph.inputs import input_spec
 from pepper.graph.model import ModelFile
 from pepper.sweep.axes import plan
 from pepper.sweep.cells import Cell
@@ -164,6 +165,7 @@ def others(cell: Cell) -> dict[str, Cell]:
     found = {
         "model.content_hash": replace(cell, model=replace(cell.model, content_hash="1" * 64)),
         "model.shapes": replace(cell, model=replace(cell.model, shapes={"input": [2, 16]})),
+        "model.inputs": replace(cell, model=replace(cell.model, inputs=(input_spec("n", "int64", [], 3),))),
     }
     for group in ("device", "load", "measure"):
         part = getattr(cell, group)
