@@ -1,20 +1,24 @@
 """Choices of parts of a model, each a real ONNX file: short and long ones all over it, or all of a grid's."""
 
 import functools
+import hashlib
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 
+from pepper import __version__
 from pepper.caches import cache_folder
-from pepper.errors import ModelError
+from pepper.errors import ConfigError, ModelError
 from pepper.graph.balance import balanced_cuts
 from pepper.graph.costs import operator_macs
 from pepper.graph.cuts import Cut, find_cuts
 from pepper.graph.ir import Graph
 from pepper.graph.load import load_graph
-from pepper.graph.split import MANIFEST, read_manifest, split
+from pepper.graph.split import FORMAT, is_split, read_manifest, split
 
 _DRAWS_PER_PART = 50
 
@@ -95,7 +99,7 @@ def cut_part(
     Raises:
         ModelError: The model has fewer different parts, or cannot be cut.
     """
-    graph, cuts = _graph_and_cuts(file, tuple((name, tuple(shape)) for name, shape in sorted(shapes.items())))
+    graph, cuts = _graph_and_cuts(file, sha256, tuple((name, tuple(shape)) for name, shape in sorted(shapes.items())))
     if grid is None:
         parts = choose_parts(sorted({0, *cuts, len(graph.operators)}), number + 1, seed)
     else:
@@ -105,14 +109,38 @@ def cut_part(
         raise ModelError(f"model.part={number}: {file} has only {len(parts)} different parts; use a lower number")
     start, end = parts[number]
     borders = [cuts[position] for position in (start, end) if position in cuts]
-    home = (folder or cache_folder("parts")) / f"{sha256[:24]}-{start}-{end}"
-    manifest = read_manifest(home) if (home / MANIFEST).is_file() else split(graph, borders, home)
-    part = manifest.parts[0 if start == 0 else 1]
-    return PartFile(start, end, home / part.file)
+    made_with = [FORMAT, __version__, onnx.__version__, sha256, sorted(map(str, shapes.items())), borders]
+    key = hashlib.sha256(repr(made_with).encode()).hexdigest()
+    home = (folder or cache_folder("parts")) / key[:32]
+    wanted = 0 if start == 0 else 1
+    return PartFile(start, end, _kept(home, wanted) or _written(graph, borders, home, wanted))
+
+
+def _kept(home: Path, number: int) -> Path | None:
+    """The file of this part of a split that was kept, if it is there and as it was written."""
+    try:
+        part = read_manifest(home).parts[number]
+    except (ModelError, IndexError):
+        return None
+    return home / part.file if part.is_intact(home) else None
+
+
+def _written(graph: Graph, borders: Sequence[Cut], home: Path, number: int) -> Path:
+    if home.exists() and not is_split(home):
+        shutil.rmtree(home)  # what is left of one
+    try:
+        return home / split(graph, borders, home).parts[number].file
+    except ConfigError:
+        other = _kept(home, number)  # another process may have been quicker
+        if other is None:
+            raise
+        return other
 
 
 @functools.lru_cache(maxsize=4)
-def _graph_and_cuts(file: Path, shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> tuple[Graph, dict[int, Cut]]:
+def _graph_and_cuts(
+    file: Path, sha256: str, shapes: tuple[tuple[str, tuple[int, ...]], ...]
+) -> tuple[Graph, dict[int, Cut]]:
     """Load a graph and its cuts by position; a sweep asks for many parts of one model in a row."""
     graph = load_graph(file, shapes=dict(shapes))
     inner = (cut for cut in find_cuts(graph) if cut.in_order and 0 < cut.position < len(graph.operators))

@@ -19,7 +19,8 @@ from pepper.graph.source import TensorSpec
 from pepper.outputs import replace_folder
 
 MANIFEST = "manifest.json"
-_FORMAT = 1
+FORMAT = 2
+"""Raise it when parts are written in another way: what is kept of an earlier one is then made again."""
 _Types = Mapping[str, onnx.TypeProto]
 
 
@@ -29,7 +30,7 @@ class Part:
 
     Attributes:
         file: The ONNX file, relative to the manifest.
-        sha256: Hash of the file.
+        sha256: Hash of the file and of its external weights.
         weights_file: The file that holds its external weights, or None.
         operators: How many operators it has.
         inputs: Tensors to feed, by name: the model's inputs or outputs of earlier parts.
@@ -42,6 +43,11 @@ class Part:
     operators: int
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+
+    def is_intact(self, folder: Path) -> bool:
+        """Whether its files in the folder are there, and as they were written."""
+        files = [folder / name for name in (self.file, self.weights_file) if name]
+        return all(file.is_file() for file in files) and source.content_hash(files) == self.sha256
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ def split(graph: Graph, cuts: Sequence[cutting.Cut], out: Path, key: str = "spli
 
     def write(folder: Path) -> None:
         written.append(_write_parts(graph, cuts, folder))
-        (folder / MANIFEST).write_text(json.dumps({"format": _FORMAT, **asdict(written[0])}, indent=2) + "\n")
+        (folder / MANIFEST).write_text(json.dumps({"format": FORMAT, **asdict(written[0])}, indent=2) + "\n")
 
     replace_folder(key, out, is_split, write)
     return written[0]
@@ -130,7 +136,7 @@ def read_manifest(folder: Path) -> Manifest:
     file = folder / MANIFEST
     try:
         content = json.loads(file.read_text())
-        if content.pop("format") != _FORMAT:
+        if content.pop("format") != FORMAT:
             raise ValueError("another format")
         return Manifest(
             source=content["source"],
@@ -180,7 +186,7 @@ def _write_parts(graph: Graph, cuts: Sequence[cutting.Cut], folder: Path) -> Man
         parts.append(
             Part(
                 file=name,
-                sha256=source.content_hash([folder / name]),
+                sha256=source.content_hash([folder / file for file in (name, weights_file) if file]),
                 weights_file=weights_file,
                 operators=len(group),
                 inputs=tuple(source.tensor_spec(value) for value in model.graph.input),

@@ -14,7 +14,6 @@ from pepper.graph.borders import Borders
 from pepper.graph.cuts import Cut
 from pepper.graph.ir import Graph
 from pepper.graph.model import find_model
-from pepper.graph.source import content_hash
 from pepper.graph.split import read_manifest, split
 from pepper.measure.load import check_load
 from pepper.placement.chain import Solution, solve
@@ -127,9 +126,9 @@ def written_layout(plan: Plan, folder: Path, name: str) -> Layout:
             " split the plan's model again, or leave execute.parts out"
         )
     layout = Layout.of(manifest, folder, [part.device for part in plan.parts])
-    for part in layout.parts:
-        if content_hash([part.file]) != part.sha256:
-            raise ExecutionError(f"execute.parts={folder}: {part.file.name} is not as it was split; split again")
+    for part in manifest.parts:
+        if not part.is_intact(folder):
+            raise ExecutionError(f"execute.parts={folder}: {part.file} is not as it was split; split again")
     return layout
 
 

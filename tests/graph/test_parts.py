@@ -1,5 +1,7 @@
+import shutil
 from pathlib import Path
 
+import models
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from pepper.errors import ModelError
 from pepper.graph.load import load_graph
 from pepper.graph.model import find_model
 from pepper.graph.parts import choose_parts, grid_parts
+from pepper.graph.split import MANIFEST
 
 RESNET = "pkg://onnx/backend/test/data/light/light_resnet50.onnx"
 
@@ -42,10 +45,44 @@ def test_a_part_is_a_model_of_its_own(tmp_path: Path, monkeypatch: pytest.Monkey
     assert find_model(ModelConfig(path=RESNET, name="resnet50", part=0)) == found[0]
 
 
-def test_a_number_beyond_the_last_part_is_refused(models: dict[str, Path], tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_a_part_is_kept_for_what_it_was_made_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(ModelError, match=r"model.part=99: .* has only \d+ different parts"):
-        find_model(ModelConfig(path=str(models["tiny"]), part=99))
+    file = models.save(models.chain(batch="n"), tmp_path / "m.onnx")
+    one, many = (find_model(ModelConfig(path=str(file), name="m", part=0, batch=batch)) for batch in (1, 64))
+    assert [next(iter(model.shapes.values()))[0] for model in (one, many)] == [1, 64]
+    assert one.content_hash != many.content_hash
+    models.save(models.chain(length=5, batch="n"), file)
+    assert find_model(ModelConfig(path=str(file), name="m", part=0, batch=1)).file != one.file
+
+
+@pytest.mark.parametrize("damage", ["swapped", "half", "gone", "manifest", "weights"])
+def test_a_part_that_is_not_as_it_was_written_is_made_again(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    file = models.save(models.chain(), tmp_path / "m.onnx", external=True)
+    config = ModelConfig(path=str(file), name="m", part=0)
+    found = find_model(config)
+    if damage == "swapped":
+        other = find_model(ModelConfig(path=str(file), name="m", part=1))
+        shutil.copy(other.file, found.file)
+    elif damage == "half":
+        found.file.write_bytes(found.file.read_bytes()[:100])
+    elif damage == "gone":
+        found.file.unlink()
+    elif damage == "manifest":
+        (found.file.parent / MANIFEST).unlink()
+    else:
+        weights = found.file.with_name(f"{found.file.name}.data")
+        weights.write_bytes(bytes(len(weights.read_bytes())))
+    assert find_model(config) == found
+
+
+def test_a_number_beyond_the_last_part_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    file = models.save(models.chain(), tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match=r"model.part=999: .* has only \d+ different parts"):
+        find_model(ModelConfig(path=str(file), part=999))
 
 
 def test_a_grid_has_every_run_of_its_elements() -> None:
