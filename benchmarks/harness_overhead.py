@@ -27,11 +27,12 @@ main()
 
 PLAN = """
 import sys, time
+import numpy as np
 from hydra import compose, initialize_config_dir
 from pepper import config
 from pepper.measure.profile import Profile
 from pepper.sweep.axes import plan
-from pepper.tracking import runs
+from pepper.tracking.posting import flush
 from pepper.tracking.history import history
 from pepper.tracking.records import Pending, Record
 from pepper.tracking.store import Store
@@ -54,11 +55,13 @@ store = Store(cfg.tracking)
 opened = time.perf_counter()
 if sys.argv[1] == "fill":
     for cell in cells:
-        metrics = {f"figure_{i}": 1.0 for i in range(35)}
-        profile = Profile("FINISHED", time.time(), time.time(), "VALID", metrics=metrics)
+        figures = ["latency_p50_ms", "latency_p50_low_ms", "latency_p50_high_ms", "throughput_per_s", "samples"]
+        metrics = dict.fromkeys([*figures, *(f"figure_{i}" for i in range(30))], 1.0)
+        samples = {name: np.ones(3) for name in ("start_ns", "latency_ns")}
+        profile = Profile("FINISHED", time.time(), time.time(), "VALID", metrics=metrics, samples=samples)
         Pending(store.folder).add(Record(cell.name, cell.identity, cell.params(), profile, ""))
     before = time.perf_counter()
-    runs.flush(store)
+    flush(store)
     print("flush", len(cells), time.perf_counter() - before)
 else:
     known = set(history(store)["cell"])

@@ -12,8 +12,7 @@ from pepper.devices.checkup import FAIL, OK, WARN, Finding, checkup
 from pepper.errors import PepperError
 from pepper.report.output import add_results
 from pepper.report.tables import finding_line, show
-from pepper.tracking.executions import unlogged
-from pepper.tracking.records import Pending
+from pepper.tracking.posting import outboxes
 from pepper.tracking.store import Store, check_folder, check_writable
 
 PACKAGES = ("onnxruntime", "onnx", "numpy", "mlflow", "xgboost", "optuna", "pandas", "hydra-core")
@@ -71,7 +70,7 @@ def _tracking(config: TrackingConfig) -> Iterator[Finding]:
         store = Store(config)
         check_writable(store)
         yield Finding(OK, "tracking store", f"{config.uri} answers and can be written")
-        waiting = len(Pending(folder).all()) + len(unlogged(folder))
+        waiting = sum(len(box.entries()) for box in outboxes(folder))
     except PepperError as error:
         found, _, fix = str(error).rpartition("; ")
         yield Finding(FAIL, "tracking", found, fix)

@@ -33,7 +33,7 @@ from pepper.tasks.execution_views import (
 )
 from pepper.tasks.other_plans import Others
 from pepper.tasks.report import attach_plan_page
-from pepper.tracking.executions import Execution, keep_unlogged, log_execution
+from pepper.tracking.executions import Execution, KeptExecution, Unlogged, log_execution
 from pepper.tracking.store import Store
 
 REQUESTS = "requests.csv"
@@ -205,7 +205,8 @@ def _log(
         return log_execution(store, execution)
     except (TrackingError, KeyboardInterrupt) as error:
         try:
-            where = f"what was measured is in {keep_unlogged(store, execution)}: log it with task=import"
+            kept = Unlogged(store.folder).add(KeptExecution(execution, store.uri, store.config.experiment))
+            where = f"what was measured is in {kept}: log it with task=import"
         except TrackingError as another:
             where = str(another)
         if isinstance(error, KeyboardInterrupt):

@@ -1,55 +1,49 @@
 """``task=import``: log the results that were kept on disk while the store could not be reached."""
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from pepper.config import PepperConfig, TrackingConfig
 from pepper.errors import TrackingError
 from pepper.report.progress import stepwise
 from pepper.report.tables import show
-from pepper.tasks.report import attach_plan_page
-from pepper.tracking.executions import log_unlogged, unlogged
-from pepper.tracking.records import Pending
-from pepper.tracking.runs import flush
+from pepper.tasks.posting import flush
+from pepper.tracking.abandoned import close_abandoned
+from pepper.tracking.posting import addresses
 from pepper.tracking.store import Store
 
 
 def import_results(config: PepperConfig) -> int:
-    """Log every waiting record once, each to the store that it was kept for; returns the exit status.
+    """Log all that waits once, each to the store that it was kept for, and end the runs whose process is gone.
+
+    Returns:
+        The exit status: 0, or 1 if something cannot be logged and was set aside.
 
     Raises:
         TrackingError: A store does not answer; what waits for the others was logged.
     """
-    folder = Path(config.tracking.folder)
-    executions = unlogged(folder)
-    waiting = dict.fromkeys(
-        [(record.uri, record.experiment) for record in Pending(folder).all()]
-        + [(kept.uri, kept.experiment) for kept in executions]
-    )
     counts: dict[str, int] = {}
+    set_aside = 0
     failed: TrackingError | None = None
-    for uri, experiment in waiting or {(None, None): None}:
+    for uri, experiment in addresses(Path(config.tracking.folder)) or [(None, None)]:
         tracking = _at(config.tracking, uri, experiment)
         try:
             store = Store(tracking)
-            logged = len(flush(store, uri, stepwise("log", config.output == "quiet")))
+            posted = flush(store, uri, stepwise("log", config.output == "quiet"))
+            close_abandoned(store)
         except TrackingError as error:
             failed = failed or error
             continue
-        for kept in executions:
-            if (kept.uri, kept.experiment) == (uri, experiment):
-                page = partial(attach_plan_page, store, name=kept.execution.name)
-                try:
-                    logged += log_unlogged(store, kept, page)
-                except TrackingError as error:
-                    failed = failed or error
-        counts[tracking.uri] = counts.get(tracking.uri, 0) + logged
+        failed = failed or posted.failure
+        set_aside += len(posted.set_aside)
+        counts[tracking.uri] = counts.get(tracking.uri, 0) + posted.count
     for where, count in counts.items():
         show(f"logged {count} waiting results to {where}", logged=counts)
+    if set_aside:
+        show(f"{set_aside} cannot be logged", set_aside=set_aside)
     if failed is not None:
         raise failed
-    return 0
+    return 1 if set_aside else 0
 
 
 def _at(tracking: TrackingConfig, uri: str | None, experiment: str | None) -> TrackingConfig:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,13 +24,16 @@ from pepper.report.tables import figure, results_table, show
 from pepper.sweep.axes import Compose, plan
 from pepper.sweep.cells import Cell
 from pepper.sweep.runner import run
+from pepper.tasks.posting import flush
 from pepper.tasks.report import page
 from pepper.tasks.settings import run_params
 from pepper.tracking import runs, views
 from pepper.tracking.abandoned import close_abandoned
 from pepper.tracking.history import history
+from pepper.tracking.posting import outboxes
 from pepper.tracking.records import Pending, Record
 from pepper.tracking.store import Store
+from pepper.tracking.sweeps import Ends, SweepEnd, end_sweep, start_sweep
 
 # Which verdicts let a finished cell stand, by sweep.rerun.
 STANDING: dict[str, list[str]] = {"failed": ["VALID"], "none": ["VALID", "INVALID"], "all": []}
@@ -86,7 +90,10 @@ def measure_cells(config: PepperConfig, cells: Sequence[Cell]) -> Measured:
     store = Store(config.tracking)
     views.offer(store, views.CELLS)
     quiet = config.output == "quiet"
-    runs.flush(store, track=stepwise("log what waits", quiet))
+    posted = flush(store, track=stepwise("log what waits", quiet))
+    if posted.failure is not None:
+        raise posted.failure
+    close_abandoned(store)
     results = {cell.identity: _row(cell, None) for cell in cells}
     wanted = list(cells)
     if config.sweep is not None:
@@ -99,10 +106,8 @@ def measure_cells(config: PepperConfig, cells: Sequence[Cell]) -> Measured:
     calibrations, wanted = _calibrated(wanted, stepwise("calibrate devices", quiet), lenient=config.sweep is not None)
     described = _described(wanted, store.folder / "cache", stepwise("describe models", quiet))
     parent = None
-    if config.sweep is not None:
-        close_abandoned(store)
     if config.sweep is not None and wanted:
-        parent = runs.start_sweep(store, config.sweep.name, len(cells), OmegaConf.to_yaml(asdict(config)))
+        parent = start_sweep(store, config.sweep.name, len(cells), OmegaConf.to_yaml(asdict(config)))
     log = _Log(store, parent, calibrations, described, results, StepProgress(len(wanted), quiet))
     status = "KILLED"
     started = time.monotonic()
@@ -165,7 +170,7 @@ class _Log:
         self._described = described
         self._results = results
         self._pending = Pending(store.folder)
-        self._cells: dict[str, str] = {}  # identities by the keys of their records
+        self._cells: dict[str, Cell] = {}  # by the keys of their records
         self.progress = progress
         self.failures: list[str] = []
         self.unlogged: str | None = None
@@ -188,7 +193,7 @@ class _Log:
             experiment=self._store.config.experiment,
         )
         self._pending.add(record)
-        self._cells[record.key] = cell.identity
+        self._cells[record.key] = cell
         self._results[cell.identity] = _row(cell, profile)
         reasons = "; ".join(profile.reasons)
         if profile.status != "FINISHED":
@@ -202,19 +207,21 @@ class _Log:
     @property
     def waiting(self) -> bool:
         """Whether a result is not logged yet."""
-        return bool(self._pending.all())
+        return any(box.entries() for box in outboxes(self._store.folder))
 
     def flush(self) -> None:
         """Log what waits; if the store fails, it goes on waiting."""
-        try:
-            for key, run_id in runs.flush(self._store).items():
-                if key in self._cells:
-                    self._results[self._cells[key]]["run_id"] = run_id
-            self.unlogged = None
-        except TrackingError as error:
-            if self.unlogged is None:
-                print(f"warning: {error}; results are kept in {self._pending.folder}", file=sys.stderr)
-            self.unlogged = str(error)
+        posted = flush(self._store)
+        for key, run_id in posted.cells.items():
+            if key in self._cells:
+                self._results[self._cells[key].identity]["run_id"] = run_id
+        for each in posted.set_aside:
+            if each.name in self._cells:
+                self.failures.append(f"NOT LOGGED {self._cells[each.name].name}: {each.reason}; it is in {each.folder}")
+        error = posted.failure
+        if error is not None and self.unlogged is None:
+            print(f"warning: {error}; results are kept in {self._pending.folder}", file=sys.stderr)
+        self.unlogged = None if error is None else str(error)
 
 
 def _finished(store: Store, rerun: str) -> dict[str, dict[str, Any]]:
@@ -275,11 +282,19 @@ def _close(store: Store, parent: str, status: str, rows: list[dict[str, Any]], s
     drawn = any("latency_p50_ms" in row for row in rows)
     note = notes.sweep(rows, log.failures, runs.figure_address(parent, "latency.png") if drawn else None)
     try:
-        with runs.artifacts(store, parent) as folder:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
             runs.write_table(pd.DataFrame(rows), folder)
             if drawn:
                 latency(rows, folder / "latency")
-        runs.end_sweep(store, parent, status, {**metrics, "wall_s": seconds}, note)
+            end = SweepEnd(
+                parent, status, {**metrics, "wall_s": seconds}, note, folder, store.uri, store.config.experiment
+            )
+            try:
+                end_sweep(store, end)
+            except TrackingError as error:
+                log.unlogged = str(error)
+                Ends(store.folder).add(end)
     except (TrackingError, OSError) as error:  # OSError: no room for the files on their way to the store
         log.unlogged = str(error)
 

@@ -1,4 +1,4 @@
-"""Runs whose process is gone: a sweep that was killed outright cannot end its parent run itself."""
+"""Runs whose process is gone: one that was killed outright cannot end its run itself."""
 
 import json
 import os
@@ -32,19 +32,23 @@ def owner() -> str:
 
 def is_gone(tag: str) -> bool:
     """Tell whether a tagged process has surely ended; one on another machine or in another container may live."""
-    facts = json.loads(tag)
     here = _place()
-    if facts["host"] != here["host"]:
+    try:
+        facts = json.loads(tag)
+        place = {name: facts[name] for name in here}
+        pid, started_s = int(facts["pid"]), float(facts["started_s"])
+    except (ValueError, TypeError, KeyError):  # no tag of pepper's
         return False
-    if facts["boot"] != here["boot"]:
+    if place["host"] != here["host"]:
+        return False
+    if place["boot"] != here["boot"]:
         return True
-    if facts["pid_namespace"] != here["pid_namespace"]:
+    if place["pid_namespace"] != here["pid_namespace"]:
         return False
     try:
-        started_s = psutil.Process(facts["pid"]).create_time()
+        return abs(psutil.Process(pid).create_time() - started_s) > _SAME_START_S
     except psutil.NoSuchProcess:
         return True
-    return bool(abs(started_s - facts["started_s"]) > _SAME_START_S)
 
 
 def close_abandoned(store: Store) -> int:
@@ -57,7 +61,7 @@ def close_abandoned(store: Store) -> int:
         running = store.client.search_runs([store.experiment_id], "attributes.status = 'RUNNING'", max_results=1000)
         abandoned = [run for run in running if OWNER_TAG in run.data.tags and is_gone(run.data.tags[OWNER_TAG])]
         for run in abandoned:
-            note = "**KILLED**: its process ended without a word; the cells that it finished are kept."
+            note = "**KILLED**: its process ended without a word; what it had finished is kept."
             store.client.set_tag(run.info.run_id, "mlflow.note.content", note)
             store.client.set_terminated(run.info.run_id, "KILLED")
     return len(abandoned)

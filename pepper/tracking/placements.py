@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pepper
 from pepper.tracking.lineage import ending, hand_on_datasets
 from pepper.tracking.registry import Registry
-from pepper.tracking.store import Store, reaching
-from pepper.tracking.user import user
+from pepper.tracking.starting import start_run
+from pepper.tracking.store import Store
 
 PLACEMENT = "placement"
 
@@ -54,16 +53,8 @@ def start_placement(store: Store, name: str, note: str, behind: Mapping[str, Any
     Raises:
         TrackingError: The store does not answer.
     """
-    tags = {
-        "pepper.kind": PLACEMENT,
-        "pepper.version": pepper.__version__,
-        "mlflow.user": user(),
-        "mlflow.source.name": "pepper.run",
-        "mlflow.note.content": note,
-        **{f"pepper.{key}": str(value) for key, value in behind.items()},
-    }
-    with reaching(store.config):
-        return str(store.client.create_run(store.experiment_id, run_name=name, tags=tags).info.run_id)
+    tags = {"mlflow.note.content": note, **{f"pepper.{key}": value for key, value in behind.items()}}
+    return start_run(store, PLACEMENT, name, tags)
 
 
 def log_placement(store: Store, run_id: str, placement: Placement, behind: Mapping[str, Any]) -> None:

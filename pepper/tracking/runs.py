@@ -4,22 +4,22 @@ import html
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pepper
-from pepper.tracking.abandoned import owner
-from pepper.tracking.records import Pending, Record
-from pepper.tracking.store import Store, lock, reaching
-from pepper.tracking.user import user
+from pepper.tracking.lineage import ending
+from pepper.tracking.records import Record
+from pepper.tracking.starting import start_run
+from pepper.tracking.store import Store, reaching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy as np
     import pandas as pd
+    from mlflow.entities import Run
 
 CELL, SWEEP, SPLIT = "cell", "sweep", "split"
 RESULTS = "results.parquet"
@@ -28,41 +28,6 @@ LOGGED_METRIC = "logged_unix_s"
 """When the run was logged: what a reader that knows all runs up to a time asks for."""
 
 _BINS, _BLOCKS = 40, " ▁▂▃▄▅▆▇█"
-
-
-def _tags(kind: str, **tags: str | None) -> dict[str, str]:
-    known = {f"pepper.{key}": value for key, value in tags.items() if value is not None}
-    source = {"mlflow.user": user(), "mlflow.source.name": "pepper.run", "mlflow.source.type": "LOCAL"}
-    return {"pepper.kind": kind, "pepper.version": pepper.__version__, **source, **known}
-
-
-def start_sweep(store: Store, name: str, cells: int, config: str) -> str:
-    """Start a sweep's parent run and return its identifier."""
-    with reaching(store.config):
-        run = store.client.create_run(
-            store.experiment_id, run_name=name, tags=_tags(SWEEP, sweep=name, owner=owner()), start_time=_now_ms()
-        )
-        run_id = str(run.info.run_id)
-        store.client.log_param(run_id, "cells", cells)
-        store.client.log_text(run_id, config, "config.yaml")
-    return run_id
-
-
-def end_sweep(store: Store, run_id: str, status: str, metrics: Mapping[str, float], note: str) -> None:
-    """End a sweep's parent run.
-
-    Args:
-        store: The store.
-        run_id: The parent run.
-        status: ``FINISHED``, ``FAILED`` or ``KILLED``.
-        metrics: Figures of the whole sweep.
-        note: Its description (Markdown).
-    """
-    with reaching(store.config):
-        for key, value in metrics.items():
-            store.client.log_metric(run_id, key, value)
-        store.client.set_tag(run_id, "mlflow.note.content", note)
-        store.client.set_terminated(run_id, status)
 
 
 @contextmanager
@@ -84,46 +49,13 @@ def log_split(store: Store, name: str, params: Mapping[str, object], difference:
         difference: Largest difference between parts and whole.
         folder: Where the parts are.
     """
-    with reaching(store.config):
-        run = store.client.create_run(store.experiment_id, run_name=name, tags=_tags(SPLIT), start_time=_now_ms())
-        run_id = str(run.info.run_id)
+    run_id = start_run(store, SPLIT, name, {})
+    with ending(store, run_id):
         for key, value in params.items():
             store.client.log_param(run_id, key, value)
         store.client.log_metric(run_id, "difference", difference)
         store.client.log_artifacts(run_id, str(folder), "parts")
-        store.client.set_terminated(run_id, "FINISHED")
     return run_id
-
-
-def flush(
-    store: Store, kept_for: str | None = None, track: Callable[[Sequence[Record]], Iterable[Record]] = iter
-) -> dict[str, str]:
-    """Log every record that waits for this store and experiment; return their runs by the records' keys.
-
-    Args:
-        store: The store.
-        kept_for: Log those that were kept for another store instead, by its URI.
-        track: Passes the records on, and may show how far that is.
-
-    Raises:
-        TrackingError: The store does not answer; what was not logged still waits.
-    """
-    pending = Pending(store.folder)
-    logged: dict[str, str] = {}
-    if not pending.folder.is_dir():
-        return logged
-    with lock(store.folder):
-        pending.clean()
-        ours = [
-            record
-            for record in pending.all()
-            if record.uri in (None, kept_for or store.uri) and record.experiment in (None, store.config.experiment)
-        ]
-        for record in track(ours):
-            with reaching(store.config):
-                logged[record.key] = log_once(store, record)
-            pending.remove(record)
-    return logged
 
 
 def log_once(store: Store, record: Record) -> str:
@@ -134,26 +66,19 @@ def log_once(store: Store, record: Record) -> str:
     from mlflow.entities import Metric, Param, RunTag
 
     client, profile = store.client, record.profile
-    for run in client.search_runs(
-        [store.experiment_id], filter_string=f"tags.`pepper.record` = '{record.key}'", max_results=10
-    ):
+    for run in _logged(store, record.key):
         if LOGGED_METRIC in run.data.metrics and run.info.status == profile.status:
             return str(run.info.run_id)
         client.delete_run(run.info.run_id)
-    tags = _tags(
-        CELL,
-        record=record.key,
-        cell=record.cell,
-        verdict=profile.verdict or None,
-        reasons="; ".join(profile.reasons) or None,
-        onnxruntime=profile.environment.get("worker", {}).get("onnxruntime"),
-    )
-    if record.parent:
-        tags["mlflow.parentRunId"] = record.parent
-    run = client.create_run(
-        store.experiment_id, start_time=round(profile.started_s * 1000), tags=tags, run_name=record.name
-    )
-    run_id = str(run.info.run_id)
+    tags = {
+        "pepper.record": record.key,
+        "pepper.cell": record.cell,
+        "pepper.verdict": profile.verdict or None,
+        "pepper.reasons": "; ".join(profile.reasons) or None,
+        "pepper.onnxruntime": profile.environment.get("worker", {}).get("onnxruntime"),
+        "mlflow.parentRunId": record.parent,
+    }
+    run_id = start_run(store, CELL, record.name, tags, round(profile.started_s * 1000))
     _log_artifacts(store, run_id, record)
     now_ms = _now_ms()
     metrics = {**profile.metrics, LOGGED_METRIC: now_ms / 1000}
@@ -165,6 +90,24 @@ def log_once(store: Store, record: Record) -> str:
     )
     client.set_terminated(run_id, profile.status, end_time=round(profile.ended_s * 1000))
     return run_id
+
+
+def forget(store: Store, record: Record) -> None:
+    """Delete what is logged of a record.
+
+    Raises:
+        TrackingError: The store does not answer.
+    """
+    with reaching(store.config):
+        for run in _logged(store, record.key):
+            store.client.delete_run(run.info.run_id)
+
+
+def _logged(store: Store, key: str) -> "Sequence[Run]":
+    found: Sequence[Run] = store.client.search_runs(
+        [store.experiment_id], filter_string=f"tags.`pepper.record` = '{key}'", max_results=10
+    )
+    return found
 
 
 def _note(record: Record) -> str:

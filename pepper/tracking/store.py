@@ -7,15 +7,17 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pepper.config import TrackingConfig
 from pepper.errors import TrackingError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+T = TypeVar("T")
 
 LEAST_FREE_BYTES = 50 * 2**20
 
@@ -110,6 +112,34 @@ def check_writable(store: Store) -> None:
     """
     with reaching(store.config):
         store.client.set_experiment_tag(store.experiment_id, "pepper.checked_unix_s", f"{time.time():.0f}")
+
+
+class RefusedError(TrackingError):
+    """The store takes other things, but not this."""
+
+
+def insist(store: Store, log: Callable[[], T]) -> T:
+    """Log something, twice if need be: what is wrong with it is told from a store that fails.
+
+    Raises:
+        RefusedError: The store takes other things, but twice not this.
+        TrackingError: The store does not answer.
+    """
+    try:
+        with reaching(store.config):
+            return log()
+    except TrackingError as error:
+        if isinstance(error.__cause__, OSError):  # the network, or the disk: no answer about what was logged
+            raise
+    check_writable(store)
+    try:
+        with reaching(store.config):
+            return log()
+    except TrackingError as error:
+        if isinstance(error.__cause__, OSError):
+            raise
+        check_writable(store)
+        raise RefusedError(f"the store refuses it ({' '.join(str(error.__cause__).split())})") from error
 
 
 @contextlib.contextmanager

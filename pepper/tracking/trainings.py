@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pepper
-from pepper.tracking.store import Store, reaching
+from pepper.tracking.lineage import ending
+from pepper.tracking.starting import start_run
+from pepper.tracking.store import Store
 
 TRAINING, TRIAL = "training", "trial"
 MODEL_FOLDER = "model"
@@ -79,29 +80,16 @@ def log_training(store: Store, training: Training) -> str:
     Raises:
         TrackingError: The store does not answer; the run is then marked as failed where that can be done.
     """
-    with reaching(store.config):
-        run_id = _start(store, training.name, {"pepper.kind": TRAINING, "mlflow.note.content": training.note})
-        status = "FAILED"
-        try:
-            store.client.log_artifacts(run_id, str(training.artifacts))
-            _log_dataset(store, run_id, training.dataset)
-            _log(store, run_id, training.params, training.metrics)
-            for trial in training.trials:
-                tags = {"pepper.kind": TRIAL, "mlflow.parentRunId": run_id}
-                child = _start(store, f"trial {trial.number}", tags)
+    run_id = start_run(store, TRAINING, training.name, {"mlflow.note.content": training.note})
+    with ending(store, run_id):
+        store.client.log_artifacts(run_id, str(training.artifacts))
+        _log_dataset(store, run_id, training.dataset)
+        _log(store, run_id, training.params, training.metrics)
+        for trial in training.trials:
+            child = start_run(store, TRIAL, f"trial {trial.number}", {"mlflow.parentRunId": run_id})
+            with ending(store, child, "FINISHED" if trial.finished else "KILLED"):
                 _log(store, child, trial.params, trial.metrics)
-                store.client.set_terminated(child, "FINISHED" if trial.finished else "KILLED")
-            status = "FINISHED"
-        finally:
-            store.client.set_terminated(run_id, status)
     return run_id
-
-
-def _start(store: Store, name: str, tags: Mapping[str, str]) -> str:
-    run = store.client.create_run(
-        store.experiment_id, run_name=name, tags={"pepper.version": pepper.__version__, **tags}
-    )
-    return str(run.info.run_id)
 
 
 def _log(store: Store, run_id: str, params: Mapping[str, Any], metrics: Mapping[str, float]) -> None:

@@ -34,7 +34,8 @@ from pepper.placement.plan import Plan
 from pepper.report.progress import StepProgress
 from pepper.tasks import execute, other_plans
 from pepper.tasks.planned import Splitter, planned_model
-from pepper.tracking.executions import Execution, keep_unlogged, log_execution, log_unlogged, unlogged
+from pepper.tracking.executions import Execution, KeptExecution, Unlogged, log_execution
+from pepper.tracking.posting import flush
 from pepper.tracking.store import Store
 
 QUICKLY = ("task=execute", "execute.seconds=0.1", "execute.min_requests=5", "execute.time_limit_seconds=20")
@@ -292,7 +293,9 @@ def test_a_full_disk_leaves_no_half_of_what_the_store_refused(
     artifacts.mkdir()
     (artifacts / "requests.csv").write_text("latency_ms\n1\n")
     store = Store(composed(f"tracking.uri={desk.uri}", f"tracking.folder={desk.folder}/mlruns").tracking)
-    execution = Execution("small on camera", {}, {}, {}, "", artifacts)
+    started_ms = round(1000 * (time.time() - 3600))
+    execution = Execution("small on camera", {}, {}, {}, "", artifacts, ended_s=started_ms / 1000)
+    kept, unlogged = KeptExecution(execution, store.uri, store.config.experiment), Unlogged(store.folder)
 
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -300,21 +303,16 @@ def test_a_full_disk_leaves_no_half_of_what_the_store_refused(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_text", full)
         with pytest.raises(TrackingError, match=r"cannot keep results \(No space left on device\); free some space"):
-            keep_unlogged(store, execution)
-    assert unlogged(store.folder) == []
-    assert list((store.folder / "unlogged").iterdir()) == []
-    assert keep_unlogged(store, execution).is_dir()
-    (kept,) = unlogged(store.folder)
-    assert kept.execution == replace(execution, artifacts=kept.folder / "artifacts")
+            unlogged.add(kept)
+    assert unlogged.all() == []
+    assert list(unlogged.folder.iterdir()) == []
+    entry = unlogged.add(kept)
+    (read,) = unlogged.all()
+    assert read == replace(kept, execution=replace(execution, artifacts=entry / "artifacts"))
     assert "1 wait to be logged" in desk("task=doctor").out
-    started_ms = round(1000 * (execution.ended_s - 3600))
-    pages: list[str] = []
-    assert log_unlogged(
-        store, replace(kept, execution=replace(kept.execution, ended_s=started_ms / 1000)), pages.append
-    )
-    (run_id,) = pages
+    (run_id,) = flush(store).executions
     assert store.client.get_run(run_id).info.start_time == started_ms
-    assert not log_unlogged(store, kept, pages.append), "it was logged before"
+    assert flush(store).executions == {}, "it was logged before"
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from pepper.measure.profile import Profile
 from pepper.tracking import runs
 from pepper.tracking.records import Record
 from pepper.tracking.store import Store
+from pepper.tracking.sweeps import start_sweep
 
 
 @pytest.fixture
@@ -94,14 +95,14 @@ def test_what_is_no_profile_is_refused(desk: Desk, store: Store) -> None:
     old = log(store, 10.0)
     assert "compare.candidate" in desk("task=compare", f"compare.baseline={old}").error
     assert "not in sqlite" in compare(desk, old, "f" * 32).error
-    sweep = runs.start_sweep(store, "empty", 1, "")
+    sweep = start_sweep(store, "empty", 1, "")
     assert "holds no finished profile" in compare(desk, old, sweep).error
     other = store.client.create_run(store.experiment_id).info.run_id
     assert "is no profile" in compare(desk, old, other).error
 
 
 def test_two_sweeps_cell_by_cell(desk: Desk, store: Store) -> None:
-    old, new = (runs.start_sweep(store, name, 3, "") for name in ("old", "new"))
+    old, new = (start_sweep(store, name, 3, "") for name in ("old", "new"))
     for seed, (model, before_ms, after_ms) in enumerate([("a", 5.0, 4.0), ("b", 0.01, 0.01), ("c", 100.0, 130.0)]):
         log(store, before_ms, seed, model, parent=old)
         log(store, after_ms, seed + 10, model, parent=new, cell=f"another cell of {model}")  # the model changed
@@ -114,7 +115,7 @@ def test_two_sweeps_cell_by_cell(desk: Desk, store: Store) -> None:
 
 def test_repeated_measurements_are_one_comparison(desk: Desk, store: Store) -> None:
     """Processes differ by 10 %: one of each side looks slower beyond doubt, three do not."""
-    old, new = (runs.start_sweep(store, name, 3, "") for name in ("old", "new"))
+    old, new = (start_sweep(store, name, 3, "") for name in ("old", "new"))
     single = {}
     for parent, times_ms in ((old, (10.0, 11.0, 10.5)), (new, (11.0, 10.2, 10.6))):
         for seed, latency_ms in enumerate(times_ms):

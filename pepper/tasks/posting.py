@@ -1,0 +1,32 @@
+"""What waits on disk is logged, and what cannot be is said in one line."""
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from pepper.tasks.report import attach_plan_page
+from pepper.tracking import posting
+from pepper.tracking.outbox import SetAside
+from pepper.tracking.posting import Posted
+from pepper.tracking.store import Store
+
+_MOST_NAMED = 3
+
+
+def flush(
+    store: Store, kept_for: str | None = None, track: Callable[[Sequence[Path]], Iterable[Path]] = iter
+) -> Posted:
+    """Log what waits for a store, as `pepper.tracking.posting.flush` does, and say what was set aside."""
+    posted = posting.flush(store, kept_for, track)
+    if posted.set_aside:
+        print(f"warning: {_set_aside_line(posted.set_aside)}", file=sys.stderr)
+    for run_id, name in posted.executions.items():
+        attach_plan_page(store, run_id, name)
+    return posted
+
+
+def _set_aside_line(found: Sequence[SetAside]) -> str:
+    named = "; ".join(f"{each.name}: {each.reason}, now in {each.folder}" for each in found[:_MOST_NAMED])
+    more = f"; and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+    count = "a waiting result" if len(found) == 1 else f"{len(found)} waiting results"
+    return f"{count} cannot be logged and no longer waits ({named}{more}); mend it and move it back, or remove it"
