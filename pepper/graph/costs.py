@@ -229,7 +229,7 @@ class Costing:
     def _inside(self, graph: onnx.GraphProto, given: Mapping[str, Tensor], name: str) -> list[Cost]:
         model = self._model(graph, given, [value.name for value in graph.output])
         try:
-            types = infer.infer_types(model, self.graph.file.parent, None)
+            types = infer.infer_types(model, self.graph.file, None)
         except ModelError:
             types = {}  # every shape that is missing below makes a gap
         scope = dict(given)

@@ -7,6 +7,8 @@ import onnx
 
 from pepper.errors import ModelError
 from pepper.graph import contrib
+from pepper.graph.external import read_external
+from pepper.graph.weights import DTYPES
 
 TensorType = tuple[str | None, tuple[int, ...] | None]
 """The element type in lower case and the shape; None where unknown."""
@@ -14,25 +16,24 @@ TensorType = tuple[str | None, tuple[int, ...] | None]
 _SMALL_BYTES = 1024  # integer weights up to this size may hold shapes, whose values inference needs
 _LOOSE = {"If", "Loop", "Scan"}  # ONNX lets what they carry change shape
 _SHAPE_TYPES = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
-_DTYPES = {number: name.lower() for name, number in onnx.TensorProto.DataType.items() if number}
 
 
 def infer_types(
-    proto: onnx.ModelProto, folder: Path, shapes: Mapping[str, Sequence[int]] | None
+    proto: onnx.ModelProto, file: Path, shapes: Mapping[str, Sequence[int]] | None
 ) -> dict[str, onnx.TypeProto]:
     """Infer the type of every tensor of the main graph that ONNX's rules (and pepper's for
     com.microsoft) reach, shape values propagated.
 
     Args:
         proto: The model; large weights are neither read nor copied.
-        folder: The model's folder, where small external integer weights are read.
+        file: The model's file, beside which small external integer weights are read.
         shapes: Shapes by tensor name, put in place of those in the file: inputs, and tensors written by
             operators that no rule covers. None keeps the file's own, dynamic dimensions included.
 
     Raises:
         ModelError: The shapes contradict the model.
     """
-    skeleton = _skeleton(proto, folder, shapes)
+    skeleton = _skeleton(proto, file, shapes)
     with contrib.registered():
         try:
             inferred = onnx.shape_inference.infer_shapes(skeleton, data_prop=True).graph
@@ -55,15 +56,15 @@ def tensor_type(kind: onnx.TypeProto | None) -> TensorType:
         sizes = tuple(dim.dim_value for dim in dims)
         if all(sizes) or all(dim.HasField("dim_value") for dim in dims):
             shape = sizes
-    return _DTYPES.get(tensor.elem_type), shape
+    return DTYPES.get(tensor.elem_type), shape
 
 
 def weight_type(tensor: onnx.TensorProto) -> TensorType:
     """Element type and shape of an initializer."""
-    return _DTYPES.get(tensor.data_type), tuple(tensor.dims)
+    return DTYPES.get(tensor.data_type), tuple(tensor.dims)
 
 
-def _skeleton(proto: onnx.ModelProto, folder: Path, shapes: Mapping[str, Sequence[int]] | None) -> onnx.ModelProto:
+def _skeleton(proto: onnx.ModelProto, file: Path, shapes: Mapping[str, Sequence[int]] | None) -> onnx.ModelProto:
     """Copy the model with its large weights reduced to typed inputs."""
     graph = proto.graph
     result = onnx.ModelProto(ir_version=max(proto.ir_version, 4))  # from 4 on, weights need not be inputs
@@ -76,7 +77,7 @@ def _skeleton(proto: onnx.ModelProto, folder: Path, shapes: Mapping[str, Sequenc
         weights.add(tensor.name)
         if tensor.ByteSize() <= _SMALL_BYTES and tensor.data_location != onnx.TensorProto.EXTERNAL:
             result.graph.initializer.add().CopyFrom(tensor)
-        elif (small := _small_external(tensor, folder)) is not None:
+        elif (small := _small_external(tensor, file)) is not None:
             result.graph.initializer.add().CopyFrom(small)
         else:
             result.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
@@ -122,7 +123,7 @@ def _has_rule(node: onnx.NodeProto, functions: set[tuple[str, str]]) -> bool:
     return (node.domain, node.op_type) in functions or onnx.defs.has(node.op_type, node.domain)
 
 
-def _small_external(tensor: onnx.TensorProto, folder: Path) -> onnx.TensorProto | None:
+def _small_external(tensor: onnx.TensorProto, file: Path) -> onnx.TensorProto | None:
     if tensor.data_location != onnx.TensorProto.EXTERNAL or tensor.data_type not in _SHAPE_TYPES:
         return None
     elements = 1
@@ -130,12 +131,7 @@ def _small_external(tensor: onnx.TensorProto, folder: Path) -> onnx.TensorProto 
         elements *= dim
     if elements * 8 > _SMALL_BYTES:
         return None
-    small = onnx.TensorProto()
-    small.CopyFrom(tensor)
-    onnx.external_data_helper.load_external_data_for_tensor(small, str(folder))
-    small.ClearField("external_data")
-    small.data_location = onnx.TensorProto.DEFAULT
-    return small
+    return read_external(tensor, file)
 
 
 def _listed(shapes: Mapping[str, Sequence[int]] | None) -> str:

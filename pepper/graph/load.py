@@ -15,6 +15,7 @@ import onnx
 
 from pepper.errors import ModelError
 from pepper.graph import infer, source
+from pepper.graph.external import external_files
 from pepper.graph.given import check_names, given_shapes
 from pepper.graph.ir import Graph, Operator, Tensor, size_bytes
 from pepper.graph.order import arrange
@@ -87,7 +88,7 @@ def _load(
     given: Mapping[str, Any],
 ) -> Graph:
     proto = source.read_proto(path)
-    source.external_files(proto, path)
+    external_files(proto, path)
     nodes = _sorted_nodes(proto, path)
     _check_domains(proto, path)
 
@@ -99,7 +100,7 @@ def _load(
     concrete = source.concrete_shapes(inputs, outer, dims, batch)
     check_names(inputs, given)
     try:
-        types = infer.infer_types(proto, path.parent, {**concrete, **inner})
+        types = infer.infer_types(proto, path, {**concrete, **inner})
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     fixed = all(

@@ -9,6 +9,7 @@ import numpy as np
 
 from pepper.config import ModelConfig
 from pepper.errors import ModelError
+from pepper.graph.external import external_files
 from pepper.graph.given import given_shapes, given_values, input_specs
 from pepper.graph.inputs import InputSpec
 from pepper.graph.ir import Graph
@@ -17,7 +18,6 @@ from pepper.graph.parts import cut_part
 from pepper.graph.source import (
     concrete_shapes,
     content_hash,
-    external_files,
     model_hash,
     read_proto,
     real_inputs,
@@ -84,7 +84,7 @@ def find_model(config: ModelConfig) -> ModelFile:
     digest = content_hash([file, *external_files(proto, file)])
     if config.part is None and config.grid is not None:
         raise ModelError(f"model.grid={config.grid}: which of its parts? give model.part=N, from 0")
-    whole = ModelFile(str(config.name), file.resolve(), digest, shapes, fed, given, inner)
+    whole = ModelFile(str(config.name), file.absolute(), digest, shapes, fed, given, inner)
     if config.part is None:
         return whole
     part = cut_part(whole.file, {**shapes, **inner}, digest, config.part, config.part_seed, config.grid)
@@ -94,7 +94,7 @@ def find_model(config: ModelConfig) -> ModelFile:
     given = {spec.name: given[spec.name] for spec in inputs if spec.name in given}
     return ModelFile(
         name=f"{config.name}[{part.start}:{part.end}]",
-        file=part.file.resolve(),
+        file=part.file.absolute(),
         content_hash=content_hash([part.file, *external_files(proto, part.file)]),
         shapes=shapes,
         inputs=input_specs(proto.graph, shapes, given),

@@ -10,6 +10,8 @@ import onnx
 
 from pepper.errors import ModelError, nearest
 from pepper.graph import variants
+from pepper.graph.external import external_files
+from pepper.graph.weights import check_weights
 
 PACKAGE_SCHEME = "pkg://"
 """``pkg://onnx/backend/...`` names a file inside an installed Python package."""
@@ -72,34 +74,8 @@ def read_proto(file: Path) -> onnx.ModelProto:
         raise ModelError(f"{file}: not a readable ONNX model (corrupt or truncated); export it again") from error
     if not proto.graph.node or not proto.graph.output:
         raise ModelError(f"{file}: not an ONNX model (it has no operators or no outputs); export it again")
+    check_weights(proto, file)
     return proto
-
-
-def external_files(proto: onnx.ModelProto, file: Path) -> list[Path]:
-    """Return the external weight files that the model names, sorted.
-
-    Raises:
-        ModelError: A file is missing or lies outside the model's folder.
-    """
-    folder = file.parent.resolve()
-    names = {
-        entry.value
-        for tensor in onnx.external_data_helper._get_all_tensors(proto)
-        if tensor.data_location == onnx.TensorProto.EXTERNAL
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    files = []
-    for name in sorted(names):
-        weight_file = (folder / name).resolve()
-        if not weight_file.is_relative_to(folder):
-            raise ModelError(
-                f"{file}: external data {name!r} lies outside the model's folder; move it beside the model"
-            )
-        if not weight_file.is_file():
-            raise ModelError(f"{file}: external data file {name!r} is missing; put it beside the model")
-        files.append(weight_file)
-    return files
 
 
 def content_hash(files: Sequence[Path]) -> str:

@@ -213,7 +213,7 @@ def _border_types(graph: Graph) -> _Types:
     shapes = None
     if graph.fixed:
         shapes = {graph.tensors[t].name: graph.tensors[t].shape or () for t in graph.inputs}
-    types = infer.infer_types(graph.proto, graph.file.parent, shapes)
+    types = infer.infer_types(graph.proto, graph.file, shapes)
     main = graph.proto.graph
     outputs, inner = ({value.name: value.type for value in values} for values in (main.output, main.value_info))
     for tensor in graph.tensors:

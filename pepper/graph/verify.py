@@ -11,6 +11,7 @@ import onnxruntime as ort
 
 from pepper.errors import ModelError
 from pepper.graph import source
+from pepper.graph.external import external_files, named_from_root
 from pepper.graph.given import input_specs
 from pepper.graph.inputs import InputSpec, draw_inputs, drawn_hint
 from pepper.graph.ir import Graph
@@ -91,8 +92,9 @@ def default_tolerance(graph: Graph) -> float:
 
 def run_whole(graph: Graph, feeds: Mapping[str, Any], threads: int = 0) -> Values:
     """Run the whole model once; returns its outputs by name."""
+    model = graph.proto if external_files(graph.proto, graph.file) else graph.file
     try:
-        return _run(graph.file, graph.file, feeds, [graph.tensors[t].name for t in graph.outputs], threads)
+        return _run(model, graph.file, feeds, [graph.tensors[t].name for t in graph.outputs], threads)
     except ModelError as error:
         raise ModelError(f"{error}{drawn_hint(specs_of(graph))}") from error
 
@@ -170,9 +172,11 @@ def _run(
     options = ort.SessionOptions()
     options.log_severity_level = 4  # what goes wrong comes as an exception
     options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(file.parent))
+    content: bytes | str = str(model)
+    if isinstance(model, onnx.ModelProto):
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", "/")
+        content = named_from_root(model, file).SerializeToString()
     try:
-        content = model.SerializeToString() if isinstance(model, onnx.ModelProto) else str(model)
         session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         return dict(zip(outputs, session.run(list(outputs), dict(feeds)), strict=True))
     except Exception as error:  # onnxruntime's own exceptions have no common base

@@ -1,5 +1,7 @@
 """Models as users have them: dynamic, split over files, damaged."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pepper.config import ModelConfig
 from pepper.errors import ModelError
+from pepper.graph.load import load_graph
 from pepper.graph.model import find_model
+from pepper.graph.split import split
+from pepper.graph.verify import verify
 
 
 def saved(model: onnx.ModelProto, file: Path) -> Path:
@@ -119,12 +124,118 @@ def test_external_weights_stay_in_the_folder(tmp_path: Path, location: str) -> N
         find_model(ModelConfig(path=str(external(tmp_path / "inner", location))))
 
 
-def test_external_weights_that_link_out_of_the_folder(tmp_path: Path) -> None:
-    file = external(tmp_path / "inner", "link.bin")
-    (tmp_path / "secret").write_bytes(bytes(1024))
-    (tmp_path / "inner" / "link.bin").symlink_to(tmp_path / "secret")
-    with pytest.raises(ModelError, match="lies outside the model's folder"):
-        find_model(ModelConfig(path=str(file)))
+def hub(root: Path) -> Path:
+    """A model as the Hugging Face cache lays it out: names that link to contents named by their hash."""
+    blobs, snapshot = root / "blobs", root / "snapshots" / "abc" / "onnx"
+    snapshot.mkdir(parents=True)
+    file = external(blobs)
+    for content, name in ((file, "model.onnx"), (blobs / "weights.bin", "weights.bin")):
+        blob = content.rename(blobs / f"{len(name)}0d")
+        (snapshot / name).symlink_to(Path("../../../blobs") / blob.name)
+    return snapshot / "model.onnx"
+
+
+def test_links_in_the_models_folder_are_followed(desk: Desk, tmp_path: Path) -> None:
+    """By every task that reads the weights, and the hash covers them."""
+    file = hub(tmp_path / "hub")
+    model = ("model=onnx", f"model.path={file}")
+    before = find_model(ModelConfig(path=str(file)))
+    assert before.file == file
+    assert desk(*model, "device=share100").status == 0
+    split = desk("task=split", *model, "split.parts=1", f"split.out={tmp_path}/parts")
+    assert split.status == 0, split.err
+    assert "proved" in split.out
+    assert not (tmp_path / "parts" / "part_1.onnx.data").is_symlink()
+    (file.parent / "weights.bin").resolve().write_bytes(bytes(1024))
+    assert find_model(ModelConfig(path=str(file))).content_hash != before.content_hash
+
+
+def test_weights_may_be_linked_from_anywhere(tmp_path: Path) -> None:
+    """Also from folders that onnxruntime itself would refuse; and parts do not depend on the link."""
+    file = external(tmp_path / "mine", "deep/link.bin")
+    (tmp_path / "store").mkdir()
+    (tmp_path / "mine" / "weights.bin").rename(tmp_path / "store" / "link.bin")
+    (tmp_path / "mine" / "deep").symlink_to(tmp_path / "store")
+    graph = load_graph(file)
+    manifest = split(graph, [], tmp_path / "parts")
+    assert verify(graph, manifest, tmp_path / "parts").ok
+
+
+# What is wrong with where weights are said to lie, and what the error says of it.
+MISPLACED: dict[str, tuple[dict[str, str], str]] = {
+    "no number": ({"offset": "0x10"}, "offset of weight 'w' is '0x10', no number"),
+    "negative": ({"offset": "-4"}, "no number"),
+    "empty": ({"offset": ""}, "no number"),
+    "digits": ({"length": "9" * 5000}, "no number"),
+    "other digits": ({"offset": "\u0663"}, "no number"),
+    "beyond": ({"offset": "4"}, "truncated"),
+    "far beyond": ({"offset": str(10**17)}, "truncated"),
+    "short": ({"length": "1020"}, "said to have 1020 bytes"),
+    "long": ({"length": "4096"}, "said to have 4096 bytes"),
+    "no name": ({"location": ""}, "no file's name"),
+    "a dot": ({"location": "."}, "no file's name"),
+    "NUL": ({"location": "weights.bin\0"}, "no file's name"),
+    "long name": ({"location": "w" * 300}, "File name too long"),
+    "folder": ({"location": "folder"}, "no regular file"),
+    "loop": ({"location": "loop"}, "Too many levels of symbolic links"),
+    "device": ({"location": "device"}, "no regular file"),
+    "below a file": ({"location": "weights.bin/x"}, "Not a directory"),
+}
+
+
+@pytest.mark.parametrize("name", MISPLACED)
+def test_places_of_weights_are_checked(name: str, tmp_path: Path) -> None:
+    file = external(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    proto = onnx.load(file, load_external_data=False)
+    entries, said = MISPLACED[name]
+    (weight,) = proto.graph.initializer
+    kept = {entry.key: entry.value for entry in weight.external_data} | entries
+    del weight.external_data[:]
+    for key, value in kept.items():
+        weight.external_data.add(key=key, value=value)
+    with pytest.raises(ModelError, match=re.escape(said)) as caught:
+        load_graph(saved(proto, file))
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def _typeless(weight: onnx.TensorProto) -> None:
+    weight.data_type = 0
+
+
+def _of_another_type(weight: onnx.TensorProto) -> None:
+    weight.data_type = 77
+
+
+def _impossible(weight: onnx.TensorProto) -> None:
+    weight.dims[0] = -16
+
+
+def _huge(weight: onnx.TensorProto) -> None:
+    weight.dims[:] = [2**40, 2**40]
+
+
+def _emptied(weight: onnx.TensorProto) -> None:
+    weight.ClearField("raw_data")
+
+
+def _cut_off(weight: onnx.TensorProto) -> None:
+    weight.raw_data = weight.raw_data[:-1]
+
+
+def _wider(weight: onnx.TensorProto) -> None:
+    weight.data_type = TensorProto.DOUBLE
+
+
+@pytest.mark.parametrize("harm", [_typeless, _of_another_type, _impossible, _huge, _emptied, _cut_off, _wider])
+def test_weights_hold_what_they_say(harm: Callable[[onnx.TensorProto], None], tmp_path: Path) -> None:
+    model = mlp()
+    harm(model.graph.initializer[0])
+    with pytest.raises(ModelError, match=f"weight {model.graph.initializer[0].name!r}"):
+        find_model(ModelConfig(path=str(saved(model, tmp_path / "m.onnx"))))
 
 
 def bad_files(folder: Path) -> dict[str, str]:
