@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from pepper.devices import host
+from pepper.devices import host, own_limits
 from pepper.devices.throttle import CGROUP_ROOT, cpu_quota, memory_limit
 from pepper.errors import DeviceError
 
@@ -52,7 +52,7 @@ def checkup(cpu: Path = host.CPU, cgroup_root: Path = CGROUP_ROOT, seconds: floa
         heat(),
         affinity(cores),
         siblings(cores, cpu),
-        own_quota(cgroup_root),
+        own_quota(),
         cgroups(cgroup_root),
         realtime(),
         *neighbours(cores, seconds),
@@ -118,18 +118,19 @@ def siblings(cores: Sequence[int], cpu: Path) -> Finding:
     return Finding(OK, "SMT", "each core is a physical one, as far as this system tells")
 
 
-def own_quota(root: Path) -> Finding:
-    """Look for a CPU quota on this container: it stops everything for milliseconds when it is used up."""
-    text = _read(root / "cpu.max")
-    if text is None:
-        quota, period = _read(root / "cpu/cpu.cfs_quota_us"), _read(root / "cpu/cpu.cfs_period_us")
-    else:
-        quota, _, period = text.partition(" ")
-    if quota in (None, "max", "-1") or not period:
-        return Finding(OK, "CPU quota", "none on this container")
-    found = f"{int(quota or 0) / int(period):.2g} cores: the kernel stops all work when it is used up"
+def own_quota(proc: Path = own_limits.PROC) -> Finding:
+    """Look for a CPU quota on this process: it stops everything for milliseconds when it is used up."""
+    quota = own_limits.cpu_quota(proc)
+    if quota is None:
+        return Finding(OK, "CPU quota", "none on this process's control groups")
+    found = f"{quota.cores:.2g} cores ({quota.group}): the kernel stops all work when it is used up"
+    if periods := own_limits.throttled_periods(proc):
+        found += f", as in {periods} periods so far"
     return Finding(
-        WARN, "CPU quota", found, "give whole cores instead (docker --cpuset-cpus, Kubernetes static policy)"
+        WARN,
+        "CPU quota",
+        found,
+        "give whole cores instead (docker --cpuset-cpus, Kubernetes static policy, systemd AllowedCPUs=)",
     )
 
 
@@ -180,7 +181,7 @@ def neighbours(cores: Sequence[int], seconds: float) -> list[Finding]:
 
 def memory() -> Finding:
     """Look at free memory and at swap."""
-    free, swap = psutil.virtual_memory().available, psutil.swap_memory().used
+    free, swap = host.state()["memory_available_bytes"], psutil.swap_memory().used
     found = f"{free / 2**30:.1f} GiB free, {swap / 2**20:.0f} MiB swapped out"
     if swap or free < LEAST_MEMORY_BYTES:
         return Finding(

@@ -14,6 +14,8 @@ from typing import Any
 
 import psutil
 
+from pepper.devices import own_limits
+
 CPU = Path("/sys/devices/system/cpu")
 
 # Instruction sets that decide which kernels onnxruntime picks (x86 and Arm names of /proc/cpuinfo).
@@ -97,9 +99,11 @@ def state() -> dict[str, Any]:
     """Return what may differ from one minute to the next and change a latency.
 
     Governor and current frequency (MHz) by core, temperatures (degrees Celsius), counts of thermal
-    throttling, load average, this process's affinity and free memory (bytes); None or empty where the
-    machine does not tell.
+    throttling, load average, and this process's affinity, CPU quota (cores) and free memory (bytes), as far as its
+    control groups leave it; None or empty where the machine does not tell.
     """
+    quota, limit = own_limits.cpu_quota(), own_limits.free_memory_bytes()
+    available = psutil.virtual_memory().available
     cores = allowed_cores()
     throttles = [_read(CPU / f"cpu{core}/thermal_throttle/core_throttle_count") for core in cores]
     frequencies = psutil.cpu_freq(percpu=True) or []
@@ -113,7 +117,8 @@ def state() -> dict[str, Any]:
         "throttle_count": sum(int(count) for count in throttles if count),
         "load_average": list(os.getloadavg()),
         "affinity": cores,
-        "memory_available_bytes": psutil.virtual_memory().available,
+        "cpu_quota_cores": None if quota is None else quota.cores,
+        "memory_available_bytes": available if limit is None else min(available, limit),
     }
 
 

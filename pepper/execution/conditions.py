@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from pepper.config import LimitsConfig
+from pepper.devices import own_limits
 from pepper.execution.loads import LoadMeter
 from pepper.execution.pool import StagePool
 
@@ -17,12 +18,14 @@ class Condition:
         share: CPU share that it should give.
         given: The part of the time in which its stages were not stopped; None where nothing stops them.
         foreign_percent: CPU time on its cores that went to processes outside of the run.
+        throttled_periods: In how many periods a CPU quota on this process's control groups was used up.
     """
 
     device: str
     share: float
     given: float | None
     foreign_percent: float
+    throttled_periods: int = 0
 
     def faults(self, limits: LimitsConfig) -> Iterator[str]:
         """Say what breaks a limit, one line each."""
@@ -36,6 +39,8 @@ class Condition:
                 f"noisy neighbour: {self.foreign_percent:.1f} % of {self.device}'s cores went to others"
                 f" (limit {limits.foreign_percent:g} %)"
             )
+        if self.throttled_periods:
+            yield f"CPU quota used up: the control group stopped {self.device} in {self.throttled_periods} periods"
 
 
 class ConditionMeter:
@@ -48,18 +53,20 @@ class ConditionMeter:
     def __init__(self, pool: StagePool) -> None:
         self._pool = pool
         self._before = self._given()
+        self._throttled = own_limits.throttled_periods()
         self._loads = LoadMeter(pool)
 
     def read(self, devices: Collection[str]) -> list[Condition]:
         """Return what these devices gave since then, in the fleet's order."""
         loads, after = self._loads.read(), self._given()
+        throttled = own_limits.throttled_periods() - self._throttled
         found = []
         for name, spec in self._pool.fleet.devices.items():
             if name in devices:
                 (ran_s, wall_s), (ran_before_s, wall_before_s) = after[name], self._before[name]
                 span_s = wall_s - wall_before_s
                 given = (ran_s - ran_before_s) / span_s if span_s > 0 else None
-                found.append(Condition(name, spec.share, given, loads[name].foreign_percent))
+                found.append(Condition(name, spec.share, given, loads[name].foreign_percent, throttled))
         return found
 
     def _given(self) -> dict[str, tuple[float, float]]:

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pepper.config import LoadConfig, MeasureConfig
-from pepper.devices import host
+from pepper.devices import host, own_limits
 from pepper.devices.device import Device, DeviceSpec
 from pepper.devices.protocol import Arrays
 from pepper.errors import MeasureError
@@ -99,6 +99,7 @@ class Bench:
             warm_up = self._ask(
                 "warm_up", min_seconds=measure.warmup_min_seconds, max_seconds=measure.warmup_max_seconds
             )
+            throttled_before = own_limits.throttled_periods()
             times = host.CoreTimes(list(spec.cores))
             used_before = self._usage()
             span = self._ask(
@@ -111,6 +112,7 @@ class Bench:
             )
             used_after = self._usage()
             busy_s, steal_s = times.since_start()
+            throttled_periods = own_limits.throttled_periods() - throttled_before
             after = host.state()
         finally:
             if self._load is not None and self._worker.alive:
@@ -146,6 +148,7 @@ class Bench:
             "device_busy_percent": 100 * used_s / (capacity_s * spec.share),
             "foreign_percent": 100 * foreign_s / capacity_s,
             "steal_percent": 100 * steal_s / capacity_s,
+            "throttled_periods": throttled_periods,
         }
         metrics["latency_ci_percent"] = (
             50 * (metrics["latency_p50_high_ms"] - metrics["latency_p50_low_ms"]) / metrics["latency_p50_ms"]

@@ -76,6 +76,10 @@ def invalid_reasons(
     )
     steal = metrics["steal_percent"]
     check("noisy neighbour", steal, limits.steal_percent, f"the hypervisor kept {steal:.1f} % of the cores")
+    if periods := metrics["throttled_periods"]:
+        reasons.append(
+            f"CPU quota used up: the control group stopped everything in {periods:.0f} periods; give it whole cores"
+        )
     if after["throttle_count"] > before["throttle_count"]:
         reasons.append("throttled: the processor was too hot; let it cool down")
     for key in ("governor", "affinity"):

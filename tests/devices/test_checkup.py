@@ -55,22 +55,6 @@ def test_siblings(tmp_path: Path, lists: list[str], level: str) -> None:
     assert checkup.siblings([0, 1], tmp_path).level == level
 
 
-@pytest.mark.parametrize(
-    ("files", "level"),
-    [
-        ({"cpu.max": "150000 100000"}, WARN),
-        ({"cpu.max": "max 100000"}, OK),
-        ({"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "100000"}, WARN),
-        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, OK),
-        ({}, OK),
-    ],
-)
-def test_a_quota_on_this_container(tmp_path: Path, files: dict[str, str], level: str) -> None:
-    for file, text in files.items():
-        write(tmp_path / file, text)
-    assert checkup.own_quota(tmp_path).level == level
-
-
 def test_control_groups_that_cannot_be_written(tmp_path: Path) -> None:
     found = checkup.cgroups(tmp_path)
     assert found.level == WARN
