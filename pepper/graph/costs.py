@@ -14,6 +14,7 @@ from pepper.graph.cost_kinds import Call, Product, UnknownCostError, Work
 from pepper.graph.cost_rules import RULES
 from pepper.graph.fusion import fused_away
 from pepper.graph.ir import Graph, Tensor, size_bytes
+from pepper.graph.onnx_types import tensor_type, weight_type
 
 _INT8 = {"int8", "uint8", "int4", "uint4", "int2", "uint2"}
 _FLOAT16 = {"float16", "bfloat16"}
@@ -234,8 +235,8 @@ class Costing:
             types = {}  # every shape that is missing below makes a gap
         scope = dict(given)
         for value in graph.input:
-            scope.setdefault(value.name, _tensor(value.name, *infer.tensor_type(types.get(value.name))))
-        held = [_tensor(t.name, *infer.weight_type(t), is_weight=True) for t in graph.initializer]
+            scope.setdefault(value.name, _tensor(value.name, *tensor_type(types.get(value.name))))
+        held = [_tensor(t.name, *weight_type(t), is_weight=True) for t in graph.initializer]
         costs: list[Cost] = []
         for tensor in held:
             scope[tensor.name] = tensor
@@ -244,9 +245,7 @@ class Costing:
             constant = not any(a.HasField("g") for a in node.attribute) and all(
                 t is not None and t.is_weight for t in inputs
             )
-            outputs = [
-                _tensor(o, *infer.tensor_type(types.get(o)), is_weight=constant) if o else None for o in node.output
-            ]
+            outputs = [_tensor(o, *tensor_type(types.get(o)), is_weight=constant) if o else None for o in node.output]
             scope |= {t.name: t for t in outputs if t is not None}
             if constant:
                 held += [t for t in outputs if t is not None and node.op_type == "Constant"]

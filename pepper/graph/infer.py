@@ -1,28 +1,48 @@
 """Types and shapes of every tensor at given input shapes, without touching large weights."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+from onnx import shape_inference
 
 from pepper.errors import ModelError
 from pepper.graph import contrib
-from pepper.graph.external import read_external
-from pepper.graph.weights import DTYPES
+from pepper.graph.folding import Folding, Value
+from pepper.graph.onnx_types import is_known, tensor_type
+from pepper.graph.skeleton import skeleton
+from pepper.graph.topology import captured_names
 
-TensorType = tuple[str | None, tuple[int, ...] | None]
-"""The element type in lower case and the shape; None where unknown."""
+_STEERED = {"If", "Loop"}  # their first input says what runs, or how often
 
-_SMALL_BYTES = 1024  # integer weights up to this size may hold shapes, whose values inference needs
-_LOOSE = {"If", "Loop", "Scan"}  # ONNX lets what they carry change shape
-_SHAPE_TYPES = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
+Types = dict[str, onnx.TypeProto]
 
 
-def infer_types(
-    proto: onnx.ModelProto, file: Path, shapes: Mapping[str, Sequence[int]] | None
-) -> dict[str, onnx.TypeProto]:
+@dataclass(frozen=True)
+class Inferred:
+    """What is known of a model's main graph at some input shapes.
+
+    Attributes:
+        types: ONNX types by tensor name.
+        constants: Values by tensor name that inference had to compute; see `pepper.graph.folding`.
+    """
+
+    types: Types
+    constants: Mapping[str, Value]
+
+
+def infer_types(proto: onnx.ModelProto, file: Path, shapes: Mapping[str, Sequence[int]] | None) -> Types:
+    """Return the types of `analyse` alone."""
+    return analyse(proto, file, shapes).types
+
+
+def analyse(proto: onnx.ModelProto, file: Path, shapes: Mapping[str, Sequence[int]] | None) -> Inferred:
     """Infer the type of every tensor of the main graph that ONNX's rules (and pepper's for
-    com.microsoft) reach, shape values propagated.
+    com.microsoft) reach, through values that can be computed from constants and shapes.
+
+    ONNX infers the whole in one go. Nodes of which it leaves something open are inferred again one by one, in
+    the order of the file, with the values that their inputs have: time grows linearly with their number.
 
     Args:
         proto: The model; large weights are neither read nor copied.
@@ -33,105 +53,88 @@ def infer_types(
     Raises:
         ModelError: The shapes contradict the model.
     """
-    skeleton = _skeleton(proto, file, shapes)
-    with contrib.registered():
-        try:
-            inferred = onnx.shape_inference.infer_shapes(skeleton, data_prop=True).graph
-        except Exception as error:  # onnx raises InferenceError, RuntimeError and ValidationError alike
-            reason = " ".join(str(error).split())[:300]
-            raise ModelError(f"shapes cannot be inferred at {_listed(shapes)}: {reason}") from error
-    return {
+    model = skeleton(proto, file, shapes)
+    inputs = {value.name for value in proto.graph.input}
+    inner = {name: shape for name, shape in (shapes or {}).items() if name not in inputs}
+    try:
+        with contrib.registered():
+            return _solved(model, inner)
+    except ModelError as error:
+        raise ModelError(f"shapes cannot be inferred at {_listed(shapes)}: {error}") from error
+
+
+def _solved(model: onnx.ModelProto, given: Mapping[str, Sequence[int]]) -> Inferred:
+    try:
+        # Without data propagation: it allocates a dimension for each element of every vector, however long.
+        inferred = shape_inference.infer_shapes(model).graph
+    except Exception as error:  # onnx raises InferenceError, RuntimeError and ValidationError alike
+        raise ModelError(" ".join(str(error).split())[:300]) from error
+    types = {
         value.name: value.type for group in (inferred.input, inferred.value_info, inferred.output) for value in group
     }
+    for tensor in model.graph.initializer:
+        types[tensor.name] = onnx.helper.make_tensor_type_proto(tensor.data_type, tensor.dims)
+    folding = Folding(model.graph.node, model.graph.initializer, types, model.opset_import)
+    for node in model.graph.node:
+        if node.op_type in _STEERED and node.input:
+            folding.value(node.input[0])
+        if not all(is_known(types.get(name)) for name in node.output if name):
+            for name, kind in _inferred_again(node, model, types, folding).items():
+                if is_known(kind) or tensor_type(types.get(name)) == (None, None):
+                    types[name] = kind
+        for name in given.keys() & set(node.output):
+            types[name] = _as_given(name, given[name], types.get(name))
+    return Inferred(types, folding.values)
 
 
-def tensor_type(kind: onnx.TypeProto | None) -> TensorType:
-    """Reduce an ONNX type to element type and fixed shape."""
-    if kind is None or kind.WhichOneof("value") != "tensor_type":
-        return None, None
-    tensor = kind.tensor_type
-    shape = None
-    if tensor.HasField("shape"):
-        dims = tensor.shape.dim
-        sizes = tuple(dim.dim_value for dim in dims)
-        if all(sizes) or all(dim.HasField("dim_value") for dim in dims):
-            shape = sizes
-    return DTYPES.get(tensor.elem_type), shape
+def _inferred_again(node: onnx.NodeProto, model: onnx.ModelProto, types: Types, folding: Folding) -> Types:
+    """Infer one node from what is known by now."""
+    values = {name: value for name in node.input if name and (value := folding.value(name)) is not None}
+    reads = {name: types[name] for name in (*node.input, *captured_names(node)) if name in types}
+    if node.op_type == "If" and node.domain == "" and node.input[0] in values:
+        taken = "then_branch" if values[node.input[0]].item() else "else_branch"
+        return _branch_outputs(node, taken, model, reads, folding)
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    version = next((opset.version for opset in model.opset_import if opset.domain in (domain, node.domain)), 1)
+    try:
+        schema = onnx.defs.get_schema(node.op_type, version, domain)
+        data = {name: onnx.numpy_helper.from_array(value, name) for name, value in values.items()}
+        return shape_inference.infer_node_outputs(schema, node, reads, data, opset_imports=list(model.opset_import))
+    except Exception:  # no such operator, an input of no known type, or sizes that contradict: it stays unknown
+        return {}
 
 
-def weight_type(tensor: onnx.TensorProto) -> TensorType:
-    """Element type and shape of an initializer."""
-    return DTYPES.get(tensor.data_type), tuple(tensor.dims)
+def _branch_outputs(node: onnx.NodeProto, taken: str, model: onnx.ModelProto, reads: Types, folding: Folding) -> Types:
+    """Infer an If whose condition is known: its outputs are those of the branch taken."""
+    branch = next((attribute.g for attribute in node.attribute if attribute.name == taken), None)
+    if branch is None:
+        return {}
+    inside = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, graph=branch)
+    for name in captured_names(node):
+        value = folding.value(name)
+        if value is not None:
+            inside.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+        elif name in reads:
+            inside.graph.input.append(onnx.ValueInfoProto(name=name, type=reads[name]))
+    try:
+        types = _solved(inside, {}).types
+    except ModelError:
+        return {}
+    outputs = zip(node.output, branch.output, strict=False)
+    return {name: types[inner.name] for name, inner in outputs if name and inner.name in types}
 
 
-def _skeleton(proto: onnx.ModelProto, file: Path, shapes: Mapping[str, Sequence[int]] | None) -> onnx.ModelProto:
-    """Copy the model with its large weights reduced to typed inputs."""
-    graph = proto.graph
-    result = onnx.ModelProto(ir_version=max(proto.ir_version, 4))  # from 4 on, weights need not be inputs
-    result.opset_import.extend(proto.opset_import)
-    result.functions.extend(proto.functions)
-    result.graph.name = graph.name or "graph"
-    result.graph.node.extend(graph.node)
-    weights = set()
-    for tensor in graph.initializer:
-        weights.add(tensor.name)
-        if tensor.ByteSize() <= _SMALL_BYTES and tensor.data_location != onnx.TensorProto.EXTERNAL:
-            result.graph.initializer.add().CopyFrom(tensor)
-        elif (small := _small_external(tensor, file)) is not None:
-            result.graph.initializer.add().CopyFrom(small)
-        else:
-            result.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-    for sparse in graph.sparse_initializer:
-        weights.add(sparse.values.name)
-        result.graph.input.append(
-            onnx.helper.make_tensor_value_info(sparse.values.name, sparse.values.data_type, sparse.dims)
-        )
-    shapes = shapes or {}
-    functions = {(function.domain, function.name) for function in proto.functions}
-    for value in graph.input:
-        if value.name not in weights:
-            _set_shape(result.graph.input.add(), value, shapes.get(value.name))
-    # The file's own shapes of inner tensors may belong to other input shapes: keep those that no rule gives.
-    written = {name: node for node in graph.node for name in node.output}
-    opaque = {name for name, node in written.items() if not _has_rule(node, functions)}
-    stated = {value.name: value for value in graph.value_info if value.name in opaque or value.name in shapes}
-    for name in stated.keys() | (written.keys() & shapes.keys()):
-        value = stated.get(name) or onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-        _set_shape(result.graph.value_info.add(), value, shapes.get(name))
-    for value in graph.output:
-        if value.name in written:
-            output = result.graph.output.add()
-            output.CopyFrom(value)
-            if value.name not in opaque and value.type.HasField("tensor_type"):
-                output.type.tensor_type.ClearField("shape")
-    return result
+def _as_given(name: str, shape: Sequence[int], inferred: onnx.TypeProto | None) -> onnx.TypeProto:
+    """The type of an inner tensor whose shape the caller gives.
 
-
-def _set_shape(target: onnx.ValueInfoProto, value: onnx.ValueInfoProto, shape: Sequence[int] | None) -> None:
-    target.CopyFrom(value)
-    if shape is not None:
-        target.type.tensor_type.ClearField("shape")
-        target.type.tensor_type.shape.dim.extend(onnx.TensorShapeProto.Dimension(dim_value=size) for size in shape)
-
-
-def _has_rule(node: onnx.NodeProto, functions: set[tuple[str, str]]) -> bool:
-    """Whether inference is sure to give the node's output shapes."""
-    if node.domain in ("", "ai.onnx"):
-        return node.op_type not in _LOOSE
-    if node.domain == contrib.DOMAIN:
-        return node.op_type in contrib.RULES
-    return (node.domain, node.op_type) in functions or onnx.defs.has(node.op_type, node.domain)
-
-
-def _small_external(tensor: onnx.TensorProto, file: Path) -> onnx.TensorProto | None:
-    if tensor.data_location != onnx.TensorProto.EXTERNAL or tensor.data_type not in _SHAPE_TYPES:
-        return None
-    elements = 1
-    for dim in tensor.dims:
-        elements *= dim
-    if elements * 8 > _SMALL_BYTES:
-        return None
-    return read_external(tensor, file)
+    Raises:
+        ModelError: Inference knows another shape.
+    """
+    dtype, known = tensor_type(inferred)
+    if known is not None and known != tuple(shape):
+        raise ModelError(f"{name!r} is computed as {list(known)}; drop model.shapes.{name}")
+    number = onnx.TensorProto.FLOAT if dtype is None else inferred.tensor_type.elem_type if inferred else 0
+    return onnx.helper.make_tensor_type_proto(number, shape)
 
 
 def _listed(shapes: Mapping[str, Sequence[int]] | None) -> str:

@@ -14,8 +14,8 @@ from pepper.graph import cuts as cutting
 from pepper.graph import infer, source
 from pepper.graph.external import gather_external
 from pepper.graph.ir import Graph, Tensor
-from pepper.graph.load import bodies, captured_names
 from pepper.graph.source import TensorSpec
+from pepper.graph.topology import bodies, captured_names
 from pepper.outputs import replace_folder
 
 MANIFEST = "manifest.json"

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import onnx
 
-from pepper.graph import infer
 from pepper.graph.ir import Graph, Tensor, size_bytes
+from pepper.graph.onnx_types import weight_type
 
 _SHAPE_READERS = {"Shape", "Size"}
 
@@ -39,7 +39,7 @@ def _sources(graph: Graph) -> dict[str, Sequence[Tensor] | None]:
         return {}
     initializers = {tensor.name: tensor for tensor in graph.proto.graph.initializer}
     sources: dict[str, Sequence[Tensor] | None] = {
-        name: (_stored(name, *infer.weight_type(tensor)),) for name, tensor in initializers.items()
+        name: (_stored(name, *weight_type(tensor)),) for name, tensor in initializers.items()
     }
     for name, maker in graph.makers.items():
         known = graph.by_name.get(name)
@@ -63,7 +63,7 @@ def _sources(graph: Graph) -> dict[str, Sequence[Tensor] | None]:
 def _constant(name: str, node: onnx.NodeProto) -> Tensor:
     for attribute in node.attribute:
         if attribute.name == "value":
-            return _stored(name, *infer.weight_type(attribute.t))
+            return _stored(name, *weight_type(attribute.t))
     value = onnx.helper.get_attribute_value(node.attribute[0])
     dtype = "int64" if node.attribute[0].name.startswith("value_int") else "float"
     return _stored(name, dtype, (len(value),) if isinstance(value, list) else ())
@@ -74,7 +74,7 @@ def _filled(name: str, node: onnx.NodeProto, shape: onnx.TensorProto | None) -> 
         return None
     dtype = "float"
     for attribute in node.attribute:
-        dtype = infer.weight_type(attribute.t)[0] or dtype
+        dtype = weight_type(attribute.t)[0] or dtype
     return _stored(name, dtype, tuple(onnx.numpy_helper.to_array(shape).tolist()))
 
 

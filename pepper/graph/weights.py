@@ -8,9 +8,7 @@ import onnx
 
 from pepper.errors import ModelError
 from pepper.graph.ir import size_bytes
-
-DTYPES = {number: name.lower() for name, number in onnx.TensorProto.DataType.items() if number}
-"""ONNX's element types in lower case, by number."""
+from pepper.graph.onnx_types import DTYPES
 
 _MOST_BYTES = 2**62  # what a file's offsets can hold
 _IN_INT32 = {"int32", "int16", "int8", "uint16", "uint8", "bool", "float16", "bfloat16"}

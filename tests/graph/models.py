@@ -337,6 +337,38 @@ def odd_weights() -> onnx.ModelProto:
     )
 
 
+def computed_shapes(opset: int = 17) -> onnx.ModelProto:
+    """Reshape, Slice, Tile, Expand and Resize by sizes that operators of every kind compute from [2, 12, 8]."""
+    b = Builder()
+    integers = lambda *values: b.constant(np.array(values), np.int64)  # noqa: E731
+
+    def unsqueezed(x: str) -> str:
+        return b.op("Unsqueeze", x, integers(0)) if opset >= 13 else b.op("Unsqueeze", x, axes=[0])
+
+    x = b.op("Relu", "x")
+    shape = b.op("Shape", x)
+    rows, channels, width = (b.op("Gather", shape, b.constant(axis, np.int64), axis=0) for axis in range(3))
+    flat = b.op("Concat", unsqueezed(rows), unsqueezed(b.op("Mul", channels, width)), axis=0)
+    x = b.op("Reshape", x, flat)  # [2, 96]
+    half = b.op("Cast", b.op("Floor", b.op("Div", b.op("Cast", width, to=1), b.constant(2.0, np.float32))), to=7)
+    ones = b.op("ConstantOfShape", integers(3), value=helper.make_tensor("v", TensorProto.INT64, [1], [1]))
+    is_two = b.op("Equal", shape, b.op("Expand", integers(2), integers(3)))
+    chosen = b.op("Where", is_two, ones, shape)  # [1, 12, 8]
+    total = b.op("ReduceProd", chosen, keepdims=0)
+    again = b.op("Concat", integers(-1), unsqueezed(b.op("Sub", b.op("Add", total, half), half)), axis=0)
+    x = b.op("Reshape", x, again)  # [2, 96]
+    steps = b.op("Range", b.constant(0, np.int64), half, b.constant(1, np.int64))  # 0, 1, 2, 3
+    x = b.op("Gather", x, steps, axis=1)  # [2, 4]
+    last = b.op("Slice", b.op("Shape", x), integers(1), integers(2), integers(0))
+    x = b.op("Tile", x, b.op("Concat", last, integers(3), axis=0))  # [8, 12]
+    x = b.op("Add", x, b.op("MatMul", x, b.weight(12, 12)))
+    return b.model(
+        [value("x", [2, 12, 8])],
+        [value(x, [None, None])],
+        opset_imports=[helper.make_opsetid("", opset)],
+    )
+
+
 MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
     function.__name__: function
     for function in (
@@ -354,6 +386,7 @@ MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
         local_functions,
         microsoft,
         odd_weights,
+        computed_shapes,
     )
 }
 

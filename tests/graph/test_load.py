@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import models
+import numpy as np
 import onnx
 import pytest
 from models import Builder, value
@@ -67,6 +68,83 @@ def test_shapes_computed_at_run_time_fold_once_they_are_fixed(tmp_path: Path) ->
     assert "Shape" not in kinds(fixed)
     assert not fixed.unknown_shapes()
     assert fixed.tensors[fixed.outputs[0]].shape == (2, 6, 16)
+
+
+@pytest.mark.parametrize("opset", [11, 12, 13, 17, 21])
+def test_sizes_that_are_computed_from_constants_are_known(opset: int, tmp_path: Path) -> None:
+    graph = load_graph(models.save(models.computed_shapes(opset), tmp_path / "m.onnx"))
+    assert not graph.unknown_shapes()
+    assert graph.tensors[graph.outputs[0]].shape == (8, 12)
+    assert kinds(graph) == ["Relu", "Reshape", "Reshape", "Gather", "Tile", "MatMul", "Add"]
+
+
+def test_a_default_size_is_known_but_no_constant(tmp_path: Path) -> None:
+    """The batch may be another when the parts run: its shape stays an operator, though its value is known."""
+    model = models.computed_shapes()
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "n"
+    graph = load_graph(models.save(model, tmp_path / "m.onnx"))
+    assert not graph.unknown_shapes()
+    assert "Shape" in kinds(graph)
+    assert not graph.fixed
+
+
+def branching(condition: onnx.NodeProto) -> onnx.ModelProto:
+    b = Builder()
+    size = b.op("Gather", b.op("Shape", "x"), b.constant(0, np.int64))
+    b.nodes.append(condition)
+    branches = {}
+    for branch, axes in (("then_branch", [0]), ("else_branch", [])):
+        inner = Builder(prefix=branch)
+        kind = ("Squeeze", inner.constant(axes, np.int64)) if axes else ("Identity",)
+        out = inner.op(kind[0], "x", *kind[1:])
+        branches[branch] = helper.make_graph(inner.nodes, branch, [], [value(out, None)], inner.weights)
+    condition.input.extend([size, b.constant(1, np.int64)])
+    y = b.op("Tanh", b.op("If", condition.output[0], **branches))
+    return b.model([value("x", [1, 4])], [value(y, None)])
+
+
+def test_a_branch_whose_condition_is_known_gives_its_shape(tmp_path: Path) -> None:
+    for kind, shape in (("Equal", (4,)), ("Greater", (1, 4))):
+        model = branching(helper.make_node(kind, [], ["flag"]))
+        graph = load_graph(models.save(model, tmp_path / "m.onnx"))
+        assert graph.tensors[graph.outputs[0]].shape == shape
+
+
+def test_values_inside_local_functions_are_computed(tmp_path: Path) -> None:
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("mine", 1)]
+    flatten = helper.make_function(
+        "mine",
+        "Flat",
+        ["a"],
+        ["b"],
+        [
+            helper.make_node("Shape", ["a"], ["s"]),
+            helper.make_node("Constant", [], ["zero"], value_ints=[0]),
+            helper.make_node("ReduceProd", ["s"], ["n"], keepdims=1),
+            helper.make_node("Reshape", ["a", "n"], ["b"]),
+        ],
+        opsets[:1],
+    )
+    b = Builder()
+    y = b.op("Tanh", b.op("Flat", "x", domain="mine"))
+    model = b.model([value("x", [2, 3])], [value(y, None)], functions=[flatten], opset_imports=opsets)
+    graph = load_graph(models.save(model, tmp_path / "m.onnx"))
+    assert graph.tensors[graph.outputs[0]].shape == (6,)
+    assert kinds(graph) == ["Flat", "Tanh"]
+
+
+def test_what_is_random_or_large_is_not_computed(tmp_path: Path) -> None:
+    b = Builder()
+    shape = b.op("Cast", b.op("RandomUniform", shape=[1], low=1.0, high=9.0), to=TensorProto.INT64)
+    noise = b.op("Expand", "x", shape)
+    huge = b.op("ConstantOfShape", b.op("Mul", b.constant([2**20], np.int64), b.constant([2**20], np.int64)))
+    last = b.op("Slice", huge, b.constant([0], np.int64), b.constant([5], np.int64))
+    fine = b.op("Add", "x", b.op("Expand", last, b.constant([5], np.int64)))
+    model = b.model([value("x", [1])], [value(noise, None), value(fine, None)])
+    graph = load_graph(models.save(model, tmp_path / "m.onnx"))
+    assert shape not in graph.constants
+    assert huge not in graph.constants
+    assert graph.tensor(fine).shape == (5,)
 
 
 def test_com_microsoft_shapes_are_inferred_and_checking_is_unharmed(tmp_path: Path) -> None:

@@ -44,7 +44,9 @@ def test_every_kind_of_model_cut_everywhere_gives_the_whole_output(name: str, ki
     for part, model in zip(manifest.parts, part_protos(manifest, tmp_path / "parts"), strict=True):
         if all(spec.shape is not None for spec in (*part.inputs, *part.outputs)):
             onnx.checker.check_model(model)
-        assert {node.SerializeToString() for node in model.graph.node} <= own, "parts are cut, not changed"
+        elsewhere = {name for node in graph.makers.values() if node.op_type == "Shape" for name in node.output}
+        here = (node for node in model.graph.node if not (node.op_type == "Constant" and node.output[0] in elsewhere))
+        assert {node.SerializeToString() for node in here} <= own, "parts are cut, not changed"
         assert {p.key: p.value for p in model.metadata_props} == {"trained_on": "noise"}
 
 
