@@ -6,7 +6,8 @@ Operators of one kind cost alike for alike sizes. Those listed here are bound by
 bytes and do no multiply-accumulates (MACs); the rules of operators that do are in ``cost_rules``.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import onnx
@@ -27,12 +28,13 @@ MEMORY_BOUND = {
     "rectifier": """Clip HardSigmoid LeakyRelu PRelu Relu Shrink ThresholdedRelu
         com.microsoft:QLinearLeakyRelu""",
     "activation": """Abs Acos Acosh Asin Asinh Atan Atanh Celu Cos Cosh Elu Erf Exp Gelu HardSwish Log Mish
-        Selu Sigmoid Sin Sinh Softplus Softsign Sqrt SwiGLU Swish Tan Tanh com.microsoft:BiasGelu
+        ParametricSoftplus ScaledTanh Selu Sigmoid Sin Sinh Softplus Softsign Sqrt SwiGLU Swish Tan Tanh
+        com.microsoft:BiasGelu
         com.microsoft:BiasSplitGelu com.microsoft:FastGelu com.microsoft:Gelu com.microsoft:QLinearSigmoid
         com.microsoft:QOrderedGelu com.microsoft:QuickGelu com.microsoft:ScaledSiLU com.microsoft:SwiGLU""",
-    "elementwise": """Add And BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil
-        Div Equal Floor Greater GreaterOrEqual IsInf IsNaN Less LessOrEqual Max Mean Min Mod Mul Neg Not Or
-        Pow Reciprocal RotaryEmbedding Round Sign Sub Sum Where Xor ai.onnx.preview.training:Adagrad
+    "elementwise": """Add Affine And BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil
+        Div Equal Floor Greater GreaterOrEqual ImageScaler IsInf IsNaN Less LessOrEqual Max Mean Min Mod Mul Neg Not Or
+        Pow Reciprocal RotaryEmbedding Round Scale Sign Sub Sum Where Xor ai.onnx.preview.training:Adagrad
         ai.onnx.preview.training:Adam ai.onnx.preview.training:Momentum com.microsoft:BiasAdd
         com.microsoft:BiasDropout com.microsoft:BitmaskBiasDropout com.microsoft:BitmaskDropout
         com.microsoft:ComplexMul com.microsoft:ComplexMulConj com.microsoft:GatedAdd
@@ -60,7 +62,8 @@ MEMORY_BOUND = {
     "reduction": """ArgMax ArgMin CumProd CumSum NegativeLogLikelihoodLoss ReduceL1 ReduceL2 ReduceLogSum
         ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare
         com.microsoft:QLinearReduceMean com.microsoft:ReduceSumInteger""",
-    "copy": """CenterCropPad Concat Expand Pad Split Tile Trilu ai.onnx.ml:FeatureVectorizer
+    "copy": """CenterCropPad Concat Crop Expand MemcpyFromHost MemcpyToHost Pad Split Tile Trilu
+        ai.onnx.ml:FeatureVectorizer
         com.microsoft:Pad com.microsoft:QLinearConcat com.microsoft:RemovePadding
         com.microsoft:RestorePadding com.microsoft:Trilu""",
     "transpose": """Col2Im DepthToSpace ReverseSequence SpaceToDepth Transpose com.microsoft:UnfoldTensor
@@ -74,7 +77,7 @@ MEMORY_BOUND = {
         com.microsoft:QuantizeLinear com.microsoft:QuantizeWithOrder""",
     "sort": """Compress Multinomial NonMaxSuppression NonZero TopK Unique com.microsoft:DynamicTimeWarping
         com.microsoft:NGramRepeatBlock com.microsoft:SampleOp com.microsoft:Unique""",
-    "constant": """Bernoulli BlackmanWindow Constant ConstantOfShape EyeLike HammingWindow HannWindow
+    "constant": """Bernoulli BlackmanWindow Constant ConstantOfShape EyeLike GivenTensorFill HammingWindow HannWindow
         MelWeightMatrix RandomNormal RandomNormalLike RandomUniform RandomUniformLike Range Shape Size
         com.microsoft:Range""",
     "text": """ImageDecoder RegexFullMatch StringConcat StringNormalizer StringSplit TfIdfVectorizer
@@ -89,7 +92,7 @@ MEMORY_BOUND = {
 
 VIEWS = "Dropout Flatten Identity Reshape Squeeze Unsqueeze com.microsoft:ExpandDims"
 
-LOOKUPS = """Gather GatherElements GatherND Slice ai.onnx.ml:ArrayFeatureExtractor
+LOOKUPS = """DynamicSlice Gather GatherElements GatherND Slice ai.onnx.ml:ArrayFeatureExtractor
     com.microsoft:GatherBlockQuantized com.microsoft:GatherND com.microsoft:GatherPacked"""
 
 KINDS = (*MAC_KINDS, *MEMORY_BOUND, "fused", "view", "control", "other")
@@ -123,12 +126,14 @@ class Work(NamedTuple):
         products: Its arithmetic.
         read_bytes: Bytes read; None for all that it is given.
         written_bytes: Bytes written; None for all that it returns.
+        precision: What its MACs multiply, where its tensors do not tell.
     """
 
     kind: str
     products: Sequence[Product] = ()
     read_bytes: int | None = None
     written_bytes: int | None = None
+    precision: str | None = None
 
 
 class Call(NamedTuple):
@@ -155,9 +160,10 @@ class Call(NamedTuple):
         total = 0
         for tensor in tensors:
             if tensor is not None:
-                if tensor.bytes is None:
+                size = bytes_of(tensor)
+                if size is None:
                     raise UnknownCostError(f"the size of {tensor.name!r} is unknown")
-                total += tensor.bytes
+                total += size
         return total
 
     def attribute(self, name: str, default: Any = None) -> Any:
@@ -166,6 +172,21 @@ class Call(NamedTuple):
             if attribute.name == name:
                 return onnx.helper.get_attribute_value(attribute)
         return default
+
+
+Rule = Callable[[Call], Work]
+"""What an operator of some type computes when it is called so."""
+
+
+STRING_BYTES = 32
+"""What a string takes (a ``std::string``); what a long one holds elsewhere is only known as the model runs."""
+
+
+def bytes_of(tensor: Tensor) -> int | None:
+    """Bytes of a tensor, one of strings too; None if they are not known."""
+    if tensor.dtype == "string" and tensor.shape is not None:
+        return STRING_BYTES * math.prod(tensor.shape)
+    return tensor.bytes
 
 
 def _shape(tensors: Sequence[Tensor | None], position: int, side: str) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import onnx.inliner
 
 from pepper.errors import ModelError
 from pepper.graph import infer
-from pepper.graph.cost_kinds import Call, Product, UnknownCostError, Work
+from pepper.graph.cost_kinds import STRING_BYTES, Call, Product, UnknownCostError, Work, bytes_of
 from pepper.graph.cost_rules import RULES
 from pepper.graph.fusion import fused_away
 from pepper.graph.ir import Graph, Tensor, size_bytes
@@ -85,12 +85,19 @@ class Costing:
         for operator, fused in zip(operators, fused_away(self.graph), strict=True):
             inputs = [None if t is None else tensors[t] for t in operator.inputs]
             outputs = [None if t is None else tensors[t] for t in operator.outputs]
-            first = inputs[0].producer if inputs and inputs[0] is not None else None
-            dequantized = first is not None and operators[first].kind == "DequantizeLinear"
+            dequantized = len(inputs) > 1 and all(self._is_dequantized(tensor) for tensor in inputs[:2])
             scope = {tensors[t].name: tensors[t] for t in operator.captures}
             call = Call(operator.proto, inputs, outputs)
             costs = self._costs(call, operator.name, scope, dequantized)
             yield [replace(cost, kind="fused") for cost in costs] if fused else costs
+
+    def _is_dequantized(self, tensor: Tensor | None) -> bool:
+        if tensor is None:
+            return False
+        if tensor.producer is None:
+            maker = self.graph.makers.get(tensor.name)
+            return maker is not None and maker.op_type == "DequantizeLinear"
+        return self.graph.operators[tensor.producer].kind == "DequantizeLinear"
 
     def _costs(self, call: Call, name: str, scope: Mapping[str, Tensor], dequantized: bool = False) -> list[Cost]:
         proto = call.proto
@@ -118,14 +125,14 @@ class Costing:
         if written is None:
             written = self._bytes(call, name, call.outputs)
         if work.kind == "classical":
-            read += sum(4 * len(a.floats) + 8 * len(a.ints) for a in call.proto.attribute)
+            read += sum(_held_bytes(attribute) for attribute in call.proto.attribute)
         if not work.products:
             return Cost(work.kind, (), read, written)
         dtype = call.inputs[0].dtype if call.inputs[0] is not None else None
-        precision = "float32"
+        precision = work.precision or "float32"
         if dtype in _INT8 or dequantized or call.proto.op_type.startswith("DynamicQuantize"):
             precision = "int8"
-        elif dtype in _FLOAT16:
+        elif dtype in _FLOAT16 and work.precision is None:
             precision = "float16"
         return Cost(work.kind, work.products, read, written, precision)
 
@@ -133,10 +140,11 @@ class Costing:
         total = 0
         for tensor in tensors:
             if tensor is not None:
-                if tensor.bytes is None:
+                size = bytes_of(tensor)
+                if size is None:
                     self._gap(name, call.proto, f"the size of {tensor.name!r} is unknown")
                 else:
-                    total += tensor.bytes
+                    total += size
         return total
 
     def _gap(self, name: str, proto: onnx.NodeProto, reason: str) -> None:
@@ -258,6 +266,13 @@ class Costing:
 def operator_macs(graph: Graph) -> list[float]:
     """Multiply-accumulates of each operator, those of its bodies included; gaps count as none."""
     return [float(sum(cost.macs for cost in entries)) for entries in Costing(graph)]
+
+
+def _held_bytes(attribute: onnx.AttributeProto) -> int:
+    """Bytes of the tables that an operator of classical machine learning holds."""
+    texts = sum(STRING_BYTES + len(text) for text in attribute.strings)
+    held = size_bytes(*weight_type(attribute.t)) if attribute.HasField("t") else 0
+    return 4 * len(attribute.floats) + 8 * len(attribute.ints) + texts + (held or 0)
 
 
 def _is_small(tensor: onnx.TensorProto) -> bool:
