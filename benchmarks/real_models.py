@@ -155,7 +155,7 @@ def _ran(arguments: Sequence[str]) -> str:
 
 def _counted(result: Result, path: Path, model: Sequence[str]) -> str:
     config = composed(*map(openly, model)).model
-    graph = load_graph(config.path, config.shapes, config.dims, config.batch)
+    graph = load_graph(config.path, config.shapes, config.dims, config.batch, config.inputs)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CostWarning)
         characteristics = Characteristics(graph)

@@ -1,7 +1,6 @@
 """What each operator of a graph costs: arithmetic, bytes moved, and the costs inside its bodies."""
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -12,14 +11,18 @@ from pepper.errors import ModelError
 from pepper.graph import infer
 from pepper.graph.cost_kinds import STRING_BYTES, Call, Product, UnknownCostError, Work, bytes_of
 from pepper.graph.cost_rules import RULES
+from pepper.graph.folding import Folding, Value
 from pepper.graph.fusion import fused_away
+from pepper.graph.inputs import input_spec
 from pepper.graph.ir import Graph, Tensor, size_bytes
 from pepper.graph.onnx_types import tensor_type, weight_type
 
 _INT8 = {"int8", "uint8", "int4", "uint4", "int2", "uint2"}
 _FLOAT16 = {"float16", "bfloat16"}
-_SMALL = 64  # elements: trip counts, shapes
 _LONGEST_LOOP = 1_000_000  # beyond it, a trip count stands for "until the condition fails"
+
+_Known = Callable[[str], Value | None]
+"""The value of a tensor by name, where it is known: trip counts, conditions, shapes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,8 @@ class Cost:
 class Costing:
     """Costs the operators of a graph.
 
-    An If costs its costliest branch; a Loop its body times a constant trip count; a Scan its body times the
+    An If costs the branch that its condition takes, where that is known (a value that is given for an input counts as
+    known), else its costliest branch; a Loop its body times a constant trip count; a Scan its body times the
     sequence length; a local function its body.
 
     Attributes:
@@ -88,7 +92,7 @@ class Costing:
             dequantized = len(inputs) > 1 and all(self._is_dequantized(tensor) for tensor in inputs[:2])
             scope = {tensors[t].name: tensors[t] for t in operator.captures}
             call = Call(operator.proto, inputs, outputs)
-            costs = self._costs(call, operator.name, scope, dequantized)
+            costs = self._costs(call, operator.name, scope, self._value, dequantized)
             yield [replace(cost, kind="fused") for cost in costs] if fused else costs
 
     def _is_dequantized(self, tensor: Tensor | None) -> bool:
@@ -99,11 +103,13 @@ class Costing:
             return maker is not None and maker.op_type == "DequantizeLinear"
         return self.graph.operators[tensor.producer].kind == "DequantizeLinear"
 
-    def _costs(self, call: Call, name: str, scope: Mapping[str, Tensor], dequantized: bool = False) -> list[Cost]:
+    def _costs(
+        self, call: Call, name: str, scope: Mapping[str, Tensor], known: _Known, dequantized: bool = False
+    ) -> list[Cost]:
         proto = call.proto
         domain = "" if proto.domain == "ai.onnx" else proto.domain
         if (domain, proto.op_type) in self._functions:
-            return self._function(call, name)
+            return self._function(call, name, known)
         rule = RULES.get((domain, proto.op_type))
         try:
             if rule is None:
@@ -116,7 +122,7 @@ class Costing:
             self._gap(name, proto, "its shapes or attributes are not those of the operator set")
             work = Work("other")
         cost = self._priced(call, name, work, dequantized)
-        return [cost, *self._bodies(call, name, scope)] if work.kind == "control" else [cost]
+        return [cost, *self._bodies(call, name, scope, known)] if work.kind == "control" else [cost]
 
     def _priced(self, call: Call, name: str, work: Work, dequantized: bool) -> Cost:
         read, written = work.read_bytes, work.written_bytes
@@ -157,43 +163,47 @@ class Costing:
         return {(f.domain, f.name): f for f in self.graph.proto.functions}
 
     @cached_property
-    def _constants(self) -> dict[str, onnx.TensorProto]:
-        """Small weights of the main graph by name: trip counts, shapes."""
-        found = {t.name: t for t in self.graph.proto.graph.initializer if _is_small(t)}
-        for name, value in self.graph.constants.items():
-            if value.size <= _SMALL:
-                found[name] = onnx.numpy_helper.from_array(value, name)
-        for name, maker in self.graph.makers.items():
-            for attribute in maker.attribute:
-                if maker.op_type == "Constant" and attribute.name == "value" and _is_small(attribute.t):
-                    found[name] = onnx.TensorProto()
-                    found[name].CopyFrom(attribute.t)
-                    found[name].name = name
-        return found
+    def _folding(self) -> Folding:
+        """Values of the main graph that follow from constants, from shapes and from what the user gives for inputs."""
+        proto, given = self.graph.proto, self.graph.given
+        weights = [tensor for tensor in proto.graph.initializer if tensor.data_location != tensor.EXTERNAL]
+        for tensor in (self.graph.tensors[t] for t in self.graph.inputs):
+            if tensor.name in given and tensor.dtype is not None and tensor.shape is not None:
+                value = input_spec(tensor.name, tensor.dtype, tensor.shape, given[tensor.name]).value
+                if value is not None:
+                    weights.append(onnx.numpy_helper.from_array(value, tensor.name))
+        return Folding(proto.graph.node, weights, self.graph.types, proto.opset_import)
 
-    def _function(self, call: Call, name: str) -> list[Cost]:
+    def _value(self, name: str) -> Value | None:
+        return self._folding.value(name)
+
+    def _function(self, call: Call, name: str, known: _Known) -> list[Cost]:
         caller = onnx.NodeProto()
         caller.CopyFrom(call.proto)
         caller.output[:] = [output or f"unread_{i}" for i, output in enumerate(call.proto.output)]
         graph = onnx.GraphProto(name="call", node=[caller])
         given = {t.name: t for t in call.inputs if t is not None}
-        model = self._model(graph, given, caller.output)
+        model = self._model(graph, given, known, caller.output)
         try:
-            return self._inside(onnx.inliner.inline_local_functions(model).graph, given, name)
+            return self._inside(onnx.inliner.inline_local_functions(model).graph, given, name, known)
         except RuntimeError as error:
             self._gap(name, call.proto, f"its function cannot be inlined ({error})")
             return []
 
-    def _bodies(self, call: Call, name: str, scope: Mapping[str, Tensor]) -> list[Cost]:
+    def _bodies(self, call: Call, name: str, scope: Mapping[str, Tensor], known: _Known) -> list[Cost]:
         kind, trips = call.proto.op_type, None
         if kind == "If":
-            branches = [self._inside(call.attribute(branch), scope, name) for branch in ("then_branch", "else_branch")]
+            condition = known(call.proto.input[0])
+            taken = ["then_branch", "else_branch"]
+            if condition is not None:
+                taken = taken[:1] if condition.item() else taken[1:]
+            branches = [self._inside(call.attribute(branch), scope, name, known) for branch in taken]
             return max(branches, key=lambda costs: _weight_of(costs))
         body = call.attribute("body")
         given = dict(scope)
         if kind == "Loop":
             given |= _named(body.input[2:], call.inputs[2:])
-            trips = self._trip_count(call)
+            trips = _trip_count(call, known)
         elif kind == "Scan":
             scanned = call.attribute("num_scan_inputs", 1)
             states = len(call.inputs) - scanned
@@ -207,16 +217,11 @@ class Costing:
         if trips is None:
             self._gap(name, call.proto, "how often its body runs is unknown: counted once")
             trips = 1
-        return [cost.repeated(trips) for cost in self._inside(body, given, name)]
+        return [cost.repeated(trips) for cost in self._inside(body, given, name, known)]
 
-    def _trip_count(self, call: Call) -> int | None:
-        count = self._constants.get(call.proto.input[0]) if call.has(0) else None
-        if count is None:
-            return None
-        trips = int(onnx.numpy_helper.to_array(count).item())
-        return trips if 0 <= trips <= _LONGEST_LOOP else None
-
-    def _model(self, graph: onnx.GraphProto, given: Mapping[str, Tensor], outputs: Sequence[str]) -> onnx.ModelProto:
+    def _model(
+        self, graph: onnx.GraphProto, given: Mapping[str, Tensor], known: _Known, outputs: Sequence[str]
+    ) -> onnx.ModelProto:
         proto = self.graph.proto
         model = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
         model.graph.name = graph.name or "body"
@@ -224,8 +229,8 @@ class Costing:
         model.graph.initializer.extend(graph.initializer)
         own = {tensor.name for tensor in graph.initializer}
         for name, tensor in given.items():
-            if name in self._constants:
-                model.graph.initializer.append(self._constants[name])
+            if (value := known(name)) is not None:
+                model.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
             elif tensor.dtype is not None:
                 elem = onnx.TensorProto.DataType.Value(tensor.dtype.upper())
                 model.graph.input.append(onnx.helper.make_tensor_value_info(name, elem, tensor.shape))
@@ -235,12 +240,13 @@ class Costing:
             model.graph.output.append(stated.get(name) or onnx.ValueInfoProto(name=name))
         return model
 
-    def _inside(self, graph: onnx.GraphProto, given: Mapping[str, Tensor], name: str) -> list[Cost]:
-        model = self._model(graph, given, [value.name for value in graph.output])
+    def _inside(self, graph: onnx.GraphProto, given: Mapping[str, Tensor], name: str, known: _Known) -> list[Cost]:
+        model = self._model(graph, given, known, [value.name for value in graph.output])
         try:
             types = infer.infer_types(model, self.graph.file, None)
         except ModelError:
             types = {}  # every shape that is missing below makes a gap
+        folding = Folding(model.graph.node, model.graph.initializer, types, model.opset_import)
         scope = dict(given)
         for value in graph.input:
             scope.setdefault(value.name, _tensor(value.name, *tensor_type(types.get(value.name))))
@@ -259,7 +265,7 @@ class Costing:
                 held += [t for t in outputs if t is not None and node.op_type == "Constant"]
             else:
                 inner = node.name or node.op_type
-                costs += self._costs(Call(node, inputs, outputs), f"{name}/{inner}", scope)
+                costs += self._costs(Call(node, inputs, outputs), f"{name}/{inner}", scope, folding.value)
         return [*costs, Cost("view", (), 0, 0, operators=0, held=held)] if held else costs
 
 
@@ -275,8 +281,9 @@ def _held_bytes(attribute: onnx.AttributeProto) -> int:
     return 4 * len(attribute.floats) + 8 * len(attribute.ints) + texts + (held or 0)
 
 
-def _is_small(tensor: onnx.TensorProto) -> bool:
-    return tensor.data_location != onnx.TensorProto.EXTERNAL and math.prod(tensor.dims) <= _SMALL
+def _trip_count(call: Call, known: _Known) -> int | None:
+    count = known(call.proto.input[0]) if call.has(0) else None
+    return int(count.item()) if count is not None and 0 <= count.item() <= _LONGEST_LOOP else None
 
 
 def _named(values: Sequence[onnx.ValueInfoProto], tensors: Sequence[Tensor | None]) -> dict[str, Tensor]:

@@ -355,3 +355,24 @@ def test_models_of_every_sort_are_fully_costed(name: str, tmp_path: Path) -> Non
     assert features["macs"] == sum(features[f"macs_{kind}"] for kind in MAC_KINDS)
     moved = sum(features[f"bytes_{kind}"] for kind in KINDS)
     assert moved == features["read_bytes"] + features["written_bytes"] > 0
+
+
+BRANCHES = """g (float[1,8] x, int64 rate) => (float[1,4] y) {
+    w = Constant<value = float[8,4] {%s}>() wide = Constant<value = int64 {16000}>()
+    c = Equal (rate, wide)
+    y = If (c) <
+        then_branch = t () => (float[1,4] z) { z = MatMul(x, w) },
+        else_branch = e () => (float[1,4] z) { no = Constant<value = bool {0}>()
+            z = If (no) <
+                then_branch = u () => (float[1,4] v) { v = MatMul(x, w) },
+                else_branch = f () => (float[1,4] v) { a = Concat<axis = 0>(x, x, x) b = MatMul(a, w)
+                                                       v = ReduceMean<keepdims = 1>(b) }> }>
+}"""
+
+
+@pytest.mark.parametrize(("given", "macs"), [({}, 96), ({"rate": 16000}, 32), ({"rate": 8000}, 96)])
+def test_if_costs_the_branch_that_a_given_value_takes(given: dict[str, int], macs: int, tmp_path: Path) -> None:
+    """Speech models choose by their sampling rate; an inner condition that is constant is known, too."""
+    file = models.save(parsed(BRANCHES % ONES), tmp_path / "model.onnx")
+    graph = load_graph(file, inputs=given)
+    assert Characteristics(graph).cumulative_macs[-1] == macs
