@@ -4,7 +4,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ def measure_cells(config: PepperConfig, cells: Sequence[Cell]) -> Measured:
     results = {cell.identity: _row(cell, None) for cell in cells}
     wanted = list(cells)
     if config.sweep is not None:
-        reused = _finished(store, config.sweep.rerun)
+        reused = _finished(store, config.sweep.rerun, set(results))
         for cell in cells:
             if cell.identity in reused:
                 results[cell.identity].update(reused[cell.identity], reused=True)
@@ -224,14 +224,13 @@ class _Log:
         self.unlogged = None if error is None else str(error)
 
 
-def _finished(store: Store, rerun: str) -> dict[str, dict[str, Any]]:
-    """Return the results that need not be measured again, the newest of each cell."""
+def _finished(store: Store, rerun: str, cells: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Return the results of cells that need not be measured again, the newest of each."""
     table = history(store)
-    if table.empty:
-        return {}
-    table = table[(table["status"] == "FINISHED") & table["verdict"].isin(STANDING[rerun])]
-    newest = table.sort_values("ended_ms").drop_duplicates("cell", keep="last")
+    standing = (table["status"] == "FINISHED") & table["verdict"].isin(STANDING[rerun]) & table["cell"].isin(cells)
+    newest = table[standing].sort_values("ended_ms").drop_duplicates("cell", keep="last")
     metrics = [column for column in newest.columns if column.startswith("metrics.")]
+    newest = newest[["cell", "status", "verdict", "reasons", "run_id", *metrics]]
     return {
         str(row["cell"]): {
             "status": row["status"],

@@ -1,99 +1,198 @@
-"""All cells ever logged, as one table that is read from MLflow incrementally."""
+"""All cells ever logged, as one table that is read from MLflow incrementally: by the runs' identity, not by clocks."""
 
+import gc
 import hashlib
-import os
+import itertools
+import math
+import sys
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pepper.caches import read_table, write_table
 from pepper.tracking.runs import LOGGED_METRIC
-from pepper.tracking.store import Store, reaching
+from pepper.tracking.store import Store, lock, reaching
 
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow.entities import Run
 
-PAGE = 1000
-MOST_NAMED = 500  # runs in one question
-CACHE_VERSION = 3
-COLUMNS = ["run_id", "status", "cell", "verdict", "deleted"]
+CHUNK = 500  # runs that are asked for at once
+MOST_EXCLUDED = 1500  # runs that a question names as known
+CACHE_VERSION = 4
 TAGS = ("cell", "verdict", "reasons", "record", "onnxruntime", "version")
+LOGGED = f"metrics.{LOGGED_METRIC}"
+COLUMNS = ["run_id", "name", "status", "parent", "started_ms", "ended_ms", *TAGS, LOGGED]
+ENDED = ("FINISHED", "FAILED", "KILLED")
+IDENTITY_TAG = "pepper.store_id"
+
+_CELLS = "tags.`pepper.kind` = 'cell'"
+_ORDER = ["attributes.start_time ASC"]  # then MLflow orders by run
+_DIGITS = "0123456789abcdef"
 
 
-def _row(run: "Run") -> dict[str, str | float | None]:
-    tags = {key: run.data.tags.get(f"pepper.{key}") for key in TAGS}
-    return {
-        "run_id": run.info.run_id,
-        "name": run.info.run_name,
-        "status": run.info.status,
-        "parent": run.data.tags.get("mlflow.parentRunId"),
-        "ended_ms": run.info.end_time,
-        **tags,
-        **{f"params.{key}": value for key, value in run.data.params.items()},
-        **{f"metrics.{key}": value for key, value in run.data.metrics.items()},
-    }
+def store_identity(store: Store) -> str:
+    """Return what tells this store from any other that was or will be at its address: written into it once.
 
-
-def _pages(store: Store, condition: str, deleted: bool) -> "list[Run]":
-    from mlflow.entities import ViewType
-
-    view = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
-    runs: list[Run] = []
-    token = None
-    while True:
-        page = store.client.search_runs(
-            [store.experiment_id],
-            filter_string=f"tags.`pepper.kind` = 'cell'{condition}",
-            run_view_type=view,
-            max_results=PAGE,
-            page_token=token,
-        )
-        runs += page
-        token = page.token
-        if not token:
-            return runs
-
-
-def _active(store: Store, run_ids: list[str]) -> "list[Run]":
-    """Return those of some runs that are there and not deleted."""
-    runs: list[Run] = []
-    for start in range(0, len(run_ids), MOST_NAMED):
-        names = ", ".join(f"'{run_id}'" for run_id in run_ids[start : start + MOST_NAMED])
-        runs += _pages(store, f" and attributes.run_id IN ({names})", deleted=False)
-    return runs
+    Raises:
+        TrackingError: The store does not answer.
+    """
+    with reaching(store.config), lock(store.folder):
+        for attempt in range(2):
+            found = store.client.get_experiment(store.experiment_id).tags.get(IDENTITY_TAG)
+            if found or attempt:
+                break
+            # Of two machines that write at once the last one wins; the other then reads all runs once more.
+            store.client.set_experiment_tag(store.experiment_id, IDENTITY_TAG, uuid.uuid4().hex)
+    return str(found)
 
 
 def history(store: Store) -> "pd.DataFrame":
     """Return every logged cell, one row a run: tags, ``params.*`` (text) and ``metrics.*`` (numbers).
 
-    What was read before comes from a local Parquet file; only newer runs are asked for. Runs deleted in
-    MLflow are left out, also when ``mlflow gc`` took them away since: the file knows which were.
+    What was read before comes from a local file, as far as the store still holds it as it was: which runs these are is
+    asked of the store, and so is every run that is not among them, whenever its writer's clock says that it was
+    logged. Runs deleted in MLflow are left out; where runs are gone since, that is said.
 
     Raises:
         TrackingError: The store does not answer.
     """
     import pandas as pd
 
-    key = hashlib.sha256(f"{store.config.uri}\n{store.experiment_id}".encode()).hexdigest()[:12]
-    file = store.folder / "cache" / f"history-v{CACHE_VERSION}-{key}.parquet"
-    try:
-        known = pd.read_parquet(file)
-    except (OSError, ValueError):  # absent, or damaged: all is read again
+    address = hashlib.sha256(f"{store.uri}\n{store.experiment_id}".encode()).hexdigest()[:12]
+    name = f"history-v{CACHE_VERSION}-{address}"
+    file = store.folder / "cache" / f"{name}-{store_identity(store)}.parquet"
+    _forget(file, f"{name}-*", store)
+    known = read_table(file, COLUMNS)
+    if known is None:
         known = pd.DataFrame(columns=COLUMNS)
-    metric = f"metrics.{LOGGED_METRIC}"
-    newest = known[metric].max() if metric in known and len(known) else 0.0
-    with reaching(store.config):
-        # Two writers' clocks may differ a little: read the last minute again.
-        fresh = _pages(store, f" and metrics.{LOGGED_METRIC} > {newest - 60}", deleted=False)
-        gone = {run.info.run_id for run in _pages(store, "", deleted=True)}
-        unsure = set(known["run_id"][known["deleted"].astype(bool)]) - gone  # restored, or gone for good
-        found = [*_active(store, sorted(unsure)), *fresh]
-    read = {run.info.run_id: _row(run) for run in found}
-    kept = known[~known["run_id"].isin(unsure | set(read))]
-    tables = [table for table in (kept, pd.DataFrame(list(read.values()))) if len(table)]
-    table = pd.concat(tables) if tables else kept
-    table = table.assign(deleted=table["run_id"].isin(gone))
-    if tables:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        draft = file.with_suffix(f".{os.getpid()}")
-        table.to_parquet(draft, index=False)
-        draft.replace(file)
-    return table[~table["deleted"]].drop(columns="deleted").reset_index(drop=True)
+    with reaching(store.config), _seldom_collecting():
+        page = known.attrs.get("page")
+        still = known["run_id"].isin(_unchanged(store, known, page))
+        rows, page = _read(store, set(known["run_id"][still]), page)
+    tables = [table for table in (known[still], pd.DataFrame(rows)) if len(table)]
+    table = pd.concat(tables) if tables else known[:0]
+    gone = set(known["run_id"]) - set(table["run_id"])
+    if gone:
+        _say(f"{len(gone)} of the runs that were read before", store)
+    table = table[table[LOGGED].notna()].reset_index(drop=True)  # the others are being logged just now
+    settled = table[table["status"].isin(ENDED)]
+    if gone or not _runs(settled) <= _runs(known):
+        settled.attrs["page"] = page
+        write_table(settled, file)
+    return table
+
+
+def _runs(table: "pd.DataFrame") -> set[tuple[str, str]]:
+    return set(zip(table["run_id"], table["status"], strict=True))
+
+
+def _say(what: str, store: Store) -> None:
+    print(f"{what} are no longer in tracking.uri={store.config.uri}: left out", file=sys.stderr)
+
+
+def _forget(file: Path, pattern: str, store: Store) -> None:
+    """Remove what was read from stores that were at this address before."""
+    for old in file.parent.glob(pattern):
+        if not old.name.startswith(file.name):
+            old.unlink(missing_ok=True)
+            if old.suffix == ".parquet":
+                _say("another store is at this address now: the runs that were read before", store)
+
+
+def _unchanged(store: Store, known: "pd.DataFrame", page: str | None) -> set[str]:
+    """Return those of the known runs that the store still holds, active and with the status that they had.
+
+    MLflow always answers with whole runs, a millisecond each, and has no way to ask for a list of their names only. So
+    it is asked for the last one of a chunk of named runs: where there is such a one, all of them are there. Where there
+    is none, and where there are too few runs for a chunk, they are read again like any other run.
+
+    Args:
+        store: The store.
+        known: The runs, their status and start.
+        page: MLflow's token for the page that begins with the last run of a chunk.
+    """
+    there: set[str] = set()
+    if page is None:
+        return there
+    for status, runs in known.sort_values(["started_ms", "run_id"]).groupby("status"):
+        run_ids = runs["run_id"].tolist()
+        most = len(run_ids) - CHUNK  # the last chunk may overlap the one before
+        for start in [*range(0, most, CHUNK), most] if most >= 0 else ():
+            chunk = run_ids[start : start + CHUNK]
+            condition = f"attributes.status = '{status}' and attributes.run_id IN ({_listed(chunk)})"
+            last = store.client.search_runs(
+                [store.experiment_id], condition, order_by=_ORDER, max_results=1, page_token=page
+            )
+            if [run.info.run_id for run in last] == chunk[-1:]:
+                there.update(chunk)
+    return there
+
+
+def _read(store: Store, known: set[str], page: str | None) -> "tuple[list[dict[str, str | float | None]], str | None]":
+    """Return a row for each run that is not among the known ones, and the token for a page of a chunk's last run."""
+    rows: list[dict[str, str | float | None]] = []
+    names: dict[str, str] = {}  # each text once: most repeat from run to run
+    digits = max(0, math.ceil(math.log(max(len(known), 1) / MOST_EXCLUDED, len(_DIGITS))))
+    by_prefix: dict[str, list[str]] = {}
+    for run_id in known:
+        by_prefix.setdefault(run_id[:digits], []).append(run_id)
+    for prefix in map("".join, itertools.product(_DIGITS, repeat=digits)):
+        condition = _CELLS
+        if digits:
+            condition += f" and attributes.run_id LIKE '{prefix}%'"
+        if prefix in by_prefix:
+            condition += f" and attributes.run_id NOT IN ({_listed(by_prefix[prefix])})"
+        token = None
+        while True:
+            found = store.client.search_runs(
+                [store.experiment_id], condition, order_by=_ORDER, max_results=CHUNK - 1, page_token=token
+            )
+            first, token = token is None, found.token
+            if first and token:
+                page = token if isinstance(token, str) else token.decode()  # bytes where no server is between
+            rows += [_row(run, names) for run in found]
+            if not token:
+                break
+            del found
+            gc.collect()  # a page's objects refer to one another
+    return list({row["run_id"]: row for row in rows}.values()), page
+
+
+def _listed(run_ids: Sequence[str]) -> str:
+    return ", ".join(f"'{run_id}'" for run_id in run_ids)
+
+
+def _row(run: "Run", names: dict[str, str]) -> dict[str, str | float | None]:
+    def once(text: str) -> str:
+        return names.setdefault(text, text)
+
+    tags = {key: run.data.tags.get(f"pepper.{key}") for key in TAGS}
+    return {
+        "run_id": run.info.run_id,
+        "name": run.info.run_name,
+        "status": once(run.info.status),
+        "parent": run.data.tags.get("mlflow.parentRunId"),
+        "started_ms": run.info.start_time,
+        "ended_ms": run.info.end_time,
+        **tags,
+        LOGGED: None,
+        **{once(f"params.{key}"): once(value) for key, value in run.data.params.items()},
+        **{once(f"metrics.{key}"): value for key, value in run.data.metrics.items()},
+    }
+
+
+@contextmanager
+def _seldom_collecting() -> Iterator[None]:
+    """Keep the collector from looking at thousands of objects that are all alive again and again: half of the time."""
+    was_on = gc.isenabled()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        if was_on:
+            gc.enable()
