@@ -9,9 +9,10 @@ from typing import Any
 from pepper.errors import TrackingError
 from pepper.tracking import runs
 from pepper.tracking.executions import KeptExecution, Unlogged, log_again
+from pepper.tracking.locks import lock
 from pepper.tracking.outbox import Outbox, SetAside, UnusableError
 from pepper.tracking.records import Pending, Record
-from pepper.tracking.store import RefusedError, Store, insist, lock
+from pepper.tracking.store import RefusedError, Store, insist
 from pepper.tracking.sweeps import Ends, SweepEnd, end_sweep
 
 

@@ -1,10 +1,10 @@
 """The MLflow store: opened once, checked before anything is measured."""
 
 import contextlib
-import fcntl
 import logging
 import os
 import shutil
+import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pepper.config import TrackingConfig
 from pepper.errors import TrackingError
+from pepper.tracking import database
+from pepper.tracking.locks import lock
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -43,14 +45,6 @@ def check_folder(folder: Path) -> None:
         )
 
 
-@contextlib.contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock: only one process at a time makes the database or logs what waits."""
-    with (folder / ".lock").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
-
-
 class Store:
     """An open tracking store and pepper's experiment in it.
 
@@ -68,7 +62,7 @@ class Store:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(config.timeout_seconds))
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        with reaching(config), lock(self.folder):
+        with lock(self.folder), reaching(config):
             self.client = self._connect()
             self.experiment_id = self._experiment()
 
@@ -86,17 +80,24 @@ class Store:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         scheme, _, path = self.config.uri.partition(":///")
         if scheme == "sqlite":
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            database.make_whole(Path(path.partition("?")[0]), self.folder)
         return MlflowClient(self.config.uri)
 
     def _experiment(self) -> str:
+        from mlflow.exceptions import MlflowException
+
         name = self.config.experiment
         found = self.client.get_experiment_by_name(name)
         if found is None:
             artifacts = Path(self.config.artifacts).absolute().as_uri() if self.config.artifacts else None
             # The UI then opens the experiment with the columns of training runs, not of language-model traces.
             tags = {"mlflow.experimentKind": "custom_model_development"}
-            return str(self.client.create_experiment(name, artifact_location=artifacts, tags=tags))
+            try:
+                return str(self.client.create_experiment(name, artifact_location=artifacts, tags=tags))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                return self._experiment()  # another machine has made it just now
         if found.lifecycle_stage != "active":
             raise TrackingError(
                 f"tracking.experiment={name}: was deleted in MLflow; restore it there or set tracking.experiment"
@@ -155,7 +156,7 @@ def reaching(config: TrackingConfig) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, SQLAlchemyError, RequestException, OSError) as error:
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, RequestException, OSError) as error:
         cause = " ".join(str(error).split())[:200]
         if "must be in the 'active' state" in cause:
             raise TrackingError(
