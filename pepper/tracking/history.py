@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pepper.caches import read_table, write_table
+from pepper.tracking.locks import lock
 from pepper.tracking.runs import LOGGED_METRIC
-from pepper.tracking.store import Store, lock, reaching
+from pepper.tracking.store import Store, reaching
 
 if TYPE_CHECKING:
     import pandas as pd
