@@ -37,7 +37,7 @@ HOMES = {
     "hydra": ("run", "config", "sweep"),
     "optuna": ("latency.tuning",),
     "xgboost": ("latency",),
-    "onnxruntime": ("measure.worker", "measure.session", "graph.folding", "graph.verify"),
+    "onnxruntime": ("measure.worker", "measure.session", "graph.observer", "graph.verify"),
     "zmq": ("execution",),
     "onnx": ("graph",),
     "matplotlib": ("report",),

@@ -26,10 +26,12 @@ class Inferred:
     Attributes:
         types: ONNX types by tensor name.
         constants: Values by tensor name that inference had to compute; see `pepper.graph.folding`.
+        by_run: Names of tensors whose shape only a run of the model showed, see `pepper.graph.observed`.
     """
 
     types: Types
     constants: Mapping[str, Value]
+    by_run: frozenset[str] = frozenset()
 
 
 def infer_types(proto: onnx.ModelProto, file: Path, shapes: Mapping[str, Sequence[int]] | None) -> Types:

@@ -37,7 +37,8 @@ class Tensor:
     Attributes:
         id: Its index in ``Graph.tensors``.
         name: The ONNX value name.
-        dtype: The ONNX element type in lower case, such as ``float``; None if unknown or no tensor.
+        dtype: The ONNX element type in lower case, such as ``float``; of what is no tensor the whole type, such
+            as ``seq(tensor(float))``; None if unknown.
         shape: The dimensions at the shapes that the graph was loaded with, or None if unknown.
         bytes: Its size in bytes, or None if the shape or type is unknown (or a string).
         is_weight: Whether it is an initializer or computed from constants only.
@@ -53,6 +54,11 @@ class Tensor:
     is_weight: bool
     producer: int | None
     readers: tuple[int, ...]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its type is unknown, or it is a tensor and its shape is."""
+        return self.shape is None and is_tensor(self.dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +133,8 @@ class Graph:
         constants: Values of small tensors that are known at these input shapes, by name: of every Shape and
             Size among ``makers``, and of what shape inference had to compute.
         types: The ONNX type of every tensor of the main graph that is known at these input shapes, by name.
+        by_run: Names of tensors whose shape no rule gives: a run of the model showed it, and it may be another
+            for other values of the inputs.
         fixed: Whether all shapes are fixed by the file or by the caller (not by a default), so that parts
             may hold them as constants.
         separators: The tensors at which the graph falls apart; see `pepper.graph.separators`.
@@ -142,6 +150,7 @@ class Graph:
     makers: Mapping[str, onnx.NodeProto]
     constants: Mapping[str, npt.NDArray[Any]]
     types: Mapping[str, onnx.TypeProto]
+    by_run: frozenset[str]
     fixed: bool
     separators: Sequence[Separator] = ()
     given: Mapping[str, Any] = field(default_factory=dict)
@@ -164,11 +173,14 @@ class Graph:
             raise ModelError(f"{self.file}: no tensor named {name!r}{hint or '; check the name'}") from None
 
     def unknown_shapes(self) -> list[Tensor]:
-        """Tensors in use that operators write and whose shape could not be inferred, in order."""
+        """Tensors in use that operators write and whose type or shape is unknown, in order."""
         outputs = set(self.outputs)
-        return [
-            t for t in self.tensors if t.producer is not None and t.shape is None and (t.readers or t.id in outputs)
-        ]
+        return [t for t in self.tensors if t.producer is not None and t.is_open and (t.readers or t.id in outputs)]
+
+
+def is_tensor(dtype: str | None) -> bool:
+    """Whether a type, as `Tensor.dtype` gives it, is that of a dense tensor, or unknown."""
+    return dtype is None or "(" not in dtype
 
 
 def size_bytes(dtype: str | None, shape: Sequence[int] | None) -> int | None:

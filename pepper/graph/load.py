@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy.typing as npt
 import onnx
 
 from pepper.errors import ModelError
@@ -17,6 +16,7 @@ from pepper.graph.external import external_files
 from pepper.graph.folding import is_random, random_functions, shape_value
 from pepper.graph.given import check_names, given_shapes
 from pepper.graph.ir import Graph, Operator, Tensor, size_bytes
+from pepper.graph.observed import observe
 from pepper.graph.onnx_types import TensorType, tensor_type, weight_type
 from pepper.graph.order import arrange
 from pepper.graph.topology import Nodes, bodies, called, sorted_nodes
@@ -100,8 +100,13 @@ def _load(
         for spec in inputs
         for axis, dim in enumerate(spec.shape or ())
     )
-    graph = arrange(_build(path, proto, nodes, inferred, [spec.name for spec in inputs], fixed))
-    return replace(graph, given=given)
+    names = [spec.name for spec in inputs]
+    graph = _build(path, proto, nodes, inferred, names, fixed)
+    if unknown := graph.unknown_shapes():
+        observed = observe(proto, path, concrete, given, [tensor.name for tensor in unknown])
+        inferred = replace(inferred, types={**inferred.types, **observed.types}, by_run=observed.by_run)
+        graph = _build(path, proto, nodes, inferred, names, fixed)
+    return replace(arrange(graph), given=given)
 
 
 def _in_order(proto: onnx.ModelProto, path: Path) -> Nodes:
@@ -139,24 +144,24 @@ def _build(
         if all(name in constants for name in (*node.input, *captures) if name) and not is_random(node, random):
             constants.update(node.output)
             makers.update((name, node) for name in node.output)
-        elif fixed and (value := shape_value(node, types)) is not None:
+        elif fixed and inferred.by_run.isdisjoint(node.input) and (value := shape_value(node, types)) is not None:
             constants.add(node.output[0])
             makers[node.output[0]] = node
             values[node.output[0]] = value
         else:
             standing.append((node, captures))
     outputs = [value.name for value in proto.graph.output]
-    return _index(path, proto, _live(standing, outputs), types, weights, makers, values, inputs, outputs, fixed)
+    known = replace(inferred, constants=values)
+    return _index(path, proto, _live(standing, outputs), known, weights, makers, inputs, outputs, fixed)
 
 
 def _index(
     path: Path,
     proto: onnx.ModelProto,
     nodes: Nodes,
-    types: Mapping[str, onnx.TypeProto],
+    inferred: infer.Inferred,
     initializers: Mapping[str, TensorType],
     makers: Mapping[str, onnx.NodeProto],
-    constants: Mapping[str, npt.NDArray[Any]],
     inputs: Sequence[str],
     outputs: Sequence[str],
     fixed: bool,
@@ -183,7 +188,7 @@ def _index(
     tensors = []
     for name, number in ids.items():
         is_weight = name in initializers or name in makers
-        dtype, shape = initializers.get(name) or tensor_type(types.get(name))
+        dtype, shape = initializers.get(name) or tensor_type(inferred.types.get(name))
         size = size_bytes(dtype, shape)
         tensors.append(Tensor(number, name, dtype, shape, size, is_weight, producers.get(name), tuple(readers[number])))
     return Graph(
@@ -194,8 +199,9 @@ def _index(
         inputs=tuple(range(len(inputs))),
         outputs=output_ids,
         makers=makers,
-        constants=constants,
-        types=types,
+        constants=inferred.constants,
+        types=inferred.types,
+        by_run=inferred.by_run,
         fixed=fixed,
     )
 

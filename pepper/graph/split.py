@@ -227,11 +227,12 @@ def _border_types(graph: Graph) -> _Types:
 
 
 def _at_sizes(graph: Graph, tensor: Tensor) -> onnx.TypeProto | None:
-    """The type that the tensor has at the sizes that the graph was loaded with."""
+    """The type that the tensor has at the sizes that the graph was loaded with; sizes that may change are left open."""
     if tensor.dtype is None or tensor.shape is None:
-        return None
+        return graph.types.get(tensor.name)
     elem_type = onnx.TensorProto.DataType.Value(tensor.dtype.upper())
-    return onnx.helper.make_tensor_type_proto(elem_type, tensor.shape if graph.fixed else [None] * len(tensor.shape))
+    stays = graph.fixed and tensor.name not in graph.by_run
+    return onnx.helper.make_tensor_type_proto(elem_type, tensor.shape if stays else [None] * len(tensor.shape))
 
 
 def _has_rank(kind: onnx.TypeProto) -> bool:

@@ -103,7 +103,10 @@ def test_a_rank_that_nobody_knows_is_no_scalar(tmp_path: Path) -> None:
     b = models.Builder()
     x = b.op("Relu", b.op("Relu", b.op("Squeeze", "x", "axes")))
     inputs = [models.value("x", [1, 1, 4]), models.value("axes", [1], onnx.TensorProto.INT64)]
-    graph = load_graph(models.save(b.model(inputs, [models.value(x, None)]), tmp_path / "m.onnx"))
+    file = models.save(b.model(inputs, [models.value(x, None)]), tmp_path / "m.onnx")
+    shown = split(graph := load_graph(file), find_cuts(graph)[-1:], tmp_path / "shown")
+    assert shown.outputs[0].shape == (None, None), "onnxruntime shows two sizes, which may change"
+    graph = load_graph(file, inputs={"axes": 2})  # onnxruntime cannot run that
     manifest = split(graph, find_cuts(graph)[-1:], tmp_path / "parts")
     assert manifest.outputs[0].shape is None
     assert read_manifest(tmp_path / "parts") == manifest
