@@ -1,0 +1,436 @@
+"""The doors through which pepper takes what others wrote, each with originals that pepper itself makes.
+
+A door is entered as the task does that reads such a thing: by its own functions, in this process. It may take what it
+is given, or refuse it by a `PepperError`; between processes, by a `GarbledError`.
+"""
+
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from multiprocessing import Pipe
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import yaml
+
+from benchmarks.common import composed
+from pepper import caches, run
+from pepper.config import DeviceConfig, LoadConfig, ModelConfig, PepperConfig
+from pepper.devices import calibration, host, protocol
+from pepper.devices.device import resolve
+from pepper.execution.message import Message, Stamp, decode, encode
+from pepper.graph import parts
+from pepper.graph.balance import balanced_cuts
+from pepper.graph.characteristics import Characteristics, CostWarning
+from pepper.graph.cuts import find_cuts
+from pepper.graph.load import load_graph
+from pepper.graph.model import find_model
+from pepper.graph.split import split as write_parts
+from pepper.latency import collect, description, tuning
+from pepper.latency.model import Hyperparameters, LatencyModel
+from pepper.measure.profile import Profile
+from pepper.placement.plan import Plan, PlannedPart
+from pepper.report import plans as plan_pages
+from pepper.tasks.cuts import list_cuts
+from pepper.tasks.execute import _read_inputs
+from pepper.tasks.planned import planned_fleet, planned_model, under_rules, written_layout
+from pepper.tasks.split import planned_cuts, split
+from pepper.tracking.executions import Execution, KeptExecution, Unlogged
+from pepper.tracking.outbox import UnusableError
+from pepper.tracking.records import Pending, Record
+from tests.graph import models
+from tests.latency.measured import measured
+
+MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
+    "chain": models.chain,
+    "unet": models.unet,
+    "transformer": models.transformer,
+    "control_flow": models.control_flow,
+    "scan": models.scan,
+    "quantized": models.quantized,
+    "detector": models.detector,
+    "local_functions": models.local_functions,
+    "microsoft": models.microsoft,
+    "odd_weights": models.odd_weights,
+}
+
+
+@dataclass(frozen=True)
+class Door:
+    """One way in.
+
+    Attributes:
+        name: What comes in.
+        make: Writes originals into a folder, a folder each.
+        enter: Takes what lies in a folder.
+        command: The command line that takes it too, where there is one.
+        weight: Its share of the inputs, against the others'.
+        names_files: Whether it may name files anywhere, as a plan names its model.
+    """
+
+    name: str
+    make: Callable[[Path], None]
+    enter: Callable[[Path], object]
+    command: Callable[[Path], list[str]] | None = None
+    weight: int = 1
+    names_files: bool = False
+
+
+@cache
+def settings() -> PepperConfig:
+    """Return the configuration of the tasks that are called."""
+    config = composed("task=split", "model=onnx", "model.path=none", "output=quiet", "split.parts=2")
+    return replace(config, tracking=replace(config.tracking, folder="mlruns"))
+
+
+def _of(folder: Path, name: str = "model.onnx") -> PepperConfig:
+    file = folder / name
+    return replace(settings(), model=replace(settings().model, path=str(file), name="model"))
+
+
+# Models.
+
+
+def _make_models(folder: Path) -> None:
+    for name, make in MODELS.items():
+        (folder / name).mkdir()
+        onnx.save(make(), folder / name / "model.onnx")
+    (folder / "external").mkdir()
+    models.save(models.chain(), folder / "external" / "model.onnx", external=True)
+
+
+def _enter_model(folder: Path) -> None:
+    config = _of(folder)
+    list_cuts(config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CostWarning)
+        model = find_model(config.model)
+        graph = load_graph(model.file, shapes=model.shapes)
+        if graph.operators:
+            Characteristics(graph).table([0], [len(graph.operators)])
+    split(replace(config, split=replace(config.split, out=str(folder.parent / "parts"))))
+
+
+def _make_inputs(folder: Path) -> None:
+    (folder / "chain").mkdir()
+    onnx.save(models.chain(), folder / "chain" / "model.onnx")
+    np.savez(folder / "chain" / "inputs.npz", x=np.ones((1, 3, 8, 8), np.float32))
+
+
+def _enter_inputs(folder: Path) -> None:
+    config = _of(folder)
+    file = folder / "inputs.npz"
+    find_model(replace(config.model, inputs_file=str(file)))
+    _read_inputs(file)
+
+
+# Plans and parts.
+
+
+def plan_of(file: Path) -> Plan:
+    """Place a model in two parts on two shares of a core."""
+    model = find_model(ModelConfig(path=str(file)))
+    graph = load_graph(file, shapes=model.shapes)
+    (cut,) = balanced_cuts(graph, find_cuts(graph), 2, [1.0] * len(graph.operators))
+    crossing = tuple(graph.tensors[t].name for t in cut.tensors)
+    ends = [0, cut.position, len(graph.operators)]
+    names = [
+        tuple(graph.tensors[t].name for t in graph.inputs),
+        crossing,
+        tuple(graph.tensors[t].name for t in graph.outputs),
+    ]
+    core = host.allowed_cores()[-1]
+    fleet = {
+        name: {
+            "device": asdict(DeviceConfig(name=name, kind="emulated", cores=[core], threads=1, share=0.4)),
+            "load": asdict(LoadConfig(percent=0, name="idle")),
+        }
+        for name in ("camera", "server")
+    }
+    link = {"bandwidth_mbit_s": 100.0, "latency_ms": 1.0, "forwarded_mbit_s": None}
+    return Plan(
+        model={"name": "model", "path": str(file), "sha256": model.content_hash, "input_shapes": model.shapes},
+        fleet={
+            "devices": fleet,
+            "links": [{"from": a, "to": b, **link} for a, b in (("camera", "server"), ("server", "camera"))],
+            "source": "camera",
+            "sink": "camera",
+        },
+        objective="latency",
+        parts=tuple(
+            PlannedPart(ends[k], ends[k + 1], device, 1.0, 0.2, 1e6, 2.0 * k, 1e3 * k, names[k], names[k + 1])
+            for k, device in enumerate(("camera", "server"))
+        ),
+        return_ms=1.0,
+        latency_ms=5.0,
+        period_ms=2.0,
+        sent_bytes=1e3,
+        bound_ms=5.0,
+        gap=0.0,
+        solver="by hand",
+        provenance={"latency_model": "pepper-latency", "latency_model_version": 3},
+        rules={"pinned": {"camera": [0, 2]}, "excluded": [], "max_parts": 3},
+    )
+
+
+def _make_plans(folder: Path) -> None:
+    file = folder.parent / "planned.onnx"
+    models.save(models.chain(), file)
+    (folder / "plan").mkdir()
+    plan_of(file).save(folder / "plan" / "plan.json")
+
+
+def _enter_plan(folder: Path) -> None:
+    plan = Plan.load(folder / "plan.json")
+    plan_pages.section(plan_pages.PlanReport(name="plan", run_id="0", plan=plan.to_json()))
+    graph = planned_model(plan, "plan")
+    planned_fleet(plan, "plan")
+    planned_cuts(graph, plan, "plan")
+    under_rules(settings(), plan)
+
+
+def _split_command(folder: Path) -> list[str]:
+    model = f"model.path={json.loads((folder.parent / 'planned.json').read_text())}"
+    return ["task=split", "model=onnx", model, f"split.plan={folder}/plan.json", f"split.out={folder.parent}/parts"]
+
+
+def _make_manifests(folder: Path) -> None:
+    file = folder.parent / "planned.onnx"
+    graph = load_graph(file)
+    cuts = balanced_cuts(graph, find_cuts(graph), 2, [1.0] * len(graph.operators))
+    write_parts(graph, cuts, folder / "parts")
+    (folder / "parts" / "plan.json").write_text(json.dumps(plan_of(file).to_json()))
+
+
+def _enter_manifest(folder: Path) -> None:
+    plan = Plan.load(folder / "plan.json")
+    layout = written_layout(plan, folder, "plan")
+    for part in layout.parts:
+        assert part.file.resolve().is_relative_to(folder.resolve()), f"{part.file} is outside"
+
+
+# What waits for a store.
+
+
+def _make_records(folder: Path) -> None:
+    for number, samples in enumerate(({"start_ns": np.arange(9), "latency_ns": np.arange(9) + 5}, {})):
+        profile = Profile(
+            status="FINISHED" if samples else "FAILED",
+            started_s=1e9,
+            ended_s=1e9 + 1,
+            verdict="VALID" if samples else "",
+            reasons=[] if samples else ["worker: crashed"],
+            metrics={"latency_p50_ms": 1.5},
+            samples=samples,
+            environment={"host": {"cores": 2}, "worker": {"affinity": [0]}, "after": {"governor": ["x"]}},
+        )
+        record = Record(
+            "model / local / idle", "cell", {"model": "m", "batch": 1}, profile, "task: x\n", None, None, "pepper"
+        )
+        Pending(folder / f"{number}").add(record)
+    artifacts = folder.parent / "artifacts"
+    artifacts.mkdir(exist_ok=True)
+    (artifacts / "plan.json").write_text("{}")
+    execution = Execution("m on a", {"model": "m"}, {"latency_ms": 1.0}, {"placement_run": "0" * 32}, "note", artifacts)
+    Unlogged(folder / "2").add(KeptExecution(execution, "sqlite:///mlflow.db", "pepper"))
+
+
+def _enter_records(folder: Path) -> None:
+    for outbox in (Pending(folder), Unlogged(folder)):
+        for entry in outbox.entries():
+            try:
+                outbox.read(entry)
+            except UnusableError as error:
+                outbox.set_aside(entry, str(error))
+        outbox.clean()
+
+
+def _import_command(folder: Path) -> list[str]:
+    return ["task=import", f"tracking.folder={folder}", f"tracking.uri=sqlite:///{folder.parent}/mlflow.db"]
+
+
+# Configurations.
+
+_OPTIONS = {
+    "model/fuzzed.yaml": {"name": "net", "path": "MODEL", "batch": 1, "shapes": {"x": [1, 3, 8, 8]}},
+    "device/fuzzed.yaml": {"name": "half", "kind": "emulated", "cores": [0], "threads": 1, "share": 0.5},
+    "load/fuzzed.yaml": {"name": "cpu30", "percent": 30, "generator": "builtin"},
+    "link/fuzzed.yaml": {"name": "slow", "bandwidth_mbit_s": 3.5, "latency_ms": 9},
+    "sweep/fuzzed.yaml": {"name": "mine", "axes": {"model": ["squeezenet"], "load": ["idle", "cpu50"]}},
+    "fleet/fuzzed.yaml": {
+        "name": "mine",
+        "source": "a",
+        "sink": "b",
+        "devices": {"a": {"device": "local", "load": "idle"}, "b": {"device": "share50", "overrides": {"share": 0.3}}},
+        "links": {"a-b": {"bandwidth_mbit_s": 10, "latency_ms": 1}},
+    },
+}
+
+
+def _make_options(folder: Path) -> None:
+    for path, content in _OPTIONS.items():
+        file = folder / path.split("/")[0] / path
+        file.parent.mkdir(parents=True)
+        text = yaml.safe_dump(content).replace("MODEL", str(folder.parent / "planned.onnx"))
+        file.write_text(f"# an option\n{text}")
+
+
+def _options(folder: Path) -> list[str]:
+    groups = [group.name for group in folder.iterdir()]
+    chosen = [f"{'+' if group == 'sweep' else ''}{group}=fuzzed" for group in groups]
+    model = [] if "model" in groups else ["model=squeezenet"]
+    return ["--config-dir", str(folder), "task=cuts", "output=quiet", *model, *chosen]
+
+
+def _enter_options(folder: Path) -> None:
+    run.main(_options(folder))
+
+
+# Latency models and what is kept beside them.
+
+
+def _make_registered(folder: Path) -> None:
+    rows = measured(3, 3)
+    for name, base in (("roofline", "roofline"), ("constant", "constant")):
+        chosen = Hyperparameters(rounds=5, bags=1, base=base)
+        model = LatencyModel.fit(rows.features, rows.p50_ms, rows.p95_ms, chosen)
+        model.with_interval(np.array([0.9, 1.1])).save(folder / name)
+
+
+def _enter_registered(folder: Path) -> None:
+    features = measured(2, 2).features
+    model = LatencyModel.load(folder)
+    found = model.predict(features)
+    model.mean_ms(features)
+    model.out_of_range(features)
+    assert np.isfinite(found.p50_ms).all(), "predicts what is no number"
+
+
+def _make_calibrations(folder: Path) -> None:
+    (folder / "local").mkdir()
+    spec = resolve(settings().device)
+    kept = calibration.Calibration(
+        90.0, 170.0, 12.5, 1.0, 2, None, 32768, 2**20, 2**25, ["avx2"], "a processor", "none"
+    )
+    (folder / "local" / f"{spec.likeness}-v{calibration.VERSION}.json").write_text(json.dumps(asdict(kept)))
+
+
+def _enter_calibration(folder: Path) -> None:
+    measure = calibration.measure
+    calibration.measure = lambda _: calibration.Calibration(1, 1, 1, 1, 1, None, 1, 1, 1, [], "", "")
+    try:
+        found = calibration.calibrate(resolve(settings().device), folder)
+    finally:
+        calibration.measure = measure
+    assert 0 < found.gflops < 1e9, "believes a calibration of nonsense"
+    assert 0 < found.memory_gbps < 1e9, "believes a calibration of nonsense"
+    assert 0 < found.share < 10, "believes a calibration of nonsense"
+
+
+def _make_tables(folder: Path) -> None:
+    rows = measured(2, 2)
+    (folder / "dataset").mkdir()
+    collect.write(rows, folder / "dataset" / "dataset.parquet")
+    (folder / "table").mkdir()
+    caches.write_table(collect.to_frame(rows), folder / "table" / "kept.parquet")
+
+
+def _enter_tables(folder: Path) -> None:
+    if (folder / "dataset.parquet").is_file():
+        collect.read(folder / "dataset.parquet")
+    caches.read_table(folder / "kept.parquet", ["p50_ms"])
+    description.decode(_text(folder / "kept.parquet"))
+
+
+def _text(file: Path) -> str:
+    return file.read_bytes()[:10_000].decode("latin-1") if file.is_file() and file.stat().st_size < 10**7 else ""
+
+
+def _make_kept_parts(folder: Path) -> None:
+    (folder / "parts").mkdir()
+    _cut(folder.parent / "planned.onnx", folder / "parts")
+
+
+def _cut(model: Path, folder: Path) -> parts.PartFile:
+    found = find_model(ModelConfig(path=str(model)))
+    return parts.cut_part(model, found.shapes, found.content_hash, 1, 0, folder=folder)
+
+
+def _enter_kept_part(folder: Path) -> None:
+    found = _cut(Path(json.loads((folder.parent / "planned.json").read_text())), folder)
+    load_graph(found.file)
+
+
+def _make_studies(folder: Path) -> None:
+    (folder / "study").mkdir()
+    tuning.tune(measured(3, 2), _tuning(), folder / "study" / "tuning.db")
+    (folder / "study" / "tuning.lock").unlink(missing_ok=True)
+
+
+def _tuning() -> Any:
+    return replace(settings().tuning, trials=1, folds=2)
+
+
+def _enter_study(folder: Path) -> None:
+    tuning.tune(measured(3, 2), _tuning(), folder / "tuning.db")
+
+
+# Messages.
+
+
+def _make_messages(folder: Path) -> None:
+    message = Message(7, {"x": np.ones((2, 3), np.float32), "ids": np.arange(4)}, (Stamp(1, 2, 3, 4),), 5)
+    (folder / "stage").mkdir()
+    for number, piece in enumerate(encode(message)):
+        (folder / "stage" / f"{number}.bin").write_bytes(bytes(piece))
+    (folder / "control").mkdir()
+    header = {"result": {"open_ms": 1.0}, "arrays": [["start_ns", "<i8", [4]], ["latency_ns", "<i8", [4]]]}
+    (folder / "control" / "0.json").write_text(json.dumps(header))
+    for number in (1, 2):
+        (folder / "control" / f"{number}.bin").write_bytes(np.arange(4).tobytes())
+
+
+def _enter_message(folder: Path) -> None:
+    files = sorted(file for file in folder.iterdir() if file.is_file() and file.stat().st_size < 10**6)
+    pieces = [file.read_bytes() for file in files]
+    if not any(file.suffix == ".json" for file in files):
+        decode([memoryview(piece) for piece in pieces])
+        return
+    ours, theirs = Pipe()
+    with ours, theirs:
+        for piece in pieces:
+            theirs.send_bytes(piece)
+        theirs.close()
+        try:
+            protocol.receive(ours)
+        except (EOFError, OSError):  # the other side is gone
+            return
+
+
+DOORS = (
+    Door("models", _make_models, _enter_model, lambda f: ["task=cuts", "model=onnx", f"model.path={f}/model.onnx"], 10),
+    Door("input values", _make_inputs, _enter_inputs, None, 2),
+    Door("plans", _make_plans, _enter_plan, _split_command, 6, names_files=True),
+    Door("manifests", _make_manifests, _enter_manifest, None, 3),
+    Door("records", _make_records, _enter_records, _import_command, 5),
+    Door("configurations", _make_options, _enter_options, _options, 4, names_files=True),
+    Door("registry files", _make_registered, _enter_registered, None, 4),
+    Door("calibrations", _make_calibrations, _enter_calibration, None, 2),
+    Door("tables", _make_tables, _enter_tables, None, 3),
+    Door("kept parts", _make_kept_parts, _enter_kept_part, None, 2),
+    Door("tuning studies", _make_studies, _enter_study, None, 1),
+    Door("messages", _make_messages, _enter_message, None, 4),
+)
+
+
+def make_originals(folder: Path) -> None:
+    """Make the originals of all doors."""
+    folder.mkdir(parents=True)
+    for door in DOORS:
+        (folder / door.name).mkdir()
+        door.make(folder / door.name)
+    (folder / "planned.json").write_text(json.dumps(str(folder / "planned.onnx")))
