@@ -50,6 +50,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
+def key_of(section: str, name: str) -> str:
+    """Return the key by which the command line sets a name's value; a name that needs quotes gets them."""
+    if "=" not in name and name[:1] not in ("'", '"'):
+        return f"{section}.{name}"
+    return f"{section}.'{name}'" if '"' in name else f'{section}."{name}"'
+
+
 def refusal(error: OSError) -> str:
     """Return the system's reason; where a folder was copied, that of the first file."""
     return str(error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror)

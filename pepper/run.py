@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pepper
 from pepper import config
-from pepper.config.composing import explain, openly, recompose
+from pepper.config.composing import explain, recompose, with_names
+from pepper.config.overrides import prepared
 from pepper.errors import PepperError, nearest
 from pepper.interrupts import Interrupted, listening
 from pepper.report.output import add_results, speaking
@@ -98,7 +99,7 @@ Any key can be set: KEY=VALUE; --cfg job prints them all, conf/ explains each.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the task that the command line asks for and return the exit status."""
-    argv = _in_order([openly(argument) for argument in (sys.argv[1:] if arguments is None else arguments)])
+    argv = _in_order(list(sys.argv[1:] if arguments is None else arguments))
     if {"--help", "-h"} & set(argv):
         print(HELP.format(groups=_groups(argv)))
         return 0
@@ -153,12 +154,16 @@ def _hydra(argv: list[str]) -> int:
 
     config.register()
     statuses = []
+    try:
+        readable, named = prepared(argv, multirun=bool({"-m", "--multirun"} & set(argv)))
+    except PepperError as error:
+        return _refuse_at_once(argv, error)
 
     def job(cfg: DictConfig) -> None:
-        overrides = list(HydraConfig.get().overrides.task)
+        overrides = [*HydraConfig.get().overrides.task, *named]
         refusals = (PepperError, HydraException, OmegaConfBaseException)
         try:  # here: Hydra would print all overrides before it passes an error on
-            settings = config.typed(cfg)
+            settings = config.typed(with_names(cfg, named))
         except refusals as error:
             statuses.append(_refuse_at_once(argv, error))
             return
@@ -175,7 +180,7 @@ def _hydra(argv: list[str]) -> int:
             results["status"] = statuses[-1]
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here whole; pepper says them in a line
-    before, sys.argv[1:] = sys.argv[1:], argv
+    before, sys.argv[1:] = sys.argv[1:], readable
     try:
         hydra.main(version_base="1.3", config_path=str(config.conf_dir()), config_name="run")(job)()
     except (HydraException, OmegaConfBaseException) as error:

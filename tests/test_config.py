@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 import yaml
 from harness import Desk, Outcome, composed
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from pepper import config
 from pepper.config import ModelConfig
 from pepper.config.composing import compose
-from pepper.errors import ConfigError
+from pepper.errors import ConfigError, key_of
 
 CONF = config.conf_dir()
 FILES = sorted(path for path in CONF.rglob("*.yaml") if path.name != "run.yaml")
@@ -143,7 +145,16 @@ MISTAKES = [
     (["measure.max_seconds=long"], ["measure.max_seconds=long: must be a number"]),
     (["measure.min_samples=2.5"], ["measure.min_samples=2.5: must be a whole number"]),
     (["measure.min_samples=null"], ["measure.min_samples=null: must have a value"]),
-    (["output=[text]"], ["output=['text']: must be text"]),
+    (["output=[text]"], ["output=[text]: must be one of text, json, quiet"]),
+    (["device.cores=text"], ["device.cores: must be a list", "device.cores=[...]"]),
+    (["model.shapes.input:0=[1,5"], ["model.shapes.input:0=[1,5: not a KEY=VALUE that can be read"]),
+    (["model.shapes.input:0=[1,a]"], ["model.shapes.input:0"]),
+    (["model.shapes.input:0"], ["model.shapes.input:0", "KEY=VALUE"]),
+    (["model.shapes.=[1]"], ["model.shapes.=[1]", "model.shapes.NAME=VALUE"]),
+    (["model.shapes.'a=[1]"], ["no such input"]),
+    (["model.dims.a/b=many"], ["model.dims.a/b=many: must be a whole number"]),
+    (["model.inputs.data_0=word"], ["model.inputs.data_0=word: does not fit the input's type float"]),
+    (["sweep.axes.model.dims.a/b=[1]"], ["sweep.axes.model.dims.a/b: there is no sweep; give +sweep=NAME too"]),
     (["measure.session.parallel=often"], ["measure.session.parallel=often: must be true or false"]),
     (["fleet.devices.serer.load=idle"], ["fleet.devices.serer", "did you mean 'server'"]),
     (["+fleet.devices.a(b)={device: share25}"], ["not a KEY=VALUE"]),
@@ -156,6 +167,57 @@ def test_a_fleets_devices_can_be_changed_one_by_one() -> None:
     cfg = compose(["fleet.devices.server.overrides.share=0.3", "fleet.hub.server=lte", "fleet.hub={edge: lte}"])
     assert cfg.fleet.devices["server"].overrides == {"share": 0.3}
     assert cfg.fleet.hub == {"server": "lte", "edge": "lte"}
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12)
+
+
+@settings(deadline=None, max_examples=40)
+@given(NAMES, st.sampled_from(["", "+", "++"]))
+@example("input:0", "")
+@example("p2o.DynamicDimension.1", "")
+@example("/m.1/y (1) [x] {y}, ~é", "+")
+@example('a="b"', "")
+@example("null", "")
+def test_any_name_out_of_a_file_can_be_given(name: str, sign: str) -> None:
+    assume(not {"'", '"'} <= set(name))
+    given = [sign + key_of(section, name) for section in ("model.shapes", "model.dims", "model.inputs")]
+    cfg = compose([f"{key}={value}" for key, value in zip(given, ("[1,5,8]", "5", "[[1.5,2],[3,4]]"), strict=True)])
+    assert cfg.model.shapes == {name: [1, 5, 8]}
+    assert cfg.model.dims == {name: 5}
+    assert cfg.model.inputs == {name: [[1.5, 2], [3, 4]]}
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20))
+@example("my models/net (1) = [v2] {x}, é.onnx")
+@example("it's \\'quoted\\")
+@example("007")
+@example("true")
+def test_a_path_is_taken_as_it_stands(path: str) -> None:
+    assume("${" not in path and path not in ("???",) and path.lower() != "null")
+    assume(not (path[0] == path[-1] and path[0] in "'\""))
+    cfg = compose(
+        ["model=onnx", f"model.path={path}", f"execute.plan={path}", f"tracking.folder={path}", "model.name=n"]
+    )
+    assert (cfg.model.path, cfg.execute.plan, cfg.tracking.folder) == (path, path, path)
+
+
+def test_names_can_be_given_in_every_form() -> None:
+    assert compose(['model.shapes={"input:0": [1, 5, 8], b: [2]}']).model.shapes == {"input:0": [1, 5, 8], "b": [2]}
+    assert compose(["model.shapes={b:[2]}"]).model.shapes == {"b": [2]}
+    assert compose(["model.dims.a/b=1", "~model.dims.a/b"]).model.dims == {}
+    assert compose(["model.inputs.text=Hello, you!"]).model.inputs == {"text": "Hello, you!"}
+    assert compose(["model.inputs.ids={low: 0, high: 30000}"]).model.inputs == {"ids": {"low": 0, "high": 30000}}
+    assert compose(["place.pinned.edge.1=[0,2]"]).place.pinned == {"edge.1": [0, 2]}
+    assert compose(["model.path='a b'", "cuts.why=null"]).model.path == "a b"
+
+
+def test_a_sweep_takes_names_out_of_files_for_axes() -> None:
+    overrides = ["model=onnx", "model.path=m.onnx", "+sweep=threads", "sweep.axes.model.dims.p2o.D.1=[1,2]"]
+    config = compose(overrides)
+    assert config.sweep is not None
+    assert config.sweep.axes["model.dims.p2o.D.1"] == [1, 2]
 
 
 @pytest.fixture

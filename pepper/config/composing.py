@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pepper import config
 from pepper.config import PepperConfig
+from pepper.config.overrides import entries, prepared
 from pepper.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def compose_tree(overrides: Sequence[str]) -> "DictConfig":
 
     config.register()
     with hydra.initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
-        return recompose([openly(override) for override in overrides])
+        return recompose(overrides)
 
 
 def recompose(overrides: Sequence[str]) -> "DictConfig":
@@ -58,14 +59,23 @@ def recompose(overrides: Sequence[str]) -> "DictConfig":
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        return hydra.compose("run", overrides=list(overrides))
+        readable, named = prepared(overrides)
+        return with_names(hydra.compose("run", overrides=readable), named)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error)) from error
 
 
-def openly(override: str) -> str:
-    """Let ``model.dims.N=4`` name a new key, which Hydra takes with a prefix only."""
-    return f"++{override}" if config.OPEN_KEYS.match(override) else override
+def with_names(cfg: "DictConfig", named: Sequence[str]) -> "DictConfig":
+    """Set what overrides with names of their own say in a composed tree, and return it.
+
+    Raises:
+        ConfigError: An override cannot be read.
+        omegaconf.errors.OmegaConfBaseException: A value is of another type.
+    """
+    for override in named:
+        for entry in entries(override) or ():
+            entry.apply(cfg)
+    return cfg
 
 
 def explain(error: Exception) -> str:

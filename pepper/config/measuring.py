@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pepper.config.checks import MISSING, one_of, within
-from pepper.errors import ConfigError
+from pepper.errors import ConfigError, key_of
 
 
 @dataclass
@@ -52,7 +52,7 @@ class ModelConfig:
         within("model.grid", self.grid, 1)
         within("model.part_seed", self.part_seed, 0)
         for name, size in self.dims.items():
-            within(f"model.dims.{name}", size, 1)
+            within(key_of("model.dims", name), size, 1)
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pepper.errors import ModelError
+from pepper.errors import ModelError, key_of
 from pepper.graph.balance import balanced_cuts
 from pepper.graph.cuts import find_cuts
 from pepper.graph.ir import Graph
@@ -50,7 +50,7 @@ def find_borders(graph: Graph, kind: str, max_tensors: int, most: int, cost: Seq
     for tensor in (graph.tensors[t] for t in (*graph.inputs, *graph.outputs)):
         if tensor.bytes is None:
             raise ModelError(
-                f"{graph.file}: the size of {tensor.name!r} is unknown; give model.shapes.{tensor.name}=[...]"
+                f"{graph.file}: the size of {tensor.name!r} is unknown; give {key_of('model.shapes', tensor.name)}=[...]"
             )
     return Borders(
         positions=(0, *(cut.position for cut in cuts), len(graph.operators)),

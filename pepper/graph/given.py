@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from pepper.config import ModelConfig
-from pepper.errors import ModelError, nearest
+from pepper.errors import ModelError, key_of, nearest
 from pepper.graph.indices import index_sizes
 from pepper.graph.inputs import InputSpec, input_spec, read_arrays
 from pepper.graph.source import TensorSpec, real_inputs
@@ -80,6 +80,6 @@ def check_names(inputs: Sequence[TensorSpec], given: Mapping[str, Any]) -> None:
     for name in given:
         if name not in known:
             raise ModelError(
-                f"model.inputs.{name}: the model has no such input{nearest(str(name), known)}"
+                f"{key_of('model.inputs', name)}: the model has no such input{nearest(str(name), known)}"
                 f" (inputs: {', '.join(known) or 'none'})"
             )

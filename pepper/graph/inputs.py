@@ -14,7 +14,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from pepper.errors import ModelError
+from pepper.errors import ModelError, key_of
 
 Array = np.ndarray[Any, Any]
 
@@ -97,7 +97,7 @@ def input_spec(name: str, dtype: str, shape: Sequence[int], given: Any = None, s
     shape = tuple(shape)
     if dtype not in NUMPY_TYPES:
         if given is not None:
-            raise ModelError(f"model.inputs.{name}={_shown(given)}: {_unmade(name, dtype)}")
+            raise ModelError(f"{key_of('model.inputs', name)}={_shown(given)}: {_unmade(name, dtype)}")
         return InputSpec(name, dtype, shape)
     if isinstance(given, Mapping):
         low, high = _range(name, dtype, given, size)
@@ -120,7 +120,9 @@ def drawn_hint(specs: Sequence[InputSpec]) -> str:
     """Return what to try where a model refuses its inputs: those that decide what happens cannot be guessed."""
     for spec in specs:
         if spec.value is None and spec.low is None and not spec.dtype.startswith(("float", "double")):
-            return f"; the value of {spec.name!r} was drawn; if that is why, give model.inputs.{spec.name}=..."
+            return (
+                f"; the value of {spec.name!r} was drawn; if that is why, give {key_of('model.inputs', spec.name)}=..."
+            )
     return ""
 
 
@@ -179,7 +181,7 @@ def _check_header(entry: zipfile.ZipInfo, stream: Any) -> None:
 
 def _range(name: str, dtype: str, given: Mapping[Any, Any], size: int | None) -> tuple[float, float]:
     """Return the least value to draw, and the one below which drawn values stay."""
-    key = f"model.inputs.{name}={_shown(given)}"
+    key = f"{key_of('model.inputs', name)}={_shown(given)}"
     kind = np.dtype(NUMPY_TYPES[dtype])
     low, high = given.get("low", 0), given.get("high")
     if set(given) - {"low", "high"} or not (_is_number(low) and _is_number(high)):
@@ -201,7 +203,7 @@ def _range(name: str, dtype: str, given: Mapping[Any, Any], size: int | None) ->
 
 def _value(name: str, dtype: str, shape: tuple[int, ...], given: Any, size: int | None) -> Array:
     """Return a given value in the input's type and shape."""
-    key, wanted = f"model.inputs.{name}={_shown(given)}", np.dtype(NUMPY_TYPES[dtype])
+    key, wanted = f"{key_of('model.inputs', name)}={_shown(given)}", np.dtype(NUMPY_TYPES[dtype])
     try:
         array = np.asarray(given)
     except (ValueError, OverflowError) as error:  # lists of different lengths; numbers beyond all types
@@ -224,7 +226,7 @@ def _value(name: str, dtype: str, shape: tuple[int, ...], given: Any, size: int 
     if converted.shape != shape:
         raise ModelError(
             f"{key}: has the shape {list(converted.shape)}, the input has {list(shape)}; give one value for all,"
-            f" or values of that shape, or model.shapes.{name}=[...]"
+            f" or values of that shape, or {key_of('model.shapes', name)}=[...]"
         )
     if (
         size is not None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnx
 
-from pepper.errors import ModelError, nearest
+from pepper.errors import ModelError, key_of, nearest
 from pepper.graph import variants
 from pepper.graph.external import external_files
 from pepper.graph.weights import check_weights
@@ -137,13 +137,13 @@ def concrete_shapes(
     for name in shapes:
         if name not in known:
             raise ModelError(
-                f"model.shapes.{name}: the model has no such input{nearest(name, known)} (inputs: {', '.join(known)})"
+                f"{key_of('model.shapes', name)}: the model has no such input{nearest(name, known)} (inputs: {', '.join(known)})"
             )
     symbols = {dim for spec in inputs for dim in spec.shape or () if isinstance(dim, str)}
     for name in dims:
         if name not in symbols:
             raise ModelError(
-                f"model.dims.{name}: the model has no such dimension{nearest(name, symbols)}"
+                f"{key_of('model.dims', name)}: the model has no such dimension{nearest(name, symbols)}"
                 f" (dynamic dimensions: {', '.join(sorted(symbols)) or 'none'})"
             )
     result = {}
@@ -152,7 +152,7 @@ def concrete_shapes(
             result[spec.name] = _checked_shape(spec, list(shapes[spec.name]))
         elif spec.shape is None:
             raise ModelError(
-                f"input {spec.name!r}: the model does not say its shape; give model.shapes.{spec.name}=[...]"
+                f"input {spec.name!r}: the model does not say its shape; give {key_of('model.shapes', spec.name)}=[...]"
             )
         else:
             result[spec.name] = [_dimension(spec, dim, axis, dims, batch) for axis, dim in enumerate(spec.shape)]
@@ -166,7 +166,9 @@ def _checked_shape(spec: TensorSpec, shape: list[int]) -> list[int]:
     )
     if not fits:
         wanted = ", ".join("?" if dim is None else str(dim) for dim in known)
-        raise ModelError(f"model.shapes.{spec.name}={shape}: the model wants [{wanted}]; give a shape that fits")
+        raise ModelError(
+            f"{key_of('model.shapes', spec.name)}={shape}: the model wants [{wanted}]; give a shape that fits"
+        )
     return shape
 
 
@@ -179,8 +181,8 @@ def _dimension(spec: TensorSpec, dim: int | str | None, axis: int, dims: Mapping
         return dims[dim]
     if axis == 0:
         return 1 if batch is None else batch
-    fix = f"model.dims.{dim}=N or " if isinstance(dim, str) else ""
+    fix = f"{key_of('model.dims', dim)}=N or " if isinstance(dim, str) else ""
     raise ModelError(
         f"input {spec.name!r}: dimension {axis} ({dim or 'unnamed'}) is dynamic and has no value;"
-        f" give {fix}model.shapes.{spec.name}=[...]"
+        f" give {fix}{key_of('model.shapes', spec.name)}=[...]"
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from pepper.errors import ModelError
+from pepper.errors import ModelError, key_of
 from pepper.graph import cuts as cutting
 from pepper.graph import infer, source
 from pepper.graph.external import gather_external
@@ -368,7 +368,7 @@ def _value(graph: Graph, tensor_id: int, types: _Types) -> onnx.ValueInfoProto:
         maker = "" if tensor.producer is None else f" ({graph.operators[tensor.producer].kind} writes it)"
         raise ModelError(
             f"{graph.file}: the type of tensor {tensor.name!r}{maker} is unknown, so no part can end there;"
-            f" give model.shapes.{tensor.name}=[...] or cut elsewhere"
+            f" give {key_of('model.shapes', tensor.name)}=[...] or cut elsewhere"
         )
     elem_type = onnx.TensorProto.DataType.Value(tensor.dtype.upper())
     return onnx.helper.make_tensor_value_info(tensor.name, elem_type, tensor.shape)

@@ -7,8 +7,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pepper.config import OPEN_KEYS, PepperConfig, typed
+from pepper.config import PepperConfig, typed
 from pepper.config.composing import explain
+from pepper.config.overrides import assign, keys_of
 from pepper.devices.device import resolve
 from pepper.errors import ConfigError, ModelError, nearest
 from pepper.graph.model import ModelFile, find_model
@@ -44,7 +45,7 @@ def plan(
     """
     if config.sweep is None:
         return [single_cell(config)]
-    given = {override.lstrip("+~").split("=", 1)[0] for override in overrides}
+    given = {key for override in overrides for key in keys_of(override)}
     axes = {name: values for name, values in config.sweep.axes.items() if name not in given}
     for name in axes:
         if name.split(".")[0] not in GROUPS:
@@ -109,7 +110,7 @@ def _choices(
             chosen = composed.copy()
             for key, value in zip(keys, values, strict=True):
                 try:
-                    OmegaConf.update(chosen, key, value, force_add=OPEN_KEYS.match(key) is not None)
+                    assign(chosen, key, value)
                 except OmegaConfBaseException as error:
                     parent, _, name = key.rpartition(".")
                     known = [str(known) for known in OmegaConf.select(chosen, parent) or ()]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from pepper.config import PepperConfig
+from pepper.errors import key_of
 from pepper.graph.cuts import Cut, find_cuts, why_no_cut
 from pepper.graph.ir import Graph
 from pepper.graph.model import load_configured
@@ -39,7 +40,7 @@ def list_cuts(config: PepperConfig) -> int:
     unknown = graph.unknown_shapes()
     if unknown:
         first = unknown[0].name
-        show(f"shapes unknown: {len(unknown)} tensors, the first {first!r}; give model.shapes.{first}=[...]")
+        show(f"shapes unknown: {len(unknown)} tensors, the first {first!r}; give {key_of('model.shapes', first)}=[...]")
     return 0
 
 

@@ -1,0 +1,195 @@
+"""Overrides before Hydra reads them: names out of files and plain text, which its grammar does not take as they are.
+
+Models name their inputs ``input:0`` or ``/m/y``, their dimensions ``p2o.DynamicDimension.1``; files lie in folders with
+spaces and brackets. So everything between ``model.shapes.`` and the first ``=`` is a name (a quoted one may hold ``=``
+too), and everything behind the ``=`` of a key that takes text is text.
+"""
+
+import functools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, is_dataclass
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+
+from pepper import config
+from pepper.errors import ConfigError, key_of
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+NAMED = ("model.shapes", "model.dims", "model.inputs", "place.pinned", "execute.load_change", "sweep.axes")
+"""What holds values by names that are not pepper's."""
+
+_SECTION = re.compile(rf"(?P<sign>~|\+{{0,2}})(?P<section>{'|'.join(map(re.escape, NAMED))})(?P<rest>[.=].*)", re.S)
+_NAME = re.compile(r"""\.(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<plain>[^=]*))(?:=(?P<value>.*))?""", re.S)
+_SIMPLE = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
+_TEXT = re.compile(r"(?P<key>\+{0,2}[\w.]+)=(?P<text>.+)", re.S)
+_UNTOUCHED = re.compile(
+    r"null|\?\?\?|.*\$\{.*|'.*'|\".*\"|(?!(?:true|false|nan|inf)$)[a-z_./][\w./-]*", re.I | re.S | re.ASCII
+)
+"""Text that Hydra reads as it is meant: nothing, nothing yet, another key's value, quoted or plain."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A value by a name that is not pepper's.
+
+    Attributes:
+        section: What it belongs to, one of `NAMED`.
+        name: The name.
+        value: The value.
+        dropped: Whether the entry is taken away instead.
+    """
+
+    section: str
+    name: str
+    value: Any = None
+    dropped: bool = False
+
+    def apply(self, cfg: "DictConfig") -> None:
+        """Set it in a composed configuration, whose schema checks its type.
+
+        Raises:
+            ConfigError: There is no sweep whose axes could be set.
+        """
+        from omegaconf import OmegaConf, open_dict
+
+        node = OmegaConf.select(cfg, self.section)
+        if node is None:
+            raise ConfigError(f"{key_of(self.section, self.name)}: there is no sweep; give +sweep=NAME too")
+        with open_dict(node):
+            if self.dropped:
+                node.pop(self.name, None)
+            else:
+                node[self.name] = self.value
+
+
+def prepared(overrides: Sequence[str], multirun: bool = False) -> tuple[list[str], list[str]]:
+    """Tell overrides that Hydra reads, put so that it reads what is meant, from those with names of their own.
+
+    Args:
+        overrides: The command line's overrides, or all of its arguments.
+        multirun: Whether commas separate several values, as Hydra's ``-m`` has it.
+    """
+    read = [(override, entries(override, multirun)) for override in overrides]
+    return (
+        [_written(override, multirun) for override, found in read if found is None],
+        [override for override, found in read if found is not None],
+    )
+
+
+def entries(override: str, multirun: bool = False) -> list[Entry] | None:
+    """Return what an override with names of its own sets; None for one that Hydra reads.
+
+    Raises:
+        ConfigError: It holds no name or no value.
+    """
+    found = _SECTION.fullmatch(override)
+    if found is None:
+        return None
+    section, rest = found["section"], found["rest"]
+    if rest.startswith("="):
+        value = None if _hydra_reads(override) else _yaml(rest[1:])
+        return [Entry(section, str(name), item) for name, item in value.items()] if isinstance(value, dict) else None
+    if (named := _NAME.fullmatch(rest)) is None:
+        raise ConfigError(f"{override}: a quoted name must end before the '='; give {section}.\"NAME\"=VALUE")
+    name = next(group for group in (named["double"], named["single"], named["plain"]) if group is not None)
+    if named["plain"] and _SIMPLE.fullmatch(name) and (multirun or section != "model.inputs"):
+        return None
+    if found["sign"] == "~":
+        return [Entry(section, name, dropped=True)]
+    if not name or named["value"] is None:
+        raise ConfigError(f"{override}: not a KEY=VALUE; give {section}.NAME=VALUE")
+    return [Entry(section, name, _value(override, section, named["value"]))]
+
+
+def keys_of(override: str) -> list[str]:
+    """Return the keys that an override sets, names out of files as they are."""
+    named = entries(override)
+    return [override.lstrip("+~").split("=", 1)[0]] if named is None else [f"{e.section}.{e.name}" for e in named]
+
+
+def assign(cfg: "DictConfig", key: str, value: Any) -> None:
+    """Set a key of a composed configuration; behind those of `NAMED` stands a name.
+
+    Raises:
+        omegaconf.errors.OmegaConfBaseException: There is no such key, or it takes no such value.
+    """
+    from omegaconf import OmegaConf
+
+    for section in NAMED:
+        if key.startswith(f"{section}."):
+            Entry(section, key.removeprefix(f"{section}."), value).apply(cfg)
+            return
+    OmegaConf.update(cfg, key, value, force_add=config.OPEN_KEYS.match(key) is not None)
+
+
+def _written(override: str, multirun: bool) -> str:
+    """Return an override as Hydra reads what is meant: new names behind open keys, text as it stands."""
+    if config.OPEN_KEYS.match(override):
+        return f"++{override}"
+    found = _TEXT.fullmatch(override)
+    if found is None or found["key"].lstrip("+") not in _text_keys() or _UNTOUCHED.fullmatch(found["text"]):
+        return override
+    if multirun and "," in found["text"]:
+        return override
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    quote = Quote.double if "'" in found["text"] else Quote.single
+    return f"{found['key']}={QuotedString(found['text'], quote).with_quotes()}"
+
+
+@functools.cache
+def _text_keys() -> frozenset[str]:
+    """The keys whose values are text."""
+    return frozenset(_texts(config.PepperConfig, ""))
+
+
+def _texts(schema: type, prefix: str) -> list[str]:
+    keys = []
+    for name, hint in get_type_hints(schema).items():
+        kinds = set(get_args(hint)) - {NoneType} if get_origin(hint) is UnionType else {hint}
+        for kind in kinds:
+            if isinstance(kind, type) and is_dataclass(kind):
+                keys += _texts(kind, f"{prefix}{name}.")
+        if kinds == {str}:
+            keys.append(prefix + name)
+    return keys
+
+
+def _value(override: str, section: str, written: str) -> Any:
+    """Return the value behind a name, as Hydra writes values; an input's may be any text, too."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        parsed = OverridesParser.create().parse_override(f"value={written}")
+        if not parsed.is_sweep_override():
+            return parsed.value()
+    except HydraException:
+        pass
+    if section == "model.inputs":
+        return written
+    raise ConfigError(f"{override}: not a KEY=VALUE that can be read; quote the value or check its brackets")
+
+
+def _hydra_reads(override: str) -> bool:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException:
+        return False
+    return True
+
+
+def _yaml(text: str) -> Any:
+    """Return what YAML makes of a value with quoted names, such as ``{"input:0": [1, 5, 8]}``; None if nothing."""
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return None
