@@ -25,14 +25,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import composed, print_table
+from benchmarks.common import print_table
 from benchmarks.counted_macs import counted_macs
 from benchmarks.real_model_files import Real, fetched, listed
 from pepper.caches import cache_folder
-from pepper.config.composing import openly
+from pepper.config.composing import compose
 from pepper.errors import PepperError
 from pepper.graph.characteristics import Characteristics, CostWarning
-from pepper.graph.load import load_graph
+from pepper.graph.model import load_configured
 from pepper.graph.verify import random_inputs
 from pepper.run import main as pepper
 
@@ -154,8 +154,7 @@ def _ran(arguments: Sequence[str]) -> str:
 
 
 def _counted(result: Result, path: Path, model: Sequence[str]) -> str:
-    config = composed(*map(openly, model)).model
-    graph = load_graph(config.path, config.shapes, config.dims, config.batch, config.inputs)
+    graph = load_configured(compose(model).model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CostWarning)
         characteristics = Characteristics(graph)

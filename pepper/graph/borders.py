@@ -50,7 +50,8 @@ def find_borders(graph: Graph, kind: str, max_tensors: int, most: int, cost: Seq
     for tensor in (graph.tensors[t] for t in (*graph.inputs, *graph.outputs)):
         if tensor.bytes is None:
             raise ModelError(
-                f"{graph.file}: the size of {tensor.name!r} is unknown; give {key_of('model.shapes', tensor.name)}=[...]"
+                f"{graph.file}: the size of {tensor.name!r} is unknown;"
+                f" give {key_of('model.shapes', tensor.name)}=[...]"
             )
     return Borders(
         positions=(0, *(cut.position for cut in cuts), len(graph.operators)),

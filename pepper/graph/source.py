@@ -137,7 +137,8 @@ def concrete_shapes(
     for name in shapes:
         if name not in known:
             raise ModelError(
-                f"{key_of('model.shapes', name)}: the model has no such input{nearest(name, known)} (inputs: {', '.join(known)})"
+                f"{key_of('model.shapes', name)}: the model has no such input{nearest(name, known)}"
+                f" (inputs: {', '.join(known)})"
             )
     symbols = {dim for spec in inputs for dim in spec.shape or () if isinstance(dim, str)}
     for name in dims:

@@ -1,17 +1,22 @@
 """``task=place`` from the command line: a champion, a fleet, a plan, and what it refuses."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
-from harness import Desk, MakeDesk, composed
+from harness import Desk, MakeDesk, composed, make_model
+from onnx import TensorProto, helper
 
 import pepper
 from pepper.devices import host
 from pepper.errors import ConfigError, PlacementError
 from pepper.graph.split import read_manifest
+from pepper.graph.verify import random_inputs
 from pepper.placement.plan import Plan
 from pepper.tasks.planned import Splitter, planned_model, replanner
 from tests.tasks.champion import furnished
@@ -239,3 +244,34 @@ def test_without_a_champion_the_way_to_one_is_said(make_desk: MakeDesk, tmp_path
     done = make_desk(tmp_path / "empty")("task=place", "model=tiny")
     assert done.status == 2
     assert "has no champion; train one with task=train" in done.error
+
+
+def test_a_size_that_no_rule_gives_can_be_given_as_the_error_says(desk: Desk, tmp_path: Path) -> None:
+    nodes = [helper.make_node("NonZero", ["input:0"], ["/m.1/nz"])]
+    nodes.append(helper.make_node("Cast", ["/m.1/nz"], ["/m.1/y"], to=TensorProto.FLOAT))
+    file = tmp_path / "net (1) = é.onnx"
+    onnx.save(make_model(nodes, {"input:0": ["n", "t"]}, {"/m.1/y": [2, "k"]}), file)
+    given = ["model=onnx", f"model.path={file}", f"place.out={tmp_path / 'out (1)'}"]
+    for sizes in ("[1,8]", "[2,8]"):
+        refused = place(desk, *given)
+        assert refused.status == 2
+        advice = re.search(r"give (?:model\.dims\.\S+ or )?(model\.shapes\.\S+=)\[\.\.\.\]", refused.error)
+        assert advice, refused.error
+        given.append(f"{advice[1]}{sizes}")
+    done = place(desk, *given)
+    assert done.status == 0, done.err
+    plan = Plan.load(tmp_path / "out (1)" / "plan.json")
+    assert plan.model["inner_shapes"] == {"/m.1/y": [2, 8]}
+    assert planned_model(plan, "plan").tensor("/m.1/y").shape == (2, 8)
+
+
+def test_a_plan_carries_the_values_of_inputs(desk: Desk, tmp_path: Path) -> None:
+    model = make_model([helper.make_node("Gather", ["w", "ids:0"], ["y"])], {}, {"y": [1, "n", 4]}, {"w": np.eye(9, 4)})
+    model.graph.input.append(helper.make_tensor_value_info("ids:0", TensorProto.INT64, [1, "n"]))
+    onnx.save(model, tmp_path / "ids.onnx")
+    given = ("model=onnx", f"model.path={tmp_path}/ids.onnx", "model.inputs.ids:0=[[3,1,4]]")
+    done = place(desk, *given, f"place.out={tmp_path}/out")
+    assert done.status == 0, done.err
+    plan = Plan.load(tmp_path / "out" / "plan.json")
+    assert plan.model["inputs"] == {"ids:0": [[3, 1, 4]]}
+    assert random_inputs(planned_model(plan, "plan"))["ids:0"].tolist() == [[3, 1, 4]]
