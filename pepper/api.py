@@ -14,7 +14,7 @@ from pepper.config import ModelConfig, PepperConfig
 from pepper.config.composing import compose, compose_tree
 from pepper.errors import ConfigError, MeasureError, PlacementError
 from pepper.graph.balance import balanced_cuts
-from pepper.graph.costs import operator_macs
+from pepper.graph.costs import operator_macs, operator_work
 from pepper.graph.cuts import find_cuts
 from pepper.graph.ir import Graph
 from pepper.graph.model import load_configured
@@ -137,8 +137,9 @@ class Model:
         Raises:
             ModelError: The model cannot be read, or has too few cuts.
         """
-        graph, macs = self.graph, operator_macs(self.graph)
-        return Rows(part_rows(graph, balanced_cuts(graph, find_cuts(graph, kind, max_tensors), count, macs), macs))
+        graph, work = self.graph, operator_work(self.graph)
+        cuts = balanced_cuts(graph, find_cuts(graph, kind, max_tensors), count, work)
+        return Rows(part_rows(graph, cuts, operator_macs(graph), work))
 
     def profile(self, *overrides: str, **options: object) -> Profile:
         """Measure the model, and log the run to MLflow.

@@ -9,6 +9,9 @@ from pepper.graph.cuts import Cut
 from pepper.graph.fusion import FOLLOWERS, PRODUCTS
 from pepper.graph.ir import Graph
 
+_LEAST_SHARE = 0.005  # of all work; what is less is said to be 0 %
+_LEAST_OF_EQUAL = 0.1  # of an equal share, where there are many parts
+
 
 def breaks_fusion(graph: Graph, cut: Cut) -> bool:
     """Tell whether the cut separates operators that runtimes fuse into one.
@@ -34,7 +37,8 @@ def balanced_cuts(
     """Choose cuts that make ``parts`` parts of nearly equal cost, in time linear in cuts and parts.
 
     The costliest part comes within ``1 + slack`` of the least possible. Among such choices the one with
-    the fewest broken fusions is taken, then the one with the fewest crossing bytes.
+    the fewest broken fusions is taken, then the one with the fewest crossing bytes. No part costs nothing, as far as
+    there are cuts enough for that; nor next to nothing, if the costliest can stay within its limit then.
 
     Args:
         graph: The graph.
@@ -60,10 +64,21 @@ def balanced_cuts(
         return []
     work = cost if any(cost) else [1.0] * len(graph.operators)
     total = list(accumulate(work, initial=0.0))
+    penalties = {cut.position: (int(breaks_fusion(graph, cut)), cut.bytes or 0) for cut in choices}
+    best: dict[float, Cut] = {}  # by the work before it: cuts with none between them are alike but for their penalty
+    for cut in sorted(choices, key=lambda cut: penalties[cut.position]):
+        if 0 < total[cut.position] < total[-1]:
+            best.setdefault(total[cut.position], cut)
+    if len(best) >= parts - 1:
+        choices = [best[end] for end in sorted(best)]
     ends = [total[cut.position] for cut in choices]
+    penalty = [penalties[cut.position] for cut in choices]
     limit = _least_bottleneck(ends, total[-1], parts) * (1 + slack)
-    penalty = [(int(breaks_fusion(graph, cut)), cut.bytes or 0) for cut in choices]
-    return [choices[index] for index in _cheapest(ends, total[-1], parts, limit, penalty)]
+    least = total[-1] * min(_LEAST_SHARE, _LEAST_OF_EQUAL / parts)
+    chosen = _cheapest(ends, total[-1], parts, limit, penalty, least) or _cheapest(
+        ends, total[-1], parts, limit, penalty
+    )
+    return [choices[index] for index in chosen]
 
 
 def _least_bottleneck(ends: Sequence[float], total: float, parts: int) -> float:
@@ -91,24 +106,33 @@ def _parts_needed(ends: Sequence[float], total: float, limit: float) -> float:
 
 
 def _cheapest(
-    ends: Sequence[float], total: float, parts: int, limit: float, penalty: Sequence[tuple[int, int]]
+    ends: Sequence[float],
+    total: float,
+    parts: int,
+    limit: float,
+    penalty: Sequence[tuple[int, int]],
+    least: float = 0.0,
 ) -> list[int]:
-    """Indices of ``parts - 1`` cuts with the least summed penalty, every part at most ``limit``.
+    """Indices of ``parts - 1`` cuts with the least summed penalty, every part from ``least`` to ``limit``; none if
+    there are no such cuts.
 
     Dynamic programming over cuts, with a sliding window minimum: the cut before ends[i] must lie within
-    ``limit`` of it.
+    ``limit`` of it, and ``least`` before it.
     """
     worst = (len(ends) + 1, 0)
-    best: list[tuple[int, int]] = [penalty[i] if end <= limit else worst for i, end in enumerate(ends)]
+    best: list[tuple[int, int]] = [penalty[i] if least <= end <= limit else worst for i, end in enumerate(ends)]
     came: list[list[int]] = []
     for _ in range(parts - 2):
         window: deque[int] = deque()
         following, source = [], []
+        entering = 0
         for i, end in enumerate(ends):
-            if i and best[i - 1] < worst:
-                while window and best[window[-1]] >= best[i - 1]:
-                    window.pop()
-                window.append(i - 1)
+            while entering < i and ends[entering] <= end - least:
+                if best[entering] < worst:
+                    while window and best[window[-1]] >= best[entering]:
+                        window.pop()
+                    window.append(entering)
+                entering += 1
             while window and end - ends[window[0]] > limit:
                 window.popleft()
             source.append(window[0] if window else -1)
@@ -116,7 +140,9 @@ def _cheapest(
             following.append((broken + penalty[i][0], crossing + penalty[i][1]) if window else worst)
         best = following
         came.append(source)
-    last = min((i for i, end in enumerate(ends) if total - end <= limit), key=best.__getitem__)
+    last = min((i for i, end in enumerate(ends) if least <= total - end <= limit), key=best.__getitem__, default=None)
+    if last is None or best[last] >= worst:
+        return []
     chosen = [last]
     for source in reversed(came):
         chosen.append(source[chosen[-1]])

@@ -84,7 +84,7 @@ def parts_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Return one line a part: its work and what it is fed.
 
     Args:
-        rows: ``file``, ``operators``, ``macs``, ``share`` (of all MACs), ``inputs`` (names) and ``input_bytes``.
+        rows: ``file``, ``operators``, ``macs``, ``share`` (of all work), ``inputs`` (names) and ``input_bytes``.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("part")
@@ -96,9 +96,8 @@ def parts_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             f"{name} ({'?' if size is None else f'{size:,}'} bytes)"
             for name, size in zip(row["inputs"], row["input_bytes"], strict=True)
         ]
-        table.add_row(
-            row["file"], str(row["operators"]), f"{row['macs']:.3g}", f"{row['share']:.0%}", escape("\n".join(reads))
-        )
+        share = f"{row['share']:.0%}" if row["share"] >= 0.005 else "<1%"
+        table.add_row(row["file"], str(row["operators"]), f"{row['macs']:.3g}", share, escape("\n".join(reads)))
     return table
 
 

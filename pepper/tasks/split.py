@@ -12,6 +12,7 @@ from pepper.config import PepperConfig
 from pepper.errors import ConfigError, ModelError
 from pepper.graph.balance import balanced_cuts
 from pepper.graph.characteristics import Characteristics, CostWarning
+from pepper.graph.costs import operator_work
 from pepper.graph.cuts import Cut, cut_at, cut_behind, find_cuts
 from pepper.graph.ir import Graph
 from pepper.graph.split import Manifest, is_split, part_operators
@@ -41,13 +42,14 @@ def split(config: PepperConfig) -> int:
     with StepProgress(3, config.output == "quiet", seldom=True) as progress:
         graph = load(config)
         macs = _macs(graph)
-        cuts = _cuts(graph, config, macs)
+        work = operator_work(graph)
+        cuts = _cuts(graph, config, work)
         progress.advance("read the model", f"{len(graph.operators)} operators")
         manifest = write_parts(graph, cuts, out)
         progress.advance("write the parts", f"{len(manifest.parts)} parts")
         result = verify(graph, manifest, out, config.split.tolerance, config.split.seed)
         progress.advance("run parts and whole", "compared")
-    _say(graph, cuts, manifest, macs, out, result)
+    _say(part_rows(graph, cuts, macs.tolist(), work), manifest, out, result)
     if config.split.log:
         _log(config, manifest, out, result)
     return 0 if result.ok else 1
@@ -64,7 +66,7 @@ def _macs(graph: Graph) -> np.ndarray:
     return np.diff(characteristics.cumulative_macs)
 
 
-def _cuts(graph: Graph, config: PepperConfig, macs: np.ndarray) -> list[Cut]:
+def _cuts(graph: Graph, config: PepperConfig, work: Sequence[float]) -> list[Cut]:
     if config.split.plan:
         return planned_cuts(graph, Plan.load(Path(config.split.plan)), f"split.plan={config.split.plan}")
     at = config.split.at
@@ -82,7 +84,7 @@ def _cuts(graph: Graph, config: PepperConfig, macs: np.ndarray) -> list[Cut]:
             f"{graph.file}: the model has no cuts of kind {config.cuts.kind};"
             " allow more crossing tensors with cuts=frontiers cuts.max_tensors=N"
         )
-    return balanced_cuts(graph, found, parts, macs.tolist())
+    return balanced_cuts(graph, found, parts, work)
 
 
 def planned_cuts(graph: Graph, plan: Plan, name: str) -> list[Cut]:
@@ -114,7 +116,7 @@ class PartRow(Framed):
     Attributes:
         operators: How many it has.
         macs: Its multiply-accumulates.
-        share: Its share of the model's.
+        share: Its share of the model's work, see `pepper.graph.costs.operator_work`.
         inputs: Names of what it reads of the parts before it, or of the model's inputs.
         input_bytes: Their sizes; None where a shape is unknown.
     """
@@ -126,13 +128,14 @@ class PartRow(Framed):
     input_bytes: list[int | None]
 
 
-def part_rows(graph: Graph, cuts: Sequence[Cut], macs: Sequence[float]) -> list[PartRow]:
+def part_rows(graph: Graph, cuts: Sequence[Cut], macs: Sequence[float], work: Sequence[float]) -> list[PartRow]:
     """Return the parts between cuts as plain values.
 
     Args:
         graph: The graph.
         cuts: Where it is cut.
         macs: Of each operator.
+        work: Of each operator.
     """
     rows = []
     for group in part_operators(graph, cuts):
@@ -140,15 +143,13 @@ def part_rows(graph: Graph, cuts: Sequence[Cut], macs: Sequence[float]) -> list[
         read = dict.fromkeys(t for index in group for t in graph.operators[index].reads)
         fed = [graph.tensors[t] for t in read]
         fed = [t for t in fed if not t.is_weight and t.producer not in inside]
-        work = sum(macs[index] for index in group)
-        rows.append(PartRow(len(group), work, work / (sum(macs) or 1), [t.name for t in fed], [t.bytes for t in fed]))
+        share = sum(work[index] for index in group) / sum(work)
+        done = sum(macs[index] for index in group)
+        rows.append(PartRow(len(group), done, share, [t.name for t in fed], [t.bytes for t in fed]))
     return rows
 
 
-def _say(
-    graph: Graph, cuts: Sequence[Cut], manifest: Manifest, macs: np.ndarray, out: Path, result: Verification
-) -> None:
-    parts = part_rows(graph, cuts, macs.tolist())
+def _say(parts: Sequence[PartRow], manifest: Manifest, out: Path, result: Verification) -> None:
     rows = [{"file": part.file, **asdict(row)} for part, row in zip(manifest.parts, parts, strict=True)]
     show(parts_table(rows), parts=rows)
     show(

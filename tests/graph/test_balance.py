@@ -1,5 +1,6 @@
 """The choice of cuts for parts of equal work, against every choice there is."""
 
+from collections.abc import Sequence
 from itertools import accumulate, combinations, pairwise
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 
 from pepper.errors import ModelError
 from pepper.graph import balance
+from pepper.graph.costs import operator_work
 from pepper.graph.cuts import find_cuts
+from pepper.graph.ir import Graph
 from pepper.graph.load import load_graph
 
 
@@ -61,3 +64,57 @@ def test_too_few_cuts_says_so(tmp_path: Path) -> None:
         balance.balanced_cuts(graph, find_cuts(graph), 9, [1.0] * 3)
     assert balance.balanced_cuts(graph, find_cuts(graph), 1, [1.0] * 3) == []
     assert len(balance.balanced_cuts(graph, find_cuts(graph), 2, [0.0] * 3)) == 1
+
+
+def pyramid(folder: Path) -> Graph:
+    """All MACs in one Gemm, behind and before it what only moves bytes."""
+    b = models.Builder()
+    x = b.op("Relu", "x")
+    y = b.op("Gemm", x, b.weight(512, 1000))
+    z = b.op("Softmax", b.op("Sqrt", b.op("Abs", y)))
+    return load_graph(models.save(b.model([models.value("x", [1, 512])], [models.value(z, None)]), folder / "p.onnx"))
+
+
+def test_no_part_costs_nothing_while_there_are_other_cuts(tmp_path: Path) -> None:
+    graph = load_graph(models.save(models.chain(4), tmp_path / "c.onnx"))
+    cost = [1.0 if operator.kind == "Conv" else 0.0 for operator in graph.operators]
+    for parts in (2, 3, 4):
+        positions = [0, *(c.position for c in balance.balanced_cuts(graph, find_cuts(graph), parts, cost)), len(cost)]
+        assert all(sum(cost[a:b]) for a, b in pairwise(positions))
+    assert len(balance.balanced_cuts(graph, find_cuts(graph), 6, cost)) == 5  # more than there is work for
+
+
+def test_a_share_is_never_nothing(tmp_path: Path) -> None:
+    graph = pyramid(tmp_path)
+    work = operator_work(graph)
+    assert all(work)
+    (cut,) = balance.balanced_cuts(graph, find_cuts(graph), 2, work)
+    assert 0 < sum(work[: cut.position]) < sum(work)
+
+
+@given(
+    costs=st.lists(st.sampled_from([0.1, 1.0, 100.0]), min_size=3, max_size=8),
+    data=st.data(),
+)
+@settings(deadline=None)
+def test_least_parts_are_kept_to_where_that_can_be(costs: list[float], data: st.DataObject) -> None:
+    ends, total = list(accumulate(costs))[:-1], sum(costs)
+    parts = data.draw(st.integers(2, len(costs)))
+    penalty = [(data.draw(st.integers(0, 1)), data.draw(st.integers(0, 9))) for _ in ends]
+    least, limit = 0.05 * total, 0.95 * total
+
+    def shares(choice: Sequence[int]) -> list[float]:
+        return [b - a for a, b in pairwise([0.0, *(ends[i] for i in choice), total])]
+
+    allowed = [
+        choice
+        for choice in combinations(range(len(ends)), parts - 1)
+        if all(least <= s <= limit for s in shares(choice))
+    ]
+    chosen = balance._cheapest(ends, total, parts, limit, penalty, least)
+    if not allowed:
+        assert chosen == []
+        return
+    price = [tuple(map(sum, zip(*(penalty[i] for i in choice), strict=True))) for choice in (*allowed, chosen)]
+    assert all(least <= share <= limit for share in shares(chosen))
+    assert price[-1] == min(price)
