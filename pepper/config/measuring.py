@@ -52,7 +52,7 @@ class ModelConfig:
         within("model.grid", self.grid, 1)
         within("model.part_seed", self.part_seed, 0)
         for name, size in self.dims.items():
-            within(key_of("model.dims", name), size, 1)
+            within(key_of("model.dims", name), size, 0)
 
 
 @dataclass

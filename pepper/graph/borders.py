@@ -48,6 +48,11 @@ def find_borders(graph: Graph, kind: str, max_tensors: int, most: int, cost: Seq
         cuts = balanced_cuts(graph, cuts, most + 1, cost)
     crossing = [tuple(graph.inputs), *(cut.tensors for cut in cuts), tuple(graph.outputs)]
     for tensor in (graph.tensors[t] for t in (*graph.inputs, *graph.outputs)):
+        if not tensor.can_cross:
+            raise ModelError(
+                f"{graph.file}: {tensor.name!r} is of type {tensor.dtype}, which no device can hand to another; place"
+                " models whose inputs and outputs are tensors of numbers"
+            )
         if tensor.bytes is None:
             raise ModelError(
                 f"{graph.file}: the size of {tensor.name!r} is unknown;"

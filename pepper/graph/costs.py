@@ -14,7 +14,7 @@ from pepper.graph.cost_rules import RULES
 from pepper.graph.folding import Folding, Value
 from pepper.graph.fusion import fused_away
 from pepper.graph.inputs import input_spec
-from pepper.graph.ir import Graph, Tensor, size_bytes
+from pepper.graph.ir import Graph, Tensor, is_tensor, size_bytes
 from pepper.graph.onnx_types import tensor_type, weight_type
 
 _INT8 = {"int8", "uint8", "int4", "uint4", "int2", "uint2"}
@@ -231,7 +231,7 @@ class Costing:
         for name, tensor in given.items():
             if (value := known(name)) is not None:
                 model.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
-            elif tensor.dtype is not None:
+            elif tensor.dtype is not None and is_tensor(tensor.dtype):
                 elem = onnx.TensorProto.DataType.Value(tensor.dtype.upper())
                 model.graph.input.append(onnx.helper.make_tensor_value_info(name, elem, tensor.shape))
         model.graph.input.extend(v for v in graph.input if v.name not in given and v.name not in own)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pepper.errors import ModelError, nearest
-from pepper.graph.ir import Graph, Separator
+from pepper.graph.ir import Graph, Separator, Tensor
 from pepper.graph.separators import flow_neighbours
 
 CUT_KINDS = ("bridges", "tensors", "frontiers")
@@ -42,7 +42,7 @@ def find_cuts(graph: Graph, kind: str = "tensors", max_tensors: int = 4) -> list
 
     Args:
         graph: The graph.
-        kind: ``tensors``: every cut that exactly one tensor crosses. ``bridges``: those of them at which
+        kind: ``tensors``: every cut that exactly one tensor of numbers crosses. ``bridges``: those of them at which
             one edge of the operator graph crosses, its bridge in Tarjan's sense. ``frontiers``: every
             position in the order that at most ``max_tensors`` tensors cross, and the ``tensors`` cuts.
         max_tensors: The limit of ``frontiers``.
@@ -63,6 +63,7 @@ def find_cuts(graph: Graph, kind: str = "tensors", max_tensors: int = 4) -> list
     cuts += [_branch_cut(graph, s) for t, s in separators.items() if (t,) not in listed]
     if kind == "bridges":
         cuts = [cut for cut in cuts if any(len(group) == 1 for group in separators[cut.tensors[0]].far)]
+    cuts = [cut for cut in cuts if all(graph.tensors[t].can_cross for t in cut.tensors)]
     return sorted(cuts, key=lambda cut: (cut.position, cut.tensors))
 
 
@@ -107,9 +108,14 @@ def cut_behind(graph: Graph, position: int) -> Cut:
         ModelError: No operator would lie before or after it.
     """
     count = len(graph.operators)
+    if count < 2:
+        raise ModelError(f"split.at={position}: the model has {count} operators, too few for two parts; drop split.at")
     if not 0 < position < count:
         raise ModelError(f"split.at={position}: the model has positions 1 to {count - 1}; choose one of them")
-    tensors = tuple(t.id for t in graph.tensors if (s := _span(graph, t.id)) and s[0] <= position <= s[1])
+    tensors = _crossing(graph, position)
+    for tensor in (graph.tensors[t] for t in tensors):
+        if not tensor.can_cross:
+            raise ModelError(f"split.at={position}: {_no_crossing(tensor)}; cut elsewhere")
     return Cut(position, tensors, _bytes(graph, tensors))
 
 
@@ -126,9 +132,11 @@ def why_no_cut(graph: Graph, name: str) -> str:
     if tensor.producer is None or span is None:
         border = "an input" if tensor.producer is None else "an output"
         return f"{name!r} is only {border}: nothing lies on its other side"
+    if not tensor.can_cross:
+        return _no_crossing(tensor)
     if any(cut.tensors == (tensor.id,) for cut in find_cuts(graph, "tensors")):
         return f"{name!r} is a cut"
-    crossing = cut_behind(graph, span[0]).tensors
+    crossing = _crossing(graph, span[0])
     beside = [graph.tensors[t] for t in crossing if t != tensor.id]
     named = ", ".join(f"{t.name!r} (read by {graph.operators[t.readers[-1]].name!r})" for t in beside[:3])
     more = f" and {len(beside) - 3} more" if len(beside) > 3 else ""
@@ -136,6 +144,14 @@ def why_no_cut(graph: Graph, name: str) -> str:
         f"{len(crossing)} tensors cross behind {name!r}, beside it {named}{more};"
         f" allow it with cuts=frontiers cuts.max_tensors={len(crossing)}"
     )
+
+
+def _crossing(graph: Graph, position: int) -> tuple[int, ...]:
+    return tuple(t.id for t in graph.tensors if (s := _span(graph, t.id)) and s[0] <= position <= s[1])
+
+
+def _no_crossing(tensor: Tensor) -> str:
+    return f"{tensor.name!r} is of type {tensor.dtype}, which no part can hand to another"
 
 
 def _span(graph: Graph, tensor: int) -> tuple[int, int] | None:

@@ -55,7 +55,7 @@ def input_specs(
 
     Args:
         graph: The model's graph.
-        shapes: A fixed shape for every input.
+        shapes: A fixed shape for every input that is a tensor.
         given: Values by input name, see `pepper.graph.inputs.input_spec`.
 
     Raises:
@@ -65,7 +65,7 @@ def input_specs(
     check_names(inputs, given)
     sizes = index_sizes(graph, shapes)
     return tuple(
-        input_spec(spec.name, spec.dtype, shapes[spec.name], given.get(spec.name), sizes.get(spec.name))
+        input_spec(spec.name, spec.dtype, shapes.get(spec.name, ()), given.get(spec.name), sizes.get(spec.name))
         for spec in inputs
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 from onnx import shape_inference
 
-from pepper.errors import ModelError
+from pepper.errors import ModelError, key_of
 from pepper.graph import contrib
 from pepper.graph.folding import Folding, Value
 from pepper.graph.onnx_types import is_known, tensor_type
@@ -134,7 +134,7 @@ def _as_given(name: str, shape: Sequence[int], inferred: onnx.TypeProto | None) 
     """
     dtype, known = tensor_type(inferred)
     if known is not None and known != tuple(shape):
-        raise ModelError(f"{name!r} is computed as {list(known)}; drop model.shapes.{name}")
+        raise ModelError(f"{name!r} is computed as {list(known)}; drop {key_of('model.shapes', name)}")
     number = onnx.TensorProto.FLOAT if dtype is None else inferred.tensor_type.elem_type if inferred else 0
     return onnx.helper.make_tensor_type_proto(number, shape)
 

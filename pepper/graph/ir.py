@@ -60,6 +60,11 @@ class Tensor:
         """Whether its type is unknown, or it is a tensor and its shape is."""
         return self.shape is None and is_tensor(self.dtype)
 
+    @property
+    def can_cross(self) -> bool:
+        """Whether it can be handed from one part to another: texts and what is no tensor cannot."""
+        return is_tensor(self.dtype) and self.dtype != "string"
+
 
 @dataclass(frozen=True, slots=True)
 class Operator:

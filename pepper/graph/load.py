@@ -19,6 +19,7 @@ from pepper.graph.ir import Graph, Operator, Tensor, size_bytes
 from pepper.graph.observed import observe
 from pepper.graph.onnx_types import TensorType, tensor_type, weight_type
 from pepper.graph.order import arrange
+from pepper.graph.sizes import batch_is_assumed, concrete_shapes
 from pepper.graph.topology import Nodes, bodies, called, sorted_nodes
 
 _KNOWN_DOMAINS = {
@@ -89,17 +90,13 @@ def _load(
     inner = {name: shape for name, shape in shapes.items() if name in written}
     outer = {name: shape for name, shape in shapes.items() if name not in written}
     outer = {**given_shapes(inputs, given), **outer}
-    concrete = source.concrete_shapes(inputs, outer, dims, batch)
+    concrete = concrete_shapes(inputs, outer, dims, batch)
     check_names(inputs, given)
     try:
         inferred = infer.analyse(proto, path, {**concrete, **inner})
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
-    fixed = all(
-        isinstance(dim, int) or spec.name in outer or dim in dims or (axis == 0 and batch is not None)
-        for spec in inputs
-        for axis, dim in enumerate(spec.shape or ())
-    )
+    fixed = not batch_is_assumed(inputs, outer, dims, batch)
     names = [spec.name for spec in inputs]
     graph = _build(path, proto, nodes, inferred, names, fixed)
     if unknown := graph.unknown_shapes():

@@ -15,14 +15,8 @@ from pepper.graph.inputs import InputSpec
 from pepper.graph.ir import Graph
 from pepper.graph.load import load_graph
 from pepper.graph.parts import cut_part
-from pepper.graph.source import (
-    concrete_shapes,
-    content_hash,
-    model_hash,
-    read_proto,
-    real_inputs,
-    resolve_path,
-)
+from pepper.graph.sizes import concrete_shapes
+from pepper.graph.source import content_hash, model_hash, read_proto, real_inputs, resolve_path
 
 
 @dataclass(frozen=True)

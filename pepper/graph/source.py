@@ -1,17 +1,21 @@
 """Where a model comes from: its file, its identity and the tensors that it takes and gives."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import onnx
 
-from pepper.errors import ModelError, key_of, nearest
+from pepper.errors import ModelError, nearest
 from pepper.graph import variants
+from pepper.graph.expansion import check_expansion
 from pepper.graph.external import external_files
+from pepper.graph.onnx_types import tensor_type
 from pepper.graph.weights import check_weights
+
+_NAMELESS = {"", "?", "None", "none", "unknown", "-1"}
 
 PACKAGE_SCHEME = "pkg://"
 """``pkg://onnx/backend/...`` names a file inside an installed Python package."""
@@ -23,7 +27,8 @@ class TensorSpec:
 
     Attributes:
         name: The ONNX value name.
-        dtype: The ONNX element type in lower case, such as ``float`` or ``int64``.
+        dtype: The ONNX element type in lower case, such as ``float`` or ``int64``; of what is no tensor the whole
+            type, such as ``seq(tensor(float))``.
         shape: The dimensions; a string is a symbolic dimension, None an unknown one. None in place of all of
             them: even their number is unknown.
     """
@@ -72,9 +77,13 @@ def read_proto(file: Path) -> onnx.ModelProto:
         raise ModelError(f"{file}: cannot be read ({error.strerror}); check its permissions") from error
     except Exception as error:  # protobuf raises its own DecodeError, onnx others: all mean the same here
         raise ModelError(f"{file}: not a readable ONNX model (corrupt or truncated); export it again") from error
-    if not proto.graph.node or not proto.graph.output:
-        raise ModelError(f"{file}: not an ONNX model (it has no operators or no outputs); export it again")
+    if not proto.graph.output:
+        raise ModelError(f"{file}: not an ONNX model (it has no outputs); export it again")
     check_weights(proto, file)
+    try:
+        check_expansion(proto)
+    except ModelError as error:
+        raise ModelError(f"{file}: {error}") from error
     return proto
 
 
@@ -99,91 +108,25 @@ def model_hash(file: Path) -> str:
 def tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
     """Describe a graph input or output."""
     tensor = value.type.tensor_type
-    shape = None
+    dtype, shape = tensor_type(value.type)[0] or "undefined", None
     if tensor.HasField("shape"):
-        dims = tensor.shape.dim
-        shape = tuple(dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in dims)
-    return TensorSpec(value.name, onnx.TensorProto.DataType.Name(tensor.elem_type).lower(), shape)
+        shape = tuple(map(_size, tensor.shape.dim))
+    return TensorSpec(value.name, dtype, shape)
+
+
+def _size(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
+    """A size, or the name of a symbolic one; None where some exporters write -1, ``?`` or ``None``."""
+    if dim.HasField("dim_value"):
+        return dim.dim_value if dim.dim_value >= 0 else None
+    return None if dim.dim_param in _NAMELESS else dim.dim_param
 
 
 def real_inputs(graph: onnx.GraphProto) -> list[TensorSpec]:
-    """Return the inputs that a caller must feed; old models list their weights among the inputs too."""
+    """Return the inputs that a caller must feed; old models list their weights among the inputs too.
+
+    A first dimension of 0, which some exporters write for a batch of any size, is an unknown one.
+    """
     weights = {tensor.name for tensor in graph.initializer}
     weights |= {tensor.values.name for tensor in graph.sparse_initializer}
-    return [tensor_spec(value) for value in graph.input if value.name not in weights]
-
-
-def concrete_shapes(
-    inputs: Sequence[TensorSpec],
-    shapes: Mapping[str, Sequence[int]],
-    dims: Mapping[str, int],
-    batch: int | None,
-) -> dict[str, list[int]]:
-    """Give every input a fixed shape.
-
-    A shape named for the input wins, then a value for a symbolic dimension; a dynamic *first* dimension
-    left over is the batch and defaults to 1. Any other dynamic dimension must be given.
-
-    Args:
-        inputs: The model's inputs.
-        shapes: Whole shapes by input name (``model.shapes.NAME``).
-        dims: Sizes by symbolic dimension name (``model.dims.NAME``).
-        batch: Size of a dynamic first dimension (``model.batch``); None means 1.
-
-    Raises:
-        ModelError: A dimension has no value, or a given one contradicts the model.
-    """
-    known = [spec.name for spec in inputs]
-    for name in shapes:
-        if name not in known:
-            raise ModelError(
-                f"{key_of('model.shapes', name)}: the model has no such input{nearest(name, known)}"
-                f" (inputs: {', '.join(known)})"
-            )
-    symbols = {dim for spec in inputs for dim in spec.shape or () if isinstance(dim, str)}
-    for name in dims:
-        if name not in symbols:
-            raise ModelError(
-                f"{key_of('model.dims', name)}: the model has no such dimension{nearest(name, symbols)}"
-                f" (dynamic dimensions: {', '.join(sorted(symbols)) or 'none'})"
-            )
-    result = {}
-    for spec in inputs:
-        if spec.name in shapes:
-            result[spec.name] = _checked_shape(spec, list(shapes[spec.name]))
-        elif spec.shape is None:
-            raise ModelError(
-                f"input {spec.name!r}: the model does not say its shape; give {key_of('model.shapes', spec.name)}=[...]"
-            )
-        else:
-            result[spec.name] = [_dimension(spec, dim, axis, dims, batch) for axis, dim in enumerate(spec.shape)]
-    return result
-
-
-def _checked_shape(spec: TensorSpec, shape: list[int]) -> list[int]:
-    known = (None,) * len(shape) if spec.shape is None else spec.shape
-    fits = len(shape) == len(known) and all(
-        given >= 1 and (not isinstance(fixed, int) or fixed == given) for given, fixed in zip(shape, known, strict=True)
-    )
-    if not fits:
-        wanted = ", ".join("?" if dim is None else str(dim) for dim in known)
-        raise ModelError(
-            f"{key_of('model.shapes', spec.name)}={shape}: the model wants [{wanted}]; give a shape that fits"
-        )
-    return shape
-
-
-def _dimension(spec: TensorSpec, dim: int | str | None, axis: int, dims: Mapping[str, int], batch: int | None) -> int:
-    if isinstance(dim, int):
-        if axis == 0 and batch not in (None, dim) and len(spec.shape or ()) > 1:
-            raise ModelError(f"model.batch={batch}: input {spec.name!r} has a fixed first dimension of {dim}; drop it")
-        return dim
-    if isinstance(dim, str) and dim in dims:
-        return dims[dim]
-    if axis == 0:
-        return 1 if batch is None else batch
-    fix = f"{key_of('model.dims', dim)}=N or " if isinstance(dim, str) else ""
-    raise ModelError(
-        f"input {spec.name!r}: dimension {axis} ({dim or 'unnamed'}) is dynamic and has no value;"
-        f" give {fix}{key_of('model.shapes', spec.name)}=[...]"
-    )
+    specs = [tensor_spec(value) for value in graph.input if value.name not in weights]
+    return [replace(s, shape=(None, *s.shape[1:])) if s.shape and s.shape[0] == 0 else s for s in specs]

@@ -124,11 +124,8 @@ def specs_of(graph: Graph) -> tuple[InputSpec, ...]:
     Raises:
         ModelError: As above.
     """
-    shapes = {}
-    for tensor in (graph.tensors[t] for t in graph.inputs):
-        if tensor.dtype is None or tensor.shape is None:
-            raise ModelError(f"input {tensor.name!r} is no tensor of known type and shape, so no value can be drawn")
-        shapes[tensor.name] = tensor.shape
+    inputs = (graph.tensors[t] for t in graph.inputs)
+    shapes = {tensor.name: tensor.shape for tensor in inputs if tensor.shape is not None}
     return input_specs(graph.proto.graph, shapes, graph.given)
 
 
