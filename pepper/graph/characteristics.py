@@ -6,6 +6,7 @@ array operations.
 """
 
 import math
+import re
 import warnings
 from array import array
 from collections.abc import Sequence
@@ -93,8 +94,24 @@ _POOLS = {"MaxPool", "AveragePool", "GlobalAveragePool"}
 _NO_PARAMETERS = {"int64", "uint64", "bool", "string"}
 
 
+_NAMED = 3  # operators of one kind of gap that are named
+
+
 class CostWarning(UserWarning):
     """The cost of some operators is not, or not fully, known."""
+
+
+def in_kinds(gaps: Sequence[str]) -> list[str]:
+    """Say gaps in a line for each kind of operator and reason: three operators by name, the others by number."""
+    kinds: dict[str, list[str]] = {}
+    for gap in gaps:
+        name, _, rest = gap.partition(" (")
+        kinds.setdefault(re.sub(r"'[^']*'", "a tensor", rest), []).append(name)
+    lines = []
+    for reason, names in kinds.items():
+        more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+        lines.append(f"{', '.join(names[:_NAMED])}{more} ({reason}")
+    return lines
 
 
 class Characteristics:

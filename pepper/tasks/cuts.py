@@ -1,7 +1,7 @@
 """``task=cuts``: list where a model can be cut."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from pepper.config import PepperConfig
 from pepper.errors import key_of
@@ -10,6 +10,8 @@ from pepper.graph.ir import Graph
 from pepper.graph.model import load_configured
 from pepper.report.frames import Framed
 from pepper.report.tables import cuts_table, show
+
+_MOST_ROWS = 500  # of the table: nobody reads more, and to lay them out takes longer than to find them
 
 
 def list_cuts(config: PepperConfig) -> int:
@@ -27,10 +29,12 @@ def list_cuts(config: PepperConfig) -> int:
         show(why, why=why)
         return 0
     found = find_cuts(graph, config.cuts.kind, config.cuts.max_tensors)
-    rows = [asdict(row) for row in cut_rows(graph, found)]
+    rows = [dict(vars(row)) for row in cut_rows(graph, found)]  # asdict would copy each name
     if rows:
-        show(cuts_table(rows))
-    hint = "" if rows else "; allow more crossing tensors with cuts=frontiers cuts.max_tensors=N"
+        show(cuts_table(rows[:_MOST_ROWS]))
+    if len(rows) > _MOST_ROWS:
+        show(f"and {len(rows) - _MOST_ROWS:,} more cuts; output=json lists all")
+    hint = "" if rows else _hint(graph)
     show(
         f"{config.model.name}: {len(graph.operators)} operators, {len(rows)} cuts ({config.cuts.kind}){hint}",
         model=config.model.name,
@@ -42,6 +46,12 @@ def list_cuts(config: PepperConfig) -> int:
         first = unknown[0].name
         show(f"shapes unknown: {len(unknown)} tensors, the first {first!r}; give {key_of('model.shapes', first)}=[...]")
     return 0
+
+
+def _hint(graph: Graph) -> str:
+    if len(graph.operators) < 2:
+        return "; it takes two operators to lie on both sides of one"
+    return "; allow more crossing tensors with cuts=frontiers cuts.max_tensors=N"
 
 
 @dataclass(frozen=True)

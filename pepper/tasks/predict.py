@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pepper.config import PepperConfig
 from pepper.devices.calibration import calibrate
 from pepper.errors import ModelError
-from pepper.graph.characteristics import Characteristics, CostWarning
+from pepper.graph.characteristics import Characteristics, CostWarning, in_kinds
 from pepper.latency.features import rows
 from pepper.latency.ranges import in_short
 from pepper.report.frames import Framed
@@ -82,7 +82,7 @@ def forecast(config: PepperConfig) -> Forecast:
         row = rows(part, setting(cell, calibrate(cell.device)))
         progress.advance("calibrate the device", cell.device.name)
     result = model.predict(row)
-    gaps = [f"cost not known of {gap}; the prediction counts it as nothing" for gap in characteristics.gaps]
+    gaps = [f"cost not known of {gap}; the prediction counts it as nothing" for gap in in_kinds(characteristics.gaps)]
     adapted = [adaptation.measurements for adaptation in model.adaptations if adaptation.of_device(row)[0]]
     return Forecast(
         name=cell.name,

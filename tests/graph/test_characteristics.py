@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from models import Builder, value
 
 from pepper.errors import ModelError
-from pepper.graph.characteristics import FEATURES, PAPER_FEATURES, Characteristics, every_part
+from pepper.graph.characteristics import FEATURES, PAPER_FEATURES, Characteristics, every_part, in_kinds
 from pepper.graph.costs import Costing
 from pepper.graph.ir import Graph, Operator, Tensor
 from pepper.graph.layout import layout_changes
@@ -270,3 +270,12 @@ def test_a_graph_without_operators(tmp_path: Path) -> None:
     made = b.op("Identity", b.weight(4))
     graph = load_graph(models.save(b.model([], [value(made, None)]), tmp_path / "m.onnx"))
     assert Characteristics(graph).crossing_bytes.tolist() == [0]
+
+
+def test_gaps_of_one_kind_are_one_line() -> None:
+    gaps = [f"n{n} (MatMul): the size of 't{n}' is unknown" for n in range(500)]
+    gaps.append("alone (Foo): pepper has no cost rule for it")
+    assert in_kinds(gaps) == [
+        "n0, n1, n2 and 497 more (MatMul): the size of a tensor is unknown",
+        "alone (Foo): pepper has no cost rule for it",
+    ]

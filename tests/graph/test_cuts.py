@@ -141,3 +141,17 @@ def test_a_cut_at_a_tensor_is_the_position_behind_it_if_it_does_not_cross_alone(
     assert len(cut.tensors) > 1
     with pytest.raises(ModelError, match="tensors cross behind"):
         cut_at(graph, hidden.name, max_tensors=1)
+
+
+def test_what_cannot_cross_a_border_is_no_cut(tmp_path: Path) -> None:
+    b = models.Builder()
+    parts = b.op("SplitToSequence", b.op("Relu", "x"), axis=0, outputs=["parts"])
+    y = b.op("Relu", b.op("ConcatFromSequence", parts, axis=0, outputs=["joined"]))
+    file = models.save(b.model([models.value("x", [2, 3])], [models.value(y, None)]), tmp_path / "m.onnx")
+    graph = load_graph(file)
+    assert graph.tensor("parts").dtype == "seq(tensor(float))"
+    assert [graph.tensors[t].name for cut in find_cuts(graph) for t in cut.tensors] == ["relu_0_0", "joined"]
+    assert not graph.unknown_shapes()
+    assert "is of type seq(tensor(float))" in why_no_cut(graph, "parts")
+    with pytest.raises(ModelError, match=r"'parts' is of type seq\(tensor\(float\)\).*cut elsewhere"):
+        cut_at(graph, "parts")

@@ -191,6 +191,41 @@ def test_external_weights_are_not_read(tmp_path: Path) -> None:
     assert peak_kib < 500 * 1000
 
 
+def doubling(levels: int, cyclic: bool = False) -> onnx.ModelProto:
+    """Local functions each of which calls the one below twice."""
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("mine", 1)]
+    first = helper.make_node(f"f{levels}", ["a"], ["b"], domain="mine") if cyclic else None
+    functions = [
+        helper.make_function("mine", "f0", ["a"], ["b"], [first or helper.make_node("Relu", ["a"], ["b"])], opsets)
+    ]
+    for level in range(1, levels + 1):
+        calls = [helper.make_node(f"f{level - 1}", [a], [b], domain="mine") for a, b in (("a", "m"), ("m", "b"))]
+        functions.append(helper.make_function("mine", f"f{level}", ["a"], ["b"], calls, opsets))
+    b = Builder()
+    y = b.op(f"f{levels}", "x", domain="mine")
+    return b.model([value("x", [1, 4])], [value(y, None)], functions=functions, opset_imports=opsets)
+
+
+def test_functions_that_expand_without_bound_are_refused_before(tmp_path: Path) -> None:
+    assert load_graph(models.save(doubling(5), tmp_path / "m.onnx")).tensors[-1].shape == (1, 4)
+    for model, said in [
+        (doubling(40), r"expand to 1,099,511,627,776 operators, more than the 100,000"),
+        (doubling(400), r"expand to over 10\^15 operators"),
+        (doubling(3, cyclic=True), "calls itself"),
+    ]:
+        with pytest.raises(ModelError, match=said) as caught:
+            load_graph(models.save(model, tmp_path / "m.onnx"))
+        assert "\n" not in str(caught.value)
+
+
+def test_a_model_without_operators(tmp_path: Path) -> None:
+    for b, output in ((Builder(), "x"), (Builder(), "")):
+        model = b.model([value("x", [2, 3])], [value(output or b.weight(2, 3), [2, 3])])
+        graph = load_graph(models.save(model, tmp_path / "m.onnx"))
+        assert not graph.operators
+        assert not graph.unknown_shapes()
+
+
 def test_operators_may_come_in_any_order(tmp_path: Path) -> None:
     model = models.chain()
     nodes = list(model.graph.node)[::-1]
