@@ -83,9 +83,16 @@ def observe(
     if memory_bytes > psutil.virtual_memory().available:
         return Observed({}, frozenset())
     answer, settled = _asked(_with_outputs(named_from_root(proto, file), shapes, names), values, memory_bytes)
+    if not answer["types"] and _branches(proto):
+        # At fixed sizes onnxruntime refuses a branch that could not run, though it never does: then at the file's own.
+        answer, settled = _asked(_with_outputs(named_from_root(proto, file), {}, names), values, memory_bytes)
     if settled:
         _keep(kept, answer)
     return _observed(answer) or Observed({}, frozenset())
+
+
+def _branches(proto: onnx.ModelProto) -> bool:
+    return any(node.op_type == "If" for node in proto.graph.node)
 
 
 def _values(
@@ -104,7 +111,8 @@ _Answer = dict[str, dict[str, Any]]
 
 
 def _with_outputs(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]], names: Sequence[str]) -> onnx.ModelProto:
-    """Make the tensors the model's only outputs, at fixed inputs; what the file says of other sizes is dropped."""
+    """Make the tensors the model's only outputs, at inputs of these shapes; what the file says of inner sizes is
+    dropped."""
     graph = model.graph
     for value in graph.input:
         if value.name in shapes and value.type.HasField("tensor_type"):

@@ -223,7 +223,20 @@ def _border_types(graph: Graph) -> _Types:
         known = [kind for kind in choices if kind is not None and _has_rank(kind)]
         if known:
             types[tensor.name] = known[0]
+    types.update(_read_in_branches(graph))
     return types
+
+
+def _read_in_branches(graph: Graph) -> _Types:
+    """The file's own types of inputs that an If reads in its branches.
+
+    At fixed sizes onnxruntime refuses a branch that could not run at them, even if it never does.
+    """
+    read = {t for operator in graph.operators if operator.kind == "If" for t in operator.captures}
+    names = {graph.tensors[t].name for t in read & set(graph.inputs)}
+    return {
+        value.name: value.type for value in graph.proto.graph.input if value.name in names and _has_rank(value.type)
+    }
 
 
 def _at_sizes(graph: Graph, tensor: Tensor) -> onnx.TypeProto | None:

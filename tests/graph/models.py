@@ -164,6 +164,20 @@ def control_flow() -> onnx.ModelProto:
     return b.model([value("x", [2, 4]), value("flag", [], TensorProto.BOOL)], [value(y, None)])
 
 
+def two_rates() -> onnx.ModelProto:
+    """A branch for each sampling rate, as speech models hold them: at sizes that fit one, the other could not run."""
+
+    def branch(name: str, width: int) -> onnx.GraphProto:
+        inner = Builder(prefix=name)
+        z = inner.op("MatMul", "x", inner.weight(width, 4))
+        return helper.make_graph(inner.nodes, name, [], [value(z, None)], inner.weights)
+
+    b = Builder()
+    is_wide = b.op("Equal", "rate", b.constant(16000, np.int64))
+    y = b.op("If", is_wide, then_branch=branch("wide", 6), else_branch=branch("narrow", 8))
+    return b.model([value("x", ["n", "k"]), value("rate", [], TensorProto.INT64)], [value(y, None)])
+
+
 def scan() -> onnx.ModelProto:
     b = Builder()
     x = b.op("Relu", b.linear("x", 4, 4))

@@ -163,3 +163,9 @@ def test_damaged_answers_are_asked_for_again(tmp_path: Path, asked: list[str]) -
         assert not load_graph(file).unknown_shapes()
         assert asked
         assert kept.read_bytes() == whole
+
+
+def test_a_branch_that_cannot_run_at_these_sizes_is_no_obstacle(tmp_path: Path) -> None:
+    file = models.save(models.two_rates(), tmp_path / "model.onnx")
+    graph = load_graph(file, shapes={"x": [1, 6]}, inputs={"rate": 16000})
+    assert graph.tensors[graph.outputs[0]].shape == (1, 4)

@@ -220,3 +220,11 @@ def test_a_manifest_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / MANIFEST).write_text(json.dumps({"format": 99}))
     with pytest.raises(ModelError, match="not a manifest"):
         read_manifest(tmp_path)
+
+
+def test_parts_load_though_a_branch_could_not_run_at_these_sizes(tmp_path: Path) -> None:
+    file = models.save(models.two_rates(), tmp_path / "m.onnx")
+    graph = load_graph(file, shapes={"x": [1, 6]}, inputs={"rate": 16000})
+    manifest = split(graph, find_cuts(graph, "frontiers"), tmp_path / "parts")
+    assert len(manifest.parts) == 2
+    assert verify(graph, manifest, tmp_path / "parts", threads=1).ok
