@@ -73,7 +73,8 @@ class Laboratory:
                     trial.process.join()
                     fault = ("hang", f"no answer within {LIMIT_S:g} s")
                 if fault is not None:
-                    outcomes.append(replace(trial.outcome, kind=fault[0], **_stack(trial.home, fault[1])))
+                    detail, where = _stack(trial.home, fault[1])
+                    outcomes.append(replace(trial.outcome, kind=fault[0], detail=detail, where=where))
                     del busy[connection]
                     if waiting:
                         self._start(busy)
@@ -125,12 +126,12 @@ class _Trial:
     deadline: float | None
 
 
-def _stack(home: Path, said: str) -> dict[str, str]:
+def _stack(home: Path, said: str) -> tuple[str, str]:
     """Say where a process was, of what it left."""
     file = home / STACK
     lines = [line.strip() for line in file.read_text().splitlines()] if file.is_file() else []
     frames = [line.rpartition("/")[2] for line in lines if line.startswith("File ")]
-    return {"detail": f"{said} at {' < '.join(frames[:8])}", "where": frames[0] if frames else said}
+    return f"{said} at {' < '.join(frames[:8])}", frames[0] if frames else said
 
 
 def fuzz(numbers: list[int], seed: int, processes: int, every: int) -> list[Outcome]:

@@ -8,12 +8,13 @@ import pytest
 ROOT = Path(__file__).parent.parent / "pepper"
 
 # What each room may import of pepper itself (its own modules apart).
-FOUNDATION = {"errors", "config", "caches", "interrupts", "outputs"}
+FOUNDATION = {"errors", "config", "caches", "documents", "interrupts", "outputs"}
 MAY_IMPORT = {
     "errors": set(),
     "config": {"errors"},
     "caches": {"errors"},
     "interrupts": set(),
+    "documents": {"errors"},
     "outputs": {"errors"},
     "graph": FOUNDATION,
     "devices": FOUNDATION,

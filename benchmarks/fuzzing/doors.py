@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from benchmarks.common import composed
 from pepper import caches, run
@@ -321,7 +321,7 @@ def _make_calibrations(folder: Path) -> None:
 
 def _enter_calibration(folder: Path) -> None:
     measure = calibration.measure
-    calibration.measure = lambda _: calibration.Calibration(1, 1, 1, 1, 1, None, 1, 1, 1, [], "", "")
+    calibration.measure = lambda spec: calibration.Calibration(1, 1, 1, 1, 1, None, 1, 1, 1, [], "", "")
     try:
         found = calibration.calibrate(resolve(settings().device), folder)
     finally:

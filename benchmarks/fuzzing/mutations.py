@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 RAW = "\ue000raw%d\ue001"
 """Stands in a tree for a piece of text that no tree can hold."""
@@ -207,25 +207,23 @@ def _npz(file: Path, rng: Random, times: int) -> str:
         np.save(buffer, np.array([{"a": 1}, None], dtype=object), allow_pickle=True)
         members[name] = bytearray(buffer.getvalue())
     elif way in ("shape", "type"):
-        content = bytes(members[name])
+        stored = bytes(members[name])
         new = rng.choice((b"(1099511627776,)", b"(-1,)", b"()", b"(2,3)", b"('a',)", b"(1,)*9**9"))
         kind = rng.choice((b"'<f4'", b"'|O'", b"'<U4294967296'", b"'<M8[ns]'", b"'x'", b"[('a','<f8')]"))
-        header, _, rest = content[10:].partition(b"\n")
+        header, _, rest = stored[10:].partition(b"\n")
         start = header.find(b"'shape'") if way == "shape" else header.find(b"'descr'")
         end = header.find(b")", start) + 1 if way == "shape" else header.find(b",", start)
         changed = header[: start + 9] + (new if way == "shape" else kind) + header[end:]
         changed = changed.rstrip() + b" " * max(0, len(header) - len(changed.rstrip())) + b"\n"
-        members[name] = bytearray(content[:8] + len(changed).to_bytes(2, "little") + changed + rest)
+        members[name] = bytearray(stored[:8] + len(changed).to_bytes(2, "little") + changed + rest)
     elif way == "bytes":
         members[name][rng.randrange(len(members[name]))] ^= 255
     elif way == "drop":
         del members[name]
     elif way == "deflate bomb":
         compression = zipfile.ZIP_DEFLATED
-        header = bytes(
-            members[name][:8]
-        ) + b"v\0{'descr': '|u1', 'fortran_order': False, 'shape': (209715200,), }".ljust(120)
-        members[name] = bytearray(header[:127] + b"\n" + bytes(200 * 2**20))
+        shape = b"{'descr': '|u1', 'fortran_order': False, 'shape': (209715200,), }".ljust(117) + b"\n"
+        members[name] = bytearray(bytes(members[name][:8]) + b"v\0" + shape + bytes(200 * 2**20))
     else:
         members[name][-8:] = np.array([np.nan]).tobytes()
     with zipfile.ZipFile(file, "w", compression) as archive:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from pepper.documents import first_fault, read_json
 from pepper.errors import ModelError, key_of
 from pepper.graph import cuts as cutting
 from pepper.graph import infer, source
@@ -47,7 +48,9 @@ class Part:
     def is_intact(self, folder: Path) -> bool:
         """Whether its files in the folder are there, and as they were written."""
         files = [folder / name for name in (self.file, self.weights_file) if name]
-        return all(file.is_file() for file in files) and source.content_hash(files) == self.sha256
+        home = folder.resolve()
+        inside = all(file.is_file() and file.resolve().is_relative_to(home) for file in files)
+        return inside and source.content_hash(files) == self.sha256
 
 
 @dataclass(frozen=True)
@@ -118,11 +121,11 @@ def is_split(folder: Path) -> bool:
     """Whether a folder holds a split of this or an earlier pepper, and nothing else."""
     file = folder / MANIFEST
     try:
-        content = json.loads(file.read_text()) if file.is_file() else {}
+        content = read_json(file) if file.is_file() else {}
         parts = content["parts"]
         names = {MANIFEST, *(part[key] for part in parts for key in ("file", "weights_file"))}
         own = "format" in content and "source_sha256" in content
-    except (OSError, KeyError, TypeError, ValueError, RecursionError):
+    except (OSError, KeyError, TypeError, ValueError):
         return False
     return own and all(entry.name in names and not entry.is_dir() for entry in folder.iterdir())
 
@@ -133,11 +136,16 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         ModelError: There is none, or it cannot be read.
     """
+    from pydantic import ValidationError  # tenths of a second
+
+    from pepper.graph.manifest_schema import ManifestSchema
+
     file = folder / MANIFEST
     try:
-        content = json.loads(file.read_text())
-        if content.pop("format") != FORMAT:
-            raise ValueError("another format")
+        content = read_json(file)
+        if (form := content.pop("format", None)) != FORMAT:
+            raise ValueError(f"format {form!r:.40}, not {FORMAT}")
+        ManifestSchema.model_validate(content)
         return Manifest(
             source=content["source"],
             source_sha256=content["source_sha256"],
@@ -154,8 +162,9 @@ def read_manifest(folder: Path) -> Manifest:
         raise ModelError(f"{file}: no such file; make parts with task=split") from None
     except OSError as error:
         raise ModelError(f"{file}: cannot be read ({error.strerror}); make parts with task=split") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{file}: not a manifest that pepper can read ({error}); split again") from error
+    except ValueError as error:
+        said = first_fault(error) if isinstance(error, ValidationError) else error
+        raise ModelError(f"{file}: not a manifest that pepper can read ({said}); split again") from error
 
 
 def _specs(entries: Sequence[dict[str, Any]]) -> tuple[TensorSpec, ...]:

@@ -6,12 +6,12 @@ by tensor, so it can be read and run without the problem that it came from.
 
 import json
 import math
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pepper.documents import first_fault, read_json
 from pepper.errors import PlacementError
 from pepper.placement.chain import Solution
 from pepper.placement.evaluate import evaluate, instances, unit
@@ -19,10 +19,6 @@ from pepper.placement.problem import ChainProblem
 
 SCHEMA = "pepper.plan"
 VERSION = 3
-
-_MODEL_KEYS = {"name", "path", "sha256", "input_shapes"}
-_FLEET_KEYS = {"devices", "links", "source", "sink"}
-_LINK_KEYS = {"from", "to", "bandwidth_mbit_s", "latency_ms", "forwarded_mbit_s"}
 
 
 @dataclass(frozen=True)
@@ -179,104 +175,38 @@ class Plan:
         Raises:
             PlacementError: If the file is missing, is no plan, or has a version or content that is not known.
         """
+        from pydantic import ValidationError  # tenths of a second
+
+        from pepper.placement.plan_schema import PlanSchema
+
         try:
-            content = json.loads(path.read_text(encoding="utf-8-sig"))
+            content = read_json(path)
         except OSError as error:
             raise PlacementError(f"{path}: cannot be read ({error.strerror}); give a plan.json") from error
         except ValueError as error:
-            raise PlacementError(f"{path}: not JSON ({error}); give a plan.json") from error
-        if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
+            raise PlacementError(f"{path}: not JSON that pepper reads ({error}); give a plan.json") from error
+        if content.pop("schema", None) != SCHEMA:
             raise PlacementError(f"{path}: not a plan (schema is not {SCHEMA!r}); give a plan.json")
         version = content.pop("version", None)
         if version != VERSION:
-            raise PlacementError(f"{path}: plan version {version!r}; this pepper reads version {VERSION}")
+            raise PlacementError(f"{path}: plan version {version!r:.40}; this pepper reads version {VERSION}")
         try:
-            parts = tuple(
-                PlannedPart(**{**part, "inputs": tuple(part["inputs"]), "outputs": tuple(part["outputs"])})
-                for part in content.pop("parts")
-            )
-            plan = cls(parts=parts, **content)
-            fault = next(plan._faults(), None)
-        except (AttributeError, KeyError, TypeError) as error:
-            raise PlacementError(f"{path}: incomplete plan ({error}); place the model again") from error
-        if fault is not None:
-            raise PlacementError(f"{path}: {fault}; place the model again")
-        return plan
-
-    def _faults(self) -> Iterator[str]:
-        """Say what a file that was edited, or cut off, got wrong; what comes later relies on what comes first."""
-        for name in ("model", "fleet", "provenance", "rules"):
-            if not isinstance(getattr(self, name), Mapping):
-                yield f"{name} is no object"
-        most = self.rules.get("max_parts")
-        if not (most is None or (isinstance(most, int) and most > 0)):
-            yield f"its rules' max_parts is {most!r}, no such number"
-        pinned, excluded = self.rules.get("pinned", {}), self.rules.get("excluded", [])
-        if not isinstance(pinned, Mapping) or not isinstance(excluded, list):
-            yield "its rules' pinned is no object, or excluded no list"
-        for device, span in pinned.items():
-            if not (isinstance(span, list) and len(span) == 2 and all(isinstance(end, int) for end in span)):
-                yield f"its rules pin {span!r} to {device}, no first operator and the one behind the last"
-        if self.model:
-            yield from _lacking("model", self.model, _MODEL_KEYS)
-            for key in ("name", "path", "sha256"):
-                if not isinstance(self.model[key], str):
-                    yield f"the model's {key} is {self.model[key]!r}, no text"
-            shapes = self.model["input_shapes"]
-            if not isinstance(shapes, Mapping) or not all(isinstance(shape, list) for shape in shapes.values()):
-                yield f"the model's input_shapes are {shapes!r}, not a list of sizes by name"
-        yield from _lacking("fleet", self.fleet, _FLEET_KEYS)
-        devices, links = self.fleet["devices"], self.fleet["links"]
-        if not isinstance(devices, Mapping) or not isinstance(links, list):
-            yield "the fleet's devices are no object, or its links no list"
-        for name in devices:
-            if not _NAME.fullmatch(name):
-                yield f"device {name!r} has a name with other than letters, digits, spaces and _.-"
-        for link in links:
-            yield from _lacking("a link", link, _LINK_KEYS)
-            if not (isinstance(link["from"], str) and isinstance(link["to"], str)):
-                yield f"a link leads from {link['from']!r} to {link['to']!r}, which are no names"
-            for key, least in (("bandwidth_mbit_s", 1e-9), ("forwarded_mbit_s", 1e-9), ("latency_ms", 0.0)):
-                if not (_is_number(link[key], least) or (link[key] is None and key != "latency_ms")):
-                    yield f"the link from {link['from']} to {link['to']} has {key} {link[key]!r}"
-        if self.objective not in ("latency", "throughput"):
-            yield f"its objective is {self.objective!r}, neither latency nor throughput"
-        for name in ("latency_ms", "period_ms", "return_ms", "sent_bytes", "bound_ms", "gap"):
-            if not _is_number(getattr(self, name), -_ROUNDING if name == "gap" else 0.0):
-                yield f"its {name} is {getattr(self, name)!r}, no such number"
-        ends = [0, *(part.stop for part in self.parts)]
-        if not self.parts or [part.start for part in self.parts] != ends[:-1]:
-            yield "the parts do not follow one another"
-        for part in self.parts:
-            for name in ("time_ms", "pickup_ms", "receive_ms", "memory_bytes", "receive_bytes"):
-                if not _is_number(getattr(part, name)):
-                    yield f"a part's {name} is {getattr(part, name)!r}, no such number"
-            if part.device not in devices:
-                yield f"a part runs on {part.device!r}, which is not among the fleet's devices"
+            PlanSchema.model_validate(content)
+        except ValidationError as error:
+            raise PlacementError(f"{path}: {first_fault(error)}; place the model again") from error
+        parts = tuple(
+            PlannedPart(**{**part, "inputs": tuple(part["inputs"]), "outputs": tuple(part["outputs"])})
+            for part in content.pop("parts")
+        )
+        return cls(parts=parts, **content)
 
 
 def is_plan(file: Path) -> bool:
     """Whether a file is a plan of this or an earlier pepper."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig")) if file.is_file() else None
-    except (OSError, ValueError, RecursionError):
+        return file.is_file() and read_json(file).get("schema") == SCHEMA
+    except (OSError, ValueError):
         return False
-    return isinstance(content, dict) and content.get("schema") == SCHEMA
-
-
-_ROUNDING = 1e-6
-_NAME = re.compile(r"[\w. -]+(#\d+)?")
-"""What MLflow takes as a part of a metric's name, and the number of a device of several equal ones."""
-
-
-def _lacking(what: str, found: Mapping[str, Any], wanted: Collection[str]) -> Iterator[str]:
-    missing = sorted(set(wanted) - set(found))
-    if missing:
-        yield f"{what} lacks {', '.join(missing)}"
-
-
-def _is_number(value: Any, least: float = 0.0) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value < math.inf
 
 
 def _mbit_s(ms_per_byte: float) -> float | None:

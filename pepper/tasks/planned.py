@@ -1,13 +1,16 @@
 """From a plan to what is run: its model, its fleet, its parts; and from a lost device to the next plan."""
 
+import json
 import math
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from pepper.config import DeviceConfig, LoadConfig, ModelConfig, PepperConfig
 from pepper.config.placing import MEASURED
 from pepper.devices.device import resolve
+from pepper.documents import first_fault
 from pepper.errors import ConfigError, ExecutionError, LatencyError, PlacementError
 from pepper.execution.layout import Fleet, Layout, Link
 from pepper.graph.borders import Borders
@@ -24,6 +27,8 @@ from pepper.tasks import fleet as placed
 from pepper.tasks.latency_models import chosen_version, load_version, open_registry
 from pepper.tasks.placement_problem import Forecast, chain_problem
 from pepper.tasks.split import planned_cuts
+
+_Option = TypeVar("_Option", DeviceConfig, LoadConfig)
 
 
 def planned_model(plan: Plan, name: str) -> Graph:
@@ -64,15 +69,15 @@ def planned_fleet(plan: Plan, name: str) -> Fleet:
     devices, loads = {}, {}
     for device, entry in plan.fleet["devices"].items():
         try:
-            devices[device] = replace(resolve(DeviceConfig(**entry["device"])), name=device)
-            load = LoadConfig(**entry["load"])
+            devices[device] = replace(resolve(_checked(DeviceConfig, entry.get("device"))), name=device)
+            load = _checked(LoadConfig, entry.get("load"))
             check_load(load, devices[device])
-        except (KeyError, TypeError) as error:
+        except ConfigError as error:
+            raise ConfigError(f"{name}: fleet.devices.{device}: {error}") from error
+        except ValueError as error:
             raise ExecutionError(
                 f"{name}: does not say what device {device!r} is ({error}); make a plan with task=place"
             ) from error
-        except ConfigError as error:
-            raise ConfigError(f"{name}: fleet.devices.{device}: {error}") from error
         if load.name != MEASURED:  # what was measured is there already
             loads[device] = load
     links = {
@@ -80,6 +85,24 @@ def planned_fleet(plan: Plan, name: str) -> Fleet:
         for link in plan.fleet["links"]
     }
     return Fleet(devices, links, plan.fleet["source"], plan.fleet["sink"], loads)
+
+
+def _checked(kind: type[_Option], entry: object) -> _Option:
+    """Return a device or a load as a plan's file describes it, with the types and within the bounds of the option.
+
+    Raises:
+        ValueError: It is described as something else; the message is one line.
+    """
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+    from pydantic.dataclasses import dataclass
+
+    strict = dataclass(kind, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
+    try:
+        TypeAdapter(strict).validate_json(json.dumps(entry))
+    except ValidationError as error:
+        raise ValueError(first_fault(error)) from error
+    assert isinstance(entry, dict)
+    return kind(**entry)
 
 
 class Splitter:

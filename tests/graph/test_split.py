@@ -1,7 +1,9 @@
 """Parts: run one after the other they give what the whole gives, whatever the model and the cuts."""
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import models
 import numpy as np
@@ -228,3 +230,48 @@ def test_parts_load_though_a_branch_could_not_run_at_these_sizes(tmp_path: Path)
     manifest = split(graph, find_cuts(graph, "frontiers"), tmp_path / "parts")
     assert len(manifest.parts) == 2
     assert verify(graph, manifest, tmp_path / "parts", threads=1).ok
+
+
+# What is changed in a manifest, and what the error says of it.
+EDITS: list[tuple[list[str | int], Any, str]] = [
+    (["parts", 0, "file"], "../part_1.onnx", "parts.0.file is '../part_1.onnx': is no plain file name"),
+    (["parts", 0, "file"], "/etc/hostname", "is no plain file name"),
+    (["parts", 0, "file"], "..", "is no plain file name"),
+    (["parts", 0, "file"], "", "is no plain file name"),
+    (["parts", 0, "file"], "a\0", "is no plain file name"),
+    (["parts", 0, "file"], None, "parts.0.file is None"),
+    (["parts", 0, "weights_file"], "../w", "is no plain file name"),
+    (["parts", 0, "sha256"], "0", "parts.0.sha256 is '0'"),
+    (["parts", 0, "inputs", 0, "shape"], [1.5], "shape"),
+    (["parts", 0, "inputs", 0, "dtype"], "object", "is no element type"),
+    (["parts"], [], "parts is"),
+    (["cuts"], {}, "cuts is {}"),
+    (["shapes"], {"x": [-1]}, "shapes.x.0 is -1"),
+    (["format"], [], "format []"),
+]
+
+
+@pytest.mark.parametrize(("where", "value", "said"), EDITS)
+def test_an_edited_manifest_is_refused_in_a_line(where: list[Any], value: Any, said: str, tmp_path: Path) -> None:
+    graph = load_graph(models.save(models.chain(), tmp_path / "c.onnx"))
+    split(graph, find_cuts(graph)[:1], tmp_path / "parts")
+    file = tmp_path / "parts" / MANIFEST
+    content = json.loads(file.read_text())
+    home = content
+    for step in where[:-1]:
+        home = home[step]
+    home[where[-1]] = value
+    file.write_text(json.dumps(content))
+    with pytest.raises(ModelError, match=re.escape(said)) as caught:
+        read_manifest(tmp_path / "parts")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_part_that_is_a_link_out_of_the_folder_is_not_taken(tmp_path: Path) -> None:
+    graph = load_graph(models.save(models.chain(), tmp_path / "c.onnx"))
+    manifest = split(graph, find_cuts(graph)[:1], tmp_path / "parts")
+    assert manifest.parts[0].is_intact(tmp_path / "parts")
+    file = tmp_path / "parts" / manifest.parts[0].file
+    file.rename(tmp_path / "elsewhere.onnx")
+    file.symlink_to(tmp_path / "elsewhere.onnx")
+    assert not manifest.parts[0].is_intact(tmp_path / "parts")

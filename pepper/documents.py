@@ -1,0 +1,69 @@
+"""JSON files that others may have written or changed: read whole, within limits, and refused in a line."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+MOST_BYTES = 32 * 2**20  # JSON takes up to thirty times as much in memory
+MOST_DEPTH = 64
+_MOST_SHOWN = 60  # letters of a value
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Return the object that a JSON file holds.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It holds something else: no JSON, NaN or infinities, too much, or nested too deep.
+    """
+    with file.open("rb") as stream:
+        content = stream.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"more than {MOST_BYTES >> 20} MiB")
+    try:
+        found = json.loads(content.decode("utf-8-sig"), parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if not isinstance(found, dict):
+        raise ValueError("no object")
+    if _deeper(found, MOST_DEPTH):
+        raise ValueError("nested too deep")
+    return found
+
+
+def plain_name(name: str) -> str:
+    """Return the name if it is that of a file in a folder, and leads nowhere else.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if not name or name in (".", "..") or "/" in name or "\0" in name:
+        raise ValueError("is no plain file name")
+    return name
+
+
+def first_fault(error: "ValidationError") -> str:
+    """Say in a line where a document first differs from its schema, what is there, and what should be."""
+    fault = error.errors(include_url=False)[0]
+    where = ".".join(str(step) for step in fault["loc"])
+    said = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "missing":
+        return f"{where} is missing"
+    if not where:  # of the whole: what it holds tells nothing
+        return " ".join(said.split())
+    shown = repr(fault["input"])
+    shown = shown if len(shown) <= _MOST_SHOWN else f"{shown[:_MOST_SHOWN]}..."
+    return " ".join(f"{where} is {shown}: {said[:1].lower()}{said[1:]}".split())
+
+
+def _no_number(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no number")
+
+
+def _deeper(tree: object, levels: int) -> bool:
+    inner: Sequence[object] = list(tree.values()) if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
+    return bool(inner) and (levels == 0 or any(_deeper(value, levels - 1) for value in inner))
