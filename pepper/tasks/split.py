@@ -78,6 +78,8 @@ def _cuts(graph: Graph, config: PepperConfig, work: Sequence[float]) -> list[Cut
             for name in at
         ]
     parts = config.split.parts or 2
+    if parts > 1 and len(graph.operators) == 1:
+        raise ModelError(f"split.parts={parts}: {graph.file} has a single operator; give split.parts=1")
     found = find_cuts(graph, config.cuts.kind, config.cuts.max_tensors)
     if not found and parts > 1:
         raise ModelError(

@@ -171,3 +171,13 @@ def test_bad_wishes_are_refused_in_a_line(overrides: list[str], message: str, de
     assert done.status == 2
     assert message in done.error
     assert not list(tmp_path.glob("*parts*"))
+
+
+def test_a_single_operator_is_one_part_and_the_advice_works(desk: Any, tmp_path: Path) -> None:
+    b = models.Builder()
+    y = b.op("Relu", "x")
+    file = models.save(b.model([models.value("x", [2])], [models.value(y, None)]), tmp_path / "one.onnx")
+    command = ("task=split", "model=onnx", f"model.path={file}", f"split.out={tmp_path}/parts")
+    assert "give split.parts=1" in desk(*command).error
+    done = desk(*command, "split.parts=1")
+    assert done.status == 0, done.err
