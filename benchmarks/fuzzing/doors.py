@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from benchmarks.common import composed
 from pepper import caches, run

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 RAW = "\ue000raw%d\ue001"
 """Stands in a tree for a piece of text that no tree can hold."""

@@ -14,6 +14,7 @@ from pepper.graph.expansion import check_expansion
 from pepper.graph.external import external_files
 from pepper.graph.onnx_types import tensor_type
 from pepper.graph.weights import check_weights
+from pepper.graph.wellformed import check_operators
 
 _NAMELESS = {"", "?", "None", "none", "unknown", "-1"}
 
@@ -80,6 +81,7 @@ def read_proto(file: Path) -> onnx.ModelProto:
     if not proto.graph.output:
         raise ModelError(f"{file}: not an ONNX model (it has no outputs); export it again")
     check_weights(proto, file)
+    check_operators(proto, file)
     try:
         check_expansion(proto)
     except ModelError as error:

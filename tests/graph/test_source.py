@@ -290,6 +290,30 @@ def test_weights_hold_what_they_say(harm: Callable[[onnx.TensorProto], None], tm
         find_model(ModelConfig(path=str(saved(model, tmp_path / "m.onnx"))))
 
 
+def _no_body(model: onnx.ModelProto) -> None:
+    model.graph.node[0].attribute.append(onnx.AttributeProto(name="body", type=onnx.AttributeProto.GRAPH))
+
+
+def _number_for_text(model: onnx.ModelProto) -> None:
+    model.graph.node[0].CopyFrom(helper.make_node("Gelu", ["input"], list(model.graph.node[0].output), approximate=3))
+    model.opset_import[0].version = 20
+
+
+def _unknown_type(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.elem_type = 99
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [(_no_body, "attribute 'body'"), (_number_for_text, "attribute 'approximate'"), (_unknown_type, "99")],
+)
+def test_operators_hold_what_they_say(harm: Callable[[onnx.ModelProto], None], said: str, tmp_path: Path) -> None:
+    model = mlp()
+    harm(model)
+    with pytest.raises(ModelError, match=said):
+        load_graph(saved(model, tmp_path / "m.onnx"))
+
+
 def bad_files(folder: Path) -> dict[str, str]:
     """What is wrong, by the path that is given."""
     whole = mlp(64).SerializeToString()
