@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from itertools import groupby
+from typing import Protocol
 
 from pepper.errors import DeviceError, MeasureError
 from pepper.graph.model import changed
@@ -11,6 +12,8 @@ from pepper.interrupts import check
 from pepper.measure.launcher import Bench, failed, killed
 from pepper.measure.profile import Profile
 from pepper.sweep.cells import Cell
+
+_TOO_LONG = "under way in another sweep for longer than it may take; end that one, and run this again"
 
 Record = Callable[[Cell, Profile], None]
 """Takes each finished cell, in the order of measurement."""
@@ -30,24 +33,73 @@ def blocks(cells: Sequence[Cell], seed: int) -> list[list[Cell]]:
     return by_key
 
 
-def run(cells: Sequence[Cell], seed: int, record: Record, between: Callable[[], None]) -> None:
+class Claims(Protocol):
+    """Who measures which cell, where several sweeps may be at work on the same ones."""
+
+    def take(self, cells: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
+        """Return those to measure now, and those that another sweep has under way; the rest needs no measuring."""
+
+    def give_back(self, cells: Sequence[Cell]) -> None:
+        """Let others have what was taken."""
+
+    def wait(self, cells: Sequence[Cell]) -> bool:
+        """Wait until one of the cells that another has under way is free; False if that takes too long."""
+
+
+class Alone:
+    """Claims where nobody else measures: each cell is this sweep's."""
+
+    def take(self, cells: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
+        """Return all of them to be measured now."""
+        return list(cells), []
+
+    def give_back(self, cells: Sequence[Cell]) -> None:
+        """There is nobody to have them."""
+
+    def wait(self, cells: Sequence[Cell]) -> bool:
+        """There is nothing to wait for."""
+        return True
+
+
+def run(
+    cells: Sequence[Cell], seed: int, record: Record, between: Callable[[], None], claims: Claims | None = None
+) -> None:
     """Measure every cell and hand over its profile, failed ones too.
+
+    What another sweep has under way comes last, when that has ended.
 
     Args:
         cells: What to measure.
         seed: Seed of the order.
         record: Called with every cell as soon as it has ended.
         between: Called where nothing is being timed and no load runs.
+        claims: Who measures which cell; None if there is no other sweep.
 
     Raises:
         KeyboardInterrupt: After the running cell was recorded as KILLED.
     """
-    for block in blocks(cells, seed):
-        waiting = list(block)
-        while waiting:
-            check()
-            waiting = _run_block(waiting, record)
-        between()
+    claims = claims or Alone()
+    left = blocks(cells, seed)
+    while left:
+        elsewhere = []
+        for block in left:
+            waiting, theirs = claims.take(block)
+            taken = list(waiting)
+            try:
+                while waiting:
+                    check()
+                    waiting = _run_block(waiting, record)
+                if taken:
+                    between()
+            finally:
+                claims.give_back(taken)
+            elsewhere += [theirs] if theirs else []
+        left = elsewhere
+        under_way = [cell for block in elsewhere for cell in block]
+        if under_way and not claims.wait(under_way):
+            for cell in under_way:
+                record(cell, failed(MeasureError(_TOO_LONG), time.time()))
+            break
 
 
 def _run_block(cells: list[Cell], record: Record) -> list[Cell]:

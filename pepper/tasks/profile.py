@@ -1,10 +1,11 @@
 """``task=profile``: measure one cell, or every cell of a sweep, and log them."""
 
+import contextlib
 import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,26 +18,22 @@ from pepper.devices.device import DeviceSpec
 from pepper.errors import DeviceError, MeasureError, TrackingError
 from pepper.latency import description
 from pepper.latency.description import Track
-from pepper.measure.profile import Profile
 from pepper.report import notes
 from pepper.report.progress import StepProgress, stepwise
-from pepper.report.tables import figure, results_table, show
+from pepper.report.tables import results_table, show
 from pepper.sweep.axes import Compose, plan
 from pepper.sweep.cells import Cell
 from pepper.sweep.runner import run
+from pepper.tasks.cell_log import STANDING, CellLog, cell_row, finished_cells
 from pepper.tasks.posting import flush
 from pepper.tasks.report import page
-from pepper.tasks.settings import run_params
+from pepper.tasks.sharing import SharedCells
 from pepper.tracking import runs, views
 from pepper.tracking.abandoned import close_abandoned
 from pepper.tracking.history import history
-from pepper.tracking.posting import outboxes
-from pepper.tracking.records import Pending, Record
+from pepper.tracking.leases import Leases
 from pepper.tracking.store import Store
 from pepper.tracking.sweeps import Ends, SweepEnd, end_sweep, start_sweep
-
-# Which verdicts let a finished cell stand, by sweep.rerun.
-STANDING: dict[str, list[str]] = {"failed": ["VALID"], "none": ["VALID", "INVALID"], "all": []}
 
 
 def profile(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> int:
@@ -94,33 +91,40 @@ def measure_cells(config: PepperConfig, cells: Sequence[Cell]) -> Measured:
     if posted.failure is not None:
         raise posted.failure
     close_abandoned(store)
-    results = {cell.identity: _row(cell, None) for cell in cells}
-    wanted = list(cells)
-    if config.sweep is not None:
-        reused = _finished(store, config.sweep.rerun, set(results))
-        for cell in cells:
-            if cell.identity in reused:
-                results[cell.identity].update(reused[cell.identity], reused=True)
-        wanted = [cell for cell in cells if cell.identity not in reused]
-        show(f"sweep {config.sweep.name}: {len(cells)} cells, {len(cells) - len(wanted)} finished before")
-    calibrations, wanted = _calibrated(wanted, stepwise("calibrate devices", quiet), lenient=config.sweep is not None)
-    described = _described(wanted, store.folder / "cache", stepwise("describe models", quiet))
-    parent = None
-    if config.sweep is not None and wanted:
-        parent = start_sweep(store, config.sweep.name, len(cells), OmegaConf.to_yaml(asdict(config)))
-    log = _Log(store, parent, calibrations, described, results, StepProgress(len(wanted), quiet))
-    status = "KILLED"
-    started = time.monotonic()
-    try:
-        with log.progress:
-            run(wanted, config.sweep.seed if config.sweep else 0, log.record, log.flush)
-        status = "FAILED" if log.failures else "FINISHED"
-    finally:
-        log.flush()
-        if parent is not None:
-            _close(store, parent, status, list(results.values()), time.monotonic() - started, log)
-            if status != "KILLED" and log.unlogged is None:
-                _attach_report(config, store, parent, log)
+    results = {cell.identity: cell_row(cell, None) for cell in cells}
+    with contextlib.ExitStack() as shared:
+        leases = shared.enter_context(Leases(store.folder)) if config.sweep is not None else None
+        before: dict[str, dict[str, Any]] = {}
+        wanted = list(cells)
+        if config.sweep is not None:
+            table = history(store)
+            before = finished_cells(table, STANDING["none"], results)
+            reused = finished_cells(table, STANDING[config.sweep.rerun], results)
+            for identity, result in reused.items():
+                results[identity].update(result, reused=True)
+            wanted = [cell for cell in cells if cell.identity not in reused]
+            show(f"sweep {config.sweep.name}: {len(cells)} cells, {len(cells) - len(wanted)} finished before")
+        calibrations, wanted = _calibrated(
+            wanted, stepwise("calibrate devices", quiet), lenient=config.sweep is not None
+        )
+        described = _described(wanted, store.folder / "cache", stepwise("describe models", quiet))
+        parent = None
+        if config.sweep is not None and wanted:
+            parent = start_sweep(store, config.sweep.name, len(cells), OmegaConf.to_yaml(asdict(config)))
+        log = CellLog(store, parent, calibrations, described, results, StepProgress(len(wanted), quiet))
+        claims = SharedCells(leases, store, log, before) if leases is not None else None
+        status = "KILLED"
+        started = time.monotonic()
+        try:
+            with log.progress:
+                run(wanted, config.sweep.seed if config.sweep else 0, log.record, log.flush, claims)
+            status = "FAILED" if log.failures else "FINISHED"
+        finally:
+            log.flush()
+            if parent is not None:
+                _close(store, parent, status, list(results.values()), time.monotonic() - started, log)
+                if status != "KILLED" and log.unlogged is None:
+                    _attach_report(config, store, parent, log)
     rows = sorted(
         results.values(),
         key=lambda r: (r["model"], -r["share"], r["device"], r["threads"], r["load_percent"]),
@@ -152,122 +156,7 @@ def _described(cells: Sequence[Cell], cache: Path, track: Track) -> dict[str, st
     return {identity: description.encode(found[model]) for identity, model in models.items() if model in found}
 
 
-class _Log:
-    """Takes finished cells: keeps them on disk at once, and logs them to MLflow between blocks."""
-
-    def __init__(
-        self,
-        store: Store,
-        parent: str | None,
-        calibrations: dict[str, Calibration],
-        described: dict[str, str],
-        results: dict[str, dict[str, Any]],
-        progress: StepProgress,
-    ) -> None:
-        self._store = store
-        self._parent = parent
-        self._calibrations = calibrations
-        self._described = described
-        self._results = results
-        self._pending = Pending(store.folder)
-        self._cells: dict[str, Cell] = {}  # by the keys of their records
-        self.progress = progress
-        self.failures: list[str] = []
-        self.unlogged: str | None = None
-
-    def record(self, cell: Cell, profile: Profile) -> None:
-        """Keep a finished cell."""
-        params = run_params(cell, self._calibrations.get(cell.device.identity))
-        if cell.identity in self._described:
-            params[description.PARAM] = self._described[cell.identity]
-        record = Record(
-            name=cell.name,
-            cell=cell.identity,
-            params=params,
-            profile=profile,
-            config=OmegaConf.to_yaml(
-                {key: asdict(getattr(cell, key)) for key in ("model_config", "device", "load", "measure")}
-            ),
-            parent=self._parent,
-            uri=self._store.uri,
-            experiment=self._store.config.experiment,
-        )
-        self._pending.add(record)
-        self._cells[record.key] = cell
-        self._results[cell.identity] = _row(cell, profile)
-        reasons = "; ".join(profile.reasons)
-        if profile.status != "FINISHED":
-            self.failures.append(f"{profile.status} {cell.name}: {reasons}")
-            outcome = f"{profile.status}: {reasons}"
-        else:
-            outcome = f"{figure(profile.metrics['latency_p50_ms'])} ms, {profile.verdict}"
-            outcome += f": {reasons}" if reasons else ""
-        self.progress.advance(cell.name, outcome, failed=profile.status != "FINISHED")
-
-    @property
-    def waiting(self) -> bool:
-        """Whether a result is not logged yet."""
-        return any(box.entries() for box in outboxes(self._store.folder))
-
-    def flush(self) -> None:
-        """Log what waits; if the store fails, it goes on waiting."""
-        posted = flush(self._store)
-        for key, run_id in posted.cells.items():
-            if key in self._cells:
-                self._results[self._cells[key].identity]["run_id"] = run_id
-        for each in posted.set_aside:
-            if each.name in self._cells:
-                self.failures.append(f"NOT LOGGED {self._cells[each.name].name}: {each.reason}; it is in {each.folder}")
-        error = posted.failure
-        if error is not None and self.unlogged is None:
-            print(f"warning: {error}; results are kept in {self._pending.folder}", file=sys.stderr)
-        self.unlogged = None if error is None else str(error)
-
-
-def _finished(store: Store, rerun: str, cells: Collection[str]) -> dict[str, dict[str, Any]]:
-    """Return the results of cells that need not be measured again, the newest of each."""
-    table = history(store)
-    standing = (table["status"] == "FINISHED") & table["verdict"].isin(STANDING[rerun]) & table["cell"].isin(cells)
-    newest = table[standing].sort_values("ended_ms").drop_duplicates("cell", keep="last")
-    metrics = [column for column in newest.columns if column.startswith("metrics.")]
-    newest = newest[["cell", "status", "verdict", "reasons", "run_id", *metrics]]
-    return {
-        str(row["cell"]): {
-            "status": row["status"],
-            "verdict": row["verdict"],
-            "reasons": row["reasons"] or "",
-            "run_id": row["run_id"],
-            **{name.removeprefix("metrics."): row[name] for name in metrics if row[name] == row[name]},
-        }
-        for row in newest.to_dict("records")
-    }
-
-
-def _row(cell: Cell, profile: Profile | None) -> dict[str, Any]:
-    """Return a line of the results table; without a profile, of a cell that was not reached."""
-    params = cell.params()
-    facts = {key: params[key] for key in ("model", "device", "load", "load_percent", "threads", "share")}
-    if profile is None:
-        return {
-            **facts,
-            "cell": cell.identity,
-            "status": "KILLED",
-            "verdict": "",
-            "reasons": "",
-            "reused": False,
-        }
-    return {
-        **facts,
-        "cell": cell.identity,
-        "status": profile.status,
-        "verdict": profile.verdict,
-        "reasons": "; ".join(profile.reasons),
-        "reused": False,
-        **profile.metrics,
-    }
-
-
-def _close(store: Store, parent: str, status: str, rows: list[dict[str, Any]], seconds: float, log: _Log) -> None:
+def _close(store: Store, parent: str, status: str, rows: list[dict[str, Any]], seconds: float, log: CellLog) -> None:
     """End the parent run with its table, figures and overview."""
     import pandas as pd
 
@@ -298,7 +187,7 @@ def _close(store: Store, parent: str, status: str, rows: list[dict[str, Any]], s
         log.unlogged = str(error)
 
 
-def _attach_report(config: PepperConfig, store: Store, parent: str, log: _Log) -> None:
+def _attach_report(config: PepperConfig, store: Store, parent: str, log: CellLog) -> None:
     """Keep the report of the sweep with its run."""
     try:
         html = page(config, store, parent)

@@ -1,9 +1,8 @@
-"""Locks between processes that share a tracking folder: each ends with its process, however that ends."""
+"""The lock of a tracking folder: it ends with its process, however that ends."""
 
 import contextlib
 import fcntl
 import os
-import struct
 import sys
 import time
 from collections.abc import Iterator
@@ -18,8 +17,6 @@ LIMIT_S = 60.0
 WORD_AFTER_S = 2.0
 """After that long, a wait is spoken of."""
 LOOK_MS = 100
-_LEASES = "leases"
-_FLOCK = "hhqqi"  # struct flock of fcntl(2): type, whence, start, length, process
 
 
 @contextlib.contextmanager
@@ -30,7 +27,7 @@ def lock(folder: Path) -> Iterator[None]:
         TrackingError: The lock's file cannot be opened, or another process holds it for longer than a minute.
     """
     file = folder / ".lock"
-    with _opened(file) as stream:
+    with opened(file) as stream:
         started, told = time.monotonic(), False
         while not _taken(stream):
             waited_s = time.monotonic() - started
@@ -49,7 +46,12 @@ def lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def _opened(file: Path) -> IO[str]:
+def opened(file: Path) -> IO[str]:
+    """Open a file that locks are put on.
+
+    Raises:
+        TrackingError: It cannot be opened.
+    """
     try:
         return file.open("a+")
     except OSError as error:
@@ -69,49 +71,3 @@ def _taken(stream: IO[str]) -> bool:
 def _holder(stream: IO[str]) -> str:
     stream.seek(0)
     return f"process {stream.read(20).strip() or 'unknown'}"
-
-
-class Leases:
-    """Cells under way: a locked byte of one file each.
-
-    The kernel takes a lease back when its process ends. It is the whole process's: its threads share it.
-
-    Args:
-        folder: The tracking folder.
-
-    Raises:
-        TrackingError: The file cannot be opened.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._file = _opened(folder / _LEASES)
-
-    def close(self) -> None:
-        """Give everything back."""
-        self._file.close()
-
-    def take(self, identity: str) -> bool:
-        """Take a cell, and return whether that could be done: nobody else has it.
-
-        Args:
-            identity: The cell's identity (hex).
-        """
-        try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _place(identity))
-        except OSError:
-            return False
-        return True
-
-    def give_back(self, identity: str) -> None:
-        """Let others have a cell."""
-        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _place(identity))
-
-    def holder(self, identity: str) -> int | None:
-        """Return the process that has a cell; None if nobody has it any more."""
-        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, _place(identity), 1, 0)
-        kind, *_, pid = struct.unpack(_FLOCK, fcntl.fcntl(self._file, fcntl.F_GETLK, asked))
-        return None if kind == fcntl.F_UNLCK else int(pid)
-
-
-def _place(identity: str) -> int:
-    return int(identity[:15], 16)  # 60 bits: no two cells of a store share them

@@ -1,0 +1,151 @@
+"""A sweep's cells as they come to an end: kept on disk at once, logged between blocks, shown in a table."""
+
+import sys
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+
+from pepper.devices.calibration import Calibration
+from pepper.latency import description
+from pepper.measure.profile import Profile
+from pepper.report.progress import StepProgress
+from pepper.report.tables import figure
+from pepper.sweep.cells import Cell
+from pepper.tasks.posting import flush
+from pepper.tasks.settings import run_params
+from pepper.tracking.posting import outboxes
+from pepper.tracking.records import Pending, Record
+from pepper.tracking.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Which verdicts let a finished cell stand, by sweep.rerun.
+STANDING: dict[str, list[str]] = {"failed": ["VALID"], "none": ["VALID", "INVALID"], "all": []}
+
+
+class CellLog:
+    """Takes finished cells: keeps them on disk at once, and logs them to MLflow between blocks."""
+
+    def __init__(
+        self,
+        store: Store,
+        parent: str | None,
+        calibrations: dict[str, Calibration],
+        described: dict[str, str],
+        results: dict[str, dict[str, Any]],
+        progress: StepProgress,
+    ) -> None:
+        self._store = store
+        self._parent = parent
+        self._calibrations = calibrations
+        self._described = described
+        self._results = results
+        self._pending = Pending(store.folder)
+        self._cells: dict[str, Cell] = {}  # by the keys of their records
+        self.progress = progress
+        self.failures: list[str] = []
+        self.unlogged: str | None = None
+
+    def record(self, cell: Cell, profile: Profile) -> None:
+        """Keep a finished cell."""
+        params = run_params(cell, self._calibrations.get(cell.device.identity))
+        if cell.identity in self._described:
+            params[description.PARAM] = self._described[cell.identity]
+        record = Record(
+            name=cell.name,
+            cell=cell.identity,
+            params=params,
+            profile=profile,
+            config=OmegaConf.to_yaml(
+                {key: asdict(getattr(cell, key)) for key in ("model_config", "device", "load", "measure")}
+            ),
+            parent=self._parent,
+            uri=self._store.uri,
+            experiment=self._store.config.experiment,
+        )
+        self._pending.add(record)
+        self._cells[record.key] = cell
+        self._results[cell.identity] = cell_row(cell, profile)
+        reasons = "; ".join(profile.reasons)
+        if profile.status != "FINISHED":
+            self.failures.append(f"{profile.status} {cell.name}: {reasons}")
+            outcome = f"{profile.status}: {reasons}"
+        else:
+            outcome = f"{figure(profile.metrics['latency_p50_ms'])} ms, {profile.verdict}"
+            outcome += f": {reasons}" if reasons else ""
+        self.progress.advance(cell.name, outcome, failed=profile.status != "FINISHED")
+
+    def reuse(self, cell: Cell, result: dict[str, Any]) -> None:
+        """Take over what another sweep has measured meanwhile."""
+        self._results[cell.identity].update(result, reused=True)
+        self.progress.advance(cell.name, "measured by another sweep")
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a result is not logged yet."""
+        return any(box.entries() for box in outboxes(self._store.folder))
+
+    def flush(self) -> None:
+        """Log what waits; if the store fails, it goes on waiting."""
+        posted = flush(self._store)
+        for key, run_id in posted.cells.items():
+            if key in self._cells:
+                self._results[self._cells[key].identity]["run_id"] = run_id
+        for each in posted.set_aside:
+            if each.name in self._cells:
+                self.failures.append(f"NOT LOGGED {self._cells[each.name].name}: {each.reason}; it is in {each.folder}")
+        error = posted.failure
+        if error is not None and self.unlogged is None:
+            print(f"warning: {error}; results are kept in {self._pending.folder}", file=sys.stderr)
+        self.unlogged = None if error is None else str(error)
+
+
+def finished_cells(table: "pd.DataFrame", verdicts: Sequence[str], cells: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Return the results of cells by their identities, the newest of each that is finished with one of the verdicts.
+
+    Args:
+        table: All logged cells, as `pepper.tracking.history.history` returns them.
+        verdicts: Which verdicts let a result stand.
+        cells: Identities of the cells.
+    """
+    standing = (table["status"] == "FINISHED") & table["verdict"].isin(verdicts) & table["cell"].isin(cells)
+    newest = table[standing].sort_values("ended_ms").drop_duplicates("cell", keep="last")
+    metrics = [column for column in newest.columns if column.startswith("metrics.")]
+    newest = newest[["cell", "status", "verdict", "reasons", "run_id", *metrics]]
+    return {
+        str(row["cell"]): {
+            "status": row["status"],
+            "verdict": row["verdict"],
+            "reasons": row["reasons"] or "",
+            "run_id": row["run_id"],
+            **{name.removeprefix("metrics."): row[name] for name in metrics if row[name] == row[name]},
+        }
+        for row in newest.to_dict("records")
+    }
+
+
+def cell_row(cell: Cell, profile: Profile | None) -> dict[str, Any]:
+    """Return a line of the results table; without a profile, of a cell that was not reached."""
+    params = cell.params()
+    facts = {key: params[key] for key in ("model", "device", "load", "load_percent", "threads", "share")}
+    if profile is None:
+        return {
+            **facts,
+            "cell": cell.identity,
+            "status": "KILLED",
+            "verdict": "",
+            "reasons": "",
+            "reused": False,
+        }
+    return {
+        **facts,
+        "cell": cell.identity,
+        "status": profile.status,
+        "verdict": profile.verdict,
+        "reasons": "; ".join(profile.reasons),
+        "reused": False,
+        **profile.metrics,
+    }
