@@ -26,6 +26,8 @@ class _Model(_Strict):
     path: Text
     sha256: Text
     input_shapes: dict[Text, list[Size]]
+    inner_shapes: dict[Text, list[Size]] = {}
+    inputs: dict[Text, Any] = {}
 
 
 class _Nothing(_Strict):
