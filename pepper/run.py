@@ -1,12 +1,13 @@
 """``python -m pepper.run``: Hydra in, one task out."""
 
+import contextlib
 import importlib
 import itertools
 import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pepper
@@ -16,6 +17,7 @@ from pepper.config.overrides import prepared
 from pepper.errors import PepperError, nearest
 from pepper.interrupts import Interrupted, listening
 from pepper.report.output import add_results, speaking
+from pepper.report.streams import discard, lasting, reopen_closed
 
 STATUS_ERROR = 2
 
@@ -100,6 +102,20 @@ Any key can be set: KEY=VALUE; --cfg job prints them all, conf/ explains each.
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the task that the command line asks for and return the exit status."""
     argv = _in_order(list(sys.argv[1:] if arguments is None else arguments))
+    reopen_closed()
+    try:
+        with lasting():
+            return _said(argv)
+    except BrokenPipeError:  # whoever reads the output has seen enough, as with `| head`
+        discard(sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except PepperError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return STATUS_ERROR
+
+
+def _said(argv: list[str]) -> int:
+    """Answer what needs no configuration, else run the task; returns the exit status."""
     if {"--help", "-h"} & set(argv):
         print(HELP.format(groups=_groups(argv)))
         return 0
@@ -109,9 +125,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with listening():
             return _hydra(argv)
-    except BrokenPipeError:  # whoever reads the output has seen enough, as with `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
     except KeyboardInterrupt as stop:
         ended = stop if isinstance(stop, Interrupted) else Interrupted()
         print(": ".join((ended.word, *stop.args)), file=sys.stderr)
@@ -167,7 +180,7 @@ def _hydra(argv: list[str]) -> int:
         except refusals as error:
             statuses.append(_refuse_at_once(argv, error))
             return
-        with speaking(settings.output) as results:
+        with _ending_with_reader(statuses), speaking(settings.output) as results:
             results["task"] = settings.task.name
             try:
                 statuses.append(_task(settings, overrides))
@@ -188,6 +201,17 @@ def _hydra(argv: list[str]) -> int:
     finally:
         sys.argv[1:] = before
     return max(statuses, default=0)
+
+
+@contextlib.contextmanager
+def _ending_with_reader(statuses: list[int]) -> Iterator[None]:
+    """End a task whose reader has seen enough, as with `| head`, before Hydra says all overrides about it."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard(sys.stdout.fileno())
+        statuses.append(128 + signal.SIGPIPE)
 
 
 def _task(cfg: config.PepperConfig, overrides: list[str]) -> int:

@@ -1,18 +1,24 @@
 """``output=json`` and ``output=quiet``: what scripts read; and flags wherever they stand."""
 
+import io
 import json
 import math
+import os
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from harness import Desk
+from harness import ROOT, Desk
 
 import pepper
 from pepper import run
 from pepper.interrupts import Interrupted
 from pepper.report.output import add_results, results_under, speaking
-from pepper.report.tables import figure
+from pepper.report.progress import StepProgress
+from pepper.report.tables import comparisons_table, cuts_table, figure, parts_table, results_table, show
 from pepper.run import main
 
 
@@ -152,3 +158,73 @@ def test_flags_may_stand_behind_overrides(capsys: pytest.CaptureFixture[str]) ->
     for line in ("load=idle --cfg job device=share50", "--cfg job load=idle device=share50"):
         assert main(line.split()) == 0
         assert "name: share50" in capsys.readouterr().out
+
+
+ODD = ("[/x]", "net[red]v2", "[bold", "a\\[b]")
+"""Names that Rich would take for markup."""
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_names_are_no_markup(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"model": name, "device": name, "load": name, "threads": 1, "verdict": "VALID", "status": "", "reused": True}
+    show(results_table([row]))
+    cut = {"operators_before": 1, "in_order": True, "tensors": [name], "dtypes": [name], "shapes": [[1]], "bytes": 4}
+    show(cuts_table([cut]))
+    part = {"file": name, "operators": 1, "macs": 1.0, "share": 1.0, "inputs": [name], "input_bytes": [4]}
+    show(parts_table([part]))
+    changes = ("baseline_ms", "candidate_ms", "change_percent", "low_percent", "high_percent")
+    show(comparisons_table([{"name": name, "verdict": "slower", **dict.fromkeys(changes, 1.0)}], 0.95))
+    show(f"{name}: said")
+    said = capsys.readouterr().out
+    assert said.count(name) == 3 + 2 + 2 + 1 + 1
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_model_may_be_called_anything(desk: Desk, name: str) -> None:
+    done = desk("model=tiny", f"model.name={name}", f"device.name={name}", f"load.name={name}")
+    assert done.status == 0, done.err
+    assert done.out.count(name) == 3
+
+
+def test_progress_on_a_terminal_takes_names_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr", terminal)
+    with StepProgress(2) as progress:
+        progress.advance("[/x]", "[red]")
+    assert "[/x]: [red]" in terminal.getvalue()
+
+
+def shell(desk: Desk, redirection: str, *overrides: str) -> subprocess.CompletedProcess[str]:
+    """Run a command whose streams the shell has put elsewhere."""
+    command = " ".join(map(shlex.quote, [sys.executable, "-m", "pepper.run", *desk.arguments(*overrides)]))
+    return subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command} {redirection}"],
+        cwd=desk.folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("redirection", "status", "error"),
+    [
+        ("2>&-", 0, ""),
+        ("2>/dev/full", 0, ""),
+        (">&-", 0, ""),
+        (">/dev/full", 2, "error: stdout: cannot be written (No space left on device); send it elsewhere"),
+        ("| true", 141, ""),
+        (">&- 2>&- <&-", 0, ""),
+    ],
+)
+def test_nothing_is_lost_where_output_cannot_be_written(desk: Desk, redirection: str, status: int, error: str) -> None:
+    done = shell(desk, redirection, "output=json", "model=tiny", "device=share100")
+    assert done.returncode == status, done.stderr
+    said = [line for line in done.stderr.splitlines() if not line.startswith("[")]
+    assert said == ([error] if error else []), "progress apart"
+    assert len(desk.runs()) == 1
+    if "2>" in redirection and ">&- " not in redirection:
+        assert document(done.stdout)["status"] == 0

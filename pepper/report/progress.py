@@ -40,9 +40,9 @@ class StepProgress:
             self._bar = Progress(
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("[red]{task.fields[failed]} failed"),
+                TextColumn("{task.fields[failed]} failed", style="red"),
                 TextColumn("{task.fields[left]} left"),
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 console=Console(stderr=True),
                 auto_refresh=False,
                 transient=True,

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -40,7 +39,7 @@ def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             _number(row.get("latency_p90_ms")),
             _number(row.get("throughput_per_s")),
             f"{row['samples']:.0f}" if measured else "",
-            f"[{STYLES[verdict]}]{verdict}[/]{' (reused)' if row['reused'] else ''}",
+            Text.assemble((verdict, STYLES[verdict]), " (reused)" if row["reused"] else ""),
         )
     return table
 
@@ -72,7 +71,7 @@ def cuts_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         shapes = ["?" if shape is None else "x".join(map(str, shape)) for shape in row["shapes"]]
         table.add_row(
             f"{row['operators_before']}{'' if row['in_order'] else ' (branch)'}",
-            escape("\n".join(row["tensors"])),
+            "\n".join(row["tensors"]),
             "\n".join(dtype or "?" for dtype in row["dtypes"]),
             "\n".join(shapes),
             "?" if row["bytes"] is None else f"{row['bytes']:,}",
@@ -97,7 +96,7 @@ def parts_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             for name, size in zip(row["inputs"], row["input_bytes"], strict=True)
         ]
         share = f"{row['share']:.0%}" if row["share"] >= 0.005 else "<1%"
-        table.add_row(row["file"], str(row["operators"]), f"{row['macs']:.3g}", share, escape("\n".join(reads)))
+        table.add_row(row["file"], str(row["operators"]), f"{row['macs']:.3g}", share, "\n".join(reads))
     return table
 
 
@@ -120,12 +119,12 @@ def comparisons_table(rows: Sequence[Mapping[str, Any]], confidence: float) -> T
     colours = {"slower": "red", "faster": "green", "not slower": "none"}
     for row in rows:
         table.add_row(
-            escape(row["name"]),
+            row["name"],
             figure(row["baseline_ms"]),
             figure(row["candidate_ms"]),
             f"{row['change_percent']:+.1f}",
             f"{row['low_percent']:+.1f} .. {row['high_percent']:+.1f}",
-            f"[{colours[row['verdict']]}]{row['verdict']}[/]",
+            Text(row["verdict"], colours[row["verdict"]]),
         )
     return table
 
@@ -153,7 +152,8 @@ def show(item: Table | Text | str, **results: Any) -> None:
         **results: The values behind it, for ``output=json``: numbers in full, under names that carry the unit.
     """
     add_results(**results)
-    console = _Console(highlight=False, emoji=False)
+    # Names of models, devices and files stand in what is shown: nothing of it is markup.
+    console = _Console(markup=False, highlight=False, emoji=False)
     if not console.is_terminal:
-        console = _Console(highlight=False, emoji=False, width=200)
-    console.print(item, soft_wrap=not isinstance(item, Table), markup=not isinstance(item, str))
+        console = _Console(markup=False, highlight=False, emoji=False, width=200)
+    console.print(item, soft_wrap=not isinstance(item, Table))
