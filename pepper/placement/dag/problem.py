@@ -141,7 +141,8 @@ def condense(block: Ints, precedence: Sequence[tuple[int, int]]) -> Ints:
             before[b].add(a)
     position = np.empty(n_components, dtype=np.int64)
     position[list(TopologicalSorter(before).static_order())] = np.arange(n_components)
-    return position[component][block]
+    numbered: Ints = position[component][block]
+    return numbered
 
 
 @dataclass(frozen=True)
