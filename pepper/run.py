@@ -14,10 +14,11 @@ import pepper
 from pepper import config
 from pepper.config.composing import explain, recompose, with_names
 from pepper.config.overrides import prepared
-from pepper.errors import PepperError, nearest
+from pepper.errors import ConfigError, PepperError, nearest
 from pepper.interrupts import Interrupted, listening
 from pepper.report.output import add_results, speaking
 from pepper.report.streams import discard, lasting, reopen_closed
+from pepper.scratch import own_temporary_folder
 
 STATUS_ERROR = 2
 
@@ -123,8 +124,10 @@ def _said(argv: list[str]) -> int:
         print(f"pepper {pepper.__version__}")
         return 0
     try:
-        with listening():
+        with listening(), own_temporary_folder():
             return _hydra(argv)
+    except ConfigError as error:
+        return _refuse(error)
     except KeyboardInterrupt as stop:
         ended = stop if isinstance(stop, Interrupted) else Interrupted()
         print(": ".join((ended.word, *stop.args)), file=sys.stderr)

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "pepper"
 
 # What each room may import of pepper itself (its own modules apart).
-FOUNDATION = {"errors", "config", "caches", "documents", "interrupts", "outputs"}
+FOUNDATION = {"errors", "config", "caches", "documents", "interrupts", "outputs", "scratch"}
 MAY_IMPORT = {
     "errors": set(),
     "config": {"errors"},
@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "interrupts": set(),
     "documents": {"errors"},
     "outputs": {"errors"},
+    "scratch": {"errors"},
     "graph": FOUNDATION,
     "devices": FOUNDATION,
     "measure": FOUNDATION | {"devices", "graph"},

@@ -128,6 +128,9 @@ class Device:
             self._throttles = self._make_throttles()
         for throttle in self._throttles:
             throttle.add(pid)
+        helpers = [helper for throttle in self._throttles for helper in throttle.helpers]
+        for process in self._processes:
+            process.helpers = helpers
 
     def pause(self, pid: int) -> None:
         """Stop a confined process that has nothing to do until it is confined again: even waking up in each turn it

@@ -1,5 +1,6 @@
 """Programs that run on a device, and the channel to them."""
 
+import contextlib
 import math
 import multiprocessing
 import os
@@ -44,6 +45,9 @@ class Process:
         module: What to run, as in ``python -m``.
         cores: CPU indices that it may use.
         threads: Threads that numerical libraries may use.
+
+    Attributes:
+        helpers: Processes without which no answer can be trusted, or comes at all: one that stops and continues it.
     """
 
     def __init__(self, module: str, cores: Sequence[int], threads: int = 1) -> None:
@@ -65,7 +69,10 @@ class Process:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
-        psutil.Process(self._popen.pid).cpu_affinity(list(cores))  # long before it starts threads
+        with contextlib.suppress(ProcessLookupError):  # it has ended already: the first request says how
+            os.sched_setaffinity(self._popen.pid, cores)  # long before it starts threads
+        self._ended = os.pidfd_open(self._popen.pid)
+        self.helpers: Sequence[Process] = ()
 
     @property
     def pid(self) -> int:
@@ -88,12 +95,7 @@ class Process:
         """
         try:
             send(self._connection, {"op": op, **fields}, arrays)
-            if not wait_readable([self._connection.fileno()], math.ceil(1000 * timeout_s)):
-                self.kill()
-                raise MeasureError(
-                    f"{self.module}: no answer to {op!r} within {timeout_s:g} s (hung); it was killed;"
-                    " raise measure.time_limit_seconds if the model is that slow"
-                )
+            self._wait(op, timeout_s)
             message, answered = receive(self._connection)
         except (EOFError, OSError) as error:
             raise MeasureError(self._obituary(op)) from error
@@ -105,6 +107,31 @@ class Process:
         if isinstance(result := message.get("result"), dict):
             return result, answered
         raise MeasureError(str(message.get("error", f"{self.module}: neither a result nor an error")))
+
+    def _wait(self, op: str, timeout_s: float) -> None:
+        """Wait for an answer.
+
+        Raises:
+            MeasureError: None came in time, or a helper ended first.
+        """
+        own = self._connection.fileno()
+        ready = wait_readable([own, *self.watched()], math.ceil(1000 * timeout_s))
+        if own in ready:
+            return
+        self.kill()
+        for helper in self.helpers:
+            if not helper.alive:
+                raise MeasureError(helper._obituary(op))
+        if stopped := [helper.module for helper in self.helpers if helper.stopped]:
+            raise MeasureError(f"{stopped[0]}: was stopped by a signal, so {self.module} could not answer {op!r}")
+        raise MeasureError(
+            f"{self.module}: no answer to {op!r} within {timeout_s:g} s (hung); it was killed;"
+            " raise measure.time_limit_seconds if the model is that slow"
+        )
+
+    def watched(self) -> list[int]:
+        """Return file descriptors that become readable when a helper ends."""
+        return [helper._ended for helper in self.helpers]
 
     def _obituary(self, op: str) -> str:
         """Say in one line how the process ended."""
@@ -130,10 +157,12 @@ class Process:
         """Whether the process still runs."""
         return self._popen.poll() is None
 
-    def cpu_seconds(self) -> float:
-        """CPU time used so far, all threads, user and system."""
-        times = psutil.Process(self.pid).cpu_times()
-        return float(times.user + times.system)
+    @property
+    def stopped(self) -> bool:
+        """Whether a signal holds it."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
+        return False
 
     def kill(self) -> None:
         """End the process now, whatever it does, and wait until it is gone."""
@@ -147,6 +176,9 @@ class Process:
         while self.alive and time.monotonic() < deadline:
             time.sleep(0.002)
         self.kill()
+        if self._ended >= 0:
+            os.close(self._ended)
+            self._ended = -1
         self._stderr.close()
 
     def __enter__(self) -> Self:

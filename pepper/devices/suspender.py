@@ -19,13 +19,37 @@ MOST_CORRECTION = 0.5  # of a turn: a long delay is not made up for by a long un
 LEAST_REST = 1e-6  # of a cycle: with less, the turns fill it
 
 
+class Held:
+    """A process that is stopped and continued: by a descriptor, since its number may be another's once it has ended.
+
+    Args:
+        pid: Its number.
+
+    Raises:
+        ProcessLookupError: It has ended.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._descriptor = os.pidfd_open(pid)
+
+    def signal(self, number: int) -> None:
+        """Send a signal, if the process is there."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._descriptor, number)
+
+    def forget(self) -> None:
+        """Send no more."""
+        os.close(self._descriptor)
+
+
 @dataclass(eq=False)
 class Turn:
     """The processes of one device, and the share of the time in which they run.
 
     Attributes:
         share: Part of each cycle, 0 < share <= 1.
-        pids: The processes.
+        processes: Those that run in it.
         ahead_s: How much longer than their share they have run: grows by 1 - share a second while they run,
             falls by share a second while they are stopped.
         ran_s: For how long they were not stopped.
@@ -33,7 +57,7 @@ class Turn:
     """
 
     share: float
-    pids: list[int] = field(default_factory=list)
+    processes: list[Held] = field(default_factory=list)
     ahead_s: float = 0.0
     ran_s: float = 0.0
     joined_s: float = field(default_factory=time.perf_counter)
@@ -44,7 +68,7 @@ class Suspender:
 
     def __init__(self) -> None:
         self.turns: dict[int, Turn] = {}
-        self._fillers: list[int] = []
+        self._fillers: list[Held] = []
         self._period_s = 0.0
         self._current: Turn | None = None  # the fillers' time
         self._since_s = 0.0
@@ -52,28 +76,33 @@ class Suspender:
 
     def start(self, fillers: list[int], period_ms: float) -> None:
         """Say what runs in the time that no turn takes, and how long a cycle is on average."""
-        self._fillers, self._period_s = fillers, period_ms / 1000
+        self._fillers, self._period_s = [Held(pid) for pid in fillers], period_ms / 1000
 
     def add(self, turn: int, share: float, pid: int) -> None:
         """Stop and continue one more process from now on, together with those of the same turn."""
         if not self.turns:
             self._since_s = time.perf_counter()
         joined = self.turns.setdefault(turn, Turn(share))
-        joined.pids.append(pid)
-        _signal([pid], signal.SIGCONT if joined is self._current else signal.SIGSTOP)
+        with contextlib.suppress(ProcessLookupError):  # its parent will find out
+            joined.processes.append(Held(pid))
+            joined.processes[-1].signal(signal.SIGCONT if joined is self._current else signal.SIGSTOP)
 
     def pause(self, turn: int, pid: int) -> None:
         """Leave a process stopped, and out of the turns, until it is added again."""
-        if pid in self.turns[turn].pids:
-            self.turns[turn].pids.remove(pid)
-            _signal([pid], signal.SIGSTOP)
+        processes = self.turns[turn].processes
+        for held in [held for held in processes if held.pid == pid]:
+            processes.remove(held)
+            held.signal(signal.SIGSTOP)
+            held.forget()
 
     def leave(self, turn: int) -> None:
         """Let the processes of a turn run on their own."""
         left = self.turns.pop(turn)
         if left is self._current:
             self._current = None
-        _signal(left.pids, signal.SIGCONT)
+        _signal(left.processes, signal.SIGCONT)
+        for held in left.processes:
+            held.forget()
         if not self.turns:
             _signal(self._fillers, signal.SIGSTOP)
 
@@ -110,10 +139,10 @@ class Suspender:
         before = self._current
         if before is None:
             self.account()
-        if turn is not None and turn.pids:
-            turn.pids.append(turn.pids.pop(0))  # who wakes first runs first: take turns
-        _signal(self._fillers if before is None else before.pids, signal.SIGSTOP)
-        _signal(self._fillers if turn is None else turn.pids, signal.SIGCONT)
+        if turn is not None and turn.processes:
+            turn.processes.append(turn.processes.pop(0))  # who wakes first runs first: take turns
+        _signal(self._fillers if before is None else before.processes, signal.SIGSTOP)
+        _signal(self._fillers if turn is None else turn.processes, signal.SIGCONT)
         if before is not None:
             self.account()
         self._current = turn
@@ -139,13 +168,12 @@ class Suspender:
         """Let every process run, and no filler."""
         _signal(self._fillers, signal.SIGSTOP)
         for turn in self.turns.values():
-            _signal(turn.pids, signal.SIGCONT)
+            _signal(turn.processes, signal.SIGCONT)
 
 
-def _signal(pids: list[int], number: int) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
+def _signal(processes: list[Held], number: int) -> None:
+    for held in processes:
+        held.signal(number)
 
 
 def main() -> None:

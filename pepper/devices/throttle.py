@@ -12,6 +12,7 @@ import psutil
 from pepper.devices import host
 from pepper.devices.process import Process
 from pepper.errors import DeviceError, MeasureError
+from pepper.scratch import remove_at_end, removed
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 GROUP_NAME = re.compile(r"pepper-(\d+)-\d+")
@@ -23,6 +24,10 @@ class Throttle(Protocol):
     """Holds processes to limits until it is closed."""
 
     method: str
+
+    @property
+    def helpers(self) -> Sequence[Process]:
+        """Processes that hold it to the limit: where one ends, the limit does."""
 
     def add(self, pid: int) -> None:
         """Hold one more process (all its threads)."""
@@ -61,6 +66,11 @@ class Cycle:
         self._last += 1
         return self._last
 
+    @property
+    def helpers(self) -> list[Process]:
+        """The process that hands out the turns, and those that use the time in between."""
+        return [*filter(None, [self._suspender]), *self._fillers]
+
     def ask(self, op: str, **fields: Any) -> dict[str, Any]:
         """Ask the process that hands out the turns."""
         assert self._suspender is not None, "no device takes part"
@@ -91,6 +101,11 @@ class Suspend:
         self._share, self._cycle = share, cycle
         self._turn = cycle.join()
         self._used = False
+
+    @property
+    def helpers(self) -> Sequence[Process]:
+        """Whoever hands out the turns and fills the time between them."""
+        return self._cycle.helpers
 
     def add(self, pid: int) -> None:
         """Stop and continue this process with the others from now on."""
@@ -129,6 +144,7 @@ class Cgroup:
         DeviceError: The controller is not writable here.
     """
 
+    helpers: Sequence[Process] = ()
     _count = 0
 
     def __init__(
@@ -142,11 +158,14 @@ class Cgroup:
         self.method = "cgroup-v2" if unified else "cgroup-v1"
         parent = root if unified else root / controller
         self._folder = parent / f"pepper-{os.getpid()}-{Cgroup._count}"
+        self._made = False
         try:
             if unified:
                 _write(root / "cgroup.subtree_control", f"+{controller}")
             _remove_stale(parent)
             self._folder.mkdir()
+            remove_at_end(self._folder)
+            self._made = True
             for file, value in settings[self.method].items():
                 _write(self._folder / file, value)
         except OSError as error:
@@ -157,8 +176,15 @@ class Cgroup:
             ) from error
 
     def add(self, pid: int) -> None:
-        """Move the process into the group."""
-        _write(self._folder / "cgroup.procs", str(pid))
+        """Move the process into the group.
+
+        Raises:
+            MeasureError: It has ended.
+        """
+        try:
+            _write(self._folder / "cgroup.procs", str(pid))
+        except ProcessLookupError as error:
+            raise MeasureError(f"process {pid} ended before it was held to its device's limits") from error
 
     def close(self) -> None:
         """Move what still runs back to the parent group and remove the group."""
@@ -167,6 +193,9 @@ class Cgroup:
                 _write(self._folder.parent / "cgroup.procs", pid)
         with contextlib.suppress(OSError):
             self._folder.rmdir()
+        if self._made:
+            removed(self._folder)
+            self._made = False
 
 
 def cpu_quota(share: float, cores: int, period_ms: float, root: Path = CGROUP_ROOT) -> Cgroup:

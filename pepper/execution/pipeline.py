@@ -200,11 +200,12 @@ class Pipeline:
             if room and self._push.ready():
                 return None
             ends = [self._pull.fileno(), self._push.fileno() if room else None]
-            ends += [stage.process.fileno() for stage in self.stages]
+            for stage in self.stages:
+                ends += [stage.process.fileno(), *stage.process.watched()]
             left_ns = max(0, min(due, until_ns) - now)
             events = wait_readable([end for end in ends if end is not None], left_ns // 1_000_000)
             for stage in self.stages:
-                if stage.process.fileno() in events:
+                if not {stage.process.fileno(), *stage.process.watched()}.isdisjoint(events):
                     stage.ask("ready", self._time_limit_s)  # it cannot answer: this says how it ended
             if until_ns <= time.monotonic_ns():
                 return None

@@ -1,5 +1,6 @@
 """Background load on a device: started, verified alone, watched while a model is timed."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -102,10 +103,15 @@ class StressNg:
         self._program = shutil.which(STRESS_NG) or STRESS_NG
         self._device = device
         self._popen: subprocess.Popen[bytes] | None = None
+        self._pipe = -1  # its other end tells the leader of the stressors' group whether this process lives
         self._stressors: list[psutil.Process] = []
 
     def set(self, load: LoadConfig) -> None:
-        """Run this load on the first cores that it asks for."""
+        """Run this load on the first cores that it asks for.
+
+        Raises:
+            MeasureError: It does not start, or ends at once.
+        """
         self.close()
         count = loaded_cores(load, len(self._device.spec.cores))
         if not count:
@@ -113,33 +119,54 @@ class StressNg:
         percent = max(1, round(load.percent * self._device.spec.share))
         cores = ",".join(str(core) for core in self._device.spec.cores[:count])
         command = [self._program, "--cpu", str(count), "--cpu-load", str(percent), "--taskset", cores]
-        self._popen = subprocess.Popen(
-            [sys.executable, "-m", "pepper.devices.command", str(os.getpid()), *command],
-            env={**os.environ, "PYTHONPATH": PACKAGE_ROOT},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        parent = psutil.Process(self._popen.pid)
+        theirs, self._pipe = os.pipe2(os.O_CLOEXEC)
+        try:
+            self._popen = subprocess.Popen(
+                [sys.executable, "-m", "pepper.devices.command", str(theirs), *command],
+                env={**os.environ, "PYTHONPATH": PACKAGE_ROOT},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[theirs],
+                start_new_session=True,
+            )
+        finally:
+            os.close(theirs)
         deadline = time.monotonic() + TIMEOUT_S
-        while len(children := parent.children(recursive=True)) < count:
+        while len(stressors := self._grandchildren()) < count:
             if self._popen.poll() is not None or time.monotonic() > deadline:
                 raise MeasureError(f"load.generator=stress-ng: {' '.join(command)} did not start")
             time.sleep(POLL_S)
-        for child in children:
-            self._device.confine(child.pid)
-        self._stressors = children
+        for stressor in stressors:
+            self._device.confine(stressor.pid)
+        self._stressors = stressors
+
+    def _grandchildren(self) -> list[psutil.Process]:
+        """Return the stressors: what the program has started that the leader of their group runs."""
+        assert self._popen is not None
+        with contextlib.suppress(psutil.NoSuchProcess):  # one has just ended
+            programs = psutil.Process(self._popen.pid).children()
+            return [child for program in programs for child in program.children(recursive=True)]
+        return []
 
     def usage(self) -> Usage:
-        """Return what the stressors have used so far (resolution: 10 ms ticks)."""
-        times = [process.cpu_times() for process in self._stressors]
+        """Return what the stressors have used so far (resolution: 10 ms ticks).
+
+        Raises:
+            MeasureError: One is gone.
+        """
+        try:
+            times = [process.cpu_times() for process in self._stressors]
+        except psutil.NoSuchProcess as error:
+            raise MeasureError(f"load.generator=stress-ng: a stressor (process {error.pid}) has ended") from error
         return Usage(sum(entry.user + entry.system for entry in times), time.perf_counter())
 
     def close(self) -> None:
         """End the stressors, stopped ones too."""
         if self._popen is not None:
-            os.killpg(self._popen.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # they have ended by themselves
+                os.killpg(self._popen.pid, signal.SIGKILL)
             self._popen.wait()
+            os.close(self._pipe)
         self._popen, self._stressors = None, []
 
 

@@ -153,13 +153,32 @@ def test_children_die_with_a_parent_that_is_killed(started: list[psutil.Process]
     wait_until(lambda: not alive(started), timeout_s=5)
 
 
-def test_a_child_whose_parent_is_gone_before_it_starts_ends() -> None:
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    orphan = subprocess.run(
-        [sys.executable, "-m", "pepper.devices.command", str(dead.pid), sys.executable, "-c", "print('alive')"],
-        cwd=ROOT,
-        capture_output=True,
-        check=False,
-    )
-    assert (orphan.returncode, orphan.stdout) == (1, b"")
+GROUP = """
+import os, subprocess, sys, time
+theirs, ours = os.pipe()
+leader = subprocess.Popen(
+    [sys.executable, "-m", "pepper.devices.command", str(theirs), "/bin/sh", "-c", "sleep 3600 & sleep 3600"],
+    pass_fds=[theirs], start_new_session=True,
+)
+print(leader.pid, flush=True)
+time.sleep(3600)
+"""
+
+
+@pytest.mark.parametrize("victim", ["parent", "program"])
+def test_a_command_and_what_it_started_end_with_the_parent_and_with_the_program(
+    victim: str, started: list[psutil.Process]
+) -> None:
+    """Stopped ones, too."""
+    parent = subprocess.Popen([sys.executable, "-c", GROUP], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    leader = psutil.Process(int(parent.stdout.readline()))
+    wait_until(lambda: len(leader.children(recursive=True)) == 3)
+    program, *others = leader.children(recursive=True)
+    started += [leader, program, *others]
+    for other in others:
+        other.suspend()
+    (parent if victim == "parent" else program).kill()
+    wait_until(lambda: not alive(started), timeout_s=10)
+    parent.kill()
+    parent.communicate()

@@ -197,10 +197,11 @@ def test_quota_files(
 
 @pytest.mark.usefixtures("born_with_files")
 def test_memory_files(tmp_path: Path) -> None:
-    throttle.memory_limit(2**20, fake_tree(tmp_path, 2))
+    group = throttle.memory_limit(2**20, fake_tree(tmp_path, 2))
     (folder,) = tmp_path.glob("pepper-*")
     assert (folder / "memory.max").read_text() == "1048576"
     assert (folder / "memory.swap.max").read_text() == "0"
+    group.close()
 
 
 def test_no_cgroup_is_said_in_one_line(tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Timer
 
 import numpy as np
 import psutil
 import pytest
-from harness import QUICK, composed, undisturbed
+from harness import QUICK, composed, lasting, undisturbed
 
 from pepper.config import LoadConfig
 from pepper.devices.device import Device, resolve
@@ -111,6 +112,44 @@ def test_a_load_generator_that_dies_is_told(models: dict[str, Path]) -> None:
         os.kill(opened._load._processes[0].pid, signal.SIGKILL)
         with pytest.raises(MeasureError, match="generator: crashed"):
             opened.profile(LoadConfig(percent=50))
+
+
+@pytest.mark.usefixtures("nothing_left")
+@pytest.mark.parametrize("which", [0, 1], ids=["suspender", "filler"])
+def test_a_helper_that_dies_is_named_at_once(models: dict[str, Path], which: int) -> None:
+    limits = (*lasting(60), "measure.time_limit_seconds=100")
+    with bench(models["tiny"], "device=share50", *limits, generator=None) as opened:
+        helper = opened._worker.helpers[which]
+        Timer(0.5, helper.kill).start()
+        start = time.monotonic()
+        with pytest.raises(MeasureError, match=rf"{helper.module}: crashed during 'time' .killed by SIGKILL"):
+            opened.profile(IDLE)
+        assert time.monotonic() - start < 50
+    assert not opened._worker.alive
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_a_suspender_that_is_stopped_is_named(models: dict[str, Path]) -> None:
+    with bench(models["tiny"], "device=share50", "measure.time_limit_seconds=3", generator=None) as opened:
+        os.kill(opened._worker.pid, signal.SIGSTOP)
+        os.kill(opened._worker.helpers[0].pid, signal.SIGSTOP)
+        with pytest.raises(MeasureError, match=r"suspender: was stopped by a signal, so pepper.measure.worker could"):
+            opened.profile(IDLE)
+
+
+@needs_stress_ng
+@pytest.mark.usefixtures("nothing_left")
+def test_a_stressor_that_is_gone_is_told(models: dict[str, Path]) -> None:
+    with bench(models["tiny"], "device=share50", *lasting(3), generator="stress-ng") as opened:
+
+        def end_stressors() -> None:
+            assert isinstance(opened._load, load.StressNg)
+            for stressor in opened._load._stressors:
+                stressor.kill()
+
+        Timer(0.7, end_stressors).start()
+        with pytest.raises(MeasureError, match=r"load.generator=stress-ng: a stressor .process \d+. has ended"):
+            opened.profile(LoadConfig(percent=50, generator="stress-ng"))
 
 
 def require_free(core: int) -> None:
