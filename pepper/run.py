@@ -14,7 +14,7 @@ import pepper
 from pepper import config
 from pepper.config.composing import explain, recompose, with_names
 from pepper.config.overrides import prepared
-from pepper.errors import ConfigError, PepperError, nearest
+from pepper.errors import PepperError, nearest
 from pepper.interrupts import Interrupted, listening
 from pepper.report.output import add_results, speaking
 from pepper.report.streams import discard, lasting, reopen_closed
@@ -126,8 +126,6 @@ def _said(argv: list[str]) -> int:
     try:
         with listening(), own_temporary_folder():
             return _hydra(argv)
-    except ConfigError as error:
-        return _refuse(error)
     except KeyboardInterrupt as stop:
         ended = stop if isinstance(stop, Interrupted) else Interrupted()
         print(": ".join((ended.word, *stop.args)), file=sys.stderr)
