@@ -55,6 +55,8 @@ def first_fault(error: "ValidationError") -> str:
         return f"{where} is missing"
     if not where:  # of the whole: what it holds tells nothing
         return " ".join(said.split())
+    if isinstance(fault["input"], dict):  # of what belongs together: showing all of it tells nothing
+        return " ".join(f"{where}: {said}".split())
     shown = repr(fault["input"])
     shown = shown if len(shown) <= _MOST_SHOWN else f"{shown[:_MOST_SHOWN]}..."
     return " ".join(f"{where} is {shown}: {said[:1].lower()}{said[1:]}".split())

@@ -123,7 +123,7 @@ MISTAKES = [
     (["model=onnx"], ["model.path"]),
     (["model.batch=0"], ["model.batch=0"]),
     (["model.shapes.data_0=[1,a]"], ["model.shapes"]),
-    (["model.dims.n=0"], ["model.dims.n=0"]),
+    (["model.dims.n=0"], ["model.dims.n", "no such dimension"]),
     (["model.dims.n=4"], ["model.dims.n", "no such dimension"]),
     (["model.shapes.data=[1]"], ["model.shapes.data", "did you mean 'data_0'"]),
     (["measure.min_samples=0"], ["measure.min_samples=0"]),

@@ -47,7 +47,8 @@ class Process:
         threads: Threads that numerical libraries may use.
 
     Attributes:
-        helpers: Processes without which no answer can be trusted, or comes at all: one that stops and continues it.
+        helpers: Processes without which no answer can be trusted, or comes at all: first the one that stops and
+            continues it, if any, which is never stopped itself; then those that are stopped in turn with it.
     """
 
     def __init__(self, module: str, cores: Sequence[int], threads: int = 1) -> None:
@@ -122,7 +123,7 @@ class Process:
         for helper in self.helpers:
             if not helper.alive:
                 raise MeasureError(helper._obituary(op))
-        if stopped := [helper.module for helper in self.helpers if helper.stopped]:
+        if stopped := [helper.module for helper in self.helpers[:1] if helper.stopped]:
             raise MeasureError(f"{stopped[0]}: was stopped by a signal, so {self.module} could not answer {op!r}")
         raise MeasureError(
             f"{self.module}: no answer to {op!r} within {timeout_s:g} s (hung); it was killed;"

@@ -152,6 +152,9 @@ def read_arrays(file: Path) -> dict[str, Array]:
         ValueError: It cannot be read, in one line.
     """
     try:
+        with file.open("rb") as stream:
+            if stream.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX:
+                raise ValueError("it holds one array without a name")
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
             if sum(entry.file_size for entry in entries) > _MOST_BYTES:

@@ -15,6 +15,7 @@ from pepper.report.tables import figure
 from pepper.sweep.cells import Cell
 from pepper.tasks.posting import flush
 from pepper.tasks.settings import run_params
+from pepper.tracking import runs
 from pepper.tracking.posting import outboxes
 from pepper.tracking.records import Pending, Record
 from pepper.tracking.store import Store
@@ -94,6 +95,8 @@ class CellLog:
         for key, run_id in posted.cells.items():
             if key in self._cells:
                 self._results[self._cells[key].identity]["run_id"] = run_id
+        if posted.failure is None:
+            self._look_up_runs()
         for each in posted.set_aside:
             if each.name in self._cells:
                 self.failures.append(f"NOT LOGGED {self._cells[each.name].name}: {each.reason}; it is in {each.folder}")
@@ -101,6 +104,14 @@ class CellLog:
         if error is not None and self.unlogged is None:
             print(f"warning: {error}; results are kept in {self._pending.folder}", file=sys.stderr)
         self.unlogged = None if error is None else str(error)
+
+    def _look_up_runs(self) -> None:
+        """Find the runs of results that another process has logged: all that waits in a folder is one post."""
+        waiting = {entry.name for entry in self._pending.entries()}
+        for key, cell in self._cells.items():
+            result = self._results[cell.identity]
+            if "run_id" not in result and key not in waiting and (run_id := runs.run_of(self._store, key)):
+                result["run_id"] = run_id
 
 
 def finished_cells(table: "pd.DataFrame", verdicts: Sequence[str], cells: Collection[str]) -> dict[str, dict[str, Any]]:

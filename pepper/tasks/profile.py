@@ -32,7 +32,7 @@ from pepper.tracking import runs, views
 from pepper.tracking.abandoned import close_abandoned
 from pepper.tracking.history import history
 from pepper.tracking.leases import Leases
-from pepper.tracking.store import Store
+from pepper.tracking.store import DeletedError, Store
 from pepper.tracking.sweeps import Ends, SweepEnd, end_sweep, start_sweep
 
 
@@ -180,6 +180,8 @@ def _close(store: Store, parent: str, status: str, rows: list[dict[str, Any]], s
             )
             try:
                 end_sweep(store, end)
+            except DeletedError as error:  # nothing to wait for
+                log.unlogged = str(error)
             except TrackingError as error:
                 log.unlogged = str(error)
                 Ends(store.folder).add(end)

@@ -92,6 +92,16 @@ def log_once(store: Store, record: Record) -> str:
     return run_id
 
 
+def run_of(store: Store, key: str) -> str | None:
+    """Return the run that a record was logged as, by whichever process; None if it is not logged.
+
+    Raises:
+        TrackingError: The store does not answer.
+    """
+    with reaching(store.config):
+        return next((str(run.info.run_id) for run in _logged(store, key)), None)
+
+
 def forget(store: Store, record: Record) -> None:
     """Delete what is logged of a record.
 

@@ -119,6 +119,10 @@ class RefusedError(TrackingError):
     """The store takes other things, but not this."""
 
 
+class DeletedError(TrackingError):
+    """What is written belongs to a run that was deleted in MLflow."""
+
+
 def insist(store: Store, log: Callable[[], T]) -> T:
     """Log something, twice if need be: what is wrong with it is told from a store that fails.
 
@@ -159,7 +163,7 @@ def reaching(config: TrackingConfig) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, sqlite3.Error, RequestException, OSError) as error:
         cause = " ".join(str(error).split())[:200]
         if "must be in the 'active' state" in cause:
-            raise TrackingError(
+            raise DeletedError(
                 f"tracking.uri={config.uri}: a run was deleted in MLflow meanwhile ({cause}); restore it there"
             ) from error
         raise TrackingError(

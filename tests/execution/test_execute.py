@@ -150,7 +150,7 @@ def edited(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
         (edited(lambda c: c.update(model={})), "the plan names no model; make one with task=place"),
         (device("edge", cores=[999]), "edge: .*core 999 is not among"),
         (edited(lambda c: c["fleet"]["devices"].update(edge={})), "does not say what device 'edge' is"),
-        (edited(lambda c: c["fleet"]["devices"].pop("edge")), "a part runs on 'edge', which is not among"),
+        (edited(lambda c: c["fleet"]["devices"].pop("edge")), "fleet: 'edge' is not among the fleet's devices"),
         (device("edge", share=0.9), f"core {CORES[-1]} is wanted 1.2 times"),
         (edited(lambda c: c["fleet"].update(links=[])), "no link from camera to edge: the fleet has none"),
         (lambda file: file.unlink(), "plan.json: cannot be read"),
@@ -210,11 +210,11 @@ def test_inputs_that_cannot_be_read(shared_desk: Desk, plan: Plan, tmp_path: Pat
     damaged[500] ^= 1
     for content, reason in (
         (single.getvalue(), "one array without a name"),
-        (b"", "No data left"),
+        (b"", "not a zip file"),
         (whole.getvalue()[:-30], "zip"),
         (bytes(damaged), "CRC"),
         (text.getvalue(), "'input.txt' is no array"),
-        (b"words", "pickle"),
+        (b"words", "not a zip file"),
     ):
         file.write_bytes(content)
         error = shared_desk(*given, f"execute.inputs={file}").error

@@ -252,12 +252,11 @@ def test_a_size_that_no_rule_gives_can_be_given_as_the_error_says(desk: Desk, tm
     file = tmp_path / "net (1) = é.onnx"
     onnx.save(make_model(nodes, {"input:0": ["n", "t"]}, {"/m.1/y": [2, "k"]}), file)
     given = ["model=onnx", f"model.path={file}", f"place.out={tmp_path / 'out (1)'}"]
-    for sizes in ("[1,8]", "[2,8]"):
-        refused = place(desk, *given)
-        assert refused.status == 2
-        advice = re.search(r"give (?:model\.dims\.\S+ or )?(model\.shapes\.\S+=)\[\.\.\.\]", refused.error)
-        assert advice, refused.error
-        given.append(f"{advice[1]}{sizes}")
+    refused = place(desk, *given)
+    assert refused.status == 2
+    advice = re.search(r"give (?:model\.dims\.\S+ or )?(model\.shapes\.\S+=)\[\.\.\.\]", refused.error)
+    assert advice, refused.error
+    given += [f"{advice[1]}[1,8]", "model.shapes./m.1/y=[2,8]"]
     done = place(desk, *given)
     assert done.status == 0, done.err
     plan = Plan.load(tmp_path / "out (1)" / "plan.json")

@@ -9,7 +9,7 @@ from harness import Desk, MakeDesk
 from pepper.devices import host
 from pepper.errors import TrackingError
 from pepper.report import progress
-from pepper.tracking import runs
+from pepper.tracking import posting
 from tests.tasks.champion import furnished
 
 SWEEP = "# Two models.\nname: two\naxes:\n  model: [tiny, small]\n  device: [share100]\n"
@@ -68,7 +68,7 @@ def test_results_that_wait_are_counted_as_they_are_logged(desk: Desk, monkeypatc
         raise TrackingError("the store is away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "log_once", refuse)
+        patch.setattr(posting, "insist", refuse)
         assert desk("+sweep=two", "sweep.rerun=all").status == 1
     done = desk("task=import")
     assert "logged 2 waiting results" in done.out

@@ -142,7 +142,8 @@ def log_cells(desk: Desk, slower: float = 1.0, seed: int = 0) -> None:
                 scale = {"p50": 1.0, "p50_low": 0.99, "p50_high": 1.01, "p95": 1.2}
                 metrics = {f"latency_{key}_ms": latency_ms * factor for key, factor in scale.items()}
                 metrics |= {"throughput_per_s": 1000 / latency_ms, "samples": 100.0}
-                profile = Profile("FINISHED", 1e9, 1e9 + 1, "VALID", metrics=metrics)
+                samples = {"start_ns": np.arange(3), "latency_ns": np.full(3, round(latency_ms * 1e6))}
+                profile = Profile("FINISHED", 1e9, 1e9 + 1, "VALID", metrics=metrics, samples=samples)
                 pending.add(Record(name, f"{name}{device}{percent}{seed}", params, profile, "config"))
     assert desk("task=import").status == 0
 

@@ -80,7 +80,7 @@ def test_a_server_that_fails_in_mid_sweep(desk: Desk, fresh_database: Path) -> N
     assert len(desk.pending) == 3
 
     with server(desk.folder, database, port):
-        for count in (3, 0):
+        for count in (4, 0):  # the cells, and the end of their sweep
             outcome = desk("task=import", *tracking)
             assert outcome.status == 0, outcome.err
             assert f"logged {count} waiting results to {uri}" in outcome.out
