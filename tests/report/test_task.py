@@ -167,7 +167,7 @@ def test_a_sweep_whose_run_is_deleted_meanwhile(desk: Desk) -> None:
     desk.sweep("two", "# Two.\nname: two\naxes:\n  model: [tiny, small]\n  device: [share100]\n")
     command = desk.start("+sweep=two", *lasting(1.5))
     assert command.stderr is not None
-    assert any(line.startswith("[1/2] tiny") or line.startswith("[1/2] small") for line in command.stderr)
+    assert any(line.startswith(("[1/2] tiny", "[1/2] small")) for line in command.stderr)
     (sweep,) = desk.runs("sweep")
     MlflowClient(desk.uri).delete_run(sweep.info.run_id)
     outcome = desk.finish(command)
