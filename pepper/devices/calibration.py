@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -68,12 +69,30 @@ def calibrate(spec: DeviceSpec, folder: Path | None = None) -> Calibration:
     spec = replace(spec, memory_bytes=None)  # a limit makes nothing faster or slower, but the kernels need room
     file = (folder or cache_folder("calibration")) / f"{spec.likeness}-v{VERSION}.json"
     with contextlib.suppress(OSError, ValueError, TypeError):  # absent, or damaged: measured (again)
-        return Calibration(**json.loads(file.read_text()))
+        return _checked(Calibration(**json.loads(file.read_text())))
     calibration = measure(spec)
     draft = file.with_suffix(f".{os.getpid()}")
     draft.write_text(json.dumps(asdict(calibration), indent=2))
     draft.replace(file)
     return calibration
+
+
+def _checked(kept: Calibration) -> Calibration:
+    """Return a calibration that was read if it can have been measured.
+
+    Raises:
+        TypeError: A field is of another type.
+        ValueError: A speed is none.
+    """
+    speeds = (kept.gflops_single, kept.gflops, kept.memory_gbps, kept.share, kept.cores)
+    sizes = (kept.l1_bytes, kept.l2_bytes, kept.l3_bytes, kept.frequency_mhz or 0)
+    if any(isinstance(value, bool) for value in (*speeds, *sizes)):
+        raise TypeError("a truth value")
+    if not all(0 < value < math.inf for value in speeds) or not all(0 <= value < math.inf for value in sizes):
+        raise ValueError("no speed")
+    if not all(isinstance(text, str) for text in (kept.cpu_model, kept.throttle_method, *kept.instruction_sets)):
+        raise TypeError("no text")
+    return kept
 
 
 def measure(spec: DeviceSpec) -> Calibration:

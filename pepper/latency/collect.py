@@ -149,10 +149,24 @@ def read(file: Path) -> Rows:
 def _described(
     cells: "pd.DataFrame", folder: Path, left_out: dict[str, int], track: Track
 ) -> "tuple[pd.DataFrame, Values]":
-    """Cells whose model is described, in their order, and their features."""
-    known = _characteristics(cells, description.kept_in(folder), left_out, track)
-    merged = cells.merge(known, on=KEY, how="inner")
-    return merged, np.hstack((merged[list(characteristics.FEATURES)].to_numpy(float), _settings(merged)))
+    """Cells whose model is described, in their order, and their features.
+
+    A model is described as its run says, or else by its file, if that is still the one that was measured.
+    """
+    import pandas as pd
+
+    texts = cells.get(CARRIED, pd.Series(index=cells.index, dtype=object))
+    carried = {text: description.decode(text) for text in texts.dropna().unique()}
+    found = np.full((len(cells), len(characteristics.FEATURES)), np.nan)
+    for row, text in enumerate(texts):
+        if (values := carried.get(text)) is not None:
+            found[row] = values
+    untold = np.isnan(found).any(axis=1)
+    if untold.any():
+        table = _characteristics(cells[untold], description.kept_in(folder), left_out, track)
+        found[untold] = cells.loc[untold, KEY].merge(table, on=KEY, how="left")[list(characteristics.FEATURES)]
+    kept = ~np.isnan(found).any(axis=1)
+    return cells[kept], np.hstack((found[kept], _settings(cells[kept])))
 
 
 def _settings(cells: "pd.DataFrame") -> Values:
@@ -170,17 +184,12 @@ def _settings(cells: "pd.DataFrame") -> Values:
 
 
 def _characteristics(cells: "pd.DataFrame", file: Path, left_out: dict[str, int], track: Track) -> "pd.DataFrame":
-    """Describe every measured model: as its runs say, or by its file if that is the one that was measured."""
-    known: dict[description.Model, Values] = {}
-    if CARRIED in cells:
-        for *model, text in cells[[*KEY, CARRIED]].drop_duplicates().itertuples(index=False, name=None):
-            if (values := description.decode(text)) is not None:
-                known[model[0], model[1]] = values
+    """Describe every measured model by its file, where that is still the one that was measured."""
     rows = cells[[*KEY, "params.model_path"]].drop_duplicates(KEY).itertuples(index=False, name=None)
-    wanted = {(sha256, shapes): path for sha256, shapes, path in rows if (sha256, shapes) not in known}
+    wanted = {(sha256, shapes): path for sha256, shapes, path in rows}
     found, errors = description.describe_all(wanted, file, track)
     for (sha256, shapes), error in errors.items():
         reason = f"{wanted[sha256, shapes]} no longer tells what was measured: {error}"
         of = (cells[KEY[0]] == sha256) & (cells[KEY[1]] == shapes)
         left_out[reason] = left_out.get(reason, 0) + int(of.sum())
-    return description.to_frame(known | found).rename(columns=dict(zip(description.KEY, KEY, strict=True)))
+    return description.to_frame(found).rename(columns=dict(zip(description.KEY, KEY, strict=True)))

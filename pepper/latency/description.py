@@ -11,7 +11,9 @@ import numpy as np
 from pepper.caches import read_table, write_table
 from pepper.errors import ModelError
 from pepper.graph import characteristics
+from pepper.graph.ir import Graph
 from pepper.graph.load import load_graph
+from pepper.graph.model import ModelFile
 from pepper.graph.source import model_hash, resolve_path
 from pepper.latency import features
 from pepper.latency.features import Values
@@ -68,11 +70,20 @@ def describe(path: str, sha256: str, shapes: str) -> Values:
         ModelError: The file is gone, cannot be read, or is another one now.
     """
     file = resolve_path(path)
+    return _described(path, file, sha256, lambda: load_graph(file, shapes=json.loads(shapes)))
+
+
+def describe_model(model: ModelFile) -> Values:
+    """Describe a model that was found, at its shapes and the values given for its inputs; see `describe`."""
+    return _described(str(model.file), model.file, model.content_hash, model.graph)
+
+
+def _described(path: str, file: Path, sha256: str, load: Callable[[], Graph]) -> Values:
     if (found := model_hash(file)) != sha256:
         raise ModelError(f"{path}: another model is there now (sha256 {found[:12]}, measured was {sha256[:12]})")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", characteristics.CostWarning)
-        graph = load_graph(file, shapes=json.loads(shapes))
+        graph = load()
         if not graph.operators:
             raise ModelError(f"{path}: has no operators")
         values = characteristics.Characteristics(graph).table([0], [len(graph.operators)])[0]

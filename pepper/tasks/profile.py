@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from pepper.config import PepperConfig
 from pepper.devices.calibration import Calibration, calibrate
 from pepper.devices.device import DeviceSpec
-from pepper.errors import DeviceError, MeasureError, TrackingError
+from pepper.errors import DeviceError, MeasureError, ModelError, TrackingError
 from pepper.latency import description
 from pepper.latency.description import Track
 from pepper.report import notes
@@ -150,10 +150,19 @@ def _calibrated(
 
 def _described(cells: Sequence[Cell], cache: Path, track: Track) -> dict[str, str]:
     """Describe the cells' models as they are measured, by the cells' identities; what cannot be described is not."""
-    models = {cell.identity: (cell.model.content_hash, json.dumps(cell.model.shapes)) for cell in cells if cell.model}
-    paths = {models[cell.identity]: str(cell.model.file) for cell in cells if cell.model}
-    found, _ = description.describe_all(paths, description.kept_in(cache), track)
-    return {identity: description.encode(found[model]) for identity, model in models.items() if model in found}
+    texts: dict[str, str] = {}
+    plain: dict[str, tuple[description.Model, str]] = {}
+    for cell in cells:
+        if cell.model and (
+            cell.model.given or cell.model.inner_shapes
+        ):  # what it costs is this cell's alone
+            with contextlib.suppress(ModelError):
+                texts[cell.identity] = description.encode(description.describe_model(cell.model))
+        elif cell.model:
+            model = cell.model.content_hash, json.dumps(cell.model.shapes)
+            plain[cell.identity] = model, str(cell.model.file)
+    found, _ = description.describe_all(dict(plain.values()), description.kept_in(cache), track)
+    return texts | {key: description.encode(found[model]) for key, (model, _) in plain.items() if model in found}
 
 
 def _close(store: Store, parent: str, status: str, rows: list[dict[str, Any]], seconds: float, log: CellLog) -> None:

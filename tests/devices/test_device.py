@@ -134,6 +134,36 @@ def test_a_calibration_is_measured_once(
     assert len(measured) == 2
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"gflops": 0.0},
+        {"gflops_single": float("nan")},
+        {"memory_gbps": float("inf")},
+        {"share": "half"},
+        {"cores": True},
+        {"l2_bytes": -1},
+        {"instruction_sets": None},
+        {"cpu_model": 3},
+    ],
+    ids=str,
+)
+def test_a_calibration_that_nothing_can_have_measured_is_measured_again(
+    wrong: dict[str, object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    calibrations: dict[str, calibration.Calibration],
+) -> None:
+    found = calibrations["share100"]
+    monkeypatch.setattr(calibration, "measure", lambda spec: found)
+    spec = device(threads=1)
+    calibrate(spec, tmp_path)
+    (file,) = tmp_path.iterdir()
+    file.write_text(json.dumps({**json.loads(file.read_text()), **wrong}))
+    assert calibrate(spec, tmp_path) == found
+    assert json.loads(file.read_text())["gflops"] == found.gflops
+
+
 def test_cores_that_nothing_tells_apart_share_a_calibration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calibrations: dict[str, calibration.Calibration]
 ) -> None:

@@ -11,8 +11,10 @@ from harness import Desk, mlp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pepper.config import ModelConfig
 from pepper.errors import ModelError
 from pepper.graph import characteristics
+from pepper.graph.model import find_model
 from pepper.graph.source import model_hash
 from pepper.latency import collect, description
 
@@ -29,6 +31,32 @@ def model(tmp_path: Path) -> Path:
 def cell(model: Path, **more: str) -> pd.DataFrame:
     row = {"model_sha256": model_hash(model), "input_shapes": SHAPES, "model_path": str(model), **more}
     return pd.DataFrame([row]).add_prefix("params.")
+
+
+def with_branches() -> onnx.ModelProto:
+    """A model for two sampling rates, one of which takes eight times the arithmetic of the other."""
+
+    def branch(name: str, width: int) -> onnx.GraphProto:
+        weight = onnx.numpy_helper.from_array(np.ones((8, width), np.float32), f"w_{name}")
+        node = onnx.helper.make_node("MatMul", ["x", weight.name], [f"y_{name}"])
+        output = onnx.helper.make_tensor_value_info(f"y_{name}", onnx.TensorProto.FLOAT, [1, width])
+        return onnx.helper.make_graph([node], name, [], [output], [weight])
+
+    nodes = [
+        onnx.helper.make_node("Equal", ["rate", "high"], ["is_high"]),
+        onnx.helper.make_node("If", ["is_high"], ["y"], then_branch=branch("high", 64), else_branch=branch("low", 8)),
+    ]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "net",
+        [
+            onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 8]),
+            onnx.helper.make_tensor_value_info("rate", onnx.TensorProto.INT64, []),
+        ],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, None])],
+        [onnx.numpy_helper.from_array(np.array(16000), "high")],
+    )
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
 
 
 def export_another(model: Path) -> None:
@@ -69,6 +97,25 @@ def test_another_model_at_the_path_is_no_description_of_what_was_measured(model:
         assert "another model is there now" in reason
 
 
+def test_one_file_is_described_as_each_of_its_runs_says(model: Path, tmp_path: Path) -> None:
+    """Values given for inputs may decide what a model costs: hash and shapes alone do not tell."""
+    told = [np.full(len(characteristics.FEATURES), float(size)) for size in (1, 2)]
+    cells = pd.concat([cell(model, characteristics=description.encode(values)) for values in told], ignore_index=True)
+    kept, known = collect._described(cells, tmp_path, {}, iter)
+    assert len(kept) == 2
+    assert known[:, : len(told[0])].tolist() == [values.tolist() for values in told]
+
+
+def test_given_values_decide_what_is_described(tmp_path: Path) -> None:
+    """The branch that is taken is the one that counts."""
+    file = tmp_path / "branches.onnx"
+    onnx.save(with_branches(), file)
+    macs = characteristics.FEATURES.index("macs")
+    for rate, wanted in ((16000, 512.0), (8000, 64.0)):
+        found = find_model(ModelConfig(path=str(file), inputs={"rate": rate}))
+        assert description.describe_model(found)[macs] == wanted
+
+
 def test_a_model_that_changes_while_it_is_read_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured, read = model_hash(model), description.load_graph
 
@@ -85,10 +132,10 @@ def test_what_the_run_keeps_counts_whatever_became_of_the_file(model: Path, tmp_
     values = description.describe(str(model), model_hash(model), SHAPES)
     measured = cell(model, characteristics=description.encode(values))
     export_another(model)
-    cache, left_out = tmp_path / "characteristics.parquet", {}
+    left_out: dict[str, int] = {}
     for _ in range(2):
-        known = collect._characteristics(measured, cache, left_out, iter)
-        assert known[list(characteristics.FEATURES)].to_numpy().tolist() == [values.tolist()]
+        _, known = collect._described(measured, tmp_path, left_out, iter)
+        assert known[:, : len(values)].tolist() == [values.tolist()]
         model.unlink(missing_ok=True)
     assert not left_out
 
