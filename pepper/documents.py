@@ -55,7 +55,7 @@ def first_fault(error: "ValidationError") -> str:
         return f"{where} is missing"
     if not where:  # of the whole: what it holds tells nothing
         return " ".join(said.split())
-    if isinstance(fault["input"], dict):  # of what belongs together: showing all of it tells nothing
+    if fault["type"] == "value_error" and isinstance(fault["input"], dict):  # of what belongs together, not of a value
         return " ".join(f"{where}: {said}".split())
     shown = repr(fault["input"])
     shown = shown if len(shown) <= _MOST_SHOWN else f"{shown[:_MOST_SHOWN]}..."
