@@ -39,8 +39,9 @@ from pepper.graph.balance import balanced_cuts
 from pepper.graph.characteristics import Characteristics
 from pepper.graph.cuts import find_cuts
 from pepper.graph.load import load_graph
+from pepper.graph.rounding import Values, difference
+from pepper.graph.running import random_inputs, run_whole
 from pepper.graph.split import split
-from pepper.graph.verify import Values, difference, random_inputs, run_whole
 
 DEVICES = ("first", "second")
 TIME_LIMIT_S = 1.0

@@ -35,8 +35,8 @@ from pepper.graph.characteristics import Characteristics
 from pepper.graph.cuts import find_cuts
 from pepper.graph.load import load_graph
 from pepper.graph.model import find_model
+from pepper.graph.running import random_inputs, run_whole
 from pepper.graph.split import split
-from pepper.graph.verify import random_inputs, run_whole
 from pepper.measure.launcher import Bench
 
 DEVICES = ("first", "second")

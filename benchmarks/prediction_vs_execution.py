@@ -50,7 +50,8 @@ from pepper.execution.trials import PAUSE_S, Sample, Trial, one_at_a_time, satur
 from pepper.graph.balance import balanced_cuts
 from pepper.graph.characteristics import Characteristics
 from pepper.graph.cuts import cut_behind
-from pepper.graph.verify import default_tolerance, random_inputs, run_whole
+from pepper.graph.running import random_inputs, run_whole
+from pepper.graph.verify import telling
 from pepper.latency.model import LatencyModel
 from pepper.placement.baselines import each_fastest
 from pepper.placement.decision import Spread, decide
@@ -101,6 +102,7 @@ class Run:
         compute_ms: Means of each stage of each single-request trial.
         transfer_ms: The same of each hop.
         difference: Largest difference to the whole model's outputs.
+        excess: Largest multiple of what rounding explains.
     """
 
     stages: Stages
@@ -111,6 +113,7 @@ class Run:
     compute_ms: list[tuple[float, ...]] = field(default_factory=list)
     transfer_ms: list[tuple[float, ...]] = field(default_factory=list)
     difference: float = 0.0
+    excess: float = 0.0
 
     def value(self, objective: str) -> float:
         """Return what was measured: ms of a request, or ms between two answers."""
@@ -125,6 +128,7 @@ class Run:
         if trial.failures:
             raise ExecutionError(trial.failures[0])
         self.difference = max(self.difference, trial.difference)
+        self.excess = max(self.excess, trial.excess)
 
 
 class Model:
@@ -145,9 +149,10 @@ class Model:
         graph = self._forecast(next(iter(PATTERNS))).graph
         self._splitter = Splitter(graph, folder / "parts")
         self._macs = np.diff(Characteristics(graph).cumulative_macs).tolist()
-        self.tolerance = default_tolerance(graph)
         drawn = [random_inputs(graph, seed) for seed in range(SAMPLES)]
-        self._samples = [Sample(inputs, run_whole(graph, inputs, 1)) for inputs in drawn]
+        runs = [(inputs, run_whole(graph, inputs, 1)) for inputs in drawn]
+        _, limits = telling(graph, runs, threads=1)
+        self._samples = [Sample(inputs, expected, limits) for inputs, expected in runs]
 
     def pool(self) -> StagePool:
         """Return the stages of all cases, with the loads of all patterns at hand."""
@@ -194,7 +199,7 @@ class Model:
             "link": link,
             "pattern": pattern,
             "foreign_percent": {name: load.foreign_percent for name, load in meter.read().items()},
-            "correct": max(run.difference for run in runs) <= self.tolerance,
+            "correct": max(run.excess for run in runs) <= 1,
             "roles": {
                 objective: {role: _index(runs, stages) for role, stages in found.items()}
                 for objective, found in roles.items()

@@ -33,7 +33,7 @@ from pepper.config.composing import compose
 from pepper.errors import PepperError
 from pepper.graph.characteristics import Characteristics, CostWarning
 from pepper.graph.model import load_configured
-from pepper.graph.verify import random_inputs
+from pepper.graph.running import random_inputs
 from pepper.run import main as pepper
 
 STEPS = ("load", "cuts", "split", "profile", "predict", "place", "execute")

@@ -25,8 +25,8 @@ from pepper.graph.characteristics import Characteristics
 from pepper.graph.cuts import Cut, find_cuts
 from pepper.graph.ir import Graph
 from pepper.graph.load import load_graph
+from pepper.graph.running import random_inputs
 from pepper.graph.split import split
-from pepper.graph.verify import random_inputs
 
 LIGHT = "pkg://onnx/backend/test/data/light/light_{}.onnx"
 MODELS = ["bvlc_alexnet", "densenet121", "inception_v1", "inception_v2", "resnet50"]

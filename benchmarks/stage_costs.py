@@ -32,7 +32,7 @@ from pepper.execution.trials import PAUSE_S, Sample, one_at_a_time, saturated, s
 from pepper.graph.cuts import find_cuts
 from pepper.graph.load import load_graph
 from pepper.graph.model import find_model
-from pepper.graph.verify import random_inputs, run_whole
+from pepper.graph.running import random_inputs, run_whole
 from pepper.latency.features import Setting
 from pepper.latency.messages import COLD_MS, handling_ms, wait_ms
 from pepper.sweep.cells import Cell

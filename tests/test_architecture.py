@@ -39,7 +39,7 @@ HOMES = {
     "hydra": ("run", "config", "sweep"),
     "optuna": ("latency.tuning",),
     "xgboost": ("latency",),
-    "onnxruntime": ("measure.worker", "measure.session", "graph.observer", "graph.verify"),
+    "onnxruntime": ("measure.worker", "measure.session", "graph.observer", "graph.running"),
     "zmq": ("execution",),
     "onnx": ("graph",),
     "matplotlib": ("report",),

@@ -36,7 +36,7 @@ class SplitConfig:
         at: Tensors to cut at, in place of ``parts``.
         plan: A plan's file; its parts, in place of ``parts``.
         tolerance: Largest accepted difference between parts and whole, relative to the largest magnitude
-            in the output; None means 1e-4, or 2e-2 for half-precision and 8-bit models.
+            in the output; None means what rounding explains, measured on the model itself.
         seed: Seed of the inputs that both run on.
         log: Whether the parts are logged to MLflow.
     """

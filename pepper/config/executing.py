@@ -24,8 +24,8 @@ class ExecuteConfig:
         queue: Most messages between two stages, the one that is being worked on included; at most 64.
         time_limit_seconds: A stage that does not answer for this long is taken for hung.
         port: First TCP port for the queues; None uses shared memory, which is faster and never taken.
-        tolerance: Largest difference to the whole model's outputs; None is 1e-4, or 2e-2 for half-precision and
-            8-bit models.
+        tolerance: Largest difference to the whole model's outputs; None is what rounding explains, measured
+            on the model itself.
         out: Folder for the figures and tables; None writes none.
         compare: Whether the whole model is run on every device of the fleet, too, and, if there is a champion, each
             part on the device where it alone is fastest, of parts of nearly equal work cut at ``positions`` places.

@@ -3,15 +3,15 @@
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from pepper.errors import ExecutionError
 from pepper.execution.message import Array
 from pepper.execution.runner import Answer, Runner
-from pepper.graph.verify import Values, difference
+from pepper.graph.rounding import Values, difference, excess
 
 NS = 1_000_000_000
 SETTLE = 0.2  # of a saturated trial's answers: the queues fill meanwhile
@@ -25,10 +25,12 @@ class Sample:
     Attributes:
         inputs: The model's inputs by name.
         expected: The whole model's outputs by name.
+        accepted: The difference that is accepted, by output; outputs that are not named tell nothing.
     """
 
     inputs: Values
     expected: Values
+    accepted: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,14 @@ class Trial:
 
     Attributes:
         answers: Their answers; outputs are dropped once they are compared.
-        difference: Largest difference to the whole model's outputs (see `pepper.graph.verify.difference`).
+        difference: Largest difference to the whole model's outputs (see `pepper.graph.rounding.difference`).
+        excess: Largest multiple of what is accepted; answers are right up to 1.
         throughput_per_s: Answers a second, while the queues were full (saturated) or over all (otherwise).
     """
 
     answers: tuple[Answer, ...]
     difference: float
+    excess: float
     throughput_per_s: float
 
     @property
@@ -211,7 +215,7 @@ class _Checked:
         self._runner, self._samples = runner, samples
         self._due: dict[int, Sample] = {}
         self._answers: list[Answer] = [] if answers is None else answers
-        self._difference = 0.0
+        self._difference = self._excess = 0.0
         self.sent = 0
 
     def send(self, at_ns: int) -> None:
@@ -234,8 +238,11 @@ class _Checked:
     def _note(self, answer: Answer) -> None:
         sample = self._due.pop(answer.seq)
         if answer.error is None:
-            found = (difference(value, answer.outputs[name]) for name, value in sample.expected.items())
-            self._difference = max(self._difference, *found)
+            for name, value in sample.expected.items():
+                far = difference(value, answer.outputs[name])
+                self._difference = max(self._difference, far)
+                if name in sample.accepted:
+                    self._excess = max(self._excess, excess(far, sample.accepted[name]))
         self._answers.append(replace(answer, outputs={}))
 
     def trial(self, settle: float = 0.0, until_ns: float = math.inf) -> Trial:
@@ -246,4 +253,4 @@ class _Checked:
         counted = counted[int(settle * len(counted)) :]
         span_s = (counted[-1] - counted[0]) / NS if counted else 0.0
         rate = (len(counted) - 1) / span_s if span_s else float("nan")
-        return Trial(tuple(self._answers), self._difference, rate)
+        return Trial(tuple(self._answers), self._difference, self._excess, rate)

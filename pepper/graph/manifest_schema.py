@@ -51,3 +51,4 @@ class ManifestSchema(_Strict):
     shapes: dict[Text, list[Size]]
     cuts: list[list[Text]]
     parts: Annotated[list[_Part], Field(min_length=1)]
+    proof: Text | None = None  # splits written before it was kept have none

@@ -66,6 +66,8 @@ class Manifest:
         shapes: The input shapes that the model was analysed at.
         cuts: Names of the tensors that cross at each cut.
         parts: The parts.
+        proof: ``proved: ...`` where they were held against the whole and compute what it does; else ``not proved:
+            ...``, with the reason.
     """
 
     source: str
@@ -75,6 +77,7 @@ class Manifest:
     shapes: dict[str, tuple[int, ...]]
     cuts: tuple[tuple[str, ...], ...]
     parts: tuple[Part, ...]
+    proof: str = "not proved: written only"
 
 
 def part_operators(graph: Graph, cuts: Sequence[cutting.Cut]) -> list[list[int]]:
@@ -111,10 +114,21 @@ def split(graph: Graph, cuts: Sequence[cutting.Cut], out: Path, key: str = "spli
 
     def write(folder: Path) -> None:
         written.append(_write_parts(graph, cuts, folder))
-        (folder / MANIFEST).write_text(json.dumps({"format": FORMAT, **asdict(written[0])}, indent=2) + "\n")
+        write_manifest(written[0], folder)
 
     replace_folder(key, out, is_split, write)
     return written[0]
+
+
+def write_manifest(manifest: Manifest, folder: Path) -> None:
+    """Write the manifest of a split into its folder, whole or not at all.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    draft = folder / f".{MANIFEST}"
+    draft.write_text(json.dumps({"format": FORMAT, **asdict(manifest)}, indent=2) + "\n")
+    draft.rename(folder / MANIFEST)
 
 
 def is_split(folder: Path) -> bool:
@@ -157,6 +171,7 @@ def read_manifest(folder: Path) -> Manifest:
                 Part(**{**part, "inputs": _specs(part["inputs"]), "outputs": _specs(part["outputs"])})
                 for part in content["parts"]
             ),
+            proof=content.get("proof") or Manifest.proof,
         )
     except FileNotFoundError:
         raise ModelError(f"{file}: no such file; make parts with task=split") from None

@@ -1,51 +1,88 @@
 """Proof that parts compute what the whole does: both run on the same inputs, and are compared."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnx
-import onnxruntime as ort
 
 from pepper.errors import ModelError
-from pepper.graph import source
-from pepper.graph.external import external_files, named_from_root
-from pepper.graph.given import input_specs
-from pepper.graph.inputs import InputSpec, draw_inputs, drawn_hint
 from pepper.graph.ir import Graph
-from pepper.graph.split import Manifest
+from pepper.graph.noise import hold_to_noise
+from pepper.graph.rounding import (
+    CONSTANT,
+    Run,
+    compare,
+    difference,
+    excess,
+    explained,
+    floors,
+    has_value,
+    too_vague,
+    untold,
+)
+from pepper.graph.running import open_whole, random_inputs, run_parts
+from pepper.graph.split import Manifest, write_manifest
 
-Values = dict[str, Any]
-"""Arrays by tensor name (lists of arrays for sequences)."""
-
-
-_COARSE = {"float16", "bfloat16", "int8", "uint8"}
+_DRAWS = 3
+"""Inputs on which the whole runs, to see which of its outputs tell anything."""
 
 
 @dataclass(frozen=True)
 class Verification:
-    """How far the parts' outputs are from the whole's.
+    """Whether parts compute what the whole does.
 
     Attributes:
-        difference: Largest absolute difference over all outputs, each divided by the largest magnitude in
-            the whole's output (at least 1e-6); infinite if shapes, types or the places of NaN differ.
-        output: The model output where it is largest.
+        difference: Largest difference of an output, see `pepper.graph.rounding.difference`, in the one that comes
+            nearest to its tolerance or is farthest beyond it.
+        output: That output.
+        tolerance: The difference accepted there.
         boundary: If it is beyond the tolerance: the first crossing tensor, in the order in which the parts
             write them, that diverges; the output itself if none does.
-        tolerance: The largest difference accepted.
+        untold: Outputs that tell nothing about how they were computed, with the reason.
+        doubt: Why nothing is proved, though no difference was found; None if it is.
     """
 
-    difference: float
-    output: str
-    boundary: str | None
-    tolerance: float
+    difference: float = float("nan")
+    output: str = ""
+    tolerance: float = float("nan")
+    boundary: str | None = None
+    untold: Mapping[str, str] = field(default_factory=dict)
+    doubt: str | None = None
 
     @property
     def ok(self) -> bool:
-        """Whether the parts compute what the whole does."""
-        return self.difference <= self.tolerance
+        """Whether it is proved that the parts compute what the whole does."""
+        return self.doubt is None and self.boundary is None
+
+    def __str__(self) -> str:
+        far = f"largest difference {self.difference:.2g} of the largest value, in output {self.output!r}"
+        if self.doubt is not None:
+            return f"not proved: {self.doubt}"
+        if self.boundary is not None:
+            return (
+                f"not proved: parts and whole differ: {far}, where rounding explains {self.tolerance:.2g};"
+                f" the first boundary that diverges is {self.boundary!r}"
+            )
+        but = "".join(f"; output {name!r} {why} and proves nothing by itself" for name, why in self.untold.items())
+        return f"proved: parts compute what the whole does ({far}; rounding explains {self.tolerance:.2g}){but}"
+
+
+def prove(
+    graph: Graph, manifest: Manifest, folder: Path, tolerance: float | None = None, seed: int = 0
+) -> Verification:
+    """Verify the parts, and write the outcome into their manifest: until then they are not proved.
+
+    What keeps them from being run is an outcome, too. Arguments are those of `verify`.
+    """
+    try:
+        flaw = _flaw(graph, manifest, folder)
+        found = Verification(doubt=flaw) if flaw else verify(graph, manifest, folder, tolerance, seed)
+    except ModelError as error:
+        found = Verification(doubt=str(error))
+    write_manifest(replace(manifest, proof=str(found)), folder)
+    return found
 
 
 def verify(
@@ -57,125 +94,110 @@ def verify(
         graph: The whole model, at the shapes to run.
         manifest: What `pepper.graph.split.split` returned.
         folder: Where the parts are.
-        tolerance: The largest relative difference accepted, see `Verification.difference`; None means
-            1e-4, or 2e-2 where half-precision or 8-bit tensors flow: fusion across a border decides where
-            these are rounded.
-        seed: Seed of the inputs.
+        tolerance: The largest relative difference accepted; None is what rounding explains, see `accepted`.
+        seed: Seed of the inputs; the next ones are tried where an output tells nothing.
         threads: Threads of each session; 0 means one a core.
 
     Raises:
         ModelError: onnxruntime cannot run the whole or a part.
     """
-    if tolerance is None:
-        tolerance = default_tolerance(graph)
-    feeds = random_inputs(graph, seed)
-    outputs = [graph.tensors[t].name for t in graph.outputs]
-    expected = run_whole(graph, feeds, threads)
-    values = run_parts(manifest, folder, feeds, threads)
-    differences = {name: difference(expected[name], values[name]) for name in outputs}
-    worst = max(outputs, key=differences.__getitem__)
-    boundary = None
-    if differences[worst] > tolerance:
-        crossing = [spec.name for part in manifest.parts for spec in part.outputs if spec.name not in outputs]
-        whole = _with_outputs(graph.proto, [spec for part in manifest.parts for spec in part.outputs])
-        inner = _run(whole, graph.file, feeds, crossing, threads)
-        far = (name for name in crossing if difference(inner[name], values[name]) > tolerance)
-        boundary = next(far, worst)
-    return Verification(differences[worst], worst, boundary, tolerance)
+    draws = [random_inputs(graph, seed + number) for number in range(_DRAWS)]
+    whole = open_whole(graph, threads)
+    expected = [whole(feeds) for feeds in draws]
+    silent = untold(graph, draws, expected)
+    first = (next((n for n, run in enumerate(expected) if has_value(run[name])), 0) for name in expected[0])
+    runs = [(draws[n], expected[n]) for n in sorted(set(first))]
+    values = [run_parts(manifest, folder, feeds, threads) for feeds, _ in runs]
+    forms = partial(open_whole, graph, threads)
+    far, limits = compare(runs, values, floors(graph, expected[0]), tolerance, forms)
+    vague = too_vague(limits, far)
+    silent |= vague
+    far |= dict.fromkeys(vague, 0.0)
+    worst = max(far, key=lambda name: excess(far[name], limits[name]))
+    result = Verification(far[worst], worst, limits[worst], untold=silent)
+    if far[worst] > limits[worst]:
+        crossing = [spec.name for part in manifest.parts for spec in part.outputs if spec.name not in far]
+        inner = open_whole(graph, threads, outputs=crossing)(runs[0][0])
+        diverging = (name for name in crossing if difference(inner[name], values[0][name]) > limits[worst])
+        return replace(result, boundary=next(diverging, worst))
+    unproved = _unproved(manifest, _told(graph, silent))
+    if unproved and set(silent.values()) == {CONSTANT}:
+        found = hold_to_noise(graph, manifest, folder, draws, values[0], tolerance, seed, threads)
+        if found.beyond is not None:
+            name = found.beyond
+            return replace(result, difference=found.far[name], tolerance=found.limits[name], output=name, boundary=name)
+        unproved = found.silent
+    if unproved:
+        reasons = ", ".join(f"output {name!r} {why}" for name, why in list(silent.items())[:3])
+        fix = "give the inputs values that the model is made for (model.inputs.NAME=...), or another seed"
+        return replace(result, doubt=f"{reasons}; {fix}")
+    return result
 
 
-def default_tolerance(graph: Graph) -> float:
-    """Return the largest relative difference that is accepted where none is given, see `verify`."""
-    flowing = {tensor.dtype for tensor in graph.tensors if not tensor.is_weight}
-    return 2e-2 if flowing & _COARSE else 1e-4
+def accepted(graph: Graph, runs: Sequence[Run], threads: int = 0) -> dict[str, float]:
+    """Return the largest difference that rounding explains, by output, see `pepper.graph.rounding.explained`.
+
+    Args:
+        graph: The model.
+        runs: Inputs, each with the whole's outputs.
+        threads: Threads of a session; 0 means one a core.
+
+    Raises:
+        ModelError: onnxruntime cannot run the model in another form.
+    """
+    return explained(runs, floors(graph, runs[0][1]), partial(open_whole, graph, threads))
 
 
-def run_whole(graph: Graph, feeds: Mapping[str, Any], threads: int = 0) -> Values:
-    """Run the whole model once; returns its outputs by name."""
-    model = graph.proto if external_files(graph.proto, graph.file) else graph.file
-    try:
-        return _run(model, graph.file, feeds, [graph.tensors[t].name for t in graph.outputs], threads)
-    except ModelError as error:
-        raise ModelError(f"{error}{drawn_hint(specs_of(graph))}") from error
+def telling(
+    graph: Graph, runs: Sequence[Run], tolerance: float | None = None, threads: int = 0
+) -> tuple[dict[str, str], dict[str, float]]:
+    """Return what an answer can be held to.
+
+    Args:
+        graph: The model.
+        runs: Inputs, each with the whole's outputs.
+        tolerance: The difference accepted in every output; None is what rounding explains.
+        threads: Threads of a session; 0 means one a core.
+
+    Returns:
+        The outputs that tell nothing, with the reason; and the difference accepted in each of the others.
+
+    Raises:
+        ModelError: onnxruntime cannot run the model in another form.
+    """
+    limits = accepted(graph, runs, threads) if tolerance is None else dict.fromkeys(runs[0][1], tolerance)
+    silent = untold(graph, [inputs for inputs, _ in runs], [outputs for _, outputs in runs]) | too_vague(limits)
+    return silent, {name: limit for name, limit in limits.items() if name not in silent}
 
 
-def run_parts(manifest: Manifest, folder: Path, feeds: Mapping[str, Any], threads: int = 0) -> Values:
-    """Run the parts one after the other; returns every tensor fed or given, by name."""
-    values = dict(feeds)
+def _told(graph: Graph, silent: Mapping[str, str]) -> set[str]:
+    """Names of the tensors that outputs which tell something depend on."""
+    needed = {t for t in graph.outputs if graph.tensors[t].name not in silent}
+    for operator in reversed(graph.operators):
+        if not needed.isdisjoint(operator.writes):
+            needed.update(operator.reads)
+    return {graph.tensors[t].name for t in needed}
+
+
+def _unproved(manifest: Manifest, told: set[str]) -> bool:
+    """Whether there is a part that gives nothing that tells something."""
+    return any(told.isdisjoint(spec.name for spec in part.outputs) for part in manifest.parts)
+
+
+def _flaw(graph: Graph, manifest: Manifest, folder: Path) -> str | None:
+    """Say which part is no valid ONNX, if the whole is."""
+    if _invalid(graph.file) is not None:
+        return None
     for part in manifest.parts:
-        wanted = [spec.name for spec in part.outputs]
-        fed = {spec.name: values[spec.name] for spec in part.inputs}
-        values.update(_run(folder / part.file, folder / part.file, fed, wanted, threads))
-    return values
+        reason = _invalid(folder / part.file)
+        if reason is not None:
+            return f"{part.file} is no valid ONNX, as the whole is: {reason}"
+    return None
 
 
-def random_inputs(graph: Graph, seed: int = 0) -> Values:
-    """Return a value for each input: the given ones, the others drawn as the timed worker does.
-
-    Raises:
-        ModelError: A given value does not fit, or an input is of a type or shape that cannot be drawn.
-    """
-    return dict(draw_inputs(specs_of(graph), seed))
-
-
-def specs_of(graph: Graph) -> tuple[InputSpec, ...]:
-    """Say how each input of a graph is fed.
-
-    Raises:
-        ModelError: As above.
-    """
-    inputs = (graph.tensors[t] for t in graph.inputs)
-    shapes = {tensor.name: tensor.shape for tensor in inputs if tensor.shape is not None}
-    return input_specs(graph.proto.graph, shapes, graph.given)
-
-
-def difference(expected: Any, got: Any) -> float:
-    """Largest difference relative to the largest magnitude expected; see `Verification.difference`."""
-    if isinstance(expected, list):
-        if not isinstance(got, list) or len(expected) != len(got):
-            return float("inf")
-        return max((difference(a, b) for a, b in zip(expected, got, strict=True)), default=0.0)
-    expected, got = np.asarray(expected), np.asarray(got)
-    if expected.shape != got.shape or expected.dtype != got.dtype:
-        return float("inf")
-    if expected.dtype.kind not in "fiubc":
-        return 0.0 if np.array_equal(expected, got) else float("inf")
-    wide = np.result_type(expected.dtype, np.float64)
-    a, b = expected.astype(wide), got.astype(wide)
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
-    if same.all():
-        return 0.0
-    if not np.isfinite(a[~same]).all() or not np.isfinite(b[~same]).all():
-        return float("inf")
-    scale = np.abs(a[np.isfinite(a)]).max(initial=1e-6)
-    return float(np.abs(a - b)[~same].max() / scale)
-
-
-def _with_outputs(proto: onnx.ModelProto, specs: Sequence[source.TensorSpec]) -> onnx.ModelProto:
-    """Return the model with inner tensors among its outputs; it shares no state with the original."""
-    model = onnx.ModelProto()
-    model.CopyFrom(proto)
-    known = {value.name for value in model.graph.output}
-    for spec in specs:
-        if spec.name not in known:
-            model.graph.output.add(name=spec.name)
-    return model
-
-
-def _run(
-    model: Path | onnx.ModelProto, file: Path, feeds: Mapping[str, Any], outputs: Sequence[str], threads: int
-) -> Values:
-    """Run a model once; its external weights lie beside ``file``."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong comes as an exception
-    options.intra_op_num_threads = threads
-    content: bytes | str = str(model)
-    if isinstance(model, onnx.ModelProto):
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", "/")
-        content = named_from_root(model, file).SerializeToString()
+def _invalid(file: Path) -> str | None:
     try:
-        session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        return dict(zip(outputs, session.run(list(outputs), dict(feeds)), strict=True))
-    except Exception as error:  # onnxruntime's own exceptions have no common base
-        reason = " ".join(str(error).split())[:300]
-        raise ModelError(f"{file}: onnxruntime cannot run it: {reason}") from error
+        onnx.checker.check_model(str(file))
+    except Exception as error:  # onnx raises ValidationError, RuntimeError and ValueError alike
+        return " ".join(str(error).split())[:300]
+    return None

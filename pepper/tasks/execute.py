@@ -24,7 +24,8 @@ from pepper.execution.trials import PAUSE_S, Sample, Trial, at_rate, one_at_a_ti
 from pepper.execution.watch import Watch
 from pepper.graph.inputs import read_arrays
 from pepper.graph.ir import Graph
-from pepper.graph.verify import default_tolerance, random_inputs, run_whole
+from pepper.graph.running import random_inputs, run_whole
+from pepper.graph.verify import telling
 from pepper.measure.statistics import summarise
 from pepper.outputs import results_folder
 from pepper.placement.plan import Plan
@@ -44,7 +45,7 @@ from pepper.tasks.execution_views import (
 )
 from pepper.tasks.fleet import known
 from pepper.tasks.foresight import Foresight
-from pepper.tasks.other_plans import other_plans, run_others
+from pepper.tasks.other_plans import other_plans, run_others, wrong_answer
 from pepper.tasks.planned import Splitter, planned_fleet, planned_model, replanner, written_layout
 from pepper.tracking.store import Store
 
@@ -62,7 +63,8 @@ def execute(config: PepperConfig) -> int:
     """Run the plan as the configuration says.
 
     Returns:
-        The exit status: 0, or 1 if an answer differs from the whole model's or a request failed.
+        The exit status: 0, or 1 if an answer differs from the whole model's, no output tells anything, or a request
+        failed.
 
     Raises:
         ConfigError: No plan is given, or this machine cannot give a device.
@@ -82,14 +84,13 @@ def execute(config: PepperConfig) -> int:
     fleet = planned_fleet(plan, name)
     options = config.execute
     known("execute.load_change", options.load_change, list(fleet.devices))
-    tolerance = default_tolerance(graph) if options.tolerance is None else options.tolerance
     store = Store(replace(config.tracking, experiment=options.experiment))
     kept = Kept()
     with tempfile.TemporaryDirectory(prefix="pepper-") as scratch, logged_if_cut_short(config, store, out, plan, kept):
         folder = Path(scratch)
         splitter = Splitter(graph, folder / "parts")
         layout = written_layout(plan, Path(options.parts), name) if options.parts else splitter.planned(plan, name)
-        samples = _samples(config, graph, layout)
+        samples, untold = _samples(config, graph, layout)
         foresight = Foresight(config, plan, splitter, layout) if options.adapt else None
         others = other_plans(config, plan, graph)
         (folder / "net").mkdir()
@@ -99,7 +100,7 @@ def execute(config: PepperConfig) -> int:
             StepProgress(4 + options.adapt + len(others), config.output == "quiet") as progress,
         ):
             measured = _measure(config, plan, splitter, pool, network, layout, samples, foresight, progress, kept)
-            run_others(others, config, splitter, pool, network, samples, tolerance, progress, kept.others)
+            run_others(others, config, splitter, pool, network, samples, progress, kept.others)
         measured = replace(measured, others=kept.others)
         try:
             _say(plan, measured)
@@ -108,30 +109,30 @@ def execute(config: PepperConfig) -> int:
     failures = measured.failures
     if failures:
         print(f"error: {len(failures)} requests or plans failed, the first: {failures[0]}", file=sys.stderr)
-    if measured.difference > tolerance:
-        print(
-            f"error: an answer differs from the whole model's by {measured.difference:.2g} of the largest value,"
-            f" above execute.tolerance={tolerance:g}",
-            file=sys.stderr,
-        )
-    return 1 if failures or measured.difference > tolerance else 0
+    wrong = measured.excess > 1
+    if wrong:
+        print(f"error: {wrong_answer(measured.difference, measured.excess)}", file=sys.stderr)
+    for output, reason in untold.items():
+        print(f"warning: output {output!r} {reason}: nothing is proved of it", file=sys.stderr)
+    return 1 if failures or wrong or len(untold) == len(graph.outputs) else 0
 
 
-def _samples(config: PepperConfig, graph: Graph, layout: Layout) -> list[Sample]:
-    """Return the inputs to run on, with the whole model's outputs."""
+def _samples(config: PepperConfig, graph: Graph, layout: Layout) -> tuple[list[Sample], dict[str, str]]:
+    """Return the inputs to run on, with the whole model's outputs; and which of these tell nothing, with the reason."""
     seed = config.execute.seed
     if config.execute.inputs is None:
         drawn: Sequence[Mapping[str, Any]] = [random_inputs(graph, seed + number) for number in range(_SAMPLES)]
     else:
         drawn = [_read_inputs(Path(config.execute.inputs))]
-    found = []
+    runs = []
     for inputs in drawn:
         try:
             check_inputs(layout.inputs, inputs)
         except ExecutionError as error:
             raise ExecutionError(f"execute.inputs={config.execute.inputs}: {error}") from error
-        found.append(Sample(dict(inputs), run_whole(graph, inputs)))
-    return found
+        runs.append((dict(inputs), run_whole(graph, inputs)))
+    untold, limits = telling(graph, runs, config.execute.tolerance)
+    return [Sample(inputs, expected, limits) for inputs, expected in runs], untold
 
 
 def _read_inputs(file: Path) -> dict[str, Any]:

@@ -102,6 +102,11 @@ class Measured:
         """Largest difference to the whole model's outputs, of any answer."""
         return max(*(trial.difference for trial in self.trials), *(run.difference for run in self.others.runs))
 
+    @property
+    def excess(self) -> float:
+        """Largest multiple of the accepted difference, of any answer."""
+        return max(trial.excess for trial in self.trials)
+
 
 def step_lines(plan: Plan, measured: Measured) -> list[StepLine]:
     """Return the lines of the main table: along the way, then the whole."""
@@ -168,7 +173,8 @@ def run_lines(plan: Plan, measured: Measured) -> list[RunLine]:
         measured.devices,
         measured.latency_ms,
         measured.stream.throughput_per_s,
-        0.0,
+        measured.difference,
+        measured.excess,
     )
     runs = [mine, *measured.others.runs]
     values = [1 / run.per_second if plan.objective == "throughput" else run.latency_ms for run in runs]

@@ -58,6 +58,7 @@ class OtherRun:
         latency_ms: Mean of single requests.
         per_second: Throughput.
         difference: To the whole model's outputs.
+        excess: The largest multiple of what is accepted.
     """
 
     name: str
@@ -65,6 +66,7 @@ class OtherRun:
     latency_ms: float
     per_second: float
     difference: float
+    excess: float
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,6 @@ def run_others(
     pool: StagePool,
     network: Network,
     samples: Sequence[Sample],
-    tolerance: float,
     progress: StepProgress,
     found: Others,
 ) -> None:
@@ -191,7 +192,6 @@ def run_others(
         pool: The devices.
         network: Their links.
         samples: The requests.
-        tolerance: A plan whose answers differ more from the whole model's has failed.
         progress: Told of each plan.
         found: Gets what came of each.
     """
@@ -207,7 +207,7 @@ def run_others(
                         written = None
                     written = plan.positions, splitter.layout(plan.cuts, plan.devices)
                 ran = _run(plan.name, written[1].on(plan.devices), config, pool, network, samples, found)
-                _check(ran, tolerance)
+                _check(ran)
             except (ConfigError, ExecutionError, ModelError) as error:
                 reason = str(error)
                 found.failures.append(f"{plan.name} on {where}: {reason}")
@@ -220,12 +220,18 @@ def run_others(
         progress.advance(f"{plan.name} on {where}", outcome, failed=reason is not None)
 
 
-def _check(ran: OtherRun, tolerance: float) -> None:
-    if ran.difference > tolerance:
-        raise ExecutionError(
-            f"an answer differs from the whole model's by {ran.difference:.2g} of the largest value, above"
-            f" execute.tolerance={tolerance:g}"
-        )
+def _check(ran: OtherRun) -> None:
+    """Hold a plan's answers to the whole model's: one that differs more than is accepted has failed."""
+    if ran.excess > 1:
+        raise ExecutionError(wrong_answer(ran.difference, ran.excess))
+
+
+def wrong_answer(difference: float, excess: float) -> str:
+    """Say that an answer is not the whole model's."""
+    return (
+        f"an answer differs from the whole model's by {difference:.2g} of the largest value,"
+        f" {excess:.2g} times what is accepted (execute.tolerance)"
+    )
 
 
 def _obstacle(plan: OtherPlan, lost: Mapping[str, str], network: Network) -> str | None:
@@ -271,4 +277,5 @@ def _run(
         float(np.mean(alone.latency_ms)),
         busy.throughput_per_s,
         max(alone.difference, busy.difference),
+        max(alone.excess, busy.excess),
     )

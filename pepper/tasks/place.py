@@ -1,6 +1,5 @@
 """``task=place``: cut the model and place its parts by the champion's predictions."""
 
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -12,7 +11,7 @@ from pepper.config import PepperConfig
 from pepper.graph.source import PACKAGE_SCHEME
 from pepper.graph.split import is_split
 from pepper.graph.split import split as write_parts
-from pepper.graph.verify import verify
+from pepper.graph.verify import prove
 from pepper.outputs import fill_folder, output_folder, remove_stale, results_folder
 from pepper.placement.baselines import compare
 from pepper.placement.chain import pareto
@@ -41,7 +40,7 @@ from pepper.tasks.placement_views import (
     write_flips,
 )
 from pepper.tasks.report import attach_plan_page
-from pepper.tasks.split import planned_cuts
+from pepper.tasks.split import planned_cuts, say_proof
 from pepper.tracking import placements
 from pepper.tracking.placements import Placement
 from pepper.tracking.store import Store
@@ -253,15 +252,10 @@ def _placement(config: PepperConfig, placed: Placed, folder: Path) -> Placement:
 def _split(forecast: Forecast, plan: Plan, folder: Path) -> int:
     """Write the plan's parts, prove them, and return the exit status."""
     manifest = write_parts(forecast.graph, planned_cuts(forecast.graph, plan, "plan"), folder, "place.out")
-    result = verify(forecast.graph, manifest, folder)
-    if result.ok:
-        show(f"{len(manifest.parts)} parts in {folder}, proved to compute what the whole does")
-        return 0
-    print(
-        f"error: parts and whole differ by {result.difference:.2g} of the largest value in output {result.output!r}",
-        file=sys.stderr,
-    )
-    return 1
+    result = prove(forecast.graph, manifest, folder)
+    show(f"{len(manifest.parts)} parts in {folder}")
+    say_proof(result)
+    return 0 if result.ok else 1
 
 
 def _execute(config: PepperConfig, plan: Plan) -> int:

@@ -153,9 +153,7 @@ def _described(cells: Sequence[Cell], cache: Path, track: Track) -> dict[str, st
     texts: dict[str, str] = {}
     plain: dict[str, tuple[description.Model, str]] = {}
     for cell in cells:
-        if cell.model and (
-            cell.model.given or cell.model.inner_shapes
-        ):  # what it costs is this cell's alone
+        if cell.model and (cell.model.given or cell.model.inner_shapes):  # what it costs is this cell's alone
             with contextlib.suppress(ModelError):
                 texts[cell.identity] = description.encode(description.describe_model(cell.model))
         elif cell.model:

@@ -17,7 +17,7 @@ from pepper.graph.cuts import Cut, cut_at, cut_behind, find_cuts
 from pepper.graph.ir import Graph
 from pepper.graph.split import Manifest, is_split, part_operators
 from pepper.graph.split import split as write_parts
-from pepper.graph.verify import Verification, verify
+from pepper.graph.verify import Verification, prove
 from pepper.outputs import output_folder
 from pepper.placement.plan import Plan
 from pepper.report.frames import Framed
@@ -30,7 +30,7 @@ def split(config: PepperConfig) -> int:
     """Split the model as the configuration says.
 
     Returns:
-        The exit status: 0, or 1 if the parts do not compute what the whole does.
+        The exit status: 0, or 1 if it is not proved that the parts compute what the whole does.
 
     Raises:
         ConfigError: There is nowhere to write to.
@@ -47,7 +47,7 @@ def split(config: PepperConfig) -> int:
         progress.advance("read the model", f"{len(graph.operators)} operators")
         manifest = write_parts(graph, cuts, out)
         progress.advance("write the parts", f"{len(manifest.parts)} parts")
-        result = verify(graph, manifest, out, config.split.tolerance, config.split.seed)
+        result = prove(graph, manifest, out, config.split.tolerance, config.split.seed)
         progress.advance("run parts and whole", "compared")
     _say(part_rows(graph, cuts, macs.tolist(), work), manifest, out, result)
     if config.split.log:
@@ -159,16 +159,17 @@ def _say(parts: Sequence[PartRow], manifest: Manifest, out: Path, result: Verifi
         folder=out,
         difference=result.difference,
         tolerance=result.tolerance,
+        proof=str(result),
     )
-    outcome = f"largest difference {result.difference:.2g} of the largest value, in output {result.output!r}"
+    say_proof(result)
+
+
+def say_proof(result: Verification) -> None:
+    """Say what came of the proof; on stderr if that is nothing."""
     if result.ok:
-        show(f"proved: parts compute what the whole does ({outcome})")
+        show(str(result))
     else:
-        print(
-            f"error: parts and whole differ: {outcome}, above split.tolerance={result.tolerance:g};"
-            f" the first boundary that diverges is {result.boundary!r}",
-            file=sys.stderr,
-        )
+        print(f"error: {result}; the parts are written, and their manifest says so", file=sys.stderr)
 
 
 def _log(config: PepperConfig, manifest: Manifest, out: Path, result: Verification) -> None:

@@ -15,8 +15,8 @@ from pepper.execution.pipeline import Network
 from pepper.execution.trials import Sample
 from pepper.graph.cuts import cut_behind
 from pepper.graph.load import load_graph
+from pepper.graph.running import random_inputs, run_whole
 from pepper.graph.split import split
-from pepper.graph.verify import random_inputs, run_whole
 
 NAMES = ("a", "b", "c")
 WIDTH = 32

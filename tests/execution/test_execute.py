@@ -191,7 +191,7 @@ def test_a_wrong_answer_fails_the_run(shared_desk: Desk, plan: Plan, tmp_path: P
     outcome = shared_desk(*given)
     assert outcome.status == 1
     assert "an answer differs from the whole model's by 0.01" in outcome.err
-    assert "above execute.tolerance=0.0001" in outcome.err
+    assert "times what is accepted (execute.tolerance)" in outcome.err
     _, metrics = metrics_of(shared_desk)
     assert metrics["difference"] == pytest.approx(0.01, rel=0.01)
     assert shared_desk(*given, "execute.tolerance=0.02").status == 0
@@ -437,7 +437,11 @@ def test_another_plan_with_wrong_answers_is_no_reference(
     shared_desk: Desk, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = other_plans._run
-    monkeypatch.setattr(other_plans, "_run", lambda *given: replace(run(*given), difference=0.5, latency_ms=1e-3))
+
+    def wrong(*given: Any) -> other_plans.OtherRun:
+        return replace(run(*given), difference=0.5, excess=9.0, latency_ms=1e-3)
+
+    monkeypatch.setattr(other_plans, "_run", wrong)
     given = (*QUICKLY, f"execute.plan={save(plan, tmp_path)}", "execute.compare=true", "output=json")
     outcome = shared_desk(*given)
     assert outcome.status == 1

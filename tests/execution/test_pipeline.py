@@ -21,7 +21,7 @@ from pepper.execution.pipeline import Network
 from pepper.execution.pool import StagePool
 from pepper.execution.runner import Answer, Replan, Runner
 from pepper.execution.trials import Sample, at_rate, one_at_a_time, poisson_times, saturated
-from pepper.graph.verify import Values, difference
+from pepper.graph.rounding import Values, difference
 
 SLOW_S = 0.005
 OUTPUTS = {"y": np.zeros(1)}

@@ -11,7 +11,7 @@ from models import Builder, value
 from benchmarks.counted_macs import counted_macs
 from pepper.graph.characteristics import Characteristics, CostWarning
 from pepper.graph.load import load_graph
-from pepper.graph.verify import random_inputs
+from pepper.graph.running import random_inputs
 
 
 def test_what_ran_is_counted_by_hand(tmp_path: Path) -> None:

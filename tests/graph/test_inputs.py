@@ -15,7 +15,7 @@ from pepper.config import ModelConfig
 from pepper.errors import ModelError
 from pepper.graph.inputs import InputSpec, draw_inputs, input_spec, packed, read_arrays, unpacked
 from pepper.graph.model import find_model, load_configured
-from pepper.graph.verify import random_inputs, run_whole
+from pepper.graph.running import random_inputs, run_whole
 from tests.graph.models import save, value
 
 

@@ -12,12 +12,15 @@ import pytest
 import random_models
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from pepper.errors import ConfigError, ModelError
 from pepper.graph.cuts import cut_at, find_cuts
 from pepper.graph.load import load_graph
+from pepper.graph.rounding import difference
+from pepper.graph.running import random_inputs, run_parts, run_whole
 from pepper.graph.split import MANIFEST, Manifest, part_operators, read_manifest, split
-from pepper.graph.verify import random_inputs, run_parts, verify
+from pepper.graph.verify import accepted, prove, verify
 
 
 def part_protos(manifest: Manifest, folder: Path) -> list[onnx.ModelProto]:
@@ -207,6 +210,71 @@ def test_a_part_that_computes_something_else_is_found(tmp_path: Path) -> None:
     result = verify(graph, manifest, tmp_path / "parts", threads=1)
     assert not result.ok
     assert result.boundary == manifest.parts[1].outputs[0].name
+
+
+def saturated() -> onnx.ModelProto:
+    """A detector that sees nothing: onnxruntime's sigmoid is off by 1e-7, which is much of what comes out."""
+    b = models.Builder()
+    x = "x"
+    for _ in range(4):
+        ones = np.ones(16, np.float32)
+        stats = [b.constant(array) for array in (ones, 0 * ones, 0 * ones, ones)]
+        x = b.op("Tanh", b.op("BatchNormalization", b.conv(x, 16, 16), *stats))
+    bias = b.constant([-11], np.float32)
+    b.op("Sigmoid", b.op("Conv", x, b.weight(1, 16, 1, 1), bias, outputs=["logit"]), outputs=["p"])
+    return b.model([models.value("x", [1, 16, 32, 32])], [models.value("p", [1, 1, 32, 32])])
+
+
+def test_rounding_of_saturated_outputs_is_no_difference(tmp_path: Path) -> None:
+    graph = load_graph(models.save(saturated(), tmp_path / "m.onnx"))
+    cuts = [cut_at(graph, name) for name in ("conv_0_0", "conv_3_0", "conv_6_0", "logit")]
+    manifest = split(graph, cuts, tmp_path / "parts")
+    result = verify(graph, manifest, tmp_path / "parts", threads=1)
+    assert result.ok, result
+    feeds = random_inputs(graph)
+    expected = run_whole(graph, feeds)
+    assert result.tolerance <= accepted(graph, [(feeds, expected)])["p"] * 10
+    assert difference(expected["p"], 1.5 * expected["p"]) > result.tolerance, "what is wrong is found still"
+
+
+@given(
+    values=hnp.arrays(np.float32, (5,), elements=st.floats(-100, 100, width=32)),
+    off=st.floats(1e-3, 10),
+)
+def test_differences_are_relative_to_the_largest_value(values: np.ndarray, off: float) -> None:
+    largest = max(1e-6, float(np.abs(values).max()))
+    moved = values.astype(np.float64)
+    moved[0] += off
+    assert difference(values.astype(np.float64), moved) == pytest.approx(off / largest, rel=1e-6)
+    assert difference(values, values) == 0
+    assert difference(values, values[:4]) == difference(values, values.astype(np.float64)) == np.inf
+
+
+def test_one_class_of_many_that_tips_is_a_small_difference() -> None:
+    classes = np.arange(10_000) % 21
+    tipped = classes.copy()
+    tipped[7] = 20
+    assert 0 < difference(classes, tipped) < 1e-4
+    assert difference(classes, classes[::-1].copy()) > 0.1
+
+
+def test_parts_are_marked_proved_only_when_they_are(tmp_path: Path) -> None:
+    graph = load_graph(models.save(models.chain(), tmp_path / "c.onnx"))
+    manifest = split(graph, find_cuts(graph)[3:4], tmp_path / "parts")
+    assert read_manifest(tmp_path / "parts").proof.startswith("not proved")
+    assert prove(graph, manifest, tmp_path / "parts").ok
+    assert read_manifest(tmp_path / "parts").proof.startswith("proved: ")
+    second = tmp_path / "parts" / manifest.parts[1].file
+    part = onnx.load(second)
+    part.graph.input[0].type.tensor_type.ClearField("shape")
+    whole = onnx.load(graph.file)
+    whole.graph.output[0].type.tensor_type.shape.SetInParent()
+    for size in graph.tensors[graph.outputs[0]].shape or ():
+        whole.graph.output[0].type.tensor_type.shape.dim.add(dim_value=size)
+    onnx.save(whole, graph.file)
+    onnx.save(part, second)
+    assert f"{manifest.parts[1].file} is no valid ONNX" in str(prove(graph, manifest, tmp_path / "parts"))
+    assert read_manifest(tmp_path / "parts").proof.startswith("not proved: part_2.onnx is no valid ONNX")
 
 
 def test_inputs_are_the_same_for_the_same_seed(tmp_path: Path) -> None:

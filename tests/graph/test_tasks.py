@@ -1,10 +1,12 @@
 """``task=cuts`` and ``task=split`` from the command line: what they say, write, prove, log and refuse."""
 
+import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import models
+import numpy as np
 import onnx
 import pytest
 from onnx import helper
@@ -83,15 +85,63 @@ def test_a_split_is_logged_with_its_parts_when_asked(desk: Any, tmp_path: Path) 
     assert sorted(path.name for path in kept.iterdir()) == ["manifest.json", "part_1.onnx", "part_2.onnx"]
 
 
+def proof_of(folder: Path) -> str:
+    return read_manifest(folder).proof
+
+
 def test_a_difference_beyond_tolerance_is_an_error(desk: Any, tmp_path: Path) -> None:
-    """A model with random numbers gives another output each time: no split of it can be proved."""
+    file = models.save(models.chain(), tmp_path / "c.onnx")
+    base = ("task=split", "model=onnx", f"model.path={file}", f"split.out={tmp_path}/parts")
+    done = desk(*base, "split.at=[conv_3_0]", "split.tolerance=0")
+    assert done.status in (0, 1)
+    if done.status:  # on other kernels the two may agree in every bit
+        assert "first boundary that diverges" in done.error
+        assert "first boundary that diverges" in proof_of(tmp_path / "parts")
+
+
+def test_a_model_that_draws_random_numbers_proves_nothing(desk: Any, tmp_path: Path) -> None:
+    """It gives another output each time."""
     b = models.Builder()
     noise = b.op("Add", b.op("Tanh", "x"), b.op("RandomNormal", shape=[2, 2]))
     output = b.op("Tanh", b.op("Tanh", noise))
     file = models.save(b.model([models.value("x", [2, 2])], [models.value(output, None)]), tmp_path / "m.onnx")
     done = desk("task=split", "model=onnx", f"model.path={file}", f"split.out={tmp_path}/parts")
     assert done.status == 1
-    assert "first boundary that diverges" in done.error
+    assert "not proved: parts and whole differ" in done.error
+    assert proof_of(tmp_path / "parts").startswith("not proved: ")
+
+
+def test_parts_that_cannot_be_run_are_not_left_looking_proved(desk: Any, tmp_path: Path) -> None:
+    b = models.Builder()
+    x = b.op("Relu", b.op("Neg", b.op("Gather", b.weight(4, 4), b.op("Add", "ids", b.constant(9, np.int64)))))
+    file = models.save(
+        b.model([models.value("ids", [8], onnx.TensorProto.INT64)], [models.value(x, [8, 4])]), tmp_path / "m.onnx"
+    )
+    done = desk("task=split", "model=onnx", f"model.path={file}", f"split.out={tmp_path}/parts", "output=json")
+    assert done.status == 1
+    assert "error: not proved: " in done.err
+    assert "onnxruntime cannot run it" in done.err
+    assert proof_of(tmp_path / "parts").startswith("not proved: ")
+    assert json.loads(done.out)["proof"] == proof_of(tmp_path / "parts")
+
+
+def test_outputs_that_are_no_numbers_or_constant_prove_nothing(desk: Any, tmp_path: Path) -> None:
+    b = models.Builder()
+    low = b.op("Sub", b.op("Neg", b.op("Abs", "x")), b.constant(1, np.float32))
+    outputs = {"log": b.op("Relu", b.op("Log", low)), "relu": b.op("Relu", low), "plain": b.op("Tanh", low)}
+    base = ["task=split", "model=onnx", f"split.out={tmp_path}/parts", "split.at=[sub_2_0]"]
+    said = {}
+    for name, wanted in {"log": ["log"], "relu": ["relu"], "all": [*outputs]}.items():
+        model = b.model([models.value("x", [1, 4])], [models.value(outputs[key], [1, 4]) for key in wanted])
+        done = desk(*base, f"model.path={models.save(model, tmp_path / 'm.onnx')}")
+        said[name] = (done.status, done.out + done.err)
+    assert said["log"][0] == 1
+    assert said["relu"][0] == 0, "noise on the border is told apart"
+    assert f"not proved: output {outputs['log']!r} holds no finite number" in said["log"][1]
+    assert f"output {outputs['relu']!r} is the same whatever the input and proves nothing by itself" in said["relu"][1]
+    assert said["all"][0] == 0
+    assert f"output {outputs['relu']!r} is the same whatever the input and proves nothing" in said["all"][1]
+    assert f"output {outputs['log']!r} holds no finite number and proves nothing" in said["all"][1]
 
 
 def test_cuts_are_listed_and_explained(desk: Any, tmp_path: Path) -> None:
