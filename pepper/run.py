@@ -13,8 +13,9 @@ from pathlib import Path
 import pepper
 from pepper import config
 from pepper.config.composing import explain, recompose, with_names
+from pepper.config.option_files import check_option_files
 from pepper.config.overrides import prepared
-from pepper.errors import PepperError, nearest
+from pepper.errors import ConfigError, PepperError, nearest
 from pepper.interrupts import Interrupted, listening
 from pepper.report.output import add_results, speaking
 from pepper.report.streams import discard, lasting, reopen_closed
@@ -117,6 +118,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _said(argv: list[str]) -> int:
     """Answer what needs no configuration, else run the task; returns the exit status."""
+    try:
+        for folder in _own_folders(argv):
+            check_option_files(folder, GROUPS)
+    except ConfigError as error:
+        return _refuse_at_once(argv, error)
     if {"--help", "-h"} & set(argv):
         print(HELP.format(groups=_groups(argv)))
         return 0
@@ -143,16 +149,21 @@ def _in_order(argv: list[str]) -> list[str]:
     return [argument for argument in argv if argument not in overrides] + overrides
 
 
+def _own_folders(argv: Sequence[str]) -> list[Path]:
+    """Return the folders of the user's own options."""
+    joined = [flag.partition("=")[2] for flag in argv if flag.startswith("--config-dir=")]
+    return [Path(folder) for folder in joined] + [
+        Path(value) for flag, value in itertools.pairwise(argv) if flag in ("--config-dir", "-cd")
+    ]
+
+
 def _groups(argv: Sequence[str]) -> str:
     """List every option with the first line of its file."""
-    roots = [config.conf_dir()]
-    for flag, value in itertools.pairwise(argv):
-        if flag in ("--config-dir", "-cd"):
-            roots.append(Path(value))
+    roots = [config.conf_dir(), *_own_folders(argv)]
     lines = []
     for group in GROUPS:
         lines.append(f"{'+' if group == 'sweep' else ''}{group}=")
-        for file in sorted(file for root in roots for file in (root / group).glob("*.yaml")):
+        for file in sorted(file for root in roots for file in (root / group).glob("*.yaml") if file.is_file()):
             with file.open() as stream:
                 summary = stream.readline().strip("# .\n")
             lines.append(f"  {file.stem:<14} {summary}")

@@ -1,5 +1,6 @@
 """Options compose and validate; what a user mistypes is said in one line, and nothing is written."""
 
+import os
 import re
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from omegaconf import OmegaConf
 from pepper import config
 from pepper.config import ModelConfig
 from pepper.config.composing import compose
+from pepper.config.option_files import check_option_files
 from pepper.config.overrides import Entry, entries, prepared
 from pepper.errors import ConfigError, key_of
+from pepper.run import main
 
 CONF = config.conf_dir()
 FILES = sorted(path for path in CONF.rglob("*.yaml") if path.name != "run.yaml")
@@ -243,3 +246,49 @@ def test_a_mistake_is_said_in_one_line(clean_desk: Desk, typed_in: list[str], na
         assert text in outcome.error
     assert outcome.out == ""
     assert [path.name for path in clean_desk.folder.iterdir()] == ["options"], "something was written"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"path:\tx\n\tname: y\n", r", line 1, column 6: is no YAML: .*indent with spaces"),
+        (b"name: [1, 2\n", r", line 2, column 1: is no YAML"),
+        (b"# A.\nname: \xff\xfe\n", r", line 2: is no UTF-8 text"),
+        (bytes(range(128, 256)), r", line 1: is no UTF-8 text"),
+        (b"a\0b", r": is no YAML"),
+        (b"path: a\npath: b\n", r": line 2: 'path' stands here twice"),
+        (b"a: " + b"9" * 5000, r": line 1: a number of 5000 digits"),
+        (b"[" * 3000, r": is no YAML: nested too deep"),
+        (b"a: &a [*a]\n", r": is nested deeper than"),
+        (
+            b"a0: &a0 [x, x]\n" + b"".join(b"a%d: &a%d [*a%d, *a%d]\n" % (n + 1, n + 1, n, n) for n in range(60)),
+            "expand",
+        ),
+        (b"#" * (1 << 20) + b"\n", r": holds more than 1 MiB"),
+    ],
+    ids=["tab", "open", "encoding", "binary", "nul", "twice", "digits", "depth", "circle", "aliases", "large"],
+)
+def test_an_option_file_that_cannot_be_composed(content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    file = tmp_path / "model" / "mine.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=re.escape(str(file)) + ".*" + said) as refused:
+        check_option_files(tmp_path, ["model"])
+    assert "\n" not in str(refused.value)
+
+
+def test_option_files_are_looked_at_before_help_and_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "load").mkdir()
+    (tmp_path / "load" / "mine.yaml").write_bytes(b"\xff")
+    for arguments in (["--config-dir", str(tmp_path), "--help"], [f"--config-dir={tmp_path}", "task=cuts"]):
+        assert main(arguments) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "mine.yaml, line 1: is no UTF-8 text" in line
+
+
+def test_what_is_no_file_is_no_option(tmp_path: Path) -> None:
+    (tmp_path / "model" / "folder.yaml").mkdir(parents=True)
+    check_option_files(tmp_path, ["model"])
+    os.mkfifo(tmp_path / "model" / "pipe.yaml")
+    with pytest.raises(ConfigError, match=r"pipe.yaml: is no regular file"):
+        check_option_files(tmp_path, ["model"])
