@@ -18,7 +18,7 @@ from pepper.execution.layout import Fleet, Layout, Link
 from pepper.execution.message import Message, Stamp, decode, encode
 from pepper.execution.pool import StageLost, StagePool
 from pepper.execution.prompt import prompt_driver
-from pepper.execution.queues import TCP, Sink, open_sink, open_source
+from pepper.execution.queues import TCP, Keys, Sink, open_sink, open_source
 from pepper.interrupts import wait_readable
 
 
@@ -60,6 +60,7 @@ class Network:
         self.slots = {pair: slot for slot, pair in enumerate(fleet.links)}
         self.clock = LinkClock.create(self.file, len(self.slots))
         self._folder, self._port = folder, port
+        self.keys = None if port is None else Keys.make()
         self._given = 0
         self._stack = ExitStack()
         self._stack.enter_context(prompt_driver())
@@ -140,7 +141,7 @@ class Pipeline:
         """Wire the stages from the last to the first: each connects to an address that is there."""
         most, behind = self._network.queue, self._network.address()
         try:
-            self._pull = self._stack.enter_context(closing(open_source(behind, most)))
+            self._pull = self._stack.enter_context(closing(open_source(behind, most, self._network.keys)))
         except OSError as error:
             raise _taken(behind, error.strerror or str(error)) from error
         for number in reversed(range(len(self.stages))):
@@ -157,13 +158,14 @@ class Pipeline:
                     link=self._network.slot(hop),
                     carry=self.carry[number + 1],
                     name=f"stage {number + 1} on {stage.part.device}",
+                    keys=self._network.keys,
                 )
             except StageLost as lost:
                 if lost.reason.startswith("OSError"):
                     raise _taken(address, lost.reason) from lost
                 raise
             behind = address
-        self._push: Sink = self._stack.enter_context(closing(open_sink(behind, most)))
+        self._push: Sink = self._stack.enter_context(closing(open_sink(behind, most, self._network.keys)))
 
     def send(self, message: Message) -> bool:
         """Hand a message to the first stage; returns whether there was room."""

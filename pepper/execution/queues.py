@@ -6,7 +6,7 @@ Both ends are looked at with `ready`; whoever has nothing else to do sleeps unti
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from pepper.execution.shared_queue import SharedSink, SharedSource
 
@@ -50,12 +50,32 @@ class Sink(Protocol):
         """Leave; what the other end has not taken may be dropped."""
 
 
-def open_source(address: str, most: int) -> Source:
+class Keys(NamedTuple):
+    """What the members of a run prove to one another that they belong to it: a CURVE key pair, made for the run.
+
+    Nobody can connect who does not know the public key: it is never sent, but handed to each member over the channel
+    to its process.
+    """
+
+    public: str
+    secret: str
+
+    @classmethod
+    def make(cls) -> "Keys":
+        """Return a pair that nobody else has."""
+        import zmq  # where no queue goes over TCP, it is not needed
+
+        public, secret = zmq.curve_keypair()
+        return cls(public.decode(), secret.decode())
+
+
+def open_source(address: str, most: int, keys: Keys | None = None) -> Source:
     """Open the end at which messages come out.
 
     Args:
         address: A path for a socket, or ``tcp://HOST:PORT``.
         most: Most messages between the two ends.
+        keys: The run's, for TCP: whoever has none gets nothing in.
 
     Raises:
         OSError: The address is taken.
@@ -63,14 +83,20 @@ def open_source(address: str, most: int) -> Source:
     if address.startswith(TCP):
         from pepper.execution.tcp_queue import TcpSource
 
-        return TcpSource(address, most)
+        return TcpSource(address, most, _needed(keys))
     return SharedSource(address)
 
 
-def open_sink(address: str, most: int) -> Sink:
-    """Open the end at which messages go in; the other one must be open."""
+def open_sink(address: str, most: int, keys: Keys | None = None) -> Sink:
+    """Open the end at which messages go in; the other one must be open. See `open_source`."""
     if address.startswith(TCP):
         from pepper.execution.tcp_queue import TcpSink
 
-        return TcpSink(address, most)
+        return TcpSink(address, most, _needed(keys))
     return SharedSink(address, most)
+
+
+def _needed(keys: Keys | None) -> Keys:
+    if keys is None:
+        raise ValueError("no queue over TCP without keys")
+    return keys

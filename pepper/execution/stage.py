@@ -16,7 +16,7 @@ from pepper.devices.protocol import Handler, answer, connect
 from pepper.devices.spin import cpu_fraction
 from pepper.execution.clock import LinkClock
 from pepper.execution.message import Message, Stamp, decode, encode, plain
-from pepper.execution.queues import Sink, Source, open_sink, open_source
+from pepper.execution.queues import Keys, Sink, Source, open_sink, open_source
 from pepper.measure.session import open_session, session_options
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -34,6 +34,7 @@ class Wire:
         link: The link to the stage behind; None is no link: both are in one place.
         carry: Names of the tensors that the stages behind need.
         name: How errors call this stage.
+        keys: The run's; None where no queue goes over TCP.
 
     Raises:
         OSError: The address is taken.
@@ -48,12 +49,14 @@ class Wire:
         link: int | None,
         carry: list[str],
         name: str,
+        keys: list[str] | None,
     ) -> None:
         self.carry, self.name = carry, name
         self._link = link
         self._clock = LinkClock(Path(links))
-        self.source: Source = open_source(receive, queue)
-        self.sink: Sink = open_sink(send, queue)
+        run_keys = None if keys is None else Keys(*keys)
+        self.source: Source = open_source(receive, queue, run_keys)
+        self.sink: Sink = open_sink(send, queue, run_keys)
 
     def receive(self) -> Message:
         """Take the message that is there."""

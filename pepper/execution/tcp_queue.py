@@ -1,4 +1,8 @@
-"""A queue over TCP, for stages that share no memory: ZeroMQ moves the pieces in a thread of its own."""
+"""A queue over TCP, for stages that share no memory: ZeroMQ moves the pieces in a thread of its own.
+
+All is encrypted with CURVE (CurveZMQ, rfc.zeromq.org/spec/26): what comes from anyone who is not of the run ends at the
+handshake, and no message of it gets in.
+"""
 
 import contextlib
 from pathlib import Path
@@ -7,6 +11,7 @@ from typing import Any
 import zmq
 
 from pepper.execution.prompt import prefer
+from pepper.execution.queues import Keys
 
 _TRANSPORT = "ZMQbg"  # what libzmq calls its threads
 
@@ -14,11 +19,12 @@ _TRANSPORT = "ZMQbg"  # what libzmq calls its threads
 class _End:
     """One end: a ZeroMQ socket whose descriptor says only that something has changed."""
 
-    def __init__(self, kind: int, event: int, most: int) -> None:
+    def __init__(self, kind: int, event: int, most: int, keys: Keys) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(kind)
         self._socket.set_hwm(-(-most // 2))  # both ends have a half of the queue
         self._socket.linger = 0
+        self._socket.curve_publickey, self._socket.curve_secretkey = keys.public.encode(), keys.secret.encode()
         self._event = event
         _prefer_transport()
 
@@ -41,13 +47,15 @@ class TcpSource(_End):
     Args:
         address: ``tcp://HOST:PORT`` of this machine.
         most: Most messages between the two ends, besides those that the kernel's buffers hold.
+        keys: The run's.
 
     Raises:
         OSError: The port is taken.
     """
 
-    def __init__(self, address: str, most: int) -> None:
-        super().__init__(zmq.PULL, zmq.POLLIN, most)
+    def __init__(self, address: str, most: int, keys: Keys) -> None:
+        super().__init__(zmq.PULL, zmq.POLLIN, most, keys)
+        self._socket.curve_server = True
         try:
             self._socket.bind(address)
         except zmq.ZMQError as error:
@@ -65,8 +73,9 @@ class TcpSource(_End):
 class TcpSink(_End):
     """Where messages go in; see `TcpSource`."""
 
-    def __init__(self, address: str, most: int) -> None:
-        super().__init__(zmq.PUSH, zmq.POLLOUT, most)
+    def __init__(self, address: str, most: int, keys: Keys) -> None:
+        super().__init__(zmq.PUSH, zmq.POLLOUT, most, keys)
+        self._socket.curve_serverkey = keys.public.encode()
         self._socket.connect(address)
 
     def send(self, pieces: Any) -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zmq
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pepper.config.executing import MOST_QUEUED
-from pepper.execution.queues import Sink, Source, open_sink, open_source
+from pepper.execution.queues import Keys, Sink, Source, open_sink, open_source
 
 MOST = 3
 Open = Callable[[], tuple[Source, Sink]]
@@ -30,8 +31,9 @@ def address(kind: str, folder: Path) -> str:
 def ends(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Source, Sink]]:
     where = address(request.param, tmp_path)
     with ExitStack() as stack:
-        source = stack.enter_context(closing(open_source(where, MOST)))
-        yield source, stack.enter_context(closing(open_sink(where, MOST)))
+        keys = Keys.make()
+        source = stack.enter_context(closing(open_source(where, MOST, keys)))
+        yield source, stack.enter_context(closing(open_sink(where, MOST, keys)))
 
 
 def wait(end: Source | Sink, ms: int = 30_000) -> bool:
@@ -120,6 +122,27 @@ def test_what_was_sent_before_the_sender_left_is_there(tmp_path: Path) -> None:
             put(sink, b"last words")
         assert get(source) == [b"last words"]
         assert not wait(source, 1), "nobody will send any more, and nothing keeps the receiver awake"
+
+
+def test_only_members_of_the_run_get_something_in(tmp_path: Path) -> None:
+    """Neither plain bytes, nor a peer without keys, nor one with keys of its own; and the queue goes on."""
+    where, keys, strange = address("tcp", tmp_path), Keys.make(), Keys.make()
+    host, port = where.removeprefix("tcp://").split(":")
+    with closing(open_source(where, MOST, keys)) as source, zmq.Context() as context:
+        with socket.create_connection((host, int(port))) as plain, context.socket(zmq.PUSH) as unkeyed:
+            plain.sendall(os.urandom(4096))
+            unkeyed.linger = 0
+            unkeyed.connect(where)
+            unkeyed.send_multipart([b"forged", b"answer"])
+            with closing(open_sink(where, MOST, strange)) as stranger:
+                put(stranger, b"forged")
+                assert not wait(source, 500)
+            with closing(open_sink(where, MOST, keys)) as sink:
+                put(sink, b"mine")
+                assert get(source) == [b"mine"]
+        assert not wait(source, 50)
+    with pytest.raises(ValueError, match="without keys"):
+        open_sink(where, MOST)
 
 
 def test_nobody_waits_for_room_at_a_queue_whose_receiver_has_left(tmp_path: Path) -> None:
