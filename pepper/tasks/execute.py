@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pepper.config import PepperConfig
-from pepper.errors import ConfigError, ExecutionError, PlacementError
+from pepper.errors import ConfigError, ExecutionError, ModelError, PlacementError
 from pepper.execution.adapting import Adapter
 from pepper.execution.conditions import ConditionMeter
 from pepper.execution.layout import Layout, check_inputs
@@ -25,7 +25,8 @@ from pepper.execution.watch import Watch
 from pepper.graph.inputs import read_arrays
 from pepper.graph.ir import Graph
 from pepper.graph.running import random_inputs, run_whole
-from pepper.graph.verify import telling
+from pepper.graph.split import read_manifest
+from pepper.graph.verify import Verification, telling, verify
 from pepper.measure.statistics import summarise
 from pepper.outputs import results_folder
 from pepper.placement.plan import Plan
@@ -63,8 +64,8 @@ def execute(config: PepperConfig) -> int:
     """Run the plan as the configuration says.
 
     Returns:
-        The exit status: 0, or 1 if an answer differs from the whole model's, no output tells anything, or a request
-        failed.
+        The exit status: 0, or 1 if an answer differs from the whole model's, nothing is proved of the parts, or a
+        request failed.
 
     Raises:
         ConfigError: No plan is given, or this machine cannot give a device.
@@ -106,6 +107,7 @@ def execute(config: PepperConfig) -> int:
             _say(plan, measured)
         finally:  # whoever reads the output may have seen enough, as with `| head`
             log_run(config, store, out, plan, measured, kept)
+        unproved = len(untold) == len(graph.outputs) and not _proved_by_themselves(config, graph, layout)
     failures = measured.failures
     if failures:
         print(f"error: {len(failures)} requests or plans failed, the first: {failures[0]}", file=sys.stderr)
@@ -113,8 +115,22 @@ def execute(config: PepperConfig) -> int:
     if wrong:
         print(f"error: {wrong_answer(measured.difference, measured.excess)}", file=sys.stderr)
     for output, reason in untold.items():
-        print(f"warning: output {output!r} {reason}: nothing is proved of it", file=sys.stderr)
-    return 1 if failures or wrong or len(untold) == len(graph.outputs) else 0
+        print(f"warning: output {output!r} {reason}: its answers prove nothing", file=sys.stderr)
+    return 1 if failures or wrong or unproved else 0
+
+
+def _proved_by_themselves(config: PepperConfig, graph: Graph, layout: Layout) -> bool:
+    """Hold the parts to the whole as `task=split` does, where the answers tell nothing; say what came of it."""
+    folder = layout.parts[0].file.parent
+    try:
+        proof = verify(graph, read_manifest(folder), folder, config.execute.tolerance, config.execute.seed)
+    except ModelError as error:
+        proof = Verification(doubt=str(error))
+    if proof.ok:
+        show(f"the parts by themselves: {proof}")
+    else:
+        print(f"error: the parts by themselves: {proof}", file=sys.stderr)
+    return proof.ok
 
 
 def _samples(config: PepperConfig, graph: Graph, layout: Layout) -> tuple[list[Sample], dict[str, str]]:

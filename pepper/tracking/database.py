@@ -14,6 +14,8 @@ _SEEDED = frozenset({"alembic_version", "experiments", "workspaces"})
 """Tables in which MLflow itself writes rows when it makes them."""
 _FIRST = 1
 """Rows of such a table that are MLflow's own."""
+_COPY = "_alembic_tmp_"
+"""How the name of a table begins to which another is just being copied, with the columns of the next version."""
 
 
 def make_whole(file: Path, folder: Path) -> None:
@@ -44,17 +46,20 @@ def make_whole(file: Path, folder: Path) -> None:
 
 
 def _empty_tables(file: Path) -> list[str] | None:
-    """Return the names of a database's tables; None if one of them has rows, or it is no database that can be read."""
+    """Return the names of a database's tables; None if one of them has rows, or it is no database that can be read.
+
+    A copy under way counts for nothing by itself: the table that it is made of is there, too.
+    """
     address = f"file:{quote(str(file.absolute()))}?mode=rw"  # not ro: what a killed writer left is to be rolled back
     try:
         with contextlib.closing(sqlite3.connect(address, uri=True)) as database:
             names = [str(name) for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
             for name in names:
-                most = _FIRST if name in _SEEDED else 0
+                most = _FIRST if name.removeprefix(_COPY) in _SEEDED else 0
                 quoted = '"' + name.replace('"', '""') + '"'
                 if len(database.execute(f"SELECT 1 FROM {quoted} LIMIT {most + 1}").fetchall()) > most:
                     return None
-            return names
+            return [name for name in names if not name.startswith(_COPY)]
     except sqlite3.Error:
         return None
 

@@ -38,7 +38,7 @@ def answer(seq: int, first_ms: int, second_ms: int, devices: tuple[str, ...] = (
 
 
 def measured(single: list[Answer], stream: list[Answer]) -> Measured:
-    trials = (Trial(tuple(answers), 0.0, 1.0) for answers in (single, stream, single))
+    trials = (Trial(tuple(answers), 0.0, 0.0, 1.0) for answers in (single, stream, single))
     return Measured([], *trials, 1.0, [], ("camera", "server"), [], [], [])
 
 
