@@ -15,6 +15,12 @@ TIMED = ("devices", "measure", "execution", "sweep", "tasks")
 LONGEST = "test_commands.py"
 
 
+def pytest_configure() -> None:
+    """Let SIGINT end the programs that tests start, also where these run behind a shell's ``&``, which ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several processes (``--dist loadgroup``), each file stays in one, and all that is timed in the same.
