@@ -40,7 +40,7 @@ def write_table(table: "pd.DataFrame", file: Path) -> None:
     table.to_parquet(content, index=False)
     with contextlib.suppress(OSError):  # whoever needs it makes it again
         file.parent.mkdir(parents=True, exist_ok=True)
-        for path, data in ((file, content.getvalue()), (_hash_file(file), _digest(content.getvalue()))):
+        for path, data in ((file, content.getvalue()), (hash_file(file), digest(content.getvalue()))):
             draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
             try:
                 draft.write_bytes(data)
@@ -58,7 +58,7 @@ def read_table(file: Path, columns: Sequence[str]) -> "pd.DataFrame | None":
 
     try:
         content = file.read_bytes()
-        if _hash_file(file).read_bytes() != _digest(content):
+        if hash_file(file).read_bytes() != digest(content):
             return None
     except OSError:
         return None
@@ -66,9 +66,11 @@ def read_table(file: Path, columns: Sequence[str]) -> "pd.DataFrame | None":
     return table if {*columns} <= {*table.columns} else None
 
 
-def _hash_file(file: Path) -> Path:
+def hash_file(file: Path) -> Path:
+    """Return the file that keeps another one's hash, beside it."""
     return file.with_name(f"{file.name}.sha256")
 
 
-def _digest(content: bytes) -> bytes:
+def digest(content: bytes) -> bytes:
+    """Return the SHA-256 of a file's content, as its `hash_file` holds it."""
     return hashlib.sha256(content).hexdigest().encode()

@@ -1,6 +1,7 @@
-"""JSON files that others may have written or changed: read whole, within limits, and refused in a line."""
+"""Files that others may have written or changed: read whole, within limits, and refused in a line."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -10,7 +11,22 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 32 * 2**20  # JSON takes up to thirty times as much in memory
 MOST_DEPTH = 64
+_MOST_NAME_BYTES = 255  # Linux takes no longer ones
 _MOST_SHOWN = 60  # letters of a value
+
+
+def read_bytes(file: Path, most: int) -> bytes:
+    """Return what a file holds.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It holds more bytes than ``most``.
+    """
+    with file.open("rb") as stream:
+        content = stream.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"more than {most >> 20} MiB")
+    return content
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -20,10 +36,7 @@ def read_json(file: Path) -> dict[str, Any]:
         OSError: The file cannot be read.
         ValueError: It holds something else: no JSON, NaN or infinities, too much, or nested too deep.
     """
-    with file.open("rb") as stream:
-        content = stream.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise ValueError(f"more than {MOST_BYTES >> 20} MiB")
+    content = read_bytes(file, MOST_BYTES)
     try:
         found = json.loads(content.decode("utf-8-sig"), parse_constant=_no_number)
     except RecursionError:
@@ -41,7 +54,7 @@ def plain_name(name: str) -> str:
     Raises:
         ValueError: It is not.
     """
-    if not name or name in (".", "..") or "/" in name or "\0" in name:
+    if not name or name in (".", "..") or "/" in name or "\0" in name or len(os.fsencode(name)) > _MOST_NAME_BYTES:
         raise ValueError("is no plain file name")
     return name
 

@@ -96,6 +96,7 @@ def test_a_model_is_named_by_its_file() -> None:
 MISTAKES = [
     (["model=squeezent"], ["model=squeezent", "did you mean 'squeezenet'"]),
     (["nonsense=1"], ["nonsense"]),
+    (["sweep.rerun=all"], ["sweep.rerun: there is no sweep; give +sweep=NAME"]),
     (["devic=local"], ["devic", "did you mean 'device'"]),
     (["device.thread=1"], ["device.thread", "did you mean 'threads'"]),
     (["device.threads=many"], ["device.threads", "many"]),
@@ -265,8 +266,9 @@ def test_a_mistake_is_said_in_one_line(clean_desk: Desk, typed_in: list[str], na
             "expand",
         ),
         (b"#" * (1 << 20) + b"\n", r": holds more than 1 MiB"),
+        (b"# A.\nname: !!python/object/apply:os.system [ls]\n", r": line 2: no value has the tag .*os.system"),
     ],
-    ids=["tab", "open", "encoding", "binary", "nul", "twice", "digits", "depth", "circle", "aliases", "large"],
+    ids=["tab", "open", "encoding", "binary", "nul", "twice", "digits", "depth", "circle", "aliases", "large", "tag"],
 )
 def test_an_option_file_that_cannot_be_composed(content: bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()

@@ -11,6 +11,11 @@ MOST_BYTES = 1 << 20
 MOST_NODES = 100_000  # aliases expanded: a file of a few lines can stand for billions
 MOST_DEPTH = 100
 MOST_DIGITS = 400  # beyond any float
+_TAGS = {
+    f"tag:yaml.org,2002:{kind}"
+    for kind in ("str", "int", "float", "bool", "null", "seq", "map", "merge", "timestamp", "value")
+}
+"""Of what is written without a tag; a moment is taken for the text that it is."""
 
 
 def check_option_files(folder: Path, groups: Iterable[str]) -> None:
@@ -71,6 +76,8 @@ class _Size:
             return self._known[id(node)]
         if not levels:
             raise ValueError(f"is nested deeper than {MOST_DEPTH} levels, or in a circle")
+        if node.tag not in _TAGS:
+            raise ValueError(f"line {node.start_mark.line + 1}: no value has the tag {node.tag[:80]!r} here")
         size = 1
         if (
             isinstance(node, yaml.ScalarNode)

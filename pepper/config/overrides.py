@@ -25,6 +25,7 @@ _SECTION = re.compile(rf"(?P<sign>~|\+{{0,2}})(?P<section>{'|'.join(map(re.escap
 _NAME = re.compile(r"""\.(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<plain>[^=]*))(?:=(?P<value>.*))?""", re.S)
 _SIMPLE = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
 _TEXT = re.compile(r"(?P<key>\+{0,2}[\w.]+)=(?P<text>.+)", re.S)
+_SWEEP, _OF_SWEEP = re.compile(r"\+{0,2}sweep="), re.compile(r"[~+]{0,2}sweep\.\w")
 _UNTOUCHED = re.compile(
     r"null|\?\?\?|.*\$\{.*|'.*'|\".*\"|(?!(?:true|false|nan|inf)$)[a-z_./][\w./-]*", re.I | re.S | re.ASCII
 )
@@ -71,7 +72,13 @@ def prepared(overrides: Sequence[str], multirun: bool = False) -> tuple[list[str
     Args:
         overrides: The command line's overrides, or all of its arguments.
         multirun: Whether commas separate several values, as Hydra's ``-m`` has it.
+
+    Raises:
+        ConfigError: One holds no name or no value, or sets a sweep's key though there is no sweep.
     """
+    lone = next((override for override in overrides if _OF_SWEEP.match(override)), None)
+    if lone is not None and not any(_SWEEP.match(override) for override in overrides):
+        raise ConfigError(f"{lone.partition('=')[0].lstrip('~+')}: there is no sweep; give +sweep=NAME too")
     read = [(override, entries(override, multirun)) for override in overrides]
     return (
         [_written(override, multirun) for override, found in read if found is None],

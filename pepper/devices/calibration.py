@@ -11,6 +11,7 @@ from pepper.caches import cache_folder
 from pepper.devices import host
 from pepper.devices.device import Device, DeviceSpec
 from pepper.devices.process import Process
+from pepper.documents import read_json
 
 SECONDS = 0.15
 TRIALS = 4
@@ -69,7 +70,7 @@ def calibrate(spec: DeviceSpec, folder: Path | None = None) -> Calibration:
     spec = replace(spec, memory_bytes=None)  # a limit makes nothing faster or slower, but the kernels need room
     file = (folder or cache_folder("calibration")) / f"{spec.likeness}-v{VERSION}.json"
     with contextlib.suppress(OSError, ValueError, TypeError):  # absent, or damaged: measured (again)
-        return _checked(Calibration(**json.loads(file.read_text())))
+        return _checked(Calibration(**read_json(file)))
     calibration = measure(spec)
     draft = file.with_suffix(f".{os.getpid()}")
     draft.write_text(json.dumps(asdict(calibration), indent=2))

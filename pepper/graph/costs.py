@@ -1,5 +1,6 @@
 """What each operator of a graph costs: arithmetic, bytes moved, and the costs inside its bodies."""
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -186,8 +187,8 @@ class Costing:
         model = self._model(graph, given, known, caller.output)
         try:
             return self._inside(onnx.inliner.inline_local_functions(model).graph, given, name, known)
-        except RuntimeError as error:
-            self._gap(name, call.proto, f"its function cannot be inlined ({error})")
+        except (RuntimeError, onnx.checker.ValidationError) as error:
+            self._gap(name, call.proto, f"its function cannot be inlined ({' '.join(str(error).split())[:200]})")
             return []
 
     def _bodies(self, call: Call, name: str, scope: Mapping[str, Tensor], known: _Known) -> list[Cost]:
@@ -208,9 +209,9 @@ class Costing:
             scanned = call.attribute("num_scan_inputs", 1)
             states = len(call.inputs) - scanned
             given |= _named(body.input[:states], call.inputs[:states])
-            axes = call.attribute("scan_input_axes", [0] * scanned)
+            axes = call.attribute("scan_input_axes", None) or itertools.repeat(0)
             for value, tensor, axis in zip(body.input[states:], call.inputs[states:], axes, strict=False):
-                if tensor is not None and tensor.shape:
+                if tensor is not None and tensor.shape and axis in range(-len(tensor.shape), len(tensor.shape)):
                     rest = list(tensor.shape)
                     trips = rest.pop(axis)
                     given[value.name] = _tensor(value.name, tensor.dtype, tuple(rest))

@@ -71,7 +71,7 @@ def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
         return model
     try:
         return onnx.inliner.inline_local_functions(model)
-    except RuntimeError as error:
+    except (RuntimeError, onnx.checker.ValidationError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"its local functions cannot be inlined ({reason}); export it again") from error
 

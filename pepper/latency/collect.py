@@ -1,5 +1,6 @@
 """From logged cells to rows that a latency model learns from."""
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pepper.caches import digest, hash_file
+from pepper.documents import read_bytes
 from pepper.errors import LatencyError
 from pepper.graph import characteristics
 from pepper.latency import description, features
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
 KEY = [f"params.{name}" for name in description.KEY]
 CARRIED = f"params.{description.PARAM}"
+_MOST_BYTES = 2**30
+_MOST_SAID = 200  # letters of a library's reason
 TARGETS = ("p50_ms", "p95_ms")
 NAMES = ("model", "part", "device", "load")
 
@@ -112,18 +117,21 @@ def to_frame(rows: Rows) -> "pd.DataFrame":
 
 
 def write(rows: Rows, file: Path) -> None:
-    """Write rows as one Parquet table that carries its version and units."""
+    """Write rows as one Parquet table that carries its version and units, and its hash beside it."""
     import pyarrow as pa
     from pyarrow import parquet
 
     table = pa.Table.from_pandas(to_frame(rows), preserve_index=False)
     about = {"pepper.features": features.digest(), "pepper.latency_unit": "ms", "pepper.digest": rows.digest}
+    content = io.BytesIO()
+    parquet.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), **about}), content)
     file.parent.mkdir(parents=True, exist_ok=True)
-    parquet.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), **about}), file)
+    file.write_bytes(content.getvalue())
+    hash_file(file).write_bytes(digest(content.getvalue()))
 
 
 def read(file: Path) -> Rows:
-    """Read what `write` wrote.
+    """Read what `write` wrote; the hash, where there is one, is checked before anything parses the rest.
 
     Raises:
         LatencyError: The file is no such table, or its features or units are others than this pepper's.
@@ -131,19 +139,25 @@ def read(file: Path) -> Rows:
     from pyarrow import ArrowException, parquet
 
     try:
-        table = parquet.read_table(file)
-    except (OSError, ArrowException) as error:
-        raise LatencyError(f"{file}: no dataset that can be read ({error}); make it with task=train") from error
-    about = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-    for key, wanted in (("pepper.features", features.digest()), ("pepper.latency_unit", "ms")):
-        if about.get(key) != wanted:
-            raise LatencyError(f"{file}: {key} is {about.get(key)}, not {wanted}; make it again with task=train")
-    frame = table.to_pandas()
-    return Rows(
-        frame[list(FEATURES)].to_numpy(float),
-        *(frame[name].to_numpy(float) for name in TARGETS),
-        *(frame[name].to_numpy(str) for name in NAMES),
-    )
+        content = read_bytes(file, _MOST_BYTES)
+        if hash_file(file).is_file() and hash_file(file).read_bytes() != digest(content):
+            raise ValueError("not what was saved")
+        table = parquet.read_table(io.BytesIO(content))
+        about = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+        for key, wanted in (("pepper.features", features.digest()), ("pepper.latency_unit", "ms")):
+            if about.get(key) != wanted:
+                raise LatencyError(f"{file}: {key} is {about.get(key)}, not {wanted}; make it again with task=train")
+        frame = table.to_pandas(ignore_metadata=True)
+        return Rows(
+            frame[list(FEATURES)].to_numpy(float),
+            *(frame[name].to_numpy(float) for name in TARGETS),
+            *(frame[name].to_numpy(str) for name in NAMES),
+        )
+    except LatencyError:
+        raise
+    except (OSError, ArrowException, ValueError, TypeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:_MOST_SAID]
+        raise LatencyError(f"{file}: no dataset that can be read ({reason}); make it with task=train") from error
 
 
 def _described(

@@ -1,5 +1,6 @@
 """The latency model: gradient-boosted trees that correct the roofline estimate, in log space."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +15,7 @@ from pepper.errors import LatencyError
 from pepper.interrupts import held
 from pepper.latency.adaptation import DEVICE_COLUMNS, Adaptation
 from pepper.latency.features import COLUMN, FEATURES, RISING, SETTING, Values, digest
+from pepper.latency.model_schema import FORMAT, read_description, read_trees, tree_files
 from pepper.latency.ranges import OutOfRange, Ranges
 from pepper.latency.roofline import TERMS, Roofline
 
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from xgboost import Booster
 
 FILE = "latency_model.json"
-FORMAT = 3
 LEAST_TO_TRAIN = 2  # rows
 
 _DESCRIBING = (
@@ -233,11 +234,14 @@ class LatencyModel:
         return replace(self, interval=(float(low), float(high)))
 
     def save(self, folder: Path) -> None:
-        """Write the trees in XGBoost's own binary JSON, the rest as JSON."""
+        """Write the trees in XGBoost's own binary JSON, the rest as JSON, with the hashes of the trees' files."""
         folder.mkdir(parents=True, exist_ok=True)
-        for name, boosters in (("median", self.medians), ("tail", self.tails)):
-            for bag, booster in enumerate(boosters):
-                booster.save_model(folder / f"{name}_{bag}.ubj")
+        names = tree_files(len(self.medians), len(self.tails))
+        hashes = {}
+        for name, booster in zip(names, (*self.medians, *self.tails), strict=True):
+            trees = bytes(booster.save_raw("ubj"))
+            hashes[name] = hashlib.sha256(trees).hexdigest()
+            (folder / name).write_bytes(trees)
         content = {
             "format": FORMAT,
             "features": FEATURES,
@@ -250,6 +254,7 @@ class LatencyModel:
             "highs": _known(self.ranges.highs),
             "interval": _known(self.interval),
             "adaptations": [adaptation.to_json() for adaptation in self.adaptations],
+            "files": hashes,
         }
         (folder / FILE).write_text(json.dumps(content, indent=1) + "\n")
 
@@ -258,48 +263,37 @@ class LatencyModel:
         """Read what `save` wrote.
 
         Raises:
-            LatencyError: The folder holds no latency model, or one of another feature list.
+            LatencyError: The folder holds no latency model, a damaged one, or one of another feature list.
         """
-        content = _read(folder / FILE)
-        if content["features_digest"] != digest():
-            changed = set(content["features"]) ^ set(FEATURES)
-            named = f" ({', '.join(sorted(changed)[:3])}{', ...' if len(changed) > 3 else ''})" if changed else ""
-            raise LatencyError(
-                f"{folder}: trained on another feature list{named} than this pepper has; train again with task=train"
-            )
+        content = read_description(folder / FILE)
         chosen = Hyperparameters(**content["hyperparameters"])
         roofline = content["roofline"]
+        hashes = content.get("files") or {}
+        width = len(_INPUTS) if roofline else len(FEATURES)
+        names = tree_files(chosen.bags, content["tails"])
+        boosters = [_booster(folder / name, hashes.get(name), width) for name in names]
         return cls(
             hyperparameters=chosen,
             roofline=Roofline.from_json(roofline) if roofline else None,
             constant_ms=content["constant_ms"],
-            medians=[_booster(folder / f"median_{bag}.ubj") for bag in range(chosen.bags)],
-            tails=[_booster(folder / f"tail_{bag}.ubj") for bag in range(content["tails"])],
+            medians=boosters[: chosen.bags],
+            tails=boosters[chosen.bags :],
             ranges=Ranges(np.array(content["lows"], float), np.array(content["highs"], float)),
             interval=_pair(content["interval"]),
             adaptations=[Adaptation.from_json(adaptation) for adaptation in content["adaptations"]],
         )
 
 
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise LatencyError(f"{file}: no latency model that can be read ({error}); train one with task=train") from error
-    if content.get("format") != FORMAT:
-        raise LatencyError(
-            f"{file}: format {content.get('format')}, but this pepper reads {FORMAT}; train again with task=train"
-        )
-    return dict(content)
-
-
-def _booster(file: Path) -> "Booster":
+def _booster(file: Path, sha256: str | None, width: int) -> "Booster":
     import xgboost
 
+    trees = read_trees(file, sha256)
     booster = xgboost.Booster()
     try:
-        booster.load_model(file)
-    except xgboost.core.XGBoostError as error:
+        booster.load_model(bytearray(trees))
+        if booster.num_features() != width:
+            raise ValueError(f"trees of {booster.num_features()} features, not {width}")
+    except (xgboost.core.XGBoostError, ValueError) as error:
         raise LatencyError(f"{file}: missing or corrupt; train again with task=train") from error
     return booster
 

@@ -1,10 +1,14 @@
 """Hyperparameters of the latency model, searched by Optuna; an interrupted study goes on where it stopped."""
 
+import math
 import os
 import socket
+import sqlite3
+import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +21,13 @@ from pepper.interrupts import check
 from pepper.latency.dataset import Rows, grouped_folds
 from pepper.latency.evaluation import relative_error
 from pepper.latency.features import digest
-from pepper.latency.model import FORMAT, Hyperparameters, LatencyModel
+from pepper.latency.model import Hyperparameters, LatencyModel
+from pepper.latency.model_schema import FORMAT
 from pepper.latency.roofline import Roofline
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
-    from optuna.trial import FrozenTrial
+    from optuna.trial import BaseTrial, FrozenTrial
 
 
 @dataclass(frozen=True)
@@ -68,11 +73,11 @@ def tune(
     Args:
         rows: What to train and validate on; the test's rows are not among them.
         config: How many trials, and how they are drawn.
-        storage: SQLite file that keeps the study.
+        storage: SQLite file that keeps the study; a damaged one is set aside, and that is said on stderr.
         progress: Told of each trial that ends.
 
     Raises:
-        LatencyError: The rows hold fewer than two models, or another process runs this study.
+        LatencyError: The rows hold fewer than two models, another process runs this study, or none can be kept there.
     """
     import optuna
 
@@ -80,12 +85,7 @@ def tune(
     storage.parent.mkdir(parents=True, exist_ok=True)
     folds = _Folds(rows, config)
     with _alone(storage):
-        study = optuna.create_study(
-            storage=f"sqlite:///{storage}",
-            study_name=f"{FORMAT}-{digest()}-{rows.digest}-{config.seed}-{config.folds}",
-            load_if_exists=True,
-            direction="minimize",
-        )
+        study = _sound_study(storage, f"{FORMAT}-{digest()}-{rows.digest}-{config.seed}-{config.folds}")
         _close_left_running(study)
         finished = len(study.get_trials(deepcopy=False, states=_ended()))
         # A sampler's draws depend on its seed and on the trials before; the offset keeps a resumed study from
@@ -144,7 +144,83 @@ class _Folds:
         return float(np.mean(errors))
 
 
-def _suggest(trial: "Trial") -> dict[str, Any]:
+def _sound_study(storage: Path, name: str) -> "Study":
+    """Open a study all of whose trials can be used; a file that is damaged is set aside first.
+
+    Raises:
+        LatencyError: No study can be kept there.
+    """
+    for attempt in range(2):
+        try:
+            return _study(storage, name)
+        except Exception as error:  # SQLAlchemy's, Alembic's, Optuna's, sqlite3's, json's: they have no common base
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            if attempt or "locked" in reason:
+                raise LatencyError(
+                    f"{storage}: no study can be kept there ({reason}); mend that, or set tracking.folder"
+                ) from error
+            _set_aside(storage, reason)
+    raise AssertionError
+
+
+def _study(storage: Path, name: str) -> "Study":
+    import optuna
+
+    if storage.is_symlink() or storage.exists():
+        if not storage.is_file():
+            raise ValueError("no regular file")
+        with closing(sqlite3.connect(f"{storage.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            (found,) = database.execute("PRAGMA integrity_check(1)").fetchone()
+        if found != "ok":
+            raise ValueError(found)
+    study = optuna.create_study(
+        storage=f"sqlite:///{storage}", study_name=name, load_if_exists=True, direction="minimize"
+    )
+    if study.direction.name != "MINIMIZE":
+        raise ValueError(f"direction {study.direction.name}")
+    for trial in study.get_trials(deepcopy=False):
+        _check_trial(trial)
+    return study
+
+
+def _check_trial(trial: "FrozenTrial") -> None:
+    """Make sure that a trial that was kept tried, or will try, what a trial can.
+
+    Raises:
+        Exception: It did not: of whatever kind Optuna has for it.
+    """
+    import optuna
+
+    params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+    possible = optuna.trial.FixedTrial({**_defaults(), **params})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of a value that is out of its range
+        known = _suggest(possible)
+    complete = trial.state.name == "COMPLETE"
+    if not params.keys() <= known.keys() or (complete and trial.params.keys() != known.keys()):
+        raise ValueError(f"trial {trial.number} has other hyperparameters")
+    if any(possible.distributions[name] != kept for name, kept in trial.distributions.items()):
+        raise ValueError(f"trial {trial.number} was drawn from another space")
+    if complete and not math.isfinite(trial.value or 0.0):
+        raise ValueError(f"trial {trial.number} has no error that is a number")
+
+
+def _set_aside(storage: Path, reason: str) -> None:
+    """Move a damaged study, with what SQLite keeps beside it, out of the way.
+
+    Raises:
+        LatencyError: It cannot be moved.
+    """
+    mark = f".damaged-{time.strftime('%Y%m%d-%H%M%S')}"
+    try:
+        for file in [storage, *storage.parent.glob(f"{storage.name}-*")]:
+            file.rename(file.with_name(f"{file.name}{mark}"))
+    except OSError as error:
+        raise LatencyError(f"{storage}: damaged ({reason}), and cannot be moved ({error.strerror})") from error
+    print(f"{storage}: damaged ({reason}): set aside as {storage.name}{mark}, and begun again", file=sys.stderr)
+
+
+def _suggest(trial: "BaseTrial") -> dict[str, Any]:
     return {
         "objective": trial.suggest_categorical("objective", ["huber", "squared"]),
         "base": trial.suggest_categorical("base", ["roofline", "constant"]),

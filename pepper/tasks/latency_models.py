@@ -35,9 +35,8 @@ def load_version(registry: Registry, version: int) -> LatencyModel:
         try:
             return LatencyModel.load(folder)
         except LatencyError as error:
-            raise LatencyError(
-                f"{registry.name} version {version}: {str(error).removeprefix(f'{folder}: ')}"
-            ) from error
+            reason = str(error).removeprefix(f"{folder}: ").removeprefix(f"{folder}/")
+            raise LatencyError(f"{registry.name} version {version}: {reason}") from error
 
 
 def chosen_version(registry: Registry, version: int | None) -> int:
@@ -68,14 +67,25 @@ def load_spread(registry: Registry, version: int) -> Spread:
     Of one that was adapted to a device it is what the training before held out.
 
     Raises:
+        LatencyError: Its predictions cannot be read.
         TrackingError: There is no such version, or its predictions are gone.
     """
     import pandas as pd
 
     while adapted_from := registry.tags(version).get("adapted_from"):
         version = int(adapted_from)
+    columns = ["model", "device", "part", "p50_ms", "predicted_without_model_ms"]
     with registry.artifacts(version, "predictions.csv") as file:
-        table = pd.read_csv(file).dropna(subset="predicted_without_model_ms")  # of what was held out
-    ratio = table["p50_ms"] / table["predicted_without_model_ms"]
+        try:
+            table = pd.read_csv(file, usecols=columns).dropna(subset="predicted_without_model_ms")  # was held out
+            ratio = (table["p50_ms"] / table["predicted_without_model_ms"]).to_numpy(float)
+            if not np.all((ratio > 0) & (ratio < np.inf)):
+                raise ValueError("a latency that is no number above 0")
+        except (ValueError, TypeError) as error:  # the parser's errors among them
+            reason = " ".join(str(error).split())
+            raise LatencyError(
+                f"{registry.name} version {version}: predictions.csv cannot be read ({reason}); train again with"
+                " task=train"
+            ) from error
     model, device, part = (table[name].to_numpy(str) for name in ("model", "device", "part"))
-    return Spread(*error_components(np.log(ratio.to_numpy(float)), model, device, part))
+    return Spread(*error_components(np.log(ratio), model, device, part))

@@ -2,6 +2,7 @@
 
 import html
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pepper.documents import first_fault
 from pepper.errors import TrackingError
 from pepper.tracking.store import Store, reaching
 from pepper.tracking.trainings import MODEL_FOLDER
@@ -145,13 +147,26 @@ class Registry:
             self._describe(promotion)
 
     def history(self) -> list[Promotion]:
-        """Return every promotion, oldest first; those of deleted versions are gone with them."""
-        found = [
-            Promotion(**json.loads(value))
-            for version in self._all()
-            for key, value in version.tags.items()
-            if key.startswith(_PROMOTION)
-        ]
+        """Return every promotion, oldest first; those of deleted versions are gone with them.
+
+        A tag that somebody changed so that it says none is left out, and that is said on stderr.
+        """
+        from pydantic import TypeAdapter, ValidationError
+
+        promotions = TypeAdapter(Promotion)
+        found = []
+        for version in self._all():
+            for key, value in version.tags.items():
+                if not key.startswith(_PROMOTION):
+                    continue
+                try:
+                    found.append(promotions.validate_json(value, strict=True))
+                except ValidationError as error:
+                    print(
+                        f"{self.name} version {version.version}: tag {key} says no promotion ({first_fault(error)}):"
+                        " left out",
+                        file=sys.stderr,
+                    )
         return sorted(found, key=lambda promotion: promotion.unix_s)
 
     def before(self, version: int) -> int | None:

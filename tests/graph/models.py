@@ -354,7 +354,9 @@ def odd_weights() -> onnx.ModelProto:
 def computed_shapes(opset: int = 17) -> onnx.ModelProto:
     """Reshape, Slice, Tile, Expand and Resize by sizes that operators of every kind compute from [2, 12, 8]."""
     b = Builder()
-    integers = lambda *values: b.constant(np.array(values), np.int64)  # noqa: E731
+
+    def integers(*values: int) -> str:
+        return b.constant(np.array(values), np.int64)
 
     def unsqueezed(x: str) -> str:
         return b.op("Unsqueeze", x, integers(0)) if opset >= 13 else b.op("Unsqueeze", x, axes=[0])

@@ -303,9 +303,23 @@ def _unknown_type(model: onnx.ModelProto) -> None:
     model.graph.input[0].type.tensor_type.elem_type = 99
 
 
+def _a_functions_parameter(model: onnx.ModelProto) -> None:
+    model.graph.node[0].attribute.append(onnx.AttributeProto(name="alpha", ref_attr_name="slope", type=1))
+
+
+def _from_the_future(model: onnx.ModelProto) -> None:
+    model.opset_import[0].version = 2**40
+
+
 @pytest.mark.parametrize(
     ("harm", "said"),
-    [(_no_body, "attribute 'body'"), (_number_for_text, "attribute 'approximate'"), (_unknown_type, "99")],
+    [
+        (_no_body, "attribute 'body'"),
+        (_number_for_text, "attribute 'approximate'"),
+        (_unknown_type, "99"),
+        (_a_functions_parameter, "attribute 'alpha' .* is in no function"),
+        (_from_the_future, f"version {2**40} of the operator set"),
+    ],
 )
 def test_operators_hold_what_they_say(harm: Callable[[onnx.ModelProto], None], said: str, tmp_path: Path) -> None:
     model = mlp()

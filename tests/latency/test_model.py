@@ -98,6 +98,50 @@ def test_what_is_no_model_is_refused(model: LatencyModel, tmp_path: Path) -> Non
         LatencyModel.load(tmp_path)
 
 
+def test_trees_that_are_not_those_that_were_saved_are_never_parsed(model: LatencyModel, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    for name in ("median_1.ubj", "tail_0.ubj"):
+        trees = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(trees[:100] + bytes([trees[100] ^ 1]) + trees[101:])  # some flips crash XGBoost
+        with pytest.raises(LatencyError, match=rf"{name}: missing or corrupt \(not what was saved\)"):
+            LatencyModel.load(tmp_path)
+        (tmp_path / name).write_bytes(trees)
+    content = json.loads((tmp_path / FILE).read_text())
+    del content["files"]  # as of versions that were saved without
+    (tmp_path / FILE).write_text(json.dumps(content))
+    features = measured(seed=5).features
+    assert np.array_equal(LatencyModel.load(tmp_path).p50_ms(features), model.p50_ms(features))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("roofline", None, "base is roofline, but there is no roofline"),
+        ("roofline", {"inference": 1.0}, "roofline: does not hold what it should"),
+        ("roofline", [1], "roofline is"),
+        ("constant_ms", 0, "constant_ms is 0: .*greater than 0"),
+        ("constant_ms", float("nan"), "NaN is no number"),
+        ("lows", [1.0], "lows is .*at least"),
+        ("highs", ["x"] * len(FEATURES), "highs.0 is 'x'"),
+        ("interval", [0.0, 1.0], "interval.0"),
+        ("tails", 10**12, "tails is"),
+        ("adaptations", {}, "adaptations is"),
+        ("files", {"../median_0.ubj": "0" * 64}, "files are not those of its trees"),
+        ("hyperparameters", {"bags": -1}, "hyperparameters"),
+        ("more", 1, "more is 1"),
+    ],
+)
+def test_a_description_is_checked_whole(
+    key: str, value: object, said: str, model: LatencyModel, tmp_path: Path
+) -> None:
+    model.save(tmp_path)
+    content = json.loads((tmp_path / FILE).read_text())
+    (tmp_path / FILE).write_text(json.dumps({**content, key: value}))
+    with pytest.raises(LatencyError, match=rf"{FILE}: no latency model that can be read \(.*{said}") as refused:
+        LatencyModel.load(tmp_path)
+    assert "\n" not in str(refused.value)
+
+
 def test_values_outside_of_what_was_trained_on_are_named(model: LatencyModel) -> None:
     row = rows(random_parts(1), setting())
     assert not model.predict(row).outside.any()

@@ -1,4 +1,5 @@
 import sqlite3
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -92,6 +93,65 @@ def test_two_trainings_on_one_store_are_refused(tmp_path: Path) -> None:
             tuning.tune(rows, QUICK, storage)
 
     tuning.tune(rows, QUICK, storage, second)
+
+
+def _cut(storage: Path) -> None:
+    storage.write_bytes(storage.read_bytes()[:-9000])
+
+
+def _no_database(storage: Path) -> None:
+    storage.write_bytes(b"nonsense" * 1000)
+
+
+def _a_folder(storage: Path) -> None:
+    storage.unlink()
+    storage.mkdir()
+
+
+def _a_link(storage: Path) -> None:
+    storage.unlink()
+    storage.symlink_to("/dev/zero")
+
+
+def _said(statement: str) -> Callable[[Path], None]:
+    def harm(storage: Path) -> None:
+        with sqlite3.connect(storage) as database:
+            database.execute(statement)
+
+    harm.__name__ = statement
+    return harm
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        _cut,
+        _no_database,
+        _a_folder,
+        _a_link,
+        _said("UPDATE alembic_version SET version_num = 'v99'"),
+        _said("UPDATE study_directions SET direction = 'MAXIMIZE'"),
+        _said("UPDATE trial_params SET distribution_json = '{' WHERE param_name = 'rounds'"),
+        _said("UPDATE trial_params SET param_value = 1e12 WHERE param_name = 'rounds'"),
+        _said("UPDATE trial_params SET param_name = 'moons' WHERE param_name = 'rounds'"),
+        _said("UPDATE trial_values SET value = 9e999"),
+        _said("ALTER TABLE trials RENAME COLUMN state TO status"),
+    ],
+    ids=lambda harm: harm.__name__,
+)
+def test_a_damaged_study_is_set_aside_and_begun_again(
+    harm: Callable[[Path], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, storage, one = measured(models=2, parts=2), tmp_path / "tuning.db", TuningConfig(trials=1, folds=2)
+    tuning.tune(rows, one, storage)
+    harm(storage)
+    assert len(tuning.tune(rows, one, storage).trials) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    (aside,) = tmp_path.glob("tuning.db.damaged-*")
+    assert f"{storage}: damaged (" in line
+    assert f": set aside as {aside.name}, and begun again" in line
+    tuning.tune(rows, one, storage)
+    assert not capsys.readouterr().err
 
 
 def test_training_needs_rows_and_models(tmp_path: Path) -> None:

@@ -96,6 +96,20 @@ def test_history_is_read_back_and_a_moved_alias_honoured(store: Store, registry:
     assert registry.before(2) == 1
 
 
+def test_a_tag_that_says_no_promotion_is_left_out(
+    store: Store, registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    register(store, registry, tmp_path)
+    registry.promote(promotion(1, None, "first"))
+    for number, value in enumerate(("{", "[]", '{"version": "1"}')):
+        store.client.set_model_version_tag(NAME, "1", f"pepper.promotion.{number}", value)
+    assert [p.why for p in registry.history()] == ["first"]
+    said = capsys.readouterr().err.splitlines()
+    assert [f"tag pepper.promotion.{number} says no promotion" in line for number, line in enumerate(said)] == 3 * [
+        True
+    ]
+
+
 def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
@@ -299,17 +313,23 @@ def test_a_registry_out_of_reach_is_said_in_a_line(desk: Desk) -> None:
 def test_a_dataset_of_other_units_or_features_is_refused(tmp_path: Path) -> None:
     from pyarrow import parquet
 
+    from pepper.caches import hash_file
     from pepper.errors import LatencyError
     from pepper.latency import collect
     from tests.latency.measured import measured
 
     file = tmp_path / "rows.parquet"
     collect.write(measured(models=1), file)
+    hash_file(file).unlink()  # as of versions that were saved without
     table = parquet.read_table(file)
     for key, value in (("pepper.latency_unit", "s"), ("pepper.features", "older")):
         changed = {**table.schema.metadata, key.encode(): value.encode()}
         parquet.write_table(table.replace_schema_metadata(changed), file)
         with pytest.raises(LatencyError, match=rf"{key} is {value}, not .*task=train"):
+            collect.read(file)
+    for unlike in (table.drop_columns(["p50_ms"]), table.set_column(0, table.column_names[0], [["x"] * len(table)])):
+        parquet.write_table(unlike, file)
+        with pytest.raises(LatencyError, match="no dataset that can be read"):
             collect.read(file)
     file.write_bytes(b"nonsense")
     with pytest.raises(LatencyError, match="no dataset that can be read"):
