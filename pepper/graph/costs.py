@@ -146,7 +146,7 @@ class Costing:
     def _bytes(self, call: Call, name: str, tensors: Iterable[Tensor | None]) -> int:
         total = 0
         for tensor in tensors:
-            if tensor is not None:
+            if tensor is not None and is_tensor(tensor.dtype):  # what is none is handed on by reference
                 size = bytes_of(tensor)
                 if size is None:
                     self._gap(name, call.proto, f"the size of {tensor.name!r} is unknown")

@@ -86,6 +86,11 @@ class Folding:
                 self._compute(node)
         return self.values.get(name)
 
+    def learn(self, name: str, value: Value | None) -> None:
+        """Take a value that was found elsewhere, if there is one."""
+        if name and value is not None:
+            self.values[name] = value
+
     def _stored(self, name: str) -> bool:
         tensor = self._weights.get(name)
         if tensor is None or math.prod(tensor.dims) > MOST_ELEMENTS:

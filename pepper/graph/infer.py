@@ -10,13 +10,12 @@ from onnx import shape_inference
 from pepper.errors import ModelError, key_of
 from pepper.graph import contrib
 from pepper.graph.folding import Folding, Value
-from pepper.graph.onnx_types import is_known, tensor_type
+from pepper.graph.onnx_types import has_rank, is_known, tensor_type
 from pepper.graph.skeleton import skeleton
+from pepper.graph.steered import Types, steered_outputs
 from pepper.graph.topology import captured_names
 
 _STEERED = {"If", "Loop"}  # their first input says what runs, or how often
-
-Types = dict[str, onnx.TypeProto]
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,8 @@ class Inferred:
     Attributes:
         types: ONNX types by tensor name.
         constants: Values by tensor name that inference had to compute; see `pepper.graph.folding`.
-        by_run: Names of tensors whose shape only a run of the model showed, see `pepper.graph.observed`.
+        by_run: Names of tensors whose shape only a run of the model showed, see `pepper.graph.observed`, or the file
+            says.
     """
 
     types: Types
@@ -60,12 +60,13 @@ def analyse(proto: onnx.ModelProto, file: Path, shapes: Mapping[str, Sequence[in
     inner = {name: shape for name, shape in (shapes or {}).items() if name not in inputs}
     try:
         with contrib.registered():
-            return _solved(model, inner)
+            types, folding = _solved(model, inner)
     except ModelError as error:
         raise ModelError(f"shapes cannot be inferred at {_listed(shapes)}: {error}") from error
+    return Inferred(types, folding.values)
 
 
-def _solved(model: onnx.ModelProto, given: Mapping[str, Sequence[int]]) -> Inferred:
+def _solved(model: onnx.ModelProto, given: Mapping[str, Sequence[int]]) -> tuple[Types, Folding]:
     try:
         # Without data propagation: it allocates a dimension for each element of every vector, however long.
         inferred = shape_inference.infer_shapes(model).graph
@@ -82,21 +83,20 @@ def _solved(model: onnx.ModelProto, given: Mapping[str, Sequence[int]]) -> Infer
             folding.value(node.input[0])
         if not all(is_known(types.get(name)) for name in node.output if name):
             for name, kind in _inferred_again(node, model, types, folding).items():
-                if is_known(kind) or tensor_type(types.get(name)) == (None, None):
+                if is_known(kind) or not has_rank(types.get(name)):
                     types[name] = kind
         for name in given.keys() & set(node.output):
             types[name] = _as_given(name, given[name], types.get(name))
-    return Inferred(types, folding.values)
+    return types, folding
 
 
 def _inferred_again(node: onnx.NodeProto, model: onnx.ModelProto, types: Types, folding: Folding) -> Types:
     """Infer one node from what is known by now."""
-    values = {name: value for name in node.input if name and (value := folding.value(name)) is not None}
-    reads = {name: types[name] for name in (*node.input, *captured_names(node)) if name in types}
-    if node.op_type == "If" and node.domain == "" and node.input[0] in values:
-        taken = "then_branch" if values[node.input[0]].item() else "else_branch"
-        return _branch_outputs(node, taken, model, reads, folding)
     domain = "" if node.domain == "ai.onnx" else node.domain
+    reads = {name: types[name] for name in (*node.input, *captured_names(node)) if name in types}
+    if node.op_type in _STEERED and not domain:
+        return steered_outputs(node, model, reads, folding, lambda inside: _solved(inside, {}))
+    values = {name: value for name in node.input if name and (value := folding.value(name)) is not None}
     version = next((opset.version for opset in model.opset_import if opset.domain in (domain, node.domain)), 1)
     try:
         schema = onnx.defs.get_schema(node.op_type, version, domain)
@@ -104,26 +104,6 @@ def _inferred_again(node: onnx.NodeProto, model: onnx.ModelProto, types: Types, 
         return shape_inference.infer_node_outputs(schema, node, reads, data, opset_imports=list(model.opset_import))
     except Exception:  # no such operator, an input of no known type, or sizes that contradict: it stays unknown
         return {}
-
-
-def _branch_outputs(node: onnx.NodeProto, taken: str, model: onnx.ModelProto, reads: Types, folding: Folding) -> Types:
-    """Infer an If whose condition is known: its outputs are those of the branch taken."""
-    branch = next((attribute.g for attribute in node.attribute if attribute.name == taken), None)
-    if branch is None:
-        return {}
-    inside = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, graph=branch)
-    for name in captured_names(node):
-        value = folding.value(name)
-        if value is not None:
-            inside.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
-        elif name in reads:
-            inside.graph.input.append(onnx.ValueInfoProto(name=name, type=reads[name]))
-    try:
-        types = _solved(inside, {}).types
-    except ModelError:
-        return {}
-    outputs = zip(node.output, branch.output, strict=False)
-    return {name: types[inner.name] for name, inner in outputs if name and inner.name in types}
 
 
 def _as_given(name: str, shape: Sequence[int], inferred: onnx.TypeProto | None) -> onnx.TypeProto:

@@ -138,8 +138,8 @@ class Graph:
         constants: Values of small tensors that are known at these input shapes, by name: of every Shape and
             Size among ``makers``, and of what shape inference had to compute.
         types: The ONNX type of every tensor of the main graph that is known at these input shapes, by name.
-        by_run: Names of tensors whose shape no rule gives: a run of the model showed it, and it may be another
-            for other values of the inputs.
+        by_run: Names of tensors whose shape no rule gives: a run of the model showed it, or the file says it, and it
+            may be another for other values of the inputs.
         fixed: Whether all shapes are fixed by the file or by the caller (not by a default), so that parts
             may hold them as constants.
         separators: The tensors at which the graph falls apart; see `pepper.graph.separators`.

@@ -17,9 +17,10 @@ from pepper.graph.folding import is_random, random_functions, shape_value
 from pepper.graph.given import check_names, given_shapes
 from pepper.graph.ir import Graph, Operator, Tensor, size_bytes
 from pepper.graph.observed import observe
-from pepper.graph.onnx_types import TensorType, tensor_type, weight_type
+from pepper.graph.onnx_types import TensorType, is_known, tensor_type, weight_type
 from pepper.graph.order import arrange
 from pepper.graph.sizes import batch_is_assumed, concrete_shapes
+from pepper.graph.source import TensorSpec
 from pepper.graph.topology import Nodes, bodies, called, sorted_nodes
 
 _KNOWN_DOMAINS = {
@@ -101,9 +102,25 @@ def _load(
     graph = _build(path, proto, nodes, inferred, names, fixed)
     if unknown := graph.unknown_shapes():
         observed = observe(proto, path, concrete, given, [tensor.name for tensor in unknown])
-        inferred = replace(inferred, types={**inferred.types, **observed.types}, by_run=observed.by_run)
+        stated = _stated(proto, inputs, concrete)
+        left = {tensor.name for tensor in unknown if not is_known(observed.types.get(tensor.name))}
+        said = {name: stated[name] for name in left & stated.keys()}
+        types = {**inferred.types, **observed.types, **said}
+        inferred = replace(inferred, types=types, by_run=observed.by_run | said.keys())
         graph = _build(path, proto, nodes, inferred, names, fixed)
     return replace(arrange(graph), given=given)
+
+
+def _stated(
+    proto: onnx.ModelProto, inputs: Sequence[TensorSpec], concrete: Mapping[str, Sequence[int]]
+) -> dict[str, onnx.TypeProto]:
+    """What the file says of its tensors, if it fixes the shapes of its inputs and these are the ones at hand."""
+    if any(spec.name in concrete and spec.shape != tuple(concrete[spec.name]) for spec in inputs):
+        return {}
+    said = {value.name: value.type for value in (*proto.graph.value_info, *proto.graph.output)}
+    return {
+        name: kind for name, kind in said.items() if is_known(kind) and min(tensor_type(kind)[1] or (), default=0) >= 0
+    }
 
 
 def _in_order(proto: onnx.ModelProto, path: Path) -> Nodes:

@@ -74,3 +74,39 @@ def is_known(kind: onnx.TypeProto | None) -> bool:
     """Whether nothing is left to find out: a tensor's element type and each of its sizes, or what it is instead."""
     dtype, shape = tensor_type(kind)
     return dtype is not None and (shape is not None or "(" in dtype)
+
+
+def has_rank(kind: onnx.TypeProto | None) -> bool:
+    """Whether a type says of a tensor its element type and number of dimensions, or what it is instead."""
+    if kind is None or kind.WhichOneof("value") != "tensor_type":
+        return kind is not None and kind.WhichOneof("value") is not None
+    return bool(kind.tensor_type.elem_type) and kind.tensor_type.HasField("shape")
+
+
+def in_common(one: onnx.TypeProto | None, other: onnx.TypeProto | None) -> onnx.TypeProto | None:
+    """Return what two types have in common: sizes in which they differ are open, ranks too; None if all differs."""
+    if one is None or other is None or one == other:
+        return one if one == other else None
+    if type_name(one) != type_name(other):
+        return None
+    if one.WhichOneof("value") != "tensor_type":
+        return named_type(type_name(one) or "")
+    common, sizes = onnx.TypeProto(), [kind.tensor_type.shape.dim for kind in (one, other)]
+    common.tensor_type.elem_type = one.tensor_type.elem_type
+    if has_rank(one) and has_rank(other) and len(sizes[0]) == len(sizes[1]):
+        dims = common.tensor_type.shape.dim
+        common.tensor_type.shape.SetInParent()
+        dims.extend(a if a == b and a.HasField("dim_value") else type(a)() for a, b in zip(*sizes, strict=True))
+    return common
+
+
+def stacked(kind: onnx.TypeProto | None, count: int | None) -> onnx.TypeProto | None:
+    """Return the type of so many tensors of a type, one after the other; their number may be open."""
+    if not has_rank(kind) or kind is None or kind.WhichOneof("value") != "tensor_type":
+        return None
+    result = onnx.TypeProto()
+    result.CopyFrom(kind)
+    first = onnx.TensorShapeProto.Dimension() if count is None else onnx.TensorShapeProto.Dimension(dim_value=count)
+    del result.tensor_type.shape.dim[:]
+    result.tensor_type.shape.dim.extend([first, *kind.tensor_type.shape.dim])
+    return result

@@ -59,7 +59,7 @@ def difference(expected: Any, got: Any) -> float:
     if not np.isfinite(a[~same]).all() or not np.isfinite(b[~same]).all():
         return float("inf")
     scale = np.abs(a[np.isfinite(a)]).max(initial=1e-6)
-    far = np.abs(a - b)[~same]
+    far = np.abs(a[~same] - b[~same])
     return float((far.sum() / a.size if expected.dtype.kind in "iub" else far.max()) / scale)
 
 

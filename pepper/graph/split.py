@@ -15,6 +15,7 @@ from pepper.graph import cuts as cutting
 from pepper.graph import infer, source
 from pepper.graph.external import gather_external
 from pepper.graph.ir import Graph, Tensor
+from pepper.graph.onnx_types import has_rank
 from pepper.graph.source import TensorSpec
 from pepper.graph.topology import bodies, captured_names
 from pepper.outputs import replace_folder
@@ -84,8 +85,10 @@ def part_operators(graph: Graph, cuts: Sequence[cutting.Cut]) -> list[list[int]]
     """Return the operators of each part, parts in an order in which they can run.
 
     Operators on the same side of every cut form a part. All data flows one way through every cut, so an
-    operator that lies before more cuts than another never reads from it.
+    operator that lies before more cuts than another never reads from it. A model without operators is one part.
     """
+    if not graph.operators:
+        return [[]]
     everything = np.ones(len(graph.operators), bool)
     sides = np.stack([everything, *(cutting.before(graph, cut) for cut in cuts)])
     _, first, member = np.unique(sides, axis=1, return_index=True, return_inverse=True)
@@ -244,7 +247,7 @@ def _border_types(graph: Graph) -> _Types:
         stated, inferred = outputs.get(tensor.name), types.get(tensor.name)
         first = (inferred, stated) if tensor.readers else (stated, inferred)
         choices = (*first, _at_sizes(graph, tensor), inner.get(tensor.name))
-        known = [kind for kind in choices if kind is not None and _has_rank(kind)]
+        known = [kind for kind in choices if kind is not None and has_rank(kind)]
         if known:
             types[tensor.name] = known[0]
     types.update(_read_in_branches(graph))
@@ -258,9 +261,7 @@ def _read_in_branches(graph: Graph) -> _Types:
     """
     read = {t for operator in graph.operators if operator.kind == "If" for t in operator.captures}
     names = {graph.tensors[t].name for t in read & set(graph.inputs)}
-    return {
-        value.name: value.type for value in graph.proto.graph.input if value.name in names and _has_rank(value.type)
-    }
+    return {value.name: value.type for value in graph.proto.graph.input if value.name in names and has_rank(value.type)}
 
 
 def _at_sizes(graph: Graph, tensor: Tensor) -> onnx.TypeProto | None:
@@ -270,13 +271,6 @@ def _at_sizes(graph: Graph, tensor: Tensor) -> onnx.TypeProto | None:
     elem_type = onnx.TensorProto.DataType.Value(tensor.dtype.upper())
     stays = graph.fixed and tensor.name not in graph.by_run
     return onnx.helper.make_tensor_type_proto(elem_type, tensor.shape if stays else [None] * len(tensor.shape))
-
-
-def _has_rank(kind: onnx.TypeProto) -> bool:
-    """Whether a type says all that a border needs: of a tensor its element type and its number of dimensions."""
-    if kind.WhichOneof("value") != "tensor_type":
-        return kind.WhichOneof("value") is not None
-    return bool(kind.tensor_type.elem_type) and kind.tensor_type.HasField("shape")
 
 
 class _Whole:

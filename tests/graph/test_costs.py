@@ -376,3 +376,18 @@ def test_if_costs_the_branch_that_a_given_value_takes(given: dict[str, int], mac
     file = models.save(parsed(BRANCHES % ONES), tmp_path / "model.onnx")
     graph = load_graph(file, inputs=given)
     assert Characteristics(graph).cumulative_macs[-1] == macs
+
+
+def test_what_is_no_tensor_passes_through_branches_for_nothing(tmp_path: Path) -> None:
+    model = parsed("""
+        g (bool flag, float[4] x) => (seq(float[4]) y) {
+            y = If (flag) <
+                then_branch = a () => (seq(float[4]) one) { one = SequenceConstruct (x) },
+                else_branch = b () => (seq(float[4]) two) { two = SequenceConstruct (x, x) }
+            >
+        }
+    """)
+    costing = Costing(load_graph(models.save(model, tmp_path / "m.onnx")))
+    (entries,) = costing
+    assert not costing.gaps
+    assert sum(entry.written_bytes for entry in entries) == 32, "what the costlier branch puts together"

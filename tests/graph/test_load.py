@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import models
@@ -12,6 +13,7 @@ from models import Builder, value
 from onnx import TensorProto, helper
 
 from pepper.errors import ModelError
+from pepper.graph import infer
 from pepper.graph.ir import Graph, size_bytes
 from pepper.graph.load import load_graph
 
@@ -216,6 +218,89 @@ def test_functions_that_expand_without_bound_are_refused_before(tmp_path: Path) 
         with pytest.raises(ModelError, match=said) as caught:
             load_graph(models.save(model, tmp_path / "m.onnx"))
         assert "\n" not in str(caught.value)
+
+
+def looping(states: Mapping[str, str], trips: str, ends: bool = False) -> onnx.ModelProto:
+    """A Loop that carries x through an operator for each of these inputs of the body, and collects it."""
+    b = Builder()
+    body = Builder(prefix="body_")
+    body.op("Less", "i", body.constant(1, np.int64), outputs=["less"])
+    body.op("Identity", "less" if ends else "going", outputs=["still"])
+    for name, kind in states.items():
+        body.op(
+            kind,
+            *[f"{name}_in"] * (2 if kind in ("Add", "Concat") else 1),
+            outputs=[f"{name}_out"],
+            **({"axis": 0} if kind == "Concat" else {}),
+        )
+        body.op("Identity", f"{name}_in", outputs=[f"{name}_seen"])
+    loop = helper.make_graph(
+        body.nodes,
+        "body",
+        [
+            value("i", [], TensorProto.INT64),
+            value("going", [], TensorProto.BOOL),
+            *(value(f"{n}_in", None) for n in states),
+        ],
+        [
+            value("still", [], TensorProto.BOOL),
+            *(value(f"{n}_out", None) for n in states),
+            *(value(f"{n}_seen", None) for n in states),
+        ],
+        body.weights,
+    )
+    outputs = [*states, *(f"{name}_all" for name in states)]
+    count = b.constant(3, np.int64) if trips == "known" else "count"
+    b.op("Loop", count, b.constant(True, bool), *["x"] * len(states), body=loop, outputs=outputs)
+    inputs = [value("x", [2, 4])] + ([] if trips == "known" else [value("count", [], TensorProto.INT64)])
+    return b.model(inputs, [value(name, None) for name in outputs])
+
+
+def dims(model: onnx.ModelProto, folder: Path) -> dict[str, list[int | None] | None]:
+    """Sizes of the outputs by rules alone; None is open."""
+    types = infer.infer_types(model, folder / "m.onnx", {})
+    found = {}
+    for output in model.graph.output:
+        kind = types[output.name].tensor_type
+        known = [dim.dim_value if dim.HasField("dim_value") else None for dim in kind.shape.dim]
+        found[output.name] = known if kind.HasField("shape") else None
+    return found
+
+
+def test_what_a_loop_carries_keeps_the_sizes_that_its_body_keeps(tmp_path: Path) -> None:
+    same = {"same": [2, 4], "same_all": [3, 2, 4]}
+    assert dims(looping({"same": "Add"}, "known"), tmp_path) == same
+    assert dims(looping({"same": "Add"}, "known", ends=True), tmp_path) == same | {"same_all": [None, 2, 4]}
+    assert dims(looping({"same": "Add"}, "fed"), tmp_path) == same | {"same_all": [None, 2, 4]}
+    found = dims(looping({"same": "Add", "grows": "Concat", "turns": "Transpose"}, "known"), tmp_path)
+    assert found == same | {
+        "grows": [None, 4],
+        "grows_all": [3, None, 4],
+        "turns": [None, None],
+        "turns_all": [3, None, None],
+    }
+
+
+def test_sizes_and_values_come_out_of_branches(tmp_path: Path) -> None:
+    b = Builder()
+    branches = {}
+    for name, width in (("then_branch", 2), ("else_branch", 3)):
+        inner = Builder(prefix=name)
+        shape = inner.op("Concat", inner.op("Shape", "x", end=1), inner.constant([width, -1], np.int64), axis=0)
+        cut = inner.op("Reshape", "x", shape)
+        branches[name] = helper.make_graph(inner.nodes, name, [], [value(shape, None), value(cut, None)], inner.weights)
+    is_wide = b.op("Equal", b.op("Gather", b.op("Shape", "x"), b.constant(1, np.int64)), b.constant(6, np.int64))
+    b.op("If", is_wide, outputs=["shape", "known"], **branches)
+    b.op("Reshape", "y", "shape", outputs=["again"])
+    b.op("If", "flag", outputs=["_", "either"], **branches)
+    inputs = [value("x", ["n", 6]), value("y", ["n", 6]), value("flag", [], TensorProto.BOOL)]
+    model = b.model(inputs, [value(name, None) for name in ("known", "again", "either")])
+    file = models.save(model, tmp_path / "m.onnx")
+    graph = load_graph(file, dims={"n": 5})
+    assert [graph.tensor(name).shape for name in ("known", "again")] == [(5, 2, 3)] * 2
+    assert "again" not in graph.by_run
+    types = infer.infer_types(model, file, {"x": [5, 6], "y": [5, 6]})
+    assert [dim.dim_value for dim in types["either"].tensor_type.shape.dim] == [5, 0, 0]
 
 
 def test_a_model_without_operators(tmp_path: Path) -> None:

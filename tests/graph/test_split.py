@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,22 @@ def test_every_kind_of_model_cut_everywhere_gives_the_whole_output(name: str, ki
         here = (node for node in model.graph.node if not (node.op_type == "Constant" and node.output[0] in elsewhere))
         assert {node.SerializeToString() for node in here} <= own, "parts are cut, not changed"
         assert {p.key: p.value for p in model.metadata_props} == {"trained_on": "noise"}
+
+
+def test_a_model_without_operators_is_one_part(tmp_path: Path) -> None:
+    b = models.Builder()
+    b.op("Shape", "x", outputs=["size"])
+    outputs = [
+        models.value("size", [2], onnx.TensorProto.INT64),
+        models.value(b.weight(3), [3]),
+        models.value("x", [1, 3]),
+    ]
+    graph = load_graph(models.save(b.model([models.value("x", [1, 3])], outputs), tmp_path / "m.onnx"))
+    assert not graph.operators
+    manifest = split(graph, [], tmp_path / "parts")
+    (part,) = part_protos(manifest, tmp_path / "parts")
+    onnx.checker.check_model(part)
+    assert verify(graph, manifest, tmp_path / "parts", threads=1).boundary is None
 
 
 @given(model=random_models.models(), data=st.data())
@@ -235,6 +252,15 @@ def test_rounding_of_saturated_outputs_is_no_difference(tmp_path: Path) -> None:
     expected = run_whole(graph, feeds)
     assert result.tolerance <= accepted(graph, [(feeds, expected)])["p"] * 10
     assert difference(expected["p"], 1.5 * expected["p"]) > result.tolerance, "what is wrong is found still"
+
+
+def test_infinities_at_the_same_places_are_no_difference() -> None:
+    values = np.array([np.inf, -np.inf, np.nan, 2.0], np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert difference(values, values.copy()) == 0
+        assert difference(values, np.array([np.inf, -np.inf, np.nan, 1.0], np.float32)) == 0.5
+        assert difference(values, values[::-1].copy()) == np.inf
 
 
 @given(
