@@ -10,6 +10,7 @@ from rich.table import Table
 
 from pepper import config
 from pepper.config import PepperConfig
+from pepper.config.composing import Composition
 
 
 def compose(overrides: Sequence[str]) -> DictConfig:
@@ -22,6 +23,11 @@ def compose(overrides: Sequence[str]) -> DictConfig:
 def composed(*overrides: str) -> PepperConfig:
     """Return the configuration that these command-line overrides make."""
     return config.typed(compose(overrides))
+
+
+def composition(*overrides: str) -> Composition:
+    """Return the same with what it was composed from."""
+    return Composition(composed(*overrides), overrides, compose)
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

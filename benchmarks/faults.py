@@ -27,14 +27,14 @@ import numpy as np
 import psutil
 
 from benchmarks.common import composed, print_table
-from pepper.config import DeviceConfig
+from pepper.config import DeviceConfig, LoadConfig
 from pepper.devices import host
-from pepper.devices.device import resolve
 from pepper.errors import ExecutionError
-from pepper.execution.layout import Fleet, Layout, Link
+from pepper.execution.layout import Layout
 from pepper.execution.pipeline import Network
 from pepper.execution.pool import StagePool
 from pepper.execution.runner import Answer, Runner
+from pepper.fleet import Fleet, FleetDevice, Link, everywhere
 from pepper.graph.balance import balanced_cuts
 from pepper.graph.characteristics import Characteristics
 from pepper.graph.cuts import find_cuts
@@ -95,11 +95,13 @@ class Rig:
         cores = host.allowed_cores()
         places = dict(zip(DEVICES, (cores[0], cores[-1]), strict=True))
         devices = {
-            name: resolve(DeviceConfig(name=name, kind="emulated", cores=[core], threads=1, share=share))
+            name: FleetDevice(
+                DeviceConfig(name=name, kind="emulated", cores=[core], threads=1, share=share), LoadConfig(percent=0)
+            )
             for name, core in places.items()
         }
         link = Link(bandwidth_mbit_s=4000, latency_ms=0.2)
-        self.fleet = Fleet(devices, {(a, b): link for a in DEVICES for b in DEVICES if a != b}, *DEVICES)
+        self.fleet = Fleet(devices, everywhere(DEVICES, link), *DEVICES)
 
     def layout(self, rng: Random, lost: frozenset[str] = frozenset()) -> Layout | None:
         """Return parts on devices that are left, or None."""
@@ -191,7 +193,7 @@ def _harm(fault: str, rng: Random, runner: Runner, network: Network) -> Callable
 
     def slow() -> None:
         for slot in network.slots.values():
-            network.clock.set(slot, SLOW_MBIT_S, 0.0)
+            network.clock.set(slot, Link(SLOW_MBIT_S))
 
     return {
         "kill": lambda: signals(signal.SIGKILL),

@@ -30,6 +30,7 @@ import sys, time
 import numpy as np
 from hydra import compose, initialize_config_dir
 from pepper import config
+from pepper.config.composing import Composition
 from pepper.measure.profile import Profile
 from pepper.sweep.axes import plan
 from pepper.tracking.posting import flush
@@ -49,7 +50,7 @@ with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
     make = lambda changed: compose("run", overrides=list(changed))
     cfg = config.typed(make(overrides))
     start = time.perf_counter()
-    cells = plan(cfg, overrides, make)
+    cells = plan(Composition(cfg, tuple(overrides), make))
     planned = time.perf_counter()
 store = Store(cfg.tracking)
 opened = time.perf_counter()

@@ -26,7 +26,7 @@ from statistics import median
 from benchmarks.common import composed, print_table
 from benchmarks.transport import SIZES, Hop, stages
 from pepper.devices import host
-from pepper.execution.layout import Link
+from pepper.fleet import Link
 
 LINKS = ("ethernet_1gbit", "ethernet_100mbit", "wifi", "lte")
 ADDRESSES = ("10.83.0.1", "10.83.0.2")

@@ -22,14 +22,15 @@ from statistics import median
 import numpy as np
 
 from benchmarks.common import composed, print_table
-from pepper.config import DeviceConfig, LoadConfig, ModelConfig, PepperConfig
+from pepper.config import DeviceConfig, ModelConfig, PepperConfig
 from pepper.devices import host
-from pepper.devices.device import DeviceSpec, resolve
-from pepper.execution.layout import Fleet, Layout, Link
+from pepper.devices.device import DeviceSpec
+from pepper.execution.layout import Layout
 from pepper.execution.pipeline import Network
-from pepper.execution.pool import StagePool
+from pepper.execution.pool import IDLE, StagePool, specs
 from pepper.execution.runner import Runner
 from pepper.execution.trials import Sample, one_at_a_time, saturated
+from pepper.fleet import Fleet, FleetDevice, Link, everywhere
 from pepper.graph.balance import balanced_cuts
 from pepper.graph.characteristics import Characteristics
 from pepper.graph.cuts import find_cuts
@@ -58,10 +59,12 @@ class Case:
         macs = np.diff(Characteristics(graph).cumulative_macs).tolist()
         manifest = split(graph, balanced_cuts(graph, find_cuts(graph), parts, macs), folder / "parts")
         cores = host.allowed_cores()
-        self._specs = {
-            name: resolve(DeviceConfig(name=name, cores=[core], threads=1))
+        devices = {
+            name: FleetDevice(DeviceConfig(name=name, cores=[core], threads=1), IDLE)
             for name, core in zip(DEVICES, (cores[0], cores[-1]), strict=True)
         }
+        self._fleet = Fleet(devices, everywhere(DEVICES, Link()))
+        self._specs = specs(self._fleet)
         self._layout = Layout.of(manifest, folder / "parts", [DEVICES[k % 2] for k in range(parts)])
         inputs = random_inputs(graph)
         self._sample = Sample(inputs, run_whole(graph, inputs, 1))
@@ -72,15 +75,14 @@ class Case:
 
     def _profile(self, file: Path, spec: DeviceSpec) -> float:
         with Bench(find_model(ModelConfig(path=str(file))), spec, self._config.measure, None) as bench:
-            return bench.profile(LoadConfig(percent=0, name="idle")).metrics["latency_p50_ms"]
+            return bench.profile(IDLE).metrics["latency_p50_ms"]
 
     def together(self, seconds: float) -> tuple[float, float, float, float, float]:
         """Return one request's median latency and time inside of the stages (ms), and of a stream the stages' and the
         driver's CPU time a request (ms) and results a second."""
-        links = {(a, b): Link() for a in DEVICES for b in DEVICES if a != b}
         with ExitStack() as stack:
             home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=self._folder)))
-            pool = stack.enter_context(StagePool(Fleet(self._specs, links), self._config.measure.session, 60.0))
+            pool = stack.enter_context(StagePool(self._fleet, self._config.measure.session, 60.0))
             network = Network(pool.fleet, home)
             stack.callback(network.close)
             runner = stack.enter_context(Runner(pool, network, self._layout, time_limit_s=60.0))

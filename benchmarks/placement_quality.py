@@ -20,6 +20,7 @@ import pandas as pd
 
 from benchmarks.common import composed, print_table
 from pepper import config
+from pepper.fleet import Link
 from pepper.graph.cuts import cut_behind
 from pepper.graph.ir import Graph
 from pepper.graph.model import find_model
@@ -32,7 +33,7 @@ from pepper.latency.spread import error_components
 from pepper.placement.baselines import BASELINES
 from pepper.placement.decision import Spread, decide
 from pepper.placement.evaluate import Stage, Stages, evaluate
-from pepper.placement.problem import ChainProblem, Device, Link, Links
+from pepper.placement.problem import ChainProblem, Device, Links
 from pepper.tracking.history import history
 from pepper.tracking.store import Store
 

@@ -14,8 +14,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from pepper.fleet import Link
 from pepper.placement.chain import Solution, solve
-from pepper.placement.problem import ChainProblem, Device, Limits, Link, Links
+from pepper.placement.problem import ChainProblem, Device, Limits, Links
 
 LINK = Link(bandwidth_mbit_s=1000.0, latency_ms=0.5)
 

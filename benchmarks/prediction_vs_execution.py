@@ -36,12 +36,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import compose, composed
+from benchmarks.common import composition
 from benchmarks.prediction_vs_execution_tables import CHOSEN, print_tables
 from benchmarks.predictors import Predictors, real_models
-from pepper.config import PepperConfig
+from pepper.config.composing import Composition
 from pepper.errors import ExecutionError
-from pepper.execution.layout import Fleet, Layout, Link
+from pepper.execution.layout import Layout
 from pepper.execution.loads import LoadMeter
 from pepper.execution.pipeline import Network
 from pepper.execution.pool import StagePool
@@ -50,16 +50,18 @@ from pepper.execution.trials import PAUSE_S, Sample, Trial, one_at_a_time, satur
 from pepper.graph.balance import balanced_cuts
 from pepper.graph.characteristics import Characteristics
 from pepper.graph.cuts import cut_behind
+from pepper.graph.model import find_model
 from pepper.graph.running import random_inputs, run_whole
 from pepper.graph.verify import telling
 from pepper.latency.model import LatencyModel
 from pepper.placement.baselines import each_fastest
 from pepper.placement.decision import Spread, decide
 from pepper.placement.evaluate import Evaluation, Stage, Stages, evaluate
-from pepper.placement.problem import ChainProblem
-from pepper.tasks.fleet import assemble
-from pepper.tasks.placement_problem import Forecast, chain_problem
-from pepper.tasks.planned import Splitter
+from pepper.placement.problem import ChainProblem, Links
+from pepper.planning.fleets import assemble
+from pepper.planning.forecast import Forecast
+from pepper.planning.posing import chain_problem
+from pepper.planning.splitting import Splitter
 
 LINKS = ("lte", "wifi", "ethernet_1gbit")
 PATTERNS = {
@@ -157,25 +159,19 @@ class Model:
     def pool(self) -> StagePool:
         """Return the stages of all cases, with the loads of all patterns at hand."""
         most = {device: load for loads in PATTERNS.values() for device, load in loads.items()}
-        config, overrides = self._overridden("wifi", most)
-        fleet = assemble(config, overrides, compose)
-        specs = {device.name: replace(device.spec, name=device.name) for device in fleet.devices}
-        loads = {device.name: device.load for device in fleet.devices}
-        return StagePool(Fleet(specs, loads=loads), config.measure.session, TIME_LIMIT_S, MOST_IDLE)
+        made = self._overridden("wifi", most)
+        fleet = replace(assemble(made), links=())
+        return StagePool(fleet, made.config.measure.session, TIME_LIMIT_S, MOST_IDLE)
 
     def run(self, link: str, pattern: str, pool: StagePool) -> dict[str, Any]:
         """Run a case, and return its line of the file."""
         options = self._options
-        config, overrides = self._overridden(link, PATTERNS[pattern])
-        fleet = assemble(config, overrides, compose)
-        forecast = self._forecast(pattern)
-        problem = replace(chain_problem(config, forecast), links=fleet.links)
+        made = self._overridden(link, PATTERNS[pattern])
+        fleet, forecast = assemble(made), self._forecast(pattern)
+        names = list(fleet.devices)
+        problem = replace(chain_problem(made.config, forecast), links=Links.pairs(names, fleet.between))
         runs, roles = self._plans(problem, forecast)
-        rate = Link(config.link.bandwidth_mbit_s, config.link.latency_ms)
-        names = [device.name for device in problem.devices]
-        links = {(a, b): rate for a in names for b in names if a != b}
-        loads = {device.name: device.load for device in fleet.devices}
-        pool.fleet = replace(pool.fleet, links=links, source=fleet.source, sink=fleet.sink, loads=loads)
+        pool.fleet = fleet
         pool.load(running=True)
         with tempfile.TemporaryDirectory(dir=self._folder) as home, closing(Network(pool.fleet, Path(home))) as network:
             first, meter = self._layout(runs[0].stages, names, forecast), LoadMeter(pool)
@@ -268,14 +264,16 @@ class Model:
 
     def _forecast(self, pattern: str) -> Forecast:
         if pattern not in self._forecasts:
-            config, overrides = self._overridden("wifi", PATTERNS[pattern])
-            self._forecasts[pattern] = Forecast(config, assemble(config, overrides, compose), self._latency_model)
+            made = self._overridden("wifi", PATTERNS[pattern])
+            model = find_model(made.config.model)
+            found = Forecast(made.config, model, model.graph(), assemble(made), self._latency_model)
+            self._forecasts[pattern] = found
         return self._forecasts[pattern]
 
-    def _overridden(self, link: str, loads: dict[str, str]) -> tuple[PepperConfig, list[str]]:
+    def _overridden(self, link: str, loads: dict[str, str]) -> Composition:
         overrides = [f"model={self._name}", f"link={link}"]
         overrides += [f"fleet.devices.{device}.load={load}" for device, load in loads.items()]
-        return composed(*overrides), overrides
+        return composition(*overrides)
 
 
 def _papers_rule(problem: ChainProblem, inner: Sequence[int]) -> Stages:

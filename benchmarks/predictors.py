@@ -11,7 +11,7 @@ from pepper.latency.dataset import Rows
 from pepper.latency.model import LatencyModel
 from pepper.latency.spread import error_components
 from pepper.placement.decision import Spread
-from pepper.tasks.latency_models import chosen_version, load_spread, load_version, open_registry
+from pepper.planning.latency_models import chosen_version, load_spread, load_version, open_registry
 from pepper.tracking.history import history
 from pepper.tracking.store import Store
 

@@ -14,6 +14,7 @@ from hydra import compose, initialize_config_dir
 
 from benchmarks.common import print_table
 from pepper import config
+from pepper.config.composing import Composition
 from pepper.tasks.profile import profile
 
 
@@ -30,7 +31,7 @@ def sweep(overrides: list[str], folder: str, seed: int) -> pd.DataFrame:
     with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
         cfg = config.typed(compose("run", overrides=arguments))
         with contextlib.redirect_stdout(io.StringIO()):
-            profile(cfg, arguments, lambda changed: compose("run", overrides=list(changed)))
+            profile(Composition(cfg, tuple(arguments), lambda changed: compose("run", overrides=list(changed))))
     newest = max(Path(folder).rglob("results.parquet"), key=lambda file: file.stat().st_mtime)
     return pd.read_parquet(newest).set_index("cell")
 

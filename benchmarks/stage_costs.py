@@ -12,33 +12,34 @@ empty caches cost, since such parts empty none.
 import argparse
 import itertools
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from benchmarks.common import compose, composed, print_table
+from benchmarks.common import composition, print_table
 from pepper.config import PepperConfig
 from pepper.devices.calibration import calibrate
-from pepper.execution.layout import Fleet, Layout, Link
+from pepper.devices.device import resolve
+from pepper.execution.layout import Layout
 from pepper.execution.pipeline import Network
 from pepper.execution.pool import StagePool
 from pepper.execution.runner import Runner
 from pepper.execution.trials import PAUSE_S, Sample, one_at_a_time, saturated, steps
+from pepper.fleet import Fleet, FleetDevice, Link, everywhere
 from pepper.graph.cuts import find_cuts
 from pepper.graph.load import load_graph
 from pepper.graph.model import find_model
 from pepper.graph.running import random_inputs, run_whole
 from pepper.latency.features import Setting
 from pepper.latency.messages import COLD_MS, handling_ms, wait_ms
+from pepper.planning.fleets import assemble
+from pepper.planning.settings import setting
+from pepper.planning.splitting import Splitter
 from pepper.sweep.cells import Cell
-from pepper.tasks.fleet import FleetDevice, assemble
-from pepper.tasks.planned import Splitter
-from pepper.tasks.settings import setting
 
 PLANS = (("server",), ("edge",), ("camera",), ("camera", "server"), ("server", "camera"), ("edge", "server"))
 LOADS = ("idle", "cpu75")
@@ -77,21 +78,21 @@ def predict(settings: Sequence[Setting], sent_bytes: int) -> tuple[float, float]
 
 
 def setting_of(config: PepperConfig, device: FleetDevice) -> Setting:
-    cell = Cell(config.model, find_model(config.model), device.spec, device.load, config.measure)
-    return setting(cell, calibrate(device.spec))
+    assert device.device is not None
+    assert device.load is not None
+    spec = resolve(device.device)
+    cell = Cell(config.model, find_model(config.model), spec, device.load, config.measure)
+    return setting(cell, calibrate(spec))
 
 
 def run(
-    config: PepperConfig, devices: dict[str, FleetDevice], layouts: Sequence[Layout], sample: Sample, seconds: float
+    config: PepperConfig, devices: Mapping[str, FleetDevice], layouts: Sequence[Layout], sample: Sample, seconds: float
 ) -> list[tuple[float, float]]:
     """Measure each layout on these devices."""
-    specs = {name: replace(device.spec, name=name) for name, device in devices.items()}
-    links = {(a, b): Link() for a in specs for b in specs if a != b}
-    loads = {name: device.load for name, device in devices.items()}
     found = []
     with (
         tempfile.TemporaryDirectory() as home,
-        StagePool(Fleet(specs, links, loads=loads), config.measure.session, TIME_LIMIT_S) as pool,
+        StagePool(Fleet(devices, everywhere(devices, Link())), config.measure.session, TIME_LIMIT_S) as pool,
         closing(Network(pool.fleet, Path(home))) as network,
     ):
         pool.load(running=True)
@@ -119,8 +120,8 @@ def main() -> None:
             layouts = [splitter.layout(find_cuts(graph)[: len(plan) - 1], list(plan)) for plan in PLANS]
             overrides = ["model=onnx", f"model.path={file}", "link=wifi"]
             overrides += [f"fleet.devices.{device}.load={load}" for device in ("server", "edge", "camera")]
-            config = composed(*overrides)
-            devices = {device.name: device for device in assemble(config, overrides, compose).devices}
+            made = composition(*overrides)
+            config, devices = made.config, assemble(made).devices
             settings = {name: setting_of(config, device) for name, device in devices.items()}
             sample = Sample(inputs, run_whole(graph, inputs, 1))
             for plan, measured in zip(PLANS, run(config, devices, layouts, sample, options.seconds), strict=True):

@@ -31,13 +31,13 @@ import onnx
 from onnx import TensorProto, helper
 
 from benchmarks.common import composed, print_table
-from pepper.config import DeviceConfig
+from pepper.config import DeviceConfig, LoadConfig
 from pepper.devices import host
-from pepper.devices.device import resolve
-from pepper.execution.layout import Fleet, Layout, Link
+from pepper.execution.layout import Layout
 from pepper.execution.pipeline import Network
 from pepper.execution.pool import StagePool
 from pepper.execution.runner import Runner
+from pepper.fleet import Fleet, FleetDevice, Link, connected
 from pepper.graph.cuts import cut_behind
 from pepper.graph.load import load_graph
 from pepper.graph.split import split
@@ -64,9 +64,11 @@ def stages(stack: ExitStack, cores: tuple[int, int], link: Link = FREE) -> Hop:
     loaded = load_graph(folder / "two.onnx")
     manifest = split(loaded, [cut_behind(loaded, 1)], folder / "parts")
     devices = {
-        name: resolve(DeviceConfig(name=name, cores=[core], threads=1)) for name, core in zip("ab", cores, strict=True)
+        name: FleetDevice(DeviceConfig(name=name, cores=[core], threads=1), LoadConfig(percent=0))
+        for name, core in zip("ab", cores, strict=True)
     }
-    pool = stack.enter_context(StagePool(Fleet(devices, {("a", "b"): link}), composed().measure.session, 30.0))
+    fleet = Fleet(devices, connected({("a", "b"): link}))
+    pool = stack.enter_context(StagePool(fleet, composed().measure.session, 30.0))
     network = Network(pool.fleet, folder)
     stack.callback(network.close)
     runner = stack.enter_context(

@@ -1,7 +1,8 @@
-"""Writes docs/configuration.md from the schemas and the option files."""
+"""Writes docs/configuration.md from the schemas and the option files, and docs/plan.schema.json from the plan."""
 
 import argparse
 import inspect
+import json
 import re
 import sys
 from dataclasses import fields, is_dataclass
@@ -12,9 +13,10 @@ import yaml
 
 from pepper import config
 from pepper.config import PepperConfig
+from pepper.placement.plan import json_schema
 from pepper.run import GROUPS
 
-OUT = Path(__file__).parent / "configuration.md"
+FOLDER = Path(__file__).parent
 INTRO = """\
 # Configuration
 
@@ -27,17 +29,20 @@ type and a value out of range are refused before anything runs. `python -m peppe
 
 
 def main() -> int:
-    """Write the reference, or tell whether it is up to date; returns the exit status."""
+    """Write the references, or tell whether they are up to date; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 if it is out of date")
-    text = reference()
-    if not parser.parse_args().check:
-        OUT.write_text(text)
-        return 0
-    if OUT.read_text() == text:
-        return 0
-    print(f"{OUT} is out of date: python docs/generate.py", file=sys.stderr)
-    return 1
+    parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 if one is out of date")
+    check = parser.parse_args().check
+    written = {"configuration.md": reference(), "plan.schema.json": json.dumps(json_schema(), indent=2) + "\n"}
+    status = 0
+    for name, text in written.items():
+        file = FOLDER / name
+        if not check:
+            file.write_text(text)
+        elif not file.exists() or file.read_text() != text:
+            print(f"{file} is out of date: python docs/generate.py", file=sys.stderr)
+            status = 1
+    return status
 
 
 def reference() -> str:

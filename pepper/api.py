@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pepper.config import ModelConfig, PepperConfig
-from pepper.config.composing import compose, compose_tree
+from pepper.config.composing import Composition, compose, compose_tree
 from pepper.errors import ConfigError, MeasureError, PlacementError
 from pepper.graph.balance import balanced_cuts
 from pepper.graph.costs import operator_macs, operator_work
@@ -25,7 +25,7 @@ from pepper.sweep.axes import single_cell
 from pepper.tasks.cuts import CutRow, cut_rows
 from pepper.tasks.place import solved
 from pepper.tasks.placement_views import plan_lines, verdict, warnings
-from pepper.tasks.predict import Forecast, forecast
+from pepper.tasks.predict import Prediction, prediction
 from pepper.tasks.profile import measure_cells
 from pepper.tasks.split import PartRow, part_rows
 
@@ -168,7 +168,7 @@ class Model:
             metrics={key: value for key, value in row.items() if isinstance(value, float)},
         )
 
-    def predict(self, *overrides: str, **options: object) -> Forecast:
+    def predict(self, *overrides: str, **options: object) -> Prediction:
         """Ask the champion, or ``latency.version``, how long the model would take.
 
         Args:
@@ -179,7 +179,7 @@ class Model:
             ConfigError: There is no such option, or a value does not fit.
             LatencyError: There is no champion.
         """
-        return forecast(self._configured(_written(overrides, options)))
+        return prediction(self._configured(_written(overrides, options)))
 
     def place(self, *overrides: str, **options: object) -> Placement:
         """Decide where to cut the model and which device of a fleet runs each part, by the champion's predictions.
@@ -199,7 +199,7 @@ class Model:
         config = self._configured(given)
         if config.place.out:
             raise ConfigError(f"place.out={config.place.out}: nothing is written there; save what model.place returns")
-        placed = solved(config, given, compose_tree)
+        placed = solved(Composition(config, tuple(given), compose_tree))
         return Placement(
             placed.plan,
             verdict(placed, config.place.confidence),

@@ -8,11 +8,12 @@ import re
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pepper
 from pepper import config
-from pepper.config.composing import explain, recompose, with_names
+from pepper.config.composing import Composition, explain, recompose, with_names
 from pepper.config.option_files import check_option_files
 from pepper.config.overrides import prepared
 from pepper.errors import ConfigError, PepperError, nearest
@@ -23,31 +24,46 @@ from pepper.scratch import own_temporary_folder
 
 STATUS_ERROR = 2
 
-# Tasks that need nothing but the configuration: module and function, imported only when asked for.
+
+@dataclass(frozen=True)
+class Task:
+    """A task, imported only when asked for.
+
+    Attributes:
+        module: Where it is.
+        function: What runs it: from a `Composition` to a `pepper.tasks.result.Result`.
+        kept: What is kept of it where it is interrupted: the same command goes on from there.
+    """
+
+    module: str
+    function: str
+    kept: str | None = None
+
+    def run(self, composition: Composition) -> int:
+        """Run it, and return the exit status."""
+        return int(getattr(importlib.import_module(self.module), self.function)(composition).status)
+
+
 TASKS = {
-    "import": ("pepper.tasks.import_results", "import_results"),
-    "cuts": ("pepper.tasks.cuts", "list_cuts"),
-    "split": ("pepper.tasks.split", "split"),
-    "train": ("pepper.tasks.train", "train"),
-    "promote": ("pepper.tasks.promote", "promote"),
-    "predict": ("pepper.tasks.predict", "predict"),
-    "compare": ("pepper.tasks.compare", "compare"),
-    "doctor": ("pepper.tasks.doctor", "doctor"),
-    "report": ("pepper.tasks.report", "report"),
-    "execute": ("pepper.tasks.execute", "execute"),
+    "profile": Task("pepper.tasks.profile", "profile", "finished cells"),
+    "adapt": Task("pepper.tasks.adapt", "adapt", "finished cells"),
+    "train": Task("pepper.tasks.train", "train", "finished trials"),
+    "promote": Task("pepper.tasks.promote", "promote"),
+    "predict": Task("pepper.tasks.predict", "predict"),
+    "cuts": Task("pepper.tasks.cuts", "list_cuts"),
+    "split": Task("pepper.tasks.split", "split"),
+    "place": Task("pepper.tasks.place", "place"),
+    "execute": Task("pepper.tasks.execute", "execute"),
+    "quickstart": Task("pepper.tasks.quickstart", "quickstart", "finished cells and trials"),
+    "compare": Task("pepper.tasks.compare", "compare"),
+    "report": Task("pepper.tasks.report", "report"),
+    "import": Task("pepper.tasks.import_results", "import_results"),
+    "doctor": Task("pepper.tasks.doctor", "doctor"),
 }
 
 # Hydra's flags whose value stands behind them; and what an override looks like.
 VALUED_FLAGS = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p")
 OVERRIDE = re.compile(r"~|\+{0,2}\w[^=]*=")
-
-# Tasks that compose options of their own: those of a sweep's cells, those of a fleet's devices.
-COMPOSING = {
-    "profile": ("pepper.tasks.profile", "profile"),
-    "adapt": ("pepper.tasks.adapt", "adapt"),
-    "place": ("pepper.tasks.place", "place"),
-    "quickstart": ("pepper.tasks.quickstart", "quickstart"),
-}
 
 # The configuration's groups, in the order in which --help lists them.
 GROUPS = (
@@ -66,14 +82,6 @@ GROUPS = (
     "objective",
     "tracking",
 )
-
-# What is kept of a task that is interrupted: the same command goes on from there.
-KEPT = {
-    "profile": "finished cells",
-    "adapt": "finished cells",
-    "train": "finished trials",
-    "quickstart": "finished cells and trials",
-}
 
 HELP = """\
 pepper: profile ONNX models on devices under load, learn their latency, place their parts.
@@ -195,11 +203,11 @@ def _hydra(argv: list[str]) -> int:
         with _ending_with_reader(statuses), speaking(settings.output) as results:
             results["task"] = settings.task.name
             try:
-                statuses.append(_task(settings, overrides))
+                statuses.append(_task(settings.task.name).run(Composition(settings, tuple(overrides), recompose)))
             except refusals as error:
                 statuses.append(_refuse(error))
             except KeyboardInterrupt as stop:
-                if kept := KEPT.get(settings.task.name):
+                if kept := TASKS[settings.task.name].kept:
                     stop.args = (*stop.args, f"{kept} are kept; the same command goes on from here")
                 raise
             results["status"] = statuses[-1]
@@ -226,17 +234,10 @@ def _ending_with_reader(statuses: list[int]) -> Iterator[None]:
         statuses.append(128 + signal.SIGPIPE)
 
 
-def _task(cfg: config.PepperConfig, overrides: list[str]) -> int:
-    """Run one task; each is imported only when asked for."""
-    name = cfg.task.name
-    known = {**COMPOSING, **TASKS}
-    if name not in known:
-        raise PepperError(f"task.name={name}: no such task{nearest(name, known)}")
-    module, function = known[name]
-    task = getattr(importlib.import_module(module), function)
-    if name in TASKS:
-        return int(task(cfg))
-    return int(task(cfg, overrides, recompose))
+def _task(name: str) -> Task:
+    if name not in TASKS:
+        raise PepperError(f"task.name={name}: no such task{nearest(name, TASKS)}")
+    return TASKS[name]
 
 
 def _refuse_at_once(argv: Sequence[str], error: Exception) -> int:

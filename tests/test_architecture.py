@@ -8,9 +8,22 @@ import pytest
 ROOT = Path(__file__).parent.parent / "pepper"
 
 # What each room may import of pepper itself (its own modules apart).
-FOUNDATION = {"errors", "config", "caches", "documents", "interrupts", "outputs", "scratch"}
+FOUNDATION = {"errors", "units", "config", "fleet", "caches", "documents", "interrupts", "outputs", "scratch"}
+BELOW_PLANNING = FOUNDATION | {
+    "graph",
+    "devices",
+    "measure",
+    "tracking",
+    "sweep",
+    "latency",
+    "placement",
+    "execution",
+    "report",
+}
 MAY_IMPORT = {
     "errors": set(),
+    "units": set(),
+    "fleet": {"errors", "units", "config"},
     "config": {"errors"},
     "caches": {"errors"},
     "interrupts": set(),
@@ -26,10 +39,9 @@ MAY_IMPORT = {
     "placement": FOUNDATION,
     "execution": FOUNDATION | {"measure", "devices", "graph"},
     "report": FOUNDATION,
-    "tasks": FOUNDATION
-    | {"graph", "devices", "measure", "tracking", "sweep", "latency", "placement", "execution", "report"},
-    "api": FOUNDATION
-    | {"graph", "devices", "measure", "tracking", "sweep", "latency", "placement", "execution", "report", "tasks"},
+    "planning": BELOW_PLANNING,
+    "tasks": BELOW_PLANNING | {"planning"},
+    "api": BELOW_PLANNING | {"planning", "tasks"},
     "run": FOUNDATION | {"tasks", "report"},
 }
 

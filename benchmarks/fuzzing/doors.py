@@ -17,12 +17,14 @@ import numpy as np
 import onnx
 import yaml
 
-from benchmarks.common import composed
+from benchmarks.common import compose, composed
 from pepper import caches, run
 from pepper.config import DeviceConfig, LoadConfig, ModelConfig, PepperConfig
+from pepper.config.composing import Composition
 from pepper.devices import calibration, host, protocol
 from pepper.devices.device import resolve
 from pepper.execution.message import Message, Stamp, decode, encode
+from pepper.fleet import Fleet, FleetDevice, Link, everywhere
 from pepper.graph import parts
 from pepper.graph.balance import balanced_cuts
 from pepper.graph.characteristics import Characteristics, CostWarning
@@ -33,12 +35,13 @@ from pepper.graph.split import split as write_parts
 from pepper.latency import collect, description, tuning
 from pepper.latency.model import Hyperparameters, LatencyModel
 from pepper.measure.profile import Profile
-from pepper.placement.plan import Plan, PlannedPart
+from pepper.placement.plan import Plan, PlannedModel, PlannedPart, PlanRules
+from pepper.planning.planned import Planned
+from pepper.planning.splitting import planned_cuts, written_layout
 from pepper.report import plans as plan_pages
 from pepper.tasks.cuts import list_cuts
 from pepper.tasks.execute import _read_inputs
-from pepper.tasks.planned import planned_fleet, planned_model, under_rules, written_layout
-from pepper.tasks.split import planned_cuts, split
+from pepper.tasks.split import split
 from pepper.tracking.executions import Execution, KeptExecution, Unlogged
 from pepper.tracking.outbox import UnusableError
 from pepper.tracking.records import Pending, Record
@@ -92,6 +95,10 @@ def _of(folder: Path, name: str = "model.onnx") -> PepperConfig:
     return replace(settings(), model=replace(settings().model, path=str(file), name="model"))
 
 
+def _composition(config: PepperConfig) -> Composition:
+    return Composition(config, (), compose)
+
+
 # Models.
 
 
@@ -105,14 +112,14 @@ def _make_models(folder: Path) -> None:
 
 def _enter_model(folder: Path) -> None:
     config = _of(folder)
-    list_cuts(config)
+    list_cuts(_composition(config))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CostWarning)
         model = find_model(config.model)
         graph = load_graph(model.file, shapes=model.shapes)
         if graph.operators:
             Characteristics(graph).table([0], [len(graph.operators)])
-    split(replace(config, split=replace(config.split, out=str(folder.parent / "parts"))))
+    split(_composition(replace(config, split=replace(config.split, out=str(folder.parent / "parts")))))
 
 
 def _make_inputs(folder: Path) -> None:
@@ -144,22 +151,17 @@ def plan_of(file: Path) -> Plan:
         tuple(graph.tensors[t].name for t in graph.outputs),
     ]
     core = host.allowed_cores()[-1]
-    fleet = {
-        name: {
-            "device": asdict(DeviceConfig(name=name, kind="emulated", cores=[core], threads=1, share=0.4)),
-            "load": asdict(LoadConfig(percent=0, name="idle")),
-        }
+    devices = {
+        name: FleetDevice(
+            DeviceConfig(name=name, kind="emulated", cores=[core], threads=1, share=0.4),
+            LoadConfig(percent=0, name="idle"),
+        )
         for name in ("camera", "server")
     }
-    link = {"bandwidth_mbit_s": 100.0, "latency_ms": 1.0, "forwarded_mbit_s": None}
+    shapes = {name: tuple(shape) for name, shape in model.shapes.items()}
     return Plan(
-        model={"name": "model", "path": str(file), "sha256": model.content_hash, "input_shapes": model.shapes},
-        fleet={
-            "devices": fleet,
-            "links": [{"from": a, "to": b, **link} for a, b in (("camera", "server"), ("server", "camera"))],
-            "source": "camera",
-            "sink": "camera",
-        },
+        model=PlannedModel("model", str(file), model.content_hash, shapes),
+        fleet=Fleet(devices, everywhere(devices, Link(100.0, 1.0)), "camera", "camera"),
         objective="latency",
         parts=tuple(
             PlannedPart(ends[k], ends[k + 1], device, 1.0, 0.2, 1e6, 2.0 * k, 1e3 * k, names[k], names[k + 1])
@@ -173,7 +175,7 @@ def plan_of(file: Path) -> Plan:
         gap=0.0,
         solver="by hand",
         provenance={"latency_model": "pepper-latency", "latency_model_version": 3},
-        rules={"pinned": {"camera": [0, 2]}, "excluded": [], "max_parts": 3},
+        rules=PlanRules({"camera": (0, 2)}, (), 3),
     )
 
 
@@ -187,10 +189,7 @@ def _make_plans(folder: Path) -> None:
 def _enter_plan(folder: Path) -> None:
     plan = Plan.load(folder / "plan.json")
     plan_pages.section(plan_pages.PlanReport(name="plan", run_id="0", plan=plan.to_json()))
-    graph = planned_model(plan, "plan")
-    planned_fleet(plan, "plan")
-    planned_cuts(graph, plan, "plan")
-    under_rules(settings(), plan)
+    planned_cuts(Planned(settings(), plan, "plan").graph, plan, "plan")
 
 
 def _split_command(folder: Path) -> list[str]:

@@ -1,7 +1,8 @@
 """From overrides to a checked configuration, without a command line; and what is wrong with them, in one line."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pepper import config
@@ -19,6 +20,29 @@ _WRONG_TYPE = (
 )
 _KINDS = {"float": "a number", "int": "a whole number", "bool": "true or false", "str": "text"}
 """By how OmegaConf's name for the type begins."""
+
+
+@dataclass(frozen=True)
+class Composition:
+    """A configuration, and what it was composed from: other options can be composed in its place.
+
+    Attributes:
+        config: The whole configuration.
+        overrides: The overrides that made it, as the command line has them.
+        compose: Makes Hydra's tree of overrides, its values not checked yet.
+    """
+
+    config: PepperConfig
+    overrides: tuple[str, ...]
+    compose: "Callable[[Sequence[str]], DictConfig]"
+
+    def anew(self, overrides: Sequence[str]) -> "Composition":
+        """Return what other overrides make.
+
+        Raises:
+            ConfigError: An override cannot be read, or names no such group, option or key, or a value does not fit.
+        """
+        return Composition(config.typed(self.compose(overrides)), tuple(overrides), self.compose)
 
 
 def compose(overrides: Sequence[str] = ()) -> PepperConfig:

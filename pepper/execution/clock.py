@@ -10,6 +10,12 @@ import mmap
 import struct
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pepper.units import NS_PER_MS
+
+if TYPE_CHECKING:
+    from pepper.fleet import Link
 
 _SLOT = struct.Struct("=qddq")  # free again at (ns), ns a byte, ns a byte when it is forwarded, latency (ns)
 _PATIENCE_S = 0.05
@@ -36,21 +42,14 @@ class LinkClock:
         file.write_bytes(bytes(_SLOT.size * max(links, 1)))
         return cls(file)
 
-    def set(
-        self, link: int, bandwidth_mbit_s: float | None, latency_ms: float, forwarded_mbit_s: float | None = None
-    ) -> None:
-        """Give a link its properties, from now on; nothing is under way on it.
-
-        Args:
-            link: Its slot.
-            bandwidth_mbit_s: Megabits (10^6) a second; None is unlimited.
-            latency_ms: Delay of every byte.
-            forwarded_mbit_s: How fast a hub sends on what it has received; None: there is none, or it takes no time.
-        """
-        rates = [8e3 / rate if rate else 0.0 for rate in (bandwidth_mbit_s, forwarded_mbit_s)]
-        self._lock(link)
-        _SLOT.pack_into(self._map, link * _SLOT.size, 0, *rates, round(latency_ms * 1e6))
-        self._unlock(link)
+    def set(self, slot: int, link: "Link") -> None:
+        """Give a slot a link's properties, from now on; nothing is under way on it."""
+        occupied_ns = link.occupied_ms_per_byte * NS_PER_MS
+        forwarded_ns = link.ms_per_byte * NS_PER_MS - occupied_ns
+        self._lock(slot)
+        delay_ns = round(link.latency_ms * NS_PER_MS)
+        _SLOT.pack_into(self._map, slot * _SLOT.size, 0, occupied_ns, forwarded_ns, delay_ns)
+        self._unlock(slot)
 
     def reserve(self, link: int, count: int, now_ns: int) -> int:
         """Send this many bytes over a link; returns when the last of them arrives, ns."""

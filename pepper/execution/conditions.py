@@ -61,7 +61,7 @@ class ConditionMeter:
         loads, after = self._loads.read(), self._given()
         throttled = own_limits.throttled_periods() - self._throttled
         found = []
-        for name, spec in self._pool.fleet.devices.items():
+        for name, spec in self._pool.specs.items():
             if name in devices:
                 (ran_s, wall_s), (ran_before_s, wall_before_s) = after[name], self._before[name]
                 span_s = wall_s - wall_before_s
@@ -70,4 +70,4 @@ class ConditionMeter:
         return found
 
     def _given(self) -> dict[str, tuple[float, float]]:
-        return {name: self._pool.device(name).given() or (0.0, 0.0) for name in self._pool.fleet.devices}
+        return {name: self._pool.device(name).given() or (0.0, 0.0) for name in self._pool.specs}

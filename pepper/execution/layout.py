@@ -1,61 +1,13 @@
-"""What is run: which parts on which devices, joined by which links. Plain values, free of plans and predictions."""
+"""What is run: which parts on which devices. Plain values, free of plans and predictions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pepper.config import LoadConfig
-from pepper.devices.device import DeviceSpec
 from pepper.errors import ExecutionError, nearest
 from pepper.graph.source import TensorSpec
 from pepper.graph.split import Manifest
-
-
-@dataclass(frozen=True)
-class Link:
-    """The way from one device to another.
-
-    Attributes:
-        bandwidth_mbit_s: Megabits (10^6) a second; None is unlimited.
-        latency_ms: Delay of every byte.
-        forwarded_mbit_s: Where a hub is between them: how fast it sends on what it has received. Of the two ways
-            this is the quicker one, which does not bound the throughput. None: there is none, or it takes no time.
-    """
-
-    bandwidth_mbit_s: float | None = None
-    latency_ms: float = 0.0
-    forwarded_mbit_s: float | None = None
-
-    @property
-    def end_to_end_mbit_s(self) -> float | None:
-        """What one message sees of the bandwidth: a hub sends it on only when it is there; None is unlimited."""
-        rates = [rate for rate in (self.bandwidth_mbit_s, self.forwarded_mbit_s) if rate]
-        return 1 / sum(1 / rate for rate in rates) if rates else None
-
-    def transfer_ms(self, count: float) -> float:
-        """Return how long this many bytes take if nothing else is on the link."""
-        rate = self.end_to_end_mbit_s
-        return self.latency_ms + (0.008 * count / rate if rate else 0.0)
-
-
-@dataclass(frozen=True)
-class Fleet:
-    """Devices and the links between them.
-
-    Attributes:
-        devices: By name.
-        links: By the names of the two devices, in the direction of travel.
-        source: Where requests arise; None is wherever the first part runs.
-        sink: Where answers are wanted; None is wherever the last part runs.
-        loads: Background load by device's name; idle where none is given.
-    """
-
-    devices: Mapping[str, DeviceSpec]
-    links: Mapping[tuple[str, str], Link] = field(default_factory=dict)
-    source: str | None = None
-    sink: str | None = None
-    loads: Mapping[str, LoadConfig] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from statistics import median
 
 from pepper.execution.pipeline import Arrival, Hop
 from pepper.execution.runner import Runner
+from pepper.units import bandwidth_mbit_s
 
 SMALL_BYTES, MOST_BYTES, LEAST_BYTES = 64, 2**20, 2**14
 LARGE_MS = 50.0  # of the slowest link's time
@@ -45,7 +46,7 @@ def measure_hops(runner: Runner) -> list[MeasuredHop]:
         more = [runner.probe(large) for _ in range(REPEATS)]
         if runner.layout is layout:
             return [
-                MeasuredHop(hop, small_ms, 0.008 * (large - SMALL_BYTES) / max(large_ms - small_ms, 1e-3))
+                MeasuredHop(hop, small_ms, bandwidth_mbit_s(large - SMALL_BYTES, max(large_ms - small_ms, 1e-3)))
                 for hop, small_ms, large_ms in zip(runner.hops, _times(small), _times(more), strict=True)
             ]
 
@@ -53,12 +54,12 @@ def measure_hops(runner: Runner) -> list[MeasuredHop]:
 def _large_bytes(runner: Runner) -> int:
     """Return the size of a large message: its time on the slowest link is long enough to measure, and that on all
     links together far below the time limit."""
-    rates = [hop.link.bandwidth_mbit_s for hop in runner.hops if hop.link and hop.link.bandwidth_mbit_s]
-    if not rates:
+    byte_ms = [hop.link.occupied_ms_per_byte for hop in runner.hops if hop.link and hop.link.occupied_ms_per_byte]
+    if not byte_ms:
         return MOST_BYTES
-    wanted = min(MOST_BYTES, max(LEAST_BYTES, round(min(rates) * LARGE_MS / 0.008)))
+    wanted = min(MOST_BYTES, max(LEAST_BYTES, round(LARGE_MS / max(byte_ms))))
     most_ms = LIMIT_FRACTION * 1000 * runner.time_limit_s
-    return max(2 * SMALL_BYTES, min(wanted, int(most_ms / sum(0.008 / rate for rate in rates))))
+    return max(2 * SMALL_BYTES, min(wanted, int(most_ms / sum(byte_ms))))
 
 
 def _times(arrivals: Sequence[Arrival]) -> list[float]:

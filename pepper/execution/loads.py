@@ -65,7 +65,7 @@ class LoadMeter:
         self._begin(usage)
         wall_s = self._at_s - at_s
         loads = {}
-        for name, spec in self._pool.fleet.devices.items():
+        for name, spec in self._pool.specs.items():
             own_s = sum(
                 found.cpu_s - (own_before[pid].cpu_s if pid in own_before else 0.0)
                 for pid, found in self._own.items()
@@ -74,15 +74,14 @@ class LoadMeter:
             foreign_percent = 100 * max(0.0, busy_s[name] - own_s) / (wall_s * len(spec.cores))
             generated_percent = 0.0
             if name in usage_before:
-                planned = self._pool.fleet.loads.get(name)
-                cores = (planned.cores if planned else None) or len(spec.cores)
+                cores = self._pool.planned(name).cores or len(spec.cores)
                 generated_percent = max(0.0, percent_between(usage_before[name], usage[name], spec.share, cores))
             loads[name] = DeviceLoad(foreign_percent, generated_percent)
         return loads
 
     def _begin(self, usage: dict[str, Usage]) -> None:
         self._usage = usage
-        self._times = {name: host.CoreTimes(list(spec.cores)) for name, spec in self._pool.fleet.devices.items()}
+        self._times = {name: host.CoreTimes(list(spec.cores)) for name, spec in self._pool.specs.items()}
         me = psutil.Process()
         self._own = dict(_own([me, *me.children(recursive=True)]))
         self._at_s = time.perf_counter()

@@ -14,11 +14,12 @@ import numpy as np
 
 from pepper.errors import ExecutionError
 from pepper.execution.clock import LinkClock
-from pepper.execution.layout import Fleet, Layout, Link
+from pepper.execution.layout import Layout
 from pepper.execution.message import Message, Stamp, decode, encode
 from pepper.execution.pool import StageLost, StagePool
 from pepper.execution.prompt import prompt_driver
 from pepper.execution.queues import TCP, Keys, Sink, open_sink, open_source
+from pepper.fleet import Fleet, Link
 from pepper.interrupts import wait_readable
 
 
@@ -57,7 +58,7 @@ class Network:
     def __init__(self, fleet: Fleet, folder: Path, queue: int = 16, port: int | None = None) -> None:
         self.fleet, self.queue = fleet, queue
         self.file = folder / "links"
-        self.slots = {pair: slot for slot, pair in enumerate(fleet.links)}
+        self.slots = {pair: slot for slot, pair in enumerate(fleet.between)}
         self.clock = LinkClock.create(self.file, len(self.slots))
         self._folder, self._port = folder, port
         self.keys = None if port is None else Keys.make()
@@ -80,7 +81,7 @@ class Network:
         """
         if sender is None or receiver is None or sender == receiver:
             return Hop(sender, receiver, None)
-        link = self.fleet.links.get((sender, receiver))
+        link = self.fleet.between.get((sender, receiver))
         if link is None:
             raise ExecutionError(f"no link from {sender} to {receiver}: the fleet has none; place the model again")
         return Hop(sender, receiver, link)
@@ -96,12 +97,12 @@ class Network:
 
     def slot(self, hop: Hop) -> int | None:
         """Return the clock's slot of a hop's link; None where a message takes no time."""
-        return None if hop.link in (None, Link()) else self.slots[str(hop.sender), str(hop.receiver)]
+        return None if hop.link is None or hop.link.is_free else self.slots[str(hop.sender), str(hop.receiver)]
 
     def reset(self) -> None:
         """Take everything off the links, and give each its own properties."""
-        for pair, link in self.fleet.links.items():
-            self.clock.set(self.slots[pair], link.bandwidth_mbit_s, link.latency_ms, link.forwarded_mbit_s)
+        for pair, link in self.fleet.between.items():
+            self.clock.set(self.slots[pair], link)
 
     def close(self) -> None:
         """Free the clock."""

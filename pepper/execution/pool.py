@@ -4,16 +4,18 @@ import threading
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
 
 from pepper.config import LoadConfig, SessionConfig
-from pepper.devices.device import Device, together
+from pepper.config.placing import MEASURED
+from pepper.devices.device import Device, DeviceSpec, resolve, together
 from pepper.devices.process import Process
-from pepper.errors import ExecutionError, MeasureError
-from pepper.execution.layout import Fleet, Layout, PlacedPart
-from pepper.measure.load import Load, Usage, start_load
+from pepper.errors import ConfigError, ExecutionError, MeasureError
+from pepper.execution.layout import Layout, PlacedPart
+from pepper.fleet import Fleet
+from pepper.measure.load import Load, Usage, check_load, start_load
 
 MOST_IDLE = 16
 IDLE = LoadConfig(name="idle", percent=0)
@@ -30,6 +32,24 @@ class StageLost(Exception):  # noqa: N818 - a signal to go on without it, no mis
     def __init__(self, device: str, reason: str) -> None:
         super().__init__(f"{device}: {reason}")
         self.device, self.reason = device, reason
+
+
+def specs(fleet: Fleet) -> dict[str, DeviceSpec]:
+    """Return the devices of a fleet with every default filled in from this machine, under their names in the fleet.
+
+    Raises:
+        ConfigError: This machine cannot give a device or its load, or it is not said what it is; the message names it.
+    """
+    found = {}
+    for name, entry in fleet.devices.items():
+        try:
+            if entry.device is None or entry.load is None:
+                raise ConfigError(f"it does not say what device {name!r} is; make a plan with task=place")
+            found[name] = replace(resolve(entry.device), name=name)
+            check_load(entry.load, found[name])
+        except ConfigError as error:
+            raise ConfigError(f"fleet.devices.{name}: {error}") from error
+    return found
 
 
 @dataclass
@@ -71,7 +91,7 @@ class StagePool:
         most_idle: Stages kept beyond those in use; the longest unused one goes first.
 
     Raises:
-        ConfigError: The devices cannot be emulated at the same time.
+        ConfigError: This machine cannot give a device, or not all of them at the same time.
     """
 
     def __init__(self, fleet: Fleet, session: SessionConfig, time_limit_s: float, most_idle: int = MOST_IDLE) -> None:
@@ -80,9 +100,8 @@ class StagePool:
         self.lost: dict[str, str] = {}
         self._options = dict(vars(session))
         self._time_limit_s = time_limit_s
-        self._devices: Mapping[str, Device] = dict(
-            zip(fleet.devices, together(list(fleet.devices.values())), strict=True)
-        )
+        self.specs = specs(fleet)
+        self._devices: Mapping[str, Device] = dict(zip(self.specs, together(list(self.specs.values())), strict=True))
         self._stages: dict[tuple[str, str], StageHandle] = {}  # the longest unused one first
         self._paused: set[tuple[str, str]] = set()
         self._loads: dict[str, Load] = {}
@@ -95,8 +114,8 @@ class StagePool:
             stack.callback(self.background.shutdown)
             for name, device in self._devices.items():
                 stack.enter_context(device)
-                load = self.fleet.loads.get(name)
-                if load is not None and load.percent > 0:
+                load = self.planned(name)
+                if load.percent > 0:
                     self._loads[name] = start_load(load.generator, device)
                     stack.callback(self._loads[name].close)
             self._stack = stack.pop_all()
@@ -116,8 +135,9 @@ class StagePool:
             load.set(self.planned(name) if running else IDLE)
 
     def planned(self, name: str) -> LoadConfig:
-        """Return the load that the fleet has on a device."""
-        return self.fleet.loads.get(name, IDLE)
+        """Return the load that is to be put on a device: what was measured there is there already."""
+        load = self.fleet.devices[name].load
+        return IDLE if load is None or load.name == MEASURED else load
 
     def put(self, name: str, load: LoadConfig) -> None:
         """Put a load on a device, in place of the one that it has."""

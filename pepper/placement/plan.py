@@ -1,24 +1,89 @@
 """The plan: what a placement decided, as a file that is enough to run it.
 
 A plan names its model, its devices and its links, and speaks of borders between parts by operator position and
-by tensor, so it can be read and run without the problem that it came from.
+by tensor, so it can be read and run without the problem that it came from. Its file is these classes as JSON; its
+schema is made from them.
 """
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+from annotated_types import Ge, Le, MaxLen, MinLen
 
 from pepper.documents import first_fault, read_json
-from pepper.errors import PlacementError
+from pepper.errors import ConfigError, PlacementError
+from pepper.fleet import Fleet, FleetDevice, FleetLink
 from pepper.placement.chain import Solution
 from pepper.placement.evaluate import evaluate, instances, unit
-from pepper.placement.problem import ChainProblem
+from pepper.placement.problem import OBJECTIVES, ChainProblem
+from pepper.units import mbit_s
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 SCHEMA = "pepper.plan"
-VERSION = 3
+VERSION = 4
+_BEFORE = 3
+"""A version that is read, too: it had empty objects where there is nothing."""
+
+_MOST = 2**53  # whole numbers beyond are none that a float can hold
+
+Text = Annotated[str, MaxLen(4096)]
+_GREATEST = sys.float_info.max  # infinity is no figure
+Amount = Annotated[float, Ge(0), Le(_GREATEST)]
+Whole = Annotated[int, Ge(0), Le(_MOST)]
+Rounded = Annotated[float, Ge(-1e-6), Le(_GREATEST)]
+"""At least 0, but for rounding."""
+
+
+@dataclass(frozen=True)
+class PlannedModel:
+    """The model of a plan.
+
+    Attributes:
+        name: How runs and tables call it.
+        path: The file, or where a package has it.
+        sha256: Of the file and its external weights.
+        input_shapes: By the input's name.
+        inner_shapes: Shapes that were given for tensors inside, by name.
+        inputs: Values that were given for inputs, by name, as ``model.inputs`` takes them.
+
+    Raises:
+        ValueError: The path is none.
+    """
+
+    name: Text
+    path: Text
+    sha256: Text
+    input_shapes: Mapping[Text, tuple[Whole, ...]]
+    inner_shapes: Mapping[Text, tuple[Whole, ...]] = field(default_factory=dict)
+    inputs: Mapping[Text, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if "\0" in self.path:
+            raise ValueError("path holds a NUL")
+
+
+@dataclass(frozen=True)
+class PlanRules:
+    """What the next plan must keep to, too, when a device is lost or loads change.
+
+    Attributes:
+        pinned: By device, the positions of the first operator that must stay there and of the one behind the last.
+        excluded: Devices that get no part.
+        max_parts: Most parts; None is one a device.
+    """
+
+    pinned: Mapping[str, tuple[Whole, Whole]] = field(default_factory=dict)
+    excluded: tuple[str, ...] = ()
+    max_parts: Annotated[int, Ge(1), Le(_MOST)] | None = None
 
 
 @dataclass(frozen=True)
@@ -38,39 +103,37 @@ class PlannedPart:
         outputs: Names of the tensors that cross its last border, when known.
     """
 
-    start: int
-    stop: int
+    start: Whole
+    stop: Whole
     device: str
-    time_ms: float
-    pickup_ms: float
-    memory_bytes: float
-    receive_ms: float
-    receive_bytes: float
-    inputs: tuple[str, ...] = ()
-    outputs: tuple[str, ...] = ()
+    time_ms: Amount
+    pickup_ms: Amount
+    memory_bytes: Amount
+    receive_ms: Amount
+    receive_bytes: Amount
+    inputs: tuple[Text, ...] = ()
+    outputs: tuple[Text, ...] = ()
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a problem of numbers stands for: the model and the devices behind it, all of it JSON values.
+    """What a problem of numbers stands for: the model and the devices behind it.
 
     Attributes:
-        model: ``name``, ``path``, ``sha256`` (of the file and its external weights) and ``input_shapes`` (by
-            name); empty where the problem came from no model.
-        devices: What each device (or kind) of the problem is, by name: its ``device`` and ``load``
-            configuration.
+        model: The model; None where the problem came from no model.
+        fleet: What each device (or kind) of the problem is, by name; None likewise.
         positions: (n + 1) operators before each boundary; the boundary's own number where not given.
         tensors: (n + 1) names of the tensors that cross each boundary.
-        provenance: Where the numbers come from (latency model, profiles); free-form.
+        provenance: As of the plan.
         rules: As of the plan.
     """
 
-    model: Mapping[str, Any] = field(default_factory=dict)
-    devices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    model: PlannedModel | None = None
+    fleet: Fleet | None = None
     positions: Sequence[int] = ()
     tensors: Sequence[tuple[str, ...]] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    rules: Mapping[str, Any] = field(default_factory=dict)
+    rules: PlanRules = field(default_factory=PlanRules)
 
 
 @dataclass(frozen=True)
@@ -78,12 +141,8 @@ class Plan:
     """Parts on devices, and what that is predicted to cost.
 
     Attributes:
-        model: ``name``, ``path``, ``sha256`` and ``input_shapes``; empty where it came from no model.
-        fleet: ``devices`` (by name: ``device`` and ``load``, their configurations), ``links`` (each ``from``,
-            ``to``, ``bandwidth_mbit_s`` (of the slower side of a hub; None: unlimited), ``latency_ms`` and
-            ``forwarded_mbit_s`` (of the other side; None: no hub)), ``source`` and ``sink`` (names of the devices at
-            which the input arises and the output is wanted, or None). Of a kind of several equal devices it lists
-            those at work, as ``name#0``, ``name#1``, ...
+        model: The model; None where the plan came from numbers alone.
+        fleet: The devices. Of a kind of several equal ones it lists those at work, as ``name#0``, ``name#1``, ...
         objective: What was minimised.
         parts: The parts in order.
         return_ms: Predicted time of the transfer to the sink.
@@ -93,27 +152,50 @@ class Plan:
         bound_ms: No plan is below this in the objective.
         gap: Relative distance to the bound; 0 when proven optimal.
         solver: Which solver found it.
-        provenance: Where the numbers come from (latency model, profiles); free-form, JSON values.
-        rules: What the next plan must keep to, too, when a device is lost or loads change: ``pinned`` (by device, the
-            first and the last operator's position, exclusive), ``excluded`` (names), ``max_parts``.
+        provenance: Where the numbers come from (latency model, profiles), by what it is.
+        rules: What later plans must keep to, too.
+
+    Raises:
+        ValueError: The parts do not follow one another, or their devices or the objective are not known.
     """
 
-    model: dict[str, Any]
-    fleet: dict[str, Any]
+    model: PlannedModel | None
+    fleet: Fleet
     objective: str
-    parts: tuple[PlannedPart, ...]
-    return_ms: float
-    latency_ms: float
-    period_ms: float
-    sent_bytes: float
-    bound_ms: float
-    gap: float
-    solver: str
-    provenance: dict[str, Any] = field(default_factory=dict)
-    rules: dict[str, Any] = field(default_factory=dict)
+    parts: Annotated[tuple[PlannedPart, ...], MinLen(1)]
+    return_ms: Amount
+    latency_ms: Amount
+    period_ms: Amount
+    sent_bytes: Amount
+    bound_ms: Amount
+    gap: Rounded
+    solver: Text
+    provenance: Mapping[Text, Any] = field(default_factory=dict)
+    rules: PlanRules = field(default_factory=PlanRules)
+
+    def __post_init__(self) -> None:
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"objective is {self.objective!r:.60}; use one of {', '.join(OBJECTIVES)}")
+        if self.parts[0].start != 0 or any(after.start != before.stop for before, after in pairwise(self.parts)):
+            raise ValueError("the parts do not follow one another")
+        for part in self.parts:
+            if part.device not in self.fleet.devices:
+                raise ValueError(f"a part runs on {part.device!r:.60}, which is not among the fleet's devices")
+            if part.stop <= part.start:
+                raise ValueError("a part has no operators")
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Names of the parts' devices, in order."""
+        return tuple(part.device for part in self.parts)
+
+    @property
+    def title(self) -> str:
+        """What runs where, in a line."""
+        return f"{self.model.name if self.model else 'numbers'} on {' - '.join(self.devices)}"
 
     @classmethod
-    def of(cls, problem: ChainProblem, solution: Solution, objective: str, origin: Origin | None = None) -> "Plan":
+    def of(cls, problem: ChainProblem, solution: Solution, objective: str, origin: Origin | None = None) -> Self:
         """Write down a solution.
 
         Args:
@@ -145,8 +227,8 @@ class Plan:
             )
         last = cost.hops[-1]
         return cls(
-            model=dict(about.model),
-            fleet=_fleet(problem, solution, about.devices),
+            model=about.model,
+            fleet=_fleet(problem, solution, about.fleet),
             objective=objective,
             parts=tuple(parts),
             return_ms=last.time_ms if last else 0.0,
@@ -157,12 +239,12 @@ class Plan:
             gap=solution.gap,
             solver=solution.solver,
             provenance=dict(about.provenance),
-            rules=dict(about.rules),
+            rules=about.rules,
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return what a plan's file holds."""
-        return {"schema": SCHEMA, "version": VERSION, **asdict(self)}
+        return {"schema": SCHEMA, "version": VERSION, **_adapter().dump_python(self, mode="json", by_alias=True)}
 
     def save(self, path: Path) -> None:
         """Write the plan as JSON."""
@@ -177,8 +259,6 @@ class Plan:
         """
         from pydantic import ValidationError  # tenths of a second
 
-        from pepper.placement.plan_schema import PlanSchema
-
         try:
             content = read_json(path)
         except OSError as error:
@@ -188,17 +268,31 @@ class Plan:
         if content.pop("schema", None) != SCHEMA:
             raise PlacementError(f"{path}: not a plan (schema is not {SCHEMA!r}); give a plan.json")
         version = content.pop("version", None)
-        if version != VERSION:
-            raise PlacementError(f"{path}: plan version {version!r:.40}; this pepper reads version {VERSION}")
+        if version == _BEFORE:
+            content["model"] = content.get("model") or None
+        elif version != VERSION:
+            raise PlacementError(f"{path}: plan version {version!r:.40}; this pepper reads {_BEFORE} and {VERSION}")
         try:
-            PlanSchema.model_validate(content)
+            return _adapter().validate_json(json.dumps(content), strict=True, extra="forbid")
         except ValidationError as error:
             raise PlacementError(f"{path}: {first_fault(error)}; place the model again") from error
-        parts = tuple(
-            PlannedPart(**{**part, "inputs": tuple(part["inputs"]), "outputs": tuple(part["outputs"])})
-            for part in content.pop("parts")
-        )
-        return cls(parts=parts, **content)
+        except ConfigError as error:  # of a device or a load
+            raise PlacementError(f"{path}: {error}") from error
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a plan's file."""
+    made = _adapter().json_schema(by_alias=True)
+    made["properties"] = {"schema": {"const": SCHEMA}, "version": {"const": VERSION}, **made["properties"]}
+    made["required"] = ["schema", "version", *made["required"]]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
+
+
+@cache
+def _adapter() -> "TypeAdapter[Plan]":
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Plan)
 
 
 def is_plan(file: Path) -> bool:
@@ -209,11 +303,7 @@ def is_plan(file: Path) -> bool:
         return False
 
 
-def _mbit_s(ms_per_byte: float) -> float | None:
-    return 0.008 / ms_per_byte if ms_per_byte > 0 else None
-
-
-def _fleet(problem: ChainProblem, solution: Solution, devices: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _fleet(problem: ChainProblem, solution: Solution, known: Fleet | None) -> Fleet:
     """List the devices, of kinds those at work, and the links between them."""
     work = dict.fromkeys(
         (stage.device, number)
@@ -223,20 +313,17 @@ def _fleet(problem: ChainProblem, solution: Solution, devices: Mapping[str, Mapp
     units = sorted({*work, *single})
     links = problem.links
     listed = [
-        {
-            "from": unit(problem, *a),
-            "to": unit(problem, *b),
-            "bandwidth_mbit_s": _mbit_s(occupied := float(links.occupied_ms_per_byte[a[0], b[0]])),
-            "latency_ms": float(links.latency_ms[a[0], b[0]]),
-            "forwarded_mbit_s": _mbit_s(float(links.ms_per_byte[a[0], b[0]]) - occupied),
-        }
+        FleetLink(
+            bandwidth_mbit_s=mbit_s(occupied := float(links.occupied_ms_per_byte[a[0], b[0]])),
+            latency_ms=float(links.latency_ms[a[0], b[0]]),
+            forwarded_mbit_s=mbit_s(float(links.ms_per_byte[a[0], b[0]]) - occupied),
+            origin=unit(problem, *a),
+            target=unit(problem, *b),
+        )
         for a in units
         for b in units
         if a != b and math.isfinite(links.latency_ms[a[0], b[0]]) and math.isfinite(links.ms_per_byte[a[0], b[0]])
     ]
-    return {
-        "devices": {unit(problem, *pair): dict(devices.get(problem.devices[pair[0]].name, {})) for pair in units},
-        "links": listed,
-        "source": problem.source,
-        "sink": problem.sink,
-    }
+    kinds = {pair: known.devices[problem.devices[pair[0]].name] if known else FleetDevice() for pair in units}
+    devices = {unit(problem, *pair): replace(kind, count=1) for pair, kind in kinds.items()}
+    return Fleet(devices, tuple(listed), problem.source, problem.sink)

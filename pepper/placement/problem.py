@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pepper.errors import PlacementError, nearest
+from pepper.fleet import Link
 
 Floats = NDArray[np.float64]
 PartTimes = Callable[[int, int, int], float]
@@ -39,30 +40,6 @@ class Device:
 
 
 @dataclass(frozen=True)
-class Link:
-    """A one-way connection: `bytes` take ``latency_ms + bytes / bandwidth``.
-
-    Attributes:
-        bandwidth_mbit_s: Megabits (1e6) a second.
-        latency_ms: Propagation time; it delays a request but does not occupy the link.
-    """
-
-    bandwidth_mbit_s: float
-    latency_ms: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("bandwidth_mbit_s", "latency_ms"):
-            value = getattr(self, name)
-            if math.isnan(value) or value < 0 or (name == "bandwidth_mbit_s" and value == 0):
-                raise PlacementError(f"link: {name} is {value}; give a number above 0")
-
-    @property
-    def ms_per_byte(self) -> float:
-        """Milliseconds that one byte occupies the link."""
-        return 8.0 / (self.bandwidth_mbit_s * 1000.0)
-
-
-@dataclass(frozen=True)
 class Links:
     """Connections between all pairs of D devices, as (D, D) matrices indexed [from, to].
 
@@ -82,48 +59,28 @@ class Links:
     def uniform(cls, n_devices: int, link: Link) -> "Links":
         """Connect every device to every other by its own `link`."""
         full = np.ones((n_devices, n_devices))
-        return cls(full * link.latency_ms, full * link.ms_per_byte, full * link.ms_per_byte)
+        return cls(full * link.latency_ms, full * link.ms_per_byte, full * link.occupied_ms_per_byte)
 
     @classmethod
-    def pairs(cls, names: Sequence[str], links: Mapping[tuple[str, str], Link], both_ways: bool = True) -> "Links":
-        """Connect the named pairs only.
+    def pairs(cls, names: Sequence[str], links: Mapping[tuple[str, str], Link]) -> "Links":
+        """Connect the named pairs only, each in its own direction.
 
         Args:
             names: The devices, in the problem's order.
             links: Link of each (from, to); a pair of one name connects two devices of that kind.
-            both_ways: Let a pair whose reverse is not listed serve both directions.
 
         Raises:
             PlacementError: If a pair names an unknown device.
         """
         index = {name: k for k, name in enumerate(names)}
         latency_ms = np.full((len(names), len(names)), math.inf)
-        ms_per_byte = np.full_like(latency_ms, math.inf)
+        ms_per_byte, occupied = np.full_like(latency_ms, math.inf), np.full_like(latency_ms, math.inf)
         for (a, b), link in links.items():
-            source, target = (_index_of(name, index, "links") for name in (a, b))
-            directions = [(source, target)]
-            if both_ways and (b, a) not in links:
-                directions.append((target, source))
-            for direction in directions:
-                latency_ms[direction] = link.latency_ms
-                ms_per_byte[direction] = link.ms_per_byte
-        return cls(latency_ms, ms_per_byte, ms_per_byte)
-
-    @classmethod
-    def hub(cls, up: Sequence[Link], down: Sequence[Link]) -> "Links":
-        """Connect all devices through a hub that stores and forwards.
-
-        Args:
-            up: Link from each device to the hub.
-            down: Link from the hub to each device.
-        """
-        up_latency, down_latency = (np.array([link.latency_ms for link in side]) for side in (up, down))
-        up_rate, down_rate = (np.array([link.ms_per_byte for link in side]) for side in (up, down))
-        return cls(
-            up_latency[:, None] + down_latency,
-            up_rate[:, None] + down_rate,
-            np.maximum(up_rate[:, None], down_rate),
-        )
+            pair = _index_of(a, index, "links"), _index_of(b, index, "links")
+            latency_ms[pair] = link.latency_ms
+            ms_per_byte[pair] = link.ms_per_byte
+            occupied[pair] = link.occupied_ms_per_byte
+        return cls(latency_ms, ms_per_byte, occupied)
 
 
 @dataclass(frozen=True)

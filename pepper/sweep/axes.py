@@ -4,11 +4,11 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pepper.config import PepperConfig, typed
-from pepper.config.composing import explain
+from pepper.config.composing import Composition, explain
 from pepper.config.overrides import assign, keys_of
 from pepper.devices.device import resolve
 from pepper.errors import ConfigError, ModelError, nearest
@@ -18,14 +18,9 @@ from pepper.sweep.cells import Cell
 
 GROUPS = ("model", "device", "load", "measure")
 
-Compose = Callable[[Sequence[str]], DictConfig]
-"""Composes the configuration from a list of Hydra overrides."""
-
 
 def plan(
-    config: PepperConfig,
-    overrides: Sequence[str],
-    compose: Compose,
+    composition: Composition,
     track: Callable[[Sequence[PepperConfig]], Iterable[PepperConfig]] = iter,
 ) -> list[Cell]:
     """Return the cells of the configured sweep; without one, the single cell of the configuration.
@@ -34,23 +29,22 @@ def plan(
     what makes no difference (the number of a variant, for a model that is none), they are one cell.
 
     Args:
-        config: The whole configuration.
-        overrides: The command line's overrides that made it.
-        compose: Composes the configuration from overrides.
+        composition: The configuration, and what its options are composed from.
         track: Passes the models on, whose files may have to be written, and may show how far that is.
 
     Raises:
         ConfigError: An axis names no group or key, or an option or value does not fit.
         ModelError: The single model cannot be used; in a sweep its cells carry the error instead.
     """
+    config = composition.config
     if config.sweep is None:
         return [single_cell(config)]
-    given = {key for override in overrides for key in keys_of(override)}
+    given = {key for override in composition.overrides for key in keys_of(override)}
     axes = {name: values for name, values in config.sweep.axes.items() if name not in given}
     for name in axes:
         if name.split(".")[0] not in GROUPS:
             raise ConfigError(f"sweep.axes.{name}: not an axis{nearest(name, GROUPS)} (groups: {', '.join(GROUPS)})")
-    choices = [_choices(group, axes, overrides, compose, config) for group in GROUPS]
+    choices = [_choices(group, axes, composition) for group in GROUPS]
     models: dict[int, ModelFile | ModelError] = {}
     for choice in track(choices[0]):
         try:
@@ -92,20 +86,15 @@ def _cell(config: PepperConfig, model: ModelFile | None, error: str | None) -> C
     return Cell(config.model, model, device, config.load, config.measure, error)
 
 
-def _choices(
-    group: str,
-    axes: dict[str, list[Any]],
-    overrides: Sequence[str],
-    compose: Compose,
-    config: PepperConfig,
-) -> list[PepperConfig]:
+def _choices(group: str, axes: dict[str, list[Any]], composition: Composition) -> list[PepperConfig]:
     """Return the configuration once for each value of the group: its options times its keys' values."""
     keys = [name for name in axes if name.startswith(f"{group}.")]
     if group not in axes and not keys:
-        return [config]
+        return [composition.config]
     choices = []
     for option in axes.get(group, [None]):
-        composed = compose([*overrides, f"{group}={option}"]) if option is not None else compose(overrides)
+        chosen_option = [f"{group}={option}"] if option is not None else []
+        composed = composition.compose([*composition.overrides, *chosen_option])
         for values in itertools.product(*(axes[key] for key in keys)):
             chosen = composed.copy()
             for key, value in zip(keys, values, strict=True):

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from pepper.config import PepperConfig, typed
+from pepper.config import PepperConfig
+from pepper.config.composing import Composition
 from pepper.devices.calibration import calibrate
 from pepper.errors import ConfigError, LatencyError
 from pepper.latency import collect, features
@@ -17,13 +18,14 @@ from pepper.latency.dataset import Rows
 from pepper.latency.evaluation import scores
 from pepper.latency.features import FEATURES, Values
 from pepper.latency.model import LatencyModel
+from pepper.planning.latency_models import chosen_version, load_version, write_version
+from pepper.planning.settings import run_params
 from pepper.report.progress import stepwise
 from pepper.report.tables import show
-from pepper.sweep.axes import Compose, plan
+from pepper.sweep.axes import plan
 from pepper.sweep.cells import Cell
-from pepper.tasks.latency_models import chosen_version, load_version, write_version
 from pepper.tasks.profile import measure
-from pepper.tasks.settings import run_params
+from pepper.tasks.result import Registered
 from pepper.tracking.history import history
 from pepper.tracking.registry import Registry
 from pepper.tracking.store import Store
@@ -42,15 +44,13 @@ class _Score:
     after: dict[str, float]
 
 
-def adapt(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> int:
+def adapt(composition: Composition) -> Registered:
     """Choose cells, measure them on the device, adapt the champion, log and register it.
-
-    Returns:
-        The exit status.
 
     Raises:
         LatencyError: There is no champion, nothing to measure, or too few measurements are VALID.
     """
+    config = composition.config
     profiles = Store(config.tracking)
     registry = Registry(profiles, config.latency.registered_model)
     version = chosen_version(registry, config.latency.version)
@@ -58,9 +58,9 @@ def adapt(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> i
     with registry.artifacts(version, "dataset") as folder:
         train, test = (collect.read(folder / f"{name}.parquet") for name in ("train", "test"))
     if config.sweep is None:
-        overrides = [*overrides, f"+sweep={CANDIDATES}"]
-        config = typed(compose(overrides))
-    cells = plan(config, overrides, compose, stepwise("find the models", config.output == "quiet"))
+        composition = composition.anew([*composition.overrides, f"+sweep={CANDIDATES}"])
+        config = composition.config
+    cells = plan(composition, stepwise("find the models", config.output == "quiet"))
     cells = _chosen(config, cells, champion, set(test.model), profiles.folder / "cache")
     measure(config, cells)
     rows, others = _measured(profiles, cells)
@@ -104,7 +104,7 @@ def adapt(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> i
         adapted_from=version,
         run_id=run_id,
     )
-    return 0
+    return Registered(version=new, run_id=run_id)
 
 
 def _chosen(

@@ -10,11 +10,11 @@ from omegaconf import OmegaConf
 from pepper.devices.calibration import Calibration
 from pepper.latency import description
 from pepper.measure.profile import Profile
+from pepper.planning.settings import run_params
 from pepper.report.progress import StepProgress
 from pepper.report.tables import figure
 from pepper.sweep.cells import Cell
 from pepper.tasks.posting import flush
-from pepper.tasks.settings import run_params
 from pepper.tracking import runs
 from pepper.tracking.posting import outboxes
 from pepper.tracking.records import Pending, Record

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from pepper.config import CompareConfig, PepperConfig
+from pepper.config import CompareConfig
+from pepper.config.composing import Composition
 from pepper.devices.host import machine_hash
 from pepper.errors import ConfigError
 from pepper.measure.comparison import Ratio, geometric_mean, median_ratio, typical
 from pepper.report.progress import stepwise
 from pepper.report.tables import comparisons_table, show
+from pepper.tasks.result import Result
 from pepper.tracking.profiles import LoggedProfile, logged_profiles
 from pepper.tracking.store import Store
 
@@ -35,16 +37,17 @@ class _Compared:
         )
 
 
-def compare(config: PepperConfig) -> int:
+def compare(composition: Composition) -> Result:
     """Compare two profiles, or two sweeps cell by cell.
 
     Returns:
-        The exit status: 0, or 3 if a cell is slower by more than the threshold, beyond doubt.
+        Its status is 0, or 3 if a cell is slower by more than the threshold, beyond doubt.
 
     Raises:
         ConfigError: A run is not given, or the two cannot be compared.
         TrackingError: There is no such run.
     """
+    config = composition.config
     options = config.compare
     store = Store(config.tracking)
     quiet = config.output == "quiet"
@@ -57,7 +60,7 @@ def compare(config: PepperConfig) -> int:
         for each in compared:
             for other in (*each.baseline[1:], *each.candidate):
                 _check_alike(each.baseline[0], other)
-    return _say(compared, options)
+    return Result(_say(compared, options))
 
 
 def _given(options: CompareConfig, key: str) -> str:

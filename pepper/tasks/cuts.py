@@ -4,30 +4,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pepper.config import PepperConfig
+from pepper.config.composing import Composition
 from pepper.errors import key_of
 from pepper.graph.cuts import Cut, find_cuts, why_no_cut
 from pepper.graph.ir import Graph
 from pepper.graph.model import load_configured
 from pepper.report.frames import Framed
 from pepper.report.tables import cuts_table, show
+from pepper.tasks.result import Result
 
 _MOST_ROWS = 500  # of the table: nobody reads more, and to lay them out takes longer than to find them
 
 
-def list_cuts(config: PepperConfig) -> int:
+def list_cuts(composition: Composition) -> Result:
     """Print the model's cuts, or why a tensor is none.
 
     Returns:
-        The exit status, 0.
+        Nothing that others go on with.
 
     Raises:
         ModelError: The model cannot be read, or has no tensor named ``cuts.why``.
     """
+    config = composition.config
     graph = load(config)
     if config.cuts.why is not None:
         why = why_no_cut(graph, config.cuts.why)
         show(why, why=why)
-        return 0
+        return Result()
     found = find_cuts(graph, config.cuts.kind, config.cuts.max_tensors)
     rows = [dict(vars(row)) for row in cut_rows(graph, found)]  # asdict would copy each name
     if rows:
@@ -45,7 +48,7 @@ def list_cuts(config: PepperConfig) -> int:
     if unknown:
         first = unknown[0].name
         show(f"shapes unknown: {len(unknown)} tensors, the first {first!r}; give {key_of('model.shapes', first)}=[...]")
-    return 0
+    return Result()
 
 
 def _hint(graph: Graph) -> str:

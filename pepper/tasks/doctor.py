@@ -7,11 +7,13 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-from pepper.config import PepperConfig, TrackingConfig
+from pepper.config import TrackingConfig
+from pepper.config.composing import Composition
 from pepper.devices.checkup import FAIL, OK, WARN, Finding, checkup
 from pepper.errors import PepperError
 from pepper.report.output import add_results
 from pepper.report.tables import finding_line, show
+from pepper.tasks.result import Result
 from pepper.tracking.posting import outboxes
 from pepper.tracking.store import Store, check_folder, check_writable
 
@@ -19,12 +21,13 @@ PACKAGES = ("onnxruntime", "onnx", "numpy", "mlflow", "xgboost", "optuna", "pand
 PLENTY_BYTES = 2**30
 
 
-def doctor(config: PepperConfig) -> int:
+def doctor(composition: Composition) -> Result:
     """Look at the machine, the packages and the tracking store.
 
     Returns:
-        The exit status: 0, or 1 if something keeps pepper from working.
+        Its status is 0, or 1 if something keeps pepper from working.
     """
+    config = composition.config
     findings = [*checkup(), _packages(), *_tracking(config.tracking)]
     for finding in findings:
         line = finding_line(**asdict(finding))
@@ -34,7 +37,7 @@ def doctor(config: PepperConfig) -> int:
     add_results(findings=[asdict(finding) for finding in findings])
     counts = {level: sum(finding.level == level for finding in findings) for level in (OK, WARN, FAIL)}
     show(", ".join(f"{count} {level}" for level, count in counts.items()), counts=counts)
-    return 1 if counts[FAIL] else 0
+    return Result(1 if counts[FAIL] else 0)
 
 
 def _packages() -> Finding:

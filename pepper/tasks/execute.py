@@ -5,13 +5,14 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pepper.config import PepperConfig
+from pepper.config.composing import Composition
 from pepper.errors import ConfigError, ExecutionError, ModelError, PlacementError
 from pepper.execution.adapting import Adapter
 from pepper.execution.conditions import ConditionMeter
@@ -30,7 +31,13 @@ from pepper.graph.verify import Verification, telling, verify
 from pepper.measure.statistics import summarise
 from pepper.outputs import results_folder
 from pepper.placement.plan import Plan
-from pepper.report.execution_tables import links_table, moves_table, runs_table, steps_table
+from pepper.planning.fleets import check_devices
+from pepper.planning.foresight import Foresight
+from pepper.planning.other_plans import other_plans, run_others, wrong_answer
+from pepper.planning.planned import Planned
+from pepper.planning.replanning import replanner
+from pepper.planning.splitting import Splitter, written_layout
+from pepper.report.execution_tables import RunLine, links_table, moves_table, runs_table, steps_table
 from pepper.report.output import add_results
 from pepper.report.progress import StepProgress
 from pepper.report.tables import figure, show
@@ -44,10 +51,7 @@ from pepper.tasks.execution_views import (
     run_lines,
     step_lines,
 )
-from pepper.tasks.fleet import known
-from pepper.tasks.foresight import Foresight
-from pepper.tasks.other_plans import other_plans, run_others, wrong_answer
-from pepper.tasks.planned import Splitter, planned_fleet, planned_model, replanner, written_layout
+from pepper.tasks.result import Result
 from pepper.tracking.store import Store
 
 _SAMPLES = 4
@@ -60,11 +64,22 @@ _USUAL_RATE = 0.7
 """Of the throughput: busy, but not overloaded."""
 
 
-def execute(config: PepperConfig) -> int:
+@dataclass(frozen=True, kw_only=True)
+class Executed(Result):
+    """What came of running a plan.
+
+    Attributes:
+        runs: What was measured of the plan, and of the others that were run.
+    """
+
+    runs: list[RunLine]
+
+
+def execute(composition: Composition) -> Executed:
     """Run the plan as the configuration says.
 
     Returns:
-        The exit status: 0, or 1 if an answer differs from the whole model's, nothing is proved of the parts, or a
+        Its status is 0, or 1 if an answer differs from the whole model's, nothing is proved of the parts, or a
         request failed.
 
     Raises:
@@ -73,18 +88,37 @@ def execute(config: PepperConfig) -> int:
         LatencyError: Moves are wanted, and there is no champion.
         PlacementError: The file is no plan.
     """
+    config = composition.config
     if not config.execute.plan:
         raise ConfigError("execute.plan: has no value; give execute.plan=FILE, a plan.json of task=place")
-    out = results_folder("execute.out", config.execute.out)
-    name = f"execute.plan={config.execute.plan}"
+    results_folder("execute.out", config.execute.out)  # what cannot be written to is said first
     try:
         plan = Plan.load(Path(config.execute.plan))
     except PlacementError as error:
         raise PlacementError(f"execute.plan={error}") from error
-    graph = planned_model(plan, name)
-    fleet = planned_fleet(plan, name)
-    options = config.execute
-    known("execute.load_change", options.load_change, list(fleet.devices))
+    return execute_plan(config, plan, f"execute.plan={config.execute.plan}")
+
+
+def execute_plan(config: PepperConfig, plan: Plan, name: str) -> Executed:
+    """Run a plan as the configuration says.
+
+    Args:
+        config: The whole configuration; its own plan does not count.
+        plan: The plan.
+        name: How an error calls it.
+
+    Returns:
+        As of `execute`.
+
+    Raises:
+        ConfigError: This machine cannot give a device.
+        ExecutionError: The plan is of another model, or cannot be run.
+        LatencyError: Moves are wanted, and there is no champion.
+    """
+    out = results_folder("execute.out", config.execute.out)
+    planned = Planned(config, plan, name)
+    graph, fleet, options = planned.graph, plan.fleet, config.execute
+    check_devices("execute.load_change", options.load_change, list(fleet.devices))
     store = Store(replace(config.tracking, experiment=options.experiment))
     kept = Kept()
     with tempfile.TemporaryDirectory(prefix="pepper-") as scratch, logged_if_cut_short(config, store, out, plan, kept):
@@ -92,15 +126,15 @@ def execute(config: PepperConfig) -> int:
         splitter = Splitter(graph, folder / "parts")
         layout = written_layout(plan, Path(options.parts), name) if options.parts else splitter.planned(plan, name)
         samples, untold = _samples(config, graph, layout)
-        foresight = Foresight(config, plan, splitter, layout) if options.adapt else None
-        others = other_plans(config, plan, graph)
+        foresight = Foresight(planned, splitter, layout) if options.adapt else None
+        others = other_plans(planned)
         (folder / "net").mkdir()
         with (
             closing(Network(fleet, folder / "net", options.queue, options.port)) as network,
             StagePool(fleet, config.measure.session, options.time_limit_seconds) as pool,
             StepProgress(4 + options.adapt + len(others), config.output == "quiet") as progress,
         ):
-            measured = _measure(config, plan, splitter, pool, network, layout, samples, foresight, progress, kept)
+            measured = _measure(planned, splitter, pool, network, layout, samples, foresight, progress, kept)
             run_others(others, config, splitter, pool, network, samples, progress, kept.others)
         measured = replace(measured, others=kept.others)
         try:
@@ -116,7 +150,7 @@ def execute(config: PepperConfig) -> int:
         print(f"error: {wrong_answer(measured.difference, measured.excess)}", file=sys.stderr)
     for output, reason in untold.items():
         print(f"warning: output {output!r} {reason}: its answers prove nothing", file=sys.stderr)
-    return 1 if failures or wrong or unproved else 0
+    return Executed(status=1 if failures or wrong or unproved else 0, runs=run_lines(plan, measured))
 
 
 def _proved_by_themselves(config: PepperConfig, graph: Graph, layout: Layout) -> bool:
@@ -161,8 +195,7 @@ def _read_inputs(file: Path) -> dict[str, Any]:
 
 
 def _measure(
-    config: PepperConfig,
-    plan: Plan,
+    planned: Planned,
     splitter: Splitter,
     pool: StagePool,
     network: Network,
@@ -172,13 +205,14 @@ def _measure(
     progress: StepProgress,
     kept: Kept,
 ) -> Measured:
+    config = planned.config
     options = config.execute
     with Runner(
         pool,
         network,
         layout,
         time_limit_s=options.time_limit_seconds,
-        replan=foresight.replan if foresight else replanner(config, plan, splitter),
+        replan=foresight.replan if foresight else replanner(planned, splitter),
         in_flight=options.in_flight,
     ) as runner:
         kept.events = runner.events

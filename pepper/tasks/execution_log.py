@@ -19,6 +19,7 @@ from pepper.execution.trials import steps
 from pepper.measure.statistics import summarise
 from pepper.outputs import fill_folder, remove_stale
 from pepper.placement.plan import Plan
+from pepper.planning.other_plans import Others
 from pepper.report import plans, timeline_figures
 from pepper.report.output import add_results
 from pepper.report.tables import figure, show
@@ -31,7 +32,6 @@ from pepper.tasks.execution_views import (
     step_lines,
     timelines,
 )
-from pepper.tasks.other_plans import Others
 from pepper.tasks.report import attach_plan_page
 from pepper.tracking.executions import Execution, KeptExecution, Unlogged, log_execution
 from pepper.tracking.store import Store
@@ -146,7 +146,7 @@ def log_run(config: PepperConfig, store: Store, out: Path | None, plan: Plan, me
         folder = Path(scratch)
         found = tables(plan, measured)
         _write_all(folder, plan, found, kept)
-        foreseen = {"one request, predicted": plans.predicted(asdict(plan))}
+        foreseen = {"one request, predicted": plans.predicted(plan.to_json())}
         timeline_figures.timelines({**foreseen, **timelines(plan, measured)}, folder / "timeline")
         refused = None
         if out is not None:
@@ -159,7 +159,7 @@ def log_run(config: PepperConfig, store: Store, out: Path | None, plan: Plan, me
         note += "".join(f"\n\n**INVALID**: {fault}" for fault in measured.faults)
         kept.logged = True  # or kept beside the store
         run_id = _log(config, store, plan, figures(plan, measured), folder, note)
-    attach_plan_page(store, run_id, _title(plan))
+    attach_plan_page(store, run_id, plan.title)
     show(f"logged as run {run_id} of {config.execute.experiment}", run_id=run_id)
     if refused is not None:
         raise refused
@@ -192,15 +192,15 @@ def _log(
 ) -> str:
     """Log a run with a folder's files, and return its identifier."""
     params = {
-        "model": plan.model["name"],
-        "model_sha256": plan.model["sha256"],
+        "model": plan.model.name if plan.model else "",
+        "model_sha256": plan.model.sha256 if plan.model else "",
         "objective": plan.objective,
-        "devices": " - ".join(part.device for part in plan.parts),
+        "devices": " - ".join(plan.devices),
         "parts": len(plan.parts),
         "borders": " ".join(str(part.start) for part in plan.parts[1:]),
         "seed": config.execute.seed,
     }
-    execution = Execution(_title(plan), params, metrics, plan.provenance, note, folder, failed)
+    execution = Execution(plan.title, params, metrics, plan.provenance, note, folder, failed)
     try:
         return log_execution(store, execution)
     except (TrackingError, KeyboardInterrupt) as error:
@@ -213,10 +213,6 @@ def _log(
             error.args = (where,)
             raise
         raise TrackingError(f"{error}; {where}") from error
-
-
-def _title(plan: Plan) -> str:
-    return f"{plan.model['name']} on {' - '.join(part.device for part in plan.parts)}"
 
 
 def _write_all(folder: Path, plan: Plan, found: Mapping[str, Sequence[Mapping[str, Any]]], kept: Kept) -> None:

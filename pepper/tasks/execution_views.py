@@ -14,9 +14,10 @@ from pepper.execution.runner import Answer, Event
 from pepper.execution.trials import Trial, steps
 from pepper.measure.statistics import summarise
 from pepper.placement.plan import Plan
+from pepper.planning.other_plans import OtherRun, Others
 from pepper.report.execution_tables import LinkLine, MoveLine, RunLine, StepLine
 from pepper.report.timelines import Busy
-from pepper.tasks.other_plans import OtherRun, Others
+from pepper.units import mbit_s
 
 THE_PLAN = "the plan"
 _STREAM = 6
@@ -156,7 +157,7 @@ def link_lines(measured: Measured) -> list[LinkLine]:
     return [
         LinkLine(
             f"{found.hop.sender} -> {found.hop.receiver}",
-            found.hop.link.end_to_end_mbit_s,
+            mbit_s(found.hop.link.ms_per_byte),
             found.bandwidth_mbit_s,
             found.hop.link.latency_ms,
             found.latency_ms,
@@ -278,16 +279,17 @@ def _busy(plan: Plan, answers: Sequence[Answer]) -> list[Busy]:
 
     On a link, a transfer waits for the one before it: there it begins when the last byte of that one was sent.
     """
-    delay_ms = {(link["from"], link["to"]): link["latency_ms"] for link in plan.fleet["links"]}
+    delay_ms = {ends: link.latency_ms for ends, link in plan.fleet.between.items()}
     computed, moved = [], []
     for answer in answers:
-        places = [plan.fleet["source"], *answer.devices, plan.fleet["sink"]]
+        places = [plan.fleet.source, *answer.devices, plan.fleet.sink]
         for hop, (way, transfer_ms) in enumerate(zip(pairwise(places), steps(answer).transfer, strict=True)):
-            if None not in way and way[0] != way[1]:
+            sender, receiver = way
+            if sender is not None and receiver is not None and sender != receiver:
                 sent_ms = answer.stamps[hop].sent / 1e6
-                moved.append(
-                    (way, Busy(" -> ".join(way), way[1], answer.seq, "transfer", sent_ms, sent_ms + transfer_ms))
-                )
+                lane = f"{sender} -> {receiver}"
+                busy = Busy(lane, receiver, answer.seq, "transfer", sent_ms, sent_ms + transfer_ms)
+                moved.append(((sender, receiver), busy))
         for number, (device, stamp) in enumerate(zip(answer.devices, answer.stamps[1:], strict=True), 1):
             part = f"part {number}"
             computed.append(Busy(device, device, answer.seq, part, stamp.start / 1e6, stamp.end / 1e6))

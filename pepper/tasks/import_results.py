@@ -3,25 +3,28 @@
 from dataclasses import replace
 from pathlib import Path
 
-from pepper.config import PepperConfig, TrackingConfig
+from pepper.config import TrackingConfig
+from pepper.config.composing import Composition
 from pepper.errors import TrackingError
 from pepper.report.progress import stepwise
 from pepper.report.tables import show
 from pepper.tasks.posting import flush
+from pepper.tasks.result import Result
 from pepper.tracking.abandoned import close_abandoned
 from pepper.tracking.posting import addresses
 from pepper.tracking.store import Store
 
 
-def import_results(config: PepperConfig) -> int:
+def import_results(composition: Composition) -> Result:
     """Log all that waits once, each to the store that it was kept for, and end the runs whose process is gone.
 
     Returns:
-        The exit status: 0, or 1 if something cannot be logged and was set aside.
+        Its status is 0, or 1 if something cannot be logged and was set aside.
 
     Raises:
         TrackingError: A store does not answer; what waits for the others was logged.
     """
+    config = composition.config
     counts: dict[str, int] = {}
     set_aside = 0
     failed: TrackingError | None = None
@@ -43,7 +46,7 @@ def import_results(config: PepperConfig) -> int:
         show(f"{set_aside} cannot be logged", set_aside=set_aside)
     if failed is not None:
         raise failed
-    return 1 if set_aside else 0
+    return Result(1 if set_aside else 0)
 
 
 def _at(tracking: TrackingConfig, uri: str | None, experiment: str | None) -> TrackingConfig:

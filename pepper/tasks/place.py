@@ -2,12 +2,14 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pepper
 from pepper.config import PepperConfig
+from pepper.config.composing import Composition
+from pepper.graph.model import find_model
 from pepper.graph.source import PACKAGE_SCHEME
 from pepper.graph.split import is_split
 from pepper.graph.split import split as write_parts
@@ -16,17 +18,19 @@ from pepper.outputs import fill_folder, output_folder, remove_stale, results_fol
 from pepper.placement.baselines import compare
 from pepper.placement.chain import pareto
 from pepper.placement.decision import decide
-from pepper.placement.plan import Origin, Plan, is_plan
+from pepper.placement.evaluate import Evaluation, Stage, evaluate
+from pepper.placement.plan import Origin, Plan, PlannedModel, PlanRules, is_plan
+from pepper.placement.problem import ChainProblem
+from pepper.planning.fleets import assemble
+from pepper.planning.forecast import Forecast
+from pepper.planning.latency_models import chosen_version, load_spread, load_version, open_registry
+from pepper.planning.posing import chain_problem, named_by_key
+from pepper.planning.splitting import planned_cuts
 from pepper.report.output import results_under
 from pepper.report.placement_tables import comparison_table, plan_table
 from pepper.report.progress import StepProgress, Told, untold
 from pepper.report.tables import figure, show
-from pepper.sweep.axes import Compose
-from pepper.tasks.execute import execute
-from pepper.tasks.fleet import assemble
-from pepper.tasks.latency_models import chosen_version, load_spread, load_version, open_registry
-from pepper.tasks.limits import named_by_key
-from pepper.tasks.placement_problem import Forecast, chain_problem
+from pepper.tasks.execute import Executed, execute_plan
 from pepper.tasks.placement_views import (
     Placed,
     draw,
@@ -40,7 +44,8 @@ from pepper.tasks.placement_views import (
     write_flips,
 )
 from pepper.tasks.report import attach_plan_page
-from pepper.tasks.split import planned_cuts, say_proof
+from pepper.tasks.result import Result
+from pepper.tasks.split import say_proof
 from pepper.tracking import placements
 from pepper.tracking.placements import Placement
 from pepper.tracking.store import Store
@@ -49,16 +54,31 @@ _STEPS = 9
 """What is told of while placing, and each device twice more."""
 
 
-def place(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> int:
+@dataclass(frozen=True, kw_only=True)
+class PlacedPlan(Result):
+    """What came of a placement.
+
+    Attributes:
+        plan: The plan.
+        alone: What the champion predicts of the whole model on each device.
+        run_id: The placement's run.
+        executed: What came of running it, where that was asked for.
+    """
+
+    plan: Plan
+    alone: dict[str, Evaluation]
+    run_id: str
+    executed: Executed | None = None
+
+
+def place(composition: Composition) -> PlacedPlan:
     """Place the model's parts, and say, write and log how.
 
     Args:
-        config: The whole configuration.
-        overrides: The command line's overrides that made it.
-        compose: Composes the configuration from overrides.
+        composition: The configuration, and what its fleet's options are composed from.
 
     Returns:
-        The exit status: 0, or 1 if parts do not compute what the whole does or a request failed.
+        Its status is 0, or 1 if parts do not compute what the whole does or a request failed.
 
     Raises:
         ConfigError: The fleet, a limit or a pin is not what it must be.
@@ -66,6 +86,7 @@ def place(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> i
         LatencyError: There is no champion.
         PlacementError: No plan keeps to the rules.
     """
+    config = composition.config
     out = results_folder("place.out", config.place.out)
     if out and config.place.split:
         output_folder("place.out", out / "parts", is_split)
@@ -74,7 +95,7 @@ def place(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> i
         folder = Path(scratch)
         steps = _STEPS + 2 * len(config.fleet.devices)
         with StepProgress(steps, config.output == "quiet", seldom=True) as progress:
-            placed = solved(config, overrides, compose, progress.advance)
+            placed = solved(composition, progress.advance)
             found = flips(placed, progress.advance)
             draw(placed, folder, progress.advance)
         _say(config, placed)
@@ -91,7 +112,17 @@ def place(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> i
         run_id=run_id,
     )
     status = _split(placed.forecast, plan, out / "parts") if out and config.place.split else 0
-    return max(status, _execute(config, plan)) if config.place.execute else status
+    executed = None
+    if config.place.execute:
+        with results_under("execute"):
+            executed = execute_plan(config, plan, "the plan")
+        status = max(status, executed.status)
+    return PlacedPlan(status=status, plan=plan, alone=_alone(placed.problem), run_id=run_id, executed=executed)
+
+
+def _alone(problem: ChainProblem) -> dict[str, Evaluation]:
+    whole = range(len(problem.devices))
+    return {problem.devices[k].name: evaluate(problem, (Stage(0, problem.n_steps, k),)) for k in whole}
 
 
 def _say(config: PepperConfig, placed: Placed) -> None:
@@ -110,13 +141,11 @@ def _say(config: PepperConfig, placed: Placed) -> None:
     show(comparison_table(others), plans=[asdict(line) for line in others])
 
 
-def solved(config: PepperConfig, overrides: Sequence[str], compose: Compose, told: Told = untold) -> Placed:
+def solved(composition: Composition, told: Told = untold) -> Placed:
     """Predict the model's parts on the fleet and solve for the plan; says and logs nothing.
 
     Args:
-        config: The whole configuration.
-        overrides: The overrides that made it.
-        compose: Composes the configuration from overrides.
+        composition: The configuration, and what its fleet's options are composed from.
         told: Told of what `Forecast` tells, and of two steps more.
 
     Raises:
@@ -124,10 +153,11 @@ def solved(config: PepperConfig, overrides: Sequence[str], compose: Compose, tol
         LatencyError: There is no champion.
         PlacementError: No plan keeps to the rules.
     """
+    config = composition.config
     registry = open_registry(config)
     version = chosen_version(registry, config.latency.version)
-    fleet = assemble(config, overrides, compose)
-    forecast = Forecast(config, fleet, load_version(registry, version), told)
+    fleet, model = assemble(composition), find_model(config.model)
+    forecast = Forecast(config, model, model.graph(), fleet, load_version(registry, version), told)
     problem = chain_problem(config, forecast)
     objective = "throughput" if config.objective.name == "throughput" else "latency"
     options = config.place
@@ -196,23 +226,23 @@ def _origin(config: PepperConfig, forecast: Forecast, behind: Mapping[str, Any])
     model, path = forecast.model, config.model.path
     whole = path.startswith(PACKAGE_SCHEME) and config.model.part is None  # then it is found on any machine
     return Origin(
-        model={
-            "name": model.name,
-            "path": path if whole else str(model.file),
-            "sha256": model.content_hash,
-            "input_shapes": model.shapes,
-            "inner_shapes": dict(model.inner_shapes),
-            "inputs": model.given_values(),
-        },
-        devices={device.name: device.to_json() for device in forecast.fleet.devices},
+        model=PlannedModel(
+            model.name,
+            path if whole else str(model.file),
+            model.content_hash,
+            {name: tuple(shape) for name, shape in model.shapes.items()},
+            {name: tuple(shape) for name, shape in model.inner_shapes.items()},
+            model.given_values(),
+        ),
+        fleet=forecast.fleet,
         positions=forecast.borders.positions,
         tensors=forecast.borders.tensors,
         provenance={"pepper_version": pepper.__version__, **behind},
-        rules={
-            "pinned": dict(config.place.pinned),
-            "excluded": list(config.place.excluded),
-            "max_parts": config.place.max_parts,
-        },
+        rules=PlanRules(
+            {name: (start, end) for name, (start, end) in config.place.pinned.items()},
+            tuple(config.place.excluded),
+            config.place.max_parts,
+        ),
     )
 
 
@@ -228,9 +258,9 @@ def _placement(config: PepperConfig, placed: Placed, folder: Path) -> Placement:
         "parts": len(plan.parts),
         "placement": " ".join(f"{part.device}[{part.start}:{part.stop}]" for part in plan.parts),
         "solver": plan.solver,
-        "source": plan.fleet["source"],
-        "sink": plan.fleet["sink"],
-        **{f"load_percent_{device.name}": device.load.percent for device in forecast.fleet.devices},
+        "source": plan.fleet.source,
+        "sink": plan.fleet.sink,
+        **{f"load_percent_{name}": percent for name, percent in forecast.fleet.load_percent.items()},
     }
     metrics = {
         "latency_ms": plan.latency_ms,
@@ -256,11 +286,3 @@ def _split(forecast: Forecast, plan: Plan, folder: Path) -> int:
     show(f"{len(manifest.parts)} parts in {folder}")
     say_proof(result)
     return 0 if result.ok else 1
-
-
-def _execute(config: PepperConfig, plan: Plan) -> int:
-    """Run the plan, and return the exit status."""
-    with tempfile.TemporaryDirectory() as scratch, results_under("execute"):
-        file = Path(scratch) / "plan.json"
-        plan.save(file)
-        return execute(replace(config, execute=replace(config.execute, plan=str(file))))

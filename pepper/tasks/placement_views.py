@@ -17,13 +17,14 @@ from pepper.placement.evaluate import Evaluation, Stages, evaluate, simulate
 from pepper.placement.plan import Plan
 from pepper.placement.problem import ChainProblem
 from pepper.placement.sensitivity import FlipPoint, flip_points, scale_bandwidth
+from pepper.planning.forecast import Forecast
 from pepper.report import placement_figures as figures
 from pepper.report import timeline_figures
 from pepper.report.placement_tables import PartLine, PlanLine
 from pepper.report.progress import Told
 from pepper.report.tables import figure
 from pepper.report.timelines import Busy
-from pepper.tasks.placement_problem import Forecast
+from pepper.units import mbit_s
 
 _STREAM = 6
 """Requests in the figure of a pipelined stream."""
@@ -78,7 +79,7 @@ def part_lines(plan: Plan) -> list[PartLine]:
     ]
     if plan.return_ms:
         sent = plan.sent_bytes - sum(part.receive_bytes for part in plan.parts)
-        lines.append(PartLine("output", str(plan.fleet["sink"]), None, plan.return_ms, None, sent, None))
+        lines.append(PartLine("output", str(plan.fleet.sink), None, plan.return_ms, None, sent, None))
     return lines
 
 
@@ -141,16 +142,16 @@ def flips(placed: Placed, told: Told) -> dict[str, tuple[FlipPoint, ...]]:
         told("look for flip points", f"{len(points)} by {name}")
 
     keep("bandwidth", find(scaling=scale_bandwidth, low=_BANDWIDTHS[0], high=_BANDWIDTHS[-1], tolerance=0.02))
-    for device in placed.forecast.fleet.devices:
-        scaling = placed.forecast.loaded(device)
-        keep(f"load on {device.name}", find(scaling=scaling, low=_LOADS[0], high=_LOADS[1], tolerance=0.05))
+    for name in placed.forecast.fleet.devices:
+        scaling = placed.forecast.loaded(name)
+        keep(f"load on {name}", find(scaling=scaling, low=_LOADS[0], high=_LOADS[1], tolerance=0.05))
     return found
 
 
 def flip_lines(placed: Placed, found: Mapping[str, Sequence[FlipPoint]]) -> Iterator[str]:
     """Say for each quantity how far it may go until another plan is best, and which."""
     rate = _mbit_s(placed.problem)
-    loads = {f"load on {device.name}": device.load.percent for device in placed.forecast.fleet.devices}
+    loads = {f"load on {name}": percent for name, percent in placed.forecast.fleet.load_percent.items()}
     for name, points in found.items():
         now = loads.get(name, 1.0)
 
@@ -272,7 +273,7 @@ def _curves(placed: Placed) -> dict[str, list[float]]:
 def _mbit_s(problem: ChainProblem) -> float | None:
     """Return the bandwidth of all links, None where they differ or have no limit."""
     rates = problem.links.ms_per_byte[~np.eye(len(problem.devices), dtype=bool)]
-    return 0.008 / float(rates[0]) if rates.size and (rates == rates[0]).all() and 0 < rates[0] < np.inf else None
+    return mbit_s(float(rates[0])) if rates.size and (rates == rates[0]).all() and rates[0] < np.inf else None
 
 
 def _named(placed: Placed, stages: Stages | None) -> str:

@@ -5,21 +5,23 @@ import warnings
 from dataclasses import asdict, dataclass
 
 from pepper.config import PepperConfig
+from pepper.config.composing import Composition
 from pepper.devices.calibration import calibrate
 from pepper.errors import ModelError
 from pepper.graph.characteristics import Characteristics, CostWarning, in_kinds
 from pepper.latency.features import rows
 from pepper.latency.ranges import in_short
+from pepper.planning.latency_models import chosen_version, load_version, open_registry
+from pepper.planning.settings import setting
 from pepper.report.frames import Framed
 from pepper.report.progress import StepProgress
 from pepper.report.tables import show
 from pepper.sweep.axes import single_cell
-from pepper.tasks.latency_models import chosen_version, load_version, open_registry
-from pepper.tasks.settings import setting
+from pepper.tasks.result import Result
 
 
 @dataclass(frozen=True)
-class Forecast(Framed):
+class Prediction(Framed):
     """What a latency model says of a cell.
 
     Attributes:
@@ -45,19 +47,19 @@ class Forecast(Framed):
     warnings: list[str]
 
 
-def predict(config: PepperConfig) -> int:
-    """Print the predicted median, 95th percentile and interval; returns the exit status."""
-    said = forecast(config)
+def predict(composition: Composition) -> Result:
+    """Print the predicted median, 95th percentile and interval."""
+    said = prediction(composition.config)
     show(f"{said.name}: median {said.p50_ms:.3g} ms, 95th percentile {said.p95_ms:.3g} ms", **asdict(said))
     show(f"  90 % of models never seen take {said.low_ms:.3g} to {said.high_ms:.3g} ms where this is said")
     by = f", adapted to this device with {said.adapted_with} measurements" if said.adapted_with else ""
     show(f"  by {said.registered_model} version {said.version}{by}")
     for line in said.warnings:
         print(f"warning: {line}", file=sys.stderr)
-    return 0
+    return Result()
 
 
-def forecast(config: PepperConfig) -> Forecast:
+def prediction(config: PepperConfig) -> Prediction:
     """Ask the champion, or the version that the configuration names.
 
     Raises:
@@ -84,7 +86,7 @@ def forecast(config: PepperConfig) -> Forecast:
     result = model.predict(row)
     gaps = [f"cost not known of {gap}; the prediction counts it as nothing" for gap in in_kinds(characteristics.gaps)]
     adapted = [adaptation.measurements for adaptation in model.adaptations if adaptation.of_device(row)[0]]
-    return Forecast(
+    return Prediction(
         name=cell.name,
         p50_ms=float(result.p50_ms[0]),
         p95_ms=float(result.p95_ms[0]),

@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from pepper.config import PepperConfig
+from pepper.config.composing import Composition
 from pepper.devices.calibration import Calibration, calibrate
 from pepper.devices.device import DeviceSpec
 from pepper.errors import DeviceError, MeasureError, ModelError, TrackingError
@@ -21,12 +22,13 @@ from pepper.latency.description import Track
 from pepper.report import notes
 from pepper.report.progress import StepProgress, stepwise
 from pepper.report.tables import results_table, show
-from pepper.sweep.axes import Compose, plan
+from pepper.sweep.axes import plan
 from pepper.sweep.cells import Cell
 from pepper.sweep.runner import run
 from pepper.tasks.cell_log import STANDING, CellLog, cell_row, finished_cells
 from pepper.tasks.posting import flush
 from pepper.tasks.report import page
+from pepper.tasks.result import Result
 from pepper.tasks.sharing import SharedCells
 from pepper.tracking import runs, views
 from pepper.tracking.abandoned import close_abandoned
@@ -36,28 +38,8 @@ from pepper.tracking.store import DeletedError, Store
 from pepper.tracking.sweeps import Ends, SweepEnd, end_sweep, start_sweep
 
 
-def profile(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> int:
-    """Measure what the configuration asks for.
-
-    Returns:
-        The exit status: 0, or 1 if a cell failed or its result could not be logged.
-    """
-    return measure(config, plan(config, overrides, compose, stepwise("find the models", config.output == "quiet")))
-
-
-def measure(config: PepperConfig, cells: Sequence[Cell]) -> int:
-    """Measure cells, those of a sweep only where they are not finished, log them and say what came out.
-
-    Returns:
-        The exit status: 0, or 1 if a cell failed or its result could not be logged.
-    """
-    measured = measure_cells(config, cells)
-    _say(config, measured)
-    return 1 if measured.failures or measured.unlogged else 0
-
-
-@dataclass(frozen=True)
-class Measured:
+@dataclass(frozen=True, kw_only=True)
+class Profiled(Result):
     """What came out of measuring cells.
 
     Attributes:
@@ -77,7 +59,28 @@ class Measured:
     view: str
 
 
-def measure_cells(config: PepperConfig, cells: Sequence[Cell]) -> Measured:
+def profile(composition: Composition) -> Profiled:
+    """Measure what the configuration asks for, those cells of a sweep that are not finished; log it and say it.
+
+    Returns:
+        Its status is 0, or 1 if a cell failed or its result could not be logged.
+    """
+    config = composition.config
+    return measure(config, plan(composition, stepwise("find the models", config.output == "quiet")))
+
+
+def measure(config: PepperConfig, cells: Sequence[Cell]) -> Profiled:
+    """Measure cells, those of a sweep only where they are not finished, log them and say what came out.
+
+    Returns:
+        As of `profile`.
+    """
+    profiled = measure_cells(config, cells)
+    _say(config, profiled)
+    return profiled
+
+
+def measure_cells(config: PepperConfig, cells: Sequence[Cell]) -> Profiled:
     """Measure cells, those of a sweep only where they are not finished, and log them.
 
     Raises:
@@ -129,7 +132,15 @@ def measure_cells(config: PepperConfig, cells: Sequence[Cell]) -> Measured:
         results.values(),
         key=lambda r: (r["model"], -r["share"], r["device"], r["threads"], r["load_percent"]),
     )
-    return Measured(rows, parent, log.failures, log.unlogged, log.waiting, views.address(store, views.CELLS))
+    return Profiled(
+        status=1 if log.failures or log.unlogged else 0,
+        rows=rows,
+        run_id=parent,
+        failures=log.failures,
+        unlogged=log.unlogged,
+        waiting=log.waiting,
+        view=views.address(store, views.CELLS),
+    )
 
 
 def _calibrated(
@@ -206,7 +217,7 @@ def _attach_report(config: PepperConfig, store: Store, parent: str, log: CellLog
         log.unlogged = str(error)
 
 
-def _say(config: PepperConfig, measured: Measured) -> None:
+def _say(config: PepperConfig, measured: Profiled) -> None:
     show(results_table(measured.rows), cells=measured.rows)
     for row in measured.rows:
         if row["verdict"] == "INVALID":

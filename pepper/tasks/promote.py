@@ -1,26 +1,46 @@
 """``task=promote``: make a latency model the champion, if it is better than the one that is."""
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from pepper.config import PepperConfig
+from pepper.config.composing import Composition
 from pepper.errors import LatencyError
 from pepper.latency.collect import read
 from pepper.latency.evaluation import compare, relative_error
 from pepper.latency.model import LatencyModel
+from pepper.planning.latency_models import load_version, open_registry
 from pepper.report.output import add_results
 from pepper.report.tables import show
-from pepper.tasks.latency_models import load_version, open_registry
+from pepper.tasks.result import Result
 from pepper.tracking.registry import Registry, promotion
 
 STATUS_NOT_BETTER = 3
 
 
-def promote(config: PepperConfig) -> int:
-    """Move the champion's alias if the scores or a person say so; returns the exit status."""
+@dataclass(frozen=True)
+class Promoted(Result):
+    """What came of a promotion.
+
+    Attributes:
+        champion: The version that is the champion now; None if there is none.
+    """
+
+    champion: int | None = None
+
+
+def promote(composition: Composition) -> Promoted:
+    """Move the champion's alias if the scores or a person say so.
+
+    Returns:
+        Its status is 0, or 3 if the challenger is not better.
+
+    Raises:
+        LatencyError: There is no version, or it cannot be judged.
+    """
+    config = composition.config
     registry = open_registry(config)
     if config.promote.history:
         return _show_history(registry)
@@ -33,7 +53,7 @@ def promote(config: PepperConfig) -> int:
     challenger = config.promote.version or versions[-1]
     if challenger == champion:
         show(f"version {challenger} is the champion already", champion=challenger, promoted=False)
-        return 0
+        return Promoted(champion=champion)
     forced, reason = config.promote.force, config.promote.reason
     scores: tuple[float, ...] = ()
     try:
@@ -44,7 +64,7 @@ def promote(config: PepperConfig) -> int:
         better, why = False, str(error)
     if not better and not forced:
         show(f"version {champion} stays the champion: {why}", champion=champion, promoted=False, why=why)
-        return STATUS_NOT_BETTER
+        return Promoted(STATUS_NOT_BETTER, champion)
     if reason:
         why = f"{'forced: ' if forced else ''}{reason} ({why})"
     registry.promote(promotion(challenger, champion, why, *scores))
@@ -56,7 +76,7 @@ def promote(config: PepperConfig) -> int:
         previous=champion,
         why=why,
     )
-    return 0
+    return Promoted(champion=challenger)
 
 
 def _judge(
@@ -110,7 +130,7 @@ def _models(file: Path) -> list[str]:
     return [str(name) for name in pd.read_parquet(file, columns=["model"])["model"].unique()]
 
 
-def _roll_back(registry: Registry, champion: int | None, reason: str | None) -> int:
+def _roll_back(registry: Registry, champion: int | None, reason: str | None) -> Promoted:
     previous = registry.before(champion) if champion is not None else None
     if previous is None:
         raise LatencyError(f"{registry.name} has no champion before this one to go back to; set promote.version")
@@ -129,10 +149,10 @@ def _roll_back(registry: Registry, champion: int | None, reason: str | None) -> 
         previous=champion,
         why=why,
     )
-    return 0
+    return Promoted(champion=previous)
 
 
-def _show_history(registry: Registry) -> int:
+def _show_history(registry: Registry) -> Promoted:
     history = registry.history()
     for entry in history:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.unix_s))
@@ -144,4 +164,4 @@ def _show_history(registry: Registry) -> int:
         show(f"{registry.name} has no champion")
     elif not history or history[-1].version != champion:
         show(f"now: version {champion}, put there outside of pepper")
-    return 0
+    return Promoted(champion=champion)

@@ -1,99 +1,93 @@
 """``task=quickstart``: from nothing to a plan that was run: sweep, train, promote, place, execute."""
 
-import csv
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
+from typing import TypeVar
 
-from pepper.config import PepperConfig, typed
+from pepper.config.composing import Composition
 from pepper.errors import PepperError
 from pepper.graph.model import find_model
 from pepper.outputs import results_folder
-from pepper.placement.evaluate import Evaluation, Stage, evaluate
+from pepper.placement.evaluate import Evaluation
 from pepper.placement.plan import Plan
+from pepper.planning.fleets import assemble
+from pepper.planning.other_plans import UNSPLIT
 from pepper.report.output import results_under
 from pepper.report.quickstart_table import RanLine, ran_table
 from pepper.report.tables import show
-from pepper.sweep.axes import Compose
-from pepper.tasks.execute import execute
+from pepper.tasks.execute import Executed, execute_plan
 from pepper.tasks.execution_views import THE_PLAN
-from pepper.tasks.fleet import assemble
-from pepper.tasks.latency_models import chosen_version, load_version, open_registry
-from pepper.tasks.other_plans import UNSPLIT
-from pepper.tasks.place import place
-from pepper.tasks.placement_problem import Forecast, chain_problem
+from pepper.tasks.place import PlacedPlan, place
 from pepper.tasks.profile import profile
 from pepper.tasks.promote import STATUS_NOT_BETTER, promote
+from pepper.tasks.result import Result
 from pepper.tasks.train import train
+from pepper.units import per_second
+
+_Result = TypeVar("_Result", bound=Result)
 
 LEARNING = ("+sweep=quickstart", "measure=quick", "tuning=quick")
 PLACING = ("model=resnet50", "link=ethernet_1gbit", "objective=throughput")
 """What is taken where the command line does not say; the model to place is none of the sweep's."""
 
-Step = tuple[str, str, Callable[[], int], tuple[int, ...]]
+Step = tuple[str, str, Callable[[], Result], tuple[int, ...]]
 """Its name, what it does, how, and the exit statuses with which the next step follows."""
 
 
-def quickstart(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> int:
+def quickstart(composition: Composition) -> Result:
     """Go all the way, and say what was predicted, what was measured, and what it is worth.
 
     The model that the command line names is placed; the sweep keeps its own.
 
     Args:
-        config: The whole configuration.
-        overrides: The command line's overrides that made it.
-        compose: Composes the configuration from overrides.
-
-    Returns:
-        The exit status.
+        composition: The configuration, and what those of the steps are composed from.
 
     Raises:
         PepperError: A step fails; the message names it.
     """
-    started = time.monotonic()
-    learning = _with_defaults(LEARNING, [given for given in overrides if _key(given).split(".")[0] != "model"])
-    placing = _with_defaults(PLACING, [given for given in overrides if _key(given).split(".")[0] != "sweep"])
-    to_learn, to_place = typed(compose(learning)), typed(compose(placing))
+    started, given = time.monotonic(), composition.overrides
+    learning = composition.anew(_with_defaults(LEARNING, [each for each in given if _group(each) != "model"]))
+    placing = composition.anew(_with_defaults(PLACING, [each for each in given if _group(each) != "sweep"]))
+    to_learn, to_place = learning.config, placing.config
     find_model(to_place.model)  # what is wrong is said before minutes are spent
-    assemble(to_place, placing, compose)
-    for key, given in (("place.out", to_place.place.out), ("execute.out", to_place.execute.out)):
-        results_folder(key, given)
-    with tempfile.TemporaryDirectory(prefix="pepper-") as scratch:
-        folder = Path(scratch)
-        out = Path(to_place.place.out or folder / "placed")
-        ran = Path(to_place.execute.out or folder / "ran")
-        placed = replace(to_place, place=replace(to_place.place, out=str(out)))
-        run = replace(
-            to_place,
-            execute=replace(to_place.execute, plan=str(out / "plan.json"), compare=True, out=str(ran)),
-        )
-        assert to_learn.sweep is not None
-        steps: tuple[Step, ...] = (
-            (
-                "sweep",
-                f"measure what {to_learn.sweep.name} lists",
-                lambda: profile(to_learn, learning, compose),
-                (0,),
-            ),
-            ("train", "learn how long parts take", lambda: train(to_learn), (0,)),
-            ("promote", "make that the champion", lambda: promote(to_learn), (0, STATUS_NOT_BETTER)),
-            (
-                "place",
-                f"{to_place.model.name} on {to_place.fleet.name}, for {to_place.objective.name}",
-                lambda: place(placed, placing, compose),
-                (0,),
-            ),
-            ("execute", "run the plan, and no split on each device", lambda: execute(run), (0,)),
-        )
-        took = _take(steps, started)
-        lines = _lines(Plan.load(out / "plan.json"), ran / "runs.csv", _unsplit(placed, placing, compose))
+    assemble(placing)
+    for key, folder in (("place.out", to_place.place.out), ("execute.out", to_place.execute.out)):
+        results_folder(key, folder)
+    assert to_learn.sweep is not None
+    run = replace(to_place, execute=replace(to_place.execute, compare=True))
+    placed: list[PlacedPlan] = []
+    executed: list[Executed] = []
+    steps: tuple[Step, ...] = (
+        ("sweep", f"measure what {to_learn.sweep.name} lists", lambda: profile(learning), (0,)),
+        ("train", "learn how long parts take", lambda: train(learning), (0,)),
+        ("promote", "make that the champion", lambda: promote(learning), (0, STATUS_NOT_BETTER)),
+        (
+            "place",
+            f"{to_place.model.name} on {to_place.fleet.name}, for {to_place.objective.name}",
+            lambda: _kept(placed, place(placing)),
+            (0,),
+        ),
+        (
+            "execute",
+            "run the plan, and no split on each device",
+            lambda: _kept(executed, execute_plan(run, placed[0].plan, "the plan")),
+            (0,),
+        ),
+    )
+    took = _take(steps, started)
+    lines = _lines(placed[0], executed[0])
     show(ran_table(lines), plans=[asdict(line) for line in lines])
     show(_verdict(lines, to_place.objective.name == "throughput"))
     seconds = time.monotonic() - started
     show(f"{_clock(seconds)} in all: {', '.join(took)}; make ui shows the runs", seconds=seconds)
-    return 0
+    return Result()
+
+
+def _kept(results: list[_Result], result: _Result) -> _Result:
+    """Return a step's result, and keep it for the next."""
+    results.append(result)
+    return result
 
 
 def _take(steps: Sequence[Step], started: float) -> list[str]:
@@ -104,7 +98,7 @@ def _take(steps: Sequence[Step], started: float) -> list[str]:
         show(f"[{number}/{len(steps)}] {name}: {what} ({_clock(begun - started)} so far)")
         try:
             with results_under(name):
-                status = function()
+                status = function().status
         except PepperError as error:
             raise type(error)(f"quickstart stopped at step {number}, {name}: {error}") from error
         if status not in goes_on:
@@ -116,34 +110,21 @@ def _take(steps: Sequence[Step], started: float) -> list[str]:
     return took
 
 
-def _unsplit(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> dict[str, Evaluation]:
-    """Return what the champion predicts of the whole model on each device."""
-    registry = open_registry(config)
-    champion = load_version(registry, chosen_version(registry, config.latency.version))
-    problem = chain_problem(config, Forecast(config, assemble(config, overrides, compose), champion))
-    return {
-        device.name: evaluate(problem, (Stage(0, problem.n_steps, index),))
-        for index, device in enumerate(problem.devices)
-    }
-
-
-def _lines(plan: Plan, file: Path, unsplit: dict[str, Evaluation]) -> list[RanLine]:
+def _lines(placed: PlacedPlan, executed: Executed) -> list[RanLine]:
     """Return all plans that were run, the given one first, with what was predicted of it and of what does not split."""
-    with file.open(newline="") as stream:
-        runs = list(csv.DictReader(stream))
     lines = []
-    for run in runs:
-        cost: Plan | Evaluation | None = plan if run["name"] == THE_PLAN else None
-        if run["name"] == UNSPLIT:
-            cost = unsplit[run["devices"].partition("#")[0]]  # of a kind of several, one is as good as another
+    for run in executed.runs:
+        cost: Plan | Evaluation | None = placed.plan if run.name == THE_PLAN else None
+        if run.name == UNSPLIT:
+            cost = placed.alone[run.devices.partition("#")[0]]  # of a kind of several, one is as good as another
         lines.append(
             RanLine(
-                run["name"],
-                run["devices"],
-                float(run["latency_ms"]),
-                float(run["per_second"]),
+                run.name,
+                run.devices,
+                run.latency_ms,
+                run.per_second,
                 None if cost is None else cost.latency_ms,
-                None if cost is None else 1000 / cost.period_ms,
+                None if cost is None else per_second(cost.period_ms),
             )
         )
     return lines
@@ -173,6 +154,10 @@ def _with_defaults(defaults: Sequence[str], given: Sequence[str]) -> list[str]:
 
 def _key(override: str) -> str:
     return override.lstrip("+~").split("=", 1)[0]
+
+
+def _group(override: str) -> str:
+    return _key(override).split(".")[0]
 
 
 def _clock(seconds: float) -> str:

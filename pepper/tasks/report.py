@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pepper.config import PepperConfig
+from pepper.config.composing import Composition
 from pepper.outputs import output_file, write_file
 from pepper.report import learning, measurements, plans
 from pepper.report.cells import tidy
 from pepper.report.page import Section, render
 from pepper.report.progress import StepProgress, Told, untold
 from pepper.report.tables import show
+from pepper.tasks.result import Result
 from pepper.tracking.history import history
 from pepper.tracking.reading import artifact_names, newest_runs, read_artifact, sweep_cells
 from pepper.tracking.registry import Registry
@@ -28,8 +30,9 @@ _PLAN_TABLES = ("steps", "runs", "events", "moves", "timeline")
 _PLAN_FILES = {"plan.json", *(f"{table}.csv" for table in _PLAN_TABLES)}
 
 
-def report(config: PepperConfig) -> int:
-    """Write the report; returns the exit status."""
+def report(composition: Composition) -> Result:
+    """Write the report."""
+    config = composition.config
     out = output_file("report.out", config.report.out)
     store = Store(config.tracking)
     with StepProgress(4, config.output == "quiet", seldom=True) as progress:
@@ -37,7 +40,7 @@ def report(config: PepperConfig) -> int:
     write_file("report.out", out, html)
     size = len(html.encode())
     show(f"{out}: {size / 1e6:.1f} MB; open it in any browser, offline too", file=out, bytes=size)
-    return 0
+    return Result()
 
 
 def page(config: PepperConfig, store: Store, sweep: str | None, told: Told = untold) -> str:

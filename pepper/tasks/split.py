@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pepper.config import PepperConfig
+from pepper.config.composing import Composition
 from pepper.errors import ConfigError, ModelError
 from pepper.graph.balance import balanced_cuts
 from pepper.graph.characteristics import Characteristics, CostWarning
@@ -20,22 +21,25 @@ from pepper.graph.split import split as write_parts
 from pepper.graph.verify import Verification, prove
 from pepper.outputs import output_folder
 from pepper.placement.plan import Plan
+from pepper.planning.splitting import planned_cuts
 from pepper.report.frames import Framed
 from pepper.report.progress import StepProgress
 from pepper.report.tables import parts_table, show
 from pepper.tasks.cuts import load
+from pepper.tasks.result import Result
 
 
-def split(config: PepperConfig) -> int:
+def split(composition: Composition) -> Result:
     """Split the model as the configuration says.
 
     Returns:
-        The exit status: 0, or 1 if it is not proved that the parts compute what the whole does.
+        Its status is 0, or 1 if it is not proved that the parts compute what the whole does.
 
     Raises:
         ConfigError: There is nowhere to write to.
         ModelError: The model cannot be read, or not be cut as asked.
     """
+    config = composition.config
     if not config.split.out:
         raise ConfigError("split.out: has no value; give split.out=DIR, the folder for the parts")
     out = output_folder("split.out", Path(config.split.out), is_split)
@@ -52,7 +56,7 @@ def split(config: PepperConfig) -> int:
     _say(part_rows(graph, cuts, macs.tolist(), work), manifest, out, result)
     if config.split.log:
         _log(config, manifest, out, result)
-    return 0 if result.ok else 1
+    return Result(0 if result.ok else 1)
 
 
 def _macs(graph: Graph) -> np.ndarray:
@@ -87,28 +91,6 @@ def _cuts(graph: Graph, config: PepperConfig, work: Sequence[float]) -> list[Cut
             " allow more crossing tensors with cuts=frontiers cuts.max_tensors=N"
         )
     return balanced_cuts(graph, found, parts, work)
-
-
-def planned_cuts(graph: Graph, plan: Plan, name: str) -> list[Cut]:
-    """Return the cuts between a plan's parts.
-
-    Args:
-        graph: The model that was placed.
-        plan: The plan.
-        name: How an error calls the plan.
-
-    Raises:
-        ConfigError: The plan is of another model.
-    """
-    cuts = [cut_behind(graph, part.start) for part in plan.parts[1:]]
-    for cut, part in zip(cuts, plan.parts[1:], strict=True):
-        crossing = tuple(graph.tensors[t].name for t in cut.tensors)
-        if set(crossing) != set(part.inputs):
-            raise ConfigError(
-                f"{name}: cuts at {', '.join(part.inputs)}, where {graph.file} has {', '.join(crossing)};"
-                " give the model that was placed"
-            )
-    return cuts
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from pepper.config import PepperConfig
+from pepper.config.composing import Composition
 from pepper.latency import collect, features
 from pepper.latency.dataset import Rows
 from pepper.latency.evaluation import by_group
@@ -17,13 +18,14 @@ from pepper.latency.features import COLUMN, FEATURES, Values
 from pepper.latency.training import Report, Trained, report
 from pepper.latency.training import train as train_model
 from pepper.latency.tuning import TrialResult
+from pepper.planning.latency_models import write_version
 from pepper.report import latency_figures as figures
 from pepper.report import notes
 from pepper.report.learning import LatencyModelReport, section
 from pepper.report.page import render
 from pepper.report.progress import StepProgress, stepwise
 from pepper.report.tables import show
-from pepper.tasks.latency_models import write_version
+from pepper.tasks.result import Registered
 from pepper.tracking import views
 from pepper.tracking.history import history
 from pepper.tracking.registry import Registry
@@ -37,8 +39,14 @@ if TYPE_CHECKING:
 _MOST_CURVES = 4
 
 
-def train(config: PepperConfig) -> int:
-    """Train, evaluate, log and register; returns the exit status."""
+def train(composition: Composition) -> Registered:
+    """Train, evaluate, log and register.
+
+    Raises:
+        LatencyError: There is too little to learn from.
+        TrackingError: The store does not answer.
+    """
+    config = composition.config
     quiet = config.output == "quiet"
     profiles = Store(config.tracking)
     collected = collect.collect(history(profiles), profiles.folder / "cache", stepwise("describe", quiet))
@@ -93,7 +101,7 @@ def train(config: PepperConfig) -> int:
         registered_model=registry.name,
         run_id=run_id,
     )
-    return 0
+    return Registered(version=version, run_id=run_id)
 
 
 def _telling(progress: StepProgress) -> Callable[[TrialResult], None]:

@@ -9,10 +9,11 @@ from onnx import helper
 
 from pepper.config import DeviceConfig
 from pepper.devices import host
-from pepper.devices.device import resolve
-from pepper.execution.layout import Fleet, Layout, Link
+from pepper.execution.layout import Layout
 from pepper.execution.pipeline import Network
+from pepper.execution.pool import IDLE
 from pepper.execution.trials import Sample
+from pepper.fleet import Fleet, FleetDevice, Link, everywhere
 from pepper.graph.cuts import cut_behind
 from pepper.graph.load import load_graph
 from pepper.graph.running import random_inputs, run_whole
@@ -52,9 +53,8 @@ class Bench:
         self.graph = load_graph(file)
         self._cuts = {2: [2], 3: [1, 2], 4: [1, 2, 3], 1: []}
         core = host.allowed_cores()[-1]
-        devices = {name: resolve(DeviceConfig(name=name, cores=[core], threads=1)) for name in NAMES}
-        links = {(a, b): Link(1000, 0.1) for a in NAMES for b in NAMES if a != b}
-        self.fleet = Fleet(devices, links, "a", "a")
+        devices = {name: FleetDevice(DeviceConfig(name=name, cores=[core], threads=1), IDLE) for name in NAMES}
+        self.fleet = Fleet(devices, everywhere(NAMES, Link(1000, 0.1)), "a", "a")
         self.samples = []
         for seed in range(3):
             inputs = random_inputs(self.graph, seed)

@@ -1,7 +1,6 @@
 """Plans of small and real models, written down without a latency model."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,29 +8,30 @@ import numpy as np
 
 from pepper.config import DeviceConfig, LoadConfig, ModelConfig
 from pepper.devices import host
+from pepper.fleet import Fleet, FleetDevice, Link, everywhere
 from pepper.graph.balance import balanced_cuts
 from pepper.graph.characteristics import Characteristics
 from pepper.graph.cuts import find_cuts
 from pepper.graph.load import load_graph
 from pepper.graph.model import find_model
-from pepper.placement.plan import Plan, PlannedPart
+from pepper.placement.plan import Plan, PlannedModel, PlannedPart
 
 CORES = host.allowed_cores()
 LINK_MBIT_S, LINK_MS = 400.0, 1.0
 
 
-def shares(**share: float) -> dict[str, dict[str, Any]]:
+def shares(**share: float) -> dict[str, FleetDevice]:
     """Devices that share the last core."""
     return {
-        name: {
-            "device": asdict(DeviceConfig(name=name, kind="emulated", cores=[CORES[-1]], threads=1, share=part)),
-            "load": asdict(LoadConfig(percent=0, name="idle")),
-        }
+        name: FleetDevice(
+            DeviceConfig(name=name, kind="emulated", cores=[CORES[-1]], threads=1, share=part),
+            LoadConfig(percent=0, name="idle"),
+        )
         for name, part in share.items()
     }
 
 
-def make_plan(path: str, devices: Sequence[str], fleet: dict[str, dict[str, Any]], **changes: Any) -> Plan:
+def make_plan(path: str, devices: Sequence[str], fleet: Mapping[str, FleetDevice], **changes: Any) -> Plan:
     """Place a model in parts of equal work."""
     config = ModelConfig(path=path)
     model = find_model(config)
@@ -43,23 +43,10 @@ def make_plan(path: str, devices: Sequence[str], fleet: dict[str, dict[str, Any]
     inputs = [tuple(graph.tensors[t].name for t in graph.inputs), *names]
     outputs = [*names, tuple(graph.tensors[t].name for t in graph.outputs)]
     content = {
-        "model": {
-            "name": str(config.name),
-            "path": path,
-            "sha256": model.content_hash,
-            "input_shapes": model.shapes,
-        },
-        "fleet": {
-            "devices": fleet,
-            "links": [
-                {"from": a, "to": b, "bandwidth_mbit_s": LINK_MBIT_S, "latency_ms": LINK_MS, "forwarded_mbit_s": None}
-                for a in fleet
-                for b in fleet
-                if a != b
-            ],
-            "source": devices[0],
-            "sink": devices[0],
-        },
+        "model": PlannedModel(
+            str(config.name), path, model.content_hash, {name: tuple(shape) for name, shape in model.shapes.items()}
+        ),
+        "fleet": Fleet(fleet, everywhere(fleet, Link(LINK_MBIT_S, LINK_MS)), devices[0], devices[0]),
         "objective": "latency",
         "parts": tuple(
             PlannedPart(

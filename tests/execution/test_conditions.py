@@ -14,11 +14,11 @@ from ladders import Bench
 
 from pepper.config import DeviceConfig, LimitsConfig, SessionConfig
 from pepper.devices import host
-from pepper.devices.device import resolve
 from pepper.execution.conditions import Condition, ConditionMeter
-from pepper.execution.pool import StagePool
+from pepper.execution.pool import IDLE, StagePool
 from pepper.execution.runner import Runner
 from pepper.execution.trials import saturated
+from pepper.fleet import FleetDevice
 
 CORE = host.allowed_cores()[-1]
 SHARE = 0.4
@@ -40,7 +40,8 @@ def foreign() -> Iterator[None]:
 def conditions(bench: Bench, folder: Path) -> list[Condition]:
     """Run a stream on two devices that share a core."""
     devices = {
-        name: resolve(DeviceConfig(name=name, kind="emulated", cores=[CORE], threads=1, share=SHARE)) for name in "ab"
+        name: FleetDevice(DeviceConfig(name=name, kind="emulated", cores=[CORE], threads=1, share=SHARE), IDLE)
+        for name in "ab"
     }
     fleet = replace(bench.fleet, devices=devices)
     with (

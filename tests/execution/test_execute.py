@@ -30,10 +30,12 @@ from pepper.execution.layout import Layout
 from pepper.execution.runner import Runner
 from pepper.execution.trials import Trial
 from pepper.graph.source import content_hash
-from pepper.placement.plan import Plan
+from pepper.placement.plan import Plan, PlanRules
+from pepper.planning import other_plans
+from pepper.planning.planned import Planned
+from pepper.planning.splitting import Splitter
 from pepper.report.progress import StepProgress
-from pepper.tasks import execute, other_plans
-from pepper.tasks.planned import Splitter, planned_model
+from pepper.tasks import execute
 from pepper.tracking.executions import Execution, KeptExecution, Unlogged, log_execution
 from pepper.tracking.posting import flush
 from pepper.tracking.store import Store
@@ -59,7 +61,7 @@ def shared_desk(make_desk: MakeDesk, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture
 def plan(models: dict[str, Path]) -> Plan:
     fleet = shares(camera=0.3, edge=0.5)
-    fleet["edge"]["load"] = vars(LoadConfig(percent=20))
+    fleet["edge"] = replace(fleet["edge"], load=LoadConfig(percent=20))
     return make_plan(str(models["small"]), ["camera", "edge"], fleet)
 
 
@@ -108,11 +110,12 @@ def test_a_plan_is_run_and_logged(shared_desk: Desk, plan: Plan, tmp_path: Path)
 
 def test_parts_that_were_written_before(shared_desk: Desk, plan: Plan, tmp_path: Path) -> None:
     file, parts = save(plan, tmp_path), tmp_path / "parts"
-    model = f"model.path={plan.model['path']}"
+    assert plan.model is not None
+    model = f"model.path={plan.model.path}"
     assert shared_desk("task=split", "model=onnx", model, f"split.plan={file}", f"split.out={parts}").status == 0
     given = (*QUICKLY, f"execute.plan={file}", f"execute.parts={parts}")
     inputs = tmp_path / "inputs.npz"
-    shape = plan.model["input_shapes"]["input"]
+    shape = plan.model.input_shapes["input"]
     np.savez(inputs, input=np.ones(shape, np.float32))
     assert shared_desk(*given, f"execute.inputs={inputs}").status == 0
     np.savez(inputs, input=np.ones(shape[:-1], np.float32))
@@ -144,10 +147,10 @@ def edited(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (edited(lambda c: c.update(version=99)), "plan version 99; this pepper reads version"),
+        (edited(lambda c: c.update(version=99)), "plan version 99; this pepper reads 3 and 4"),
         (model(sha256="0" * 64), r"was made for another .* \(sha256 000000000000, the file"),
         (model(path="gone.onnx"), "gone.onnx: no such file"),
-        (edited(lambda c: c.update(model={})), "the plan names no model; make one with task=place"),
+        (edited(lambda c: c.update(model=None)), "the plan names no model; make one with task=place"),
         (device("edge", cores=[999]), "edge: .*core 999 is not among"),
         (edited(lambda c: c["fleet"]["devices"].update(edge={})), "does not say what device 'edge' is"),
         (edited(lambda c: c["fleet"]["devices"].pop("edge")), "fleet: 'edge' is not among the fleet's devices"),
@@ -177,7 +180,8 @@ def test_a_plan_must_be_given(shared_desk: Desk) -> None:
 def test_a_wrong_answer_fails_the_run(shared_desk: Desk, plan: Plan, tmp_path: Path) -> None:
     """Parts that compute something else: here, the last one with other weights."""
     file, parts = save(plan, tmp_path), tmp_path / "parts"
-    model = f"model.path={plan.model['path']}"
+    assert plan.model is not None
+    model = f"model.path={plan.model.path}"
     assert shared_desk("task=split", "model=onnx", model, f"split.plan={file}", f"split.out={parts}").status == 0
     last = onnx.load(parts / "part_2.onnx")
     (weight,) = last.graph.initializer
@@ -354,9 +358,8 @@ def test_other_plans_that_cannot_be_run_are_named(
         return layout(*given)
 
     monkeypatch.setattr(Splitter, "layout", counted)
-    oneway = [link for link in plan.fleet["links"] if link["from"] == "camera"]
-    fleet = {**plan.fleet, "links": oneway, "sink": None}
-    file = save(replace(plan, fleet=fleet), tmp_path)
+    oneway = tuple(link for link in plan.fleet.links if link.origin == "camera")
+    file = save(replace(plan, fleet=replace(plan.fleet, links=oneway, sink=None)), tmp_path)
     outcome = shared_desk(*QUICKLY, f"execute.plan={file}", "execute.exhaustive=true", "output=json")
     assert outcome.status == 0, outcome.err
     found = json.loads(outcome.out)
@@ -404,7 +407,7 @@ def test_a_device_that_is_lost_in_another_plan(
 def test_every_other_plan_is_among_those_to_run(plan: Plan, positions: int | None, most: int, count: int) -> None:
     """Two devices, two places to cut: 2 plans without a cut, 4 with one, 2 with two; one of them is the plan."""
     config = composed("execute.exhaustive=true", f"execute.positions={positions or 'null'}", f"execute.max_cuts={most}")
-    found = other_plans.other_plans(config, plan, planned_model(plan, "plan"))
+    found = other_plans.other_plans(Planned(config, plan, "plan"))
     keys = {(other.positions, other.devices) for other in found}
     assert len(keys) == len(found)
     assert (tuple(part.start for part in plan.parts[1:]), ("camera", "edge")) not in keys
@@ -414,16 +417,16 @@ def test_every_other_plan_is_among_those_to_run(plan: Plan, positions: int | Non
 
 def test_what_breaks_the_plans_own_rules_is_not_among_them(plan: Plan) -> None:
     config = composed("execute.exhaustive=true", "execute.positions=null", "execute.max_cuts=2")
-    graph = planned_model(plan, "plan")
 
     def devices(**rules: Any) -> set[tuple[str, ...]]:
-        return {other.devices for other in other_plans.other_plans(config, replace(plan, rules=rules), graph)}
+        planned = Planned(config, replace(plan, rules=PlanRules(**rules)), "plan")
+        return {other.devices for other in other_plans.other_plans(planned)}
 
     everything = devices()
-    assert devices(excluded=["edge"]) == {("camera",)}
+    assert devices(excluded=("edge",)) == {("camera",)}
     assert devices(max_parts=1) == {("camera",), ("edge",)}
-    assert devices(pinned={"camera": [0, 1]}) == {found for found in everything if found[0] == "camera"}
-    assert devices(pinned={}, excluded=[], max_parts=None) == everything
+    assert devices(pinned={"camera": (0, 1)}) == {found for found in everything if found[0] == "camera"}
+    assert devices() == everything
 
 
 def test_a_run_that_cannot_be_trusted_says_so(shared_desk: Desk, plan: Plan, tmp_path: Path) -> None:
@@ -491,8 +494,8 @@ def test_what_was_measured_before_the_last_device_was_lost_is_kept(
 
 
 def test_a_plan_on_one_device(shared_desk: Desk, plan: Plan, models: dict[str, Path], tmp_path: Path) -> None:
-    whole = make_plan(str(models["small"]), ["edge"], plan.fleet["devices"])
-    whole = replace(whole, fleet={**whole.fleet, "source": None, "sink": None})
+    whole = make_plan(str(models["small"]), ["edge"], plan.fleet.devices)
+    whole = replace(whole, fleet=replace(whole.fleet, source=None, sink=None))
     outcome = shared_desk(*QUICKLY, f"execute.plan={save(whole, tmp_path)}", "output=json")
     assert outcome.status == 0, outcome.err
     found = json.loads(outcome.out)

@@ -12,7 +12,6 @@ from ladders import Bench
 
 from pepper.config import DeviceConfig, LoadConfig, SessionConfig
 from pepper.devices import host
-from pepper.devices.device import resolve
 from pepper.execution.adapting import Adapter, Loads, Outlook
 from pepper.execution.layout import Layout
 from pepper.execution.loads import LoadMeter
@@ -21,6 +20,7 @@ from pepper.execution.pool import IDLE, StagePool
 from pepper.execution.runner import Runner
 from pepper.execution.trials import at_rate
 from pepper.execution.watch import Watch
+from pepper.fleet import FleetDevice
 
 SHARE = 0.3
 HEAVY = LoadConfig(percent=90)
@@ -33,7 +33,7 @@ def shares(bench: Bench) -> Iterator[StagePool]:
     """Three devices that have shares of one core."""
     core = host.allowed_cores()[-1]
     devices = {
-        name: resolve(DeviceConfig(name=name, kind="emulated", cores=[core], threads=1, share=SHARE))
+        name: FleetDevice(DeviceConfig(name=name, kind="emulated", cores=[core], threads=1, share=SHARE), IDLE)
         for name in bench.fleet.devices
     }
     with StagePool(replace(bench.fleet, devices=devices), SessionConfig(), 60.0) as made:

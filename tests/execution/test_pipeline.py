@@ -15,12 +15,13 @@ import pytest
 from ladders import Bench
 
 from pepper.errors import ExecutionError
-from pepper.execution.layout import Fleet, Layout, Link
+from pepper.execution.layout import Layout
 from pepper.execution.links import measure_hops
 from pepper.execution.pipeline import Network
 from pepper.execution.pool import StagePool
 from pepper.execution.runner import Answer, Replan, Runner
 from pepper.execution.trials import Sample, at_rate, one_at_a_time, poisson_times, saturated
+from pepper.fleet import Fleet, Link, connected
 from pepper.graph.rounding import Values, difference
 
 SLOW_S = 0.005
@@ -94,7 +95,7 @@ def test_a_stage_is_kept_for_the_next_layout(bench: Bench, pool: StagePool, netw
 
 def test_links_delay_as_they_should(bench: Bench, pool: StagePool, tmp_path: Path) -> None:
     links = {("a", "b"): Link(20, 30), ("b", "a"): Link(80, 5)}
-    network = bench.network(tmp_path, fleet=replace(bench.fleet, links=links))
+    network = bench.network(tmp_path, fleet=replace(bench.fleet, links=connected(links)))
     try:
         with Runner(pool, network, bench.layout("a", "b"), time_limit_s=10) as runner:
             same, there, back = measure_hops(runner)
@@ -114,7 +115,7 @@ def test_links_delay_as_they_should(bench: Bench, pool: StagePool, tmp_path: Pat
 def test_a_full_queue_holds_the_sender_back(pool: StagePool, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     bench = Bench(tmp_path / "model", rows=4096)  # 0.5 MB: a system's own buffers hold a part of one
-    slow = replace(bench.fleet, links={("a", "b"): Link(None, 200), ("b", "a"): Link(None, 0)})
+    slow = replace(bench.fleet, links=connected({("a", "b"): Link(None, 200), ("b", "a"): Link(None, 0)}))
     (tmp_path / "network").mkdir()
     network = bench.network(tmp_path / "network", queue=1, fleet=slow)
     try:
@@ -239,7 +240,7 @@ def test_a_pause_is_waited_for(bench: Bench, pool: StagePool, network: Network) 
 
 
 def test_a_request_that_cannot_be_delivered_fails_in_time(bench: Bench, pool: StagePool, tmp_path: Path) -> None:
-    dead = replace(bench.fleet, links={("a", "b"): Link(1e-6, 0), ("b", "a"): Link()})
+    dead = replace(bench.fleet, links=connected({("a", "b"): Link(1e-6, 0), ("b", "a"): Link()}))
     network = bench.network(tmp_path, fleet=dead)
     try:
         with Runner(pool, network, bench.layout("a", "b"), time_limit_s=0.3) as runner:
@@ -269,7 +270,7 @@ def test_a_stage_that_is_lost_between_requests_is_replaced(
 
 
 def test_probes_of_a_slow_link_are_small(bench: Bench, pool: StagePool, tmp_path: Path) -> None:
-    slow = replace(bench.fleet, links={("a", "b"): Link(0.05, 0), ("b", "a"): Link()})
+    slow = replace(bench.fleet, links=connected({("a", "b"): Link(0.05, 0), ("b", "a"): Link()}))
     network = bench.network(tmp_path, fleet=slow)  # 16 KB would take 2.6 s
     try:
         with Runner(pool, network, bench.layout("a", "b"), time_limit_s=2) as runner:
@@ -280,7 +281,7 @@ def test_probes_of_a_slow_link_are_small(bench: Bench, pool: StagePool, tmp_path
 
 
 def test_a_link_too_slow_for_the_time_limit_is_named(bench: Bench, pool: StagePool, tmp_path: Path) -> None:
-    dead = replace(bench.fleet, links={("a", "b"): Link(1e-6, 0), ("b", "a"): Link()})
+    dead = replace(bench.fleet, links=connected({("a", "b"): Link(1e-6, 0), ("b", "a"): Link()}))
     network = bench.network(tmp_path, fleet=dead)
     try:
         with Runner(pool, network, bench.layout("a", "b"), time_limit_s=0.3) as runner:
@@ -323,7 +324,7 @@ def test_a_device_that_is_lost_before_a_move_is_lost_once(bench: Bench, pool: St
 
 
 def test_what_the_fleet_lacks_is_named(bench: Bench, pool: StagePool, tmp_path: Path) -> None:
-    network = bench.network(tmp_path, fleet=Fleet(bench.fleet.devices, {}, "a", "a"))
+    network = bench.network(tmp_path, fleet=Fleet(bench.fleet.devices, (), "a", "a"))
     try:
         with pytest.raises(ExecutionError, match="no link from a to b: the fleet has none"):
             running(pool, network, bench.layout("a", "b"))

@@ -16,8 +16,9 @@ from ladders import WIDTH, Bench
 from pepper.devices.protocol import GarbledError
 from pepper.errors import ExecutionError
 from pepper.execution.clock import LinkClock
-from pepper.execution.layout import Layout, Link, check_inputs
+from pepper.execution.layout import Layout, check_inputs
 from pepper.execution.message import Message, Stamp, decode, encode, plain
+from pepper.fleet import Link
 
 arrays = stn.arrays(
     stn.scalar_dtypes().filter(lambda dtype: dtype.kind in "biufc" and dtype.itemsize <= 8),
@@ -121,7 +122,7 @@ def test_a_link_carries_one_after_the_other(
     forwarded: float | None,
 ) -> None:
     clock = LinkClock.create(tmp_path_factory.mktemp("clock") / "links", 2)
-    clock.set(1, bandwidth, latency_ms, forwarded)
+    clock.set(1, Link(bandwidth, latency_ms, forwarded))
     free = 0.0
     for now, count in sorted(sends):
         due = clock.reserve(1, count, now)
@@ -146,7 +147,7 @@ def _reserve(file: Path, times: int) -> None:
 
 def test_two_senders_share_a_link(tmp_path: Path) -> None:
     clock = LinkClock.create(tmp_path / "links", 1)
-    clock.set(0, 8, 0)
+    clock.set(0, Link(8))
     context = multiprocessing.get_context("fork")
     senders = [context.Process(target=_reserve, args=(tmp_path / "links", 50)) for _ in range(2)]
     for sender in senders:

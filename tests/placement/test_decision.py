@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pepper.errors import PlacementError
+from pepper.fleet import Link
 from pepper.placement.chain import solve
 from pepper.placement.decision import NOT_SPLIT, Spread, decide
 from pepper.placement.evaluate import Stage, evaluate
-from pepper.placement.problem import ChainProblem, Device, Link, Links
+from pepper.placement.problem import ChainProblem, Device, Links
 
 
 def pair(first_ms: float, second_ms: float, **options: object) -> ChainProblem:

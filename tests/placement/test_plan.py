@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pepper.config import DeviceConfig, LoadConfig
 from pepper.errors import PlacementError
+from pepper.fleet import Fleet, FleetDevice, FleetLink, Link
 from pepper.placement.baselines import BASELINES, compare
 from pepper.placement.chain import solve
 from pepper.placement.evaluate import Stage, evaluate
-from pepper.placement.plan import Origin, Plan
-from pepper.placement.problem import ChainProblem, Device, Link, Links
+from pepper.placement.plan import Origin, Plan, PlannedModel, PlanRules
+from pepper.placement.problem import ChainProblem, Device, Links
 from pepper.placement.sensitivity import flip_points, scale_bandwidth, scale_times
 
 
@@ -33,13 +35,14 @@ def chain(seed: int = 0) -> ChainProblem:
 def test_plan_comes_back_as_saved(tmp_path: Path) -> None:
     problem = chain()
     solution = solve(problem)
+    camera = FleetDevice(DeviceConfig("camera", "emulated", share=0.25), LoadConfig(percent=0))
     origin = Origin(
-        {"name": "net", "path": "net.onnx", "sha256": "0", "input_shapes": {"x": [1, 3]}},
-        {"camera": {"device": {"share": 0.25}, "load": {"percent": 0}}},
+        PlannedModel("net", "net.onnx", "0", {"x": (1, 3)}),
+        Fleet({"camera": camera, "edge": FleetDevice(), "server": FleetDevice()}),
         positions=range(0, 90, 10),
         tensors=[(f"t{k}",) for k in range(9)],
         provenance={"latency_model": "pepper-latency/3"},
-        rules={"excluded": ["edge"]},
+        rules=PlanRules(excluded=("edge",)),
     )
     plan = Plan.of(problem, solution, "latency", origin)
     plan.save(tmp_path / "plan.json")
@@ -50,31 +53,40 @@ def test_plan_comes_back_as_saved(tmp_path: Path) -> None:
     assert spent == pytest.approx(plan.latency_ms)
     assert (plan.parts[0].start, plan.parts[0].inputs) == (0, ("t0",))
     assert (plan.parts[-1].stop, plan.parts[-1].outputs) == (80, ("t8",))
-    assert plan.fleet["devices"] == {"camera": origin.devices["camera"], "edge": {}, "server": {}}
-    assert len(plan.fleet["links"]) == 6
-    rate = {"bandwidth_mbit_s": 100.0, "latency_ms": 0.5, "forwarded_mbit_s": None}
-    assert {"from": "camera", "to": "edge", **rate} in plan.fleet["links"]
-    assert plan.rules == {"excluded": ["edge"]}
+    assert plan.fleet.devices == {"camera": camera, "edge": FleetDevice(), "server": FleetDevice()}
+    assert len(plan.fleet.links) == 6
+    assert plan.fleet.between["camera", "edge"] == FleetLink(100.0, 0.5, origin="camera", target="edge")
+    assert plan.rules == PlanRules(excluded=("edge",))
+
+
+def test_a_plan_of_the_version_before_is_read() -> None:
+    plan = Plan.load(Path(__file__).parent / "data" / "plan_version_3.json")
+    assert plan.model == PlannedModel("net", "net.onnx", "0", {"x": (1, 3)})
+    camera = plan.fleet.devices["camera"]
+    assert (camera.device, camera.load) == (
+        DeviceConfig("share25", "emulated", cores=[0], threads=1, share=0.25),
+        LoadConfig(percent=25),
+    )
+    assert plan.rules == PlanRules({"camera": (0, 10)}, ("edge",), 2)
+    assert plan.fleet.between["camera", "edge"].bandwidth_mbit_s == pytest.approx(100)
+    same = Plan.of(chain(), solve(chain()), "latency")
+    assert (plan.latency_ms, len(plan.parts)) == (same.latency_ms, len(same.parts))
 
 
 def test_a_hub_delays_by_both_sides_and_its_slower_one_bounds() -> None:
     up, down = [Link(100.0, 1.0), Link(20.0, 1.0)], [Link(50.0, 2.0), Link(200.0, 2.0)]
+    names = ("camera", "server")
     problem = ChainProblem.of(
-        [Device("camera"), Device("server")],
+        [Device(name) for name in names],
         [[100.0, 1.0]],
         [1e5, 0.0],
-        Links.hub(up, down),
+        Links.pairs(names, {(names[a], names[b]): Link.through_hub(up[a], down[b]) for a in (0, 1) for b in (0, 1)}),
         source="camera",
     )
-    there, back = Plan.of(problem, solve(problem), "latency").fleet["links"]
-    assert there == {
-        "from": "camera",
-        "to": "server",
-        "bandwidth_mbit_s": pytest.approx(100),
-        "latency_ms": 3.0,
-        "forwarded_mbit_s": pytest.approx(200),
-    }
-    assert (back["bandwidth_mbit_s"], back["forwarded_mbit_s"]) == (pytest.approx(20), pytest.approx(50))
+    there, back = Plan.of(problem, solve(problem), "latency").fleet.links
+    assert (there.origin, there.target, there.latency_ms) == ("camera", "server", 3.0)
+    assert (there.bandwidth_mbit_s, there.forwarded_mbit_s) == (pytest.approx(100), pytest.approx(200))
+    assert (back.bandwidth_mbit_s, back.forwarded_mbit_s) == (pytest.approx(20), pytest.approx(50))
 
 
 def test_of_a_kind_a_plan_names_the_devices_at_work() -> None:
@@ -87,9 +99,9 @@ def test_of_a_kind_a_plan_names_the_devices_at_work() -> None:
     )
     plan = Plan.of(problem, solve(problem, "throughput"), "throughput")
     assert [part.device for part in plan.parts] == ["node#0", "node#1", "node#2"]
-    assert list(plan.fleet["devices"]) == ["camera", "node#0", "node#1", "node#2"]
-    assert len(plan.fleet["links"]) == 12
-    assert plan.fleet["links"][0]["bandwidth_mbit_s"] is None
+    assert list(plan.fleet.devices) == ["camera", "node#0", "node#1", "node#2"]
+    assert len(plan.fleet.links) == 12
+    assert plan.fleet.links[0].bandwidth_mbit_s is None
 
 
 LINK = {"from": "a", "to": "b", "bandwidth_mbit_s": 1.0, "latency_ms": 0.0, "forwarded_mbit_s": None}
@@ -109,10 +121,10 @@ def deep(levels: int) -> dict[str, object]:
     ("change", "message"),
     [
         ({"schema": "other"}, "not a plan"),
-        ({"version": 99}, "plan version 99; this pepper reads version 3"),
+        ({"version": 99}, "plan version 99; this pepper reads 3 and 4"),
         ({"parts": []}, "parts is \\[\\]: .*at least 1"),
         ({"gap": None, "surprise": 1}, "gap is None"),
-        ({"surprise": 1}, "surprise is 1: extra inputs"),
+        ({"surprise": 1}, "surprise is 1: unexpected"),
         ({"parts": [PART | {"time_ms": None}]}, "parts.0.time_ms is None"),
         ({"parts": [PART | {"start": 1}]}, "do not follow one another"),
         ({"parts": [PART | {"stop": 0}]}, "a part has no operators"),
@@ -120,17 +132,17 @@ def deep(levels: int) -> dict[str, object]:
         ({"parts": [PART | {"inputs": None}]}, "parts.0.inputs is None"),
         ({"parts": [PART | {"inputs": [None]}]}, "parts.0.inputs.0 is None"),
         ({"parts": [PART | {"device": ["a"]}]}, "parts.0.device is "),
-        ({"model": {"name": "net"}}, "model._Model.path is missing"),
-        ({"model": MODEL | {"path": "a\0b"}}, "model._Model.path is "),
+        ({"model": {"name": "net"}}, "model.path is missing"),
+        ({"model": MODEL | {"path": "a\0b"}}, "model: path holds a NUL"),
         ({"model": MODEL | {"sha256": None}}, "sha256 is None"),
         ({"model": MODEL | {"input_shapes": [1]}}, "input_shapes is \\[1\\]"),
         ({"model": MODEL | {"input_shapes": {"x": [-1]}}}, "input_shapes.x.0 is -1"),
-        ({"fleet": {"devices": {}}}, "fleet.links is missing"),
+        ({"fleet": {"links": []}}, "fleet.devices is missing"),
         ({"fleet": FLEET}, "not among the fleet's devices"),
         ({"fleet": FLEET | {"links": [{}]}}, "fleet.links.0.from is missing"),
         ({"fleet": FLEET | {"links": None}}, "fleet.links is None"),
         ({"fleet": FLEET | {"source": []}}, "fleet.source is \\[\\]"),
-        ({"fleet": FLEET | {"devices": {"<b>": {}}}}, "fleet.devices.<b>"),
+        ({"fleet": FLEET | {"devices": {"<b>": {}}}}, "device '<b>': give a name"),
         *(
             ({"fleet": FLEET | {"links": [LINK | wrong]}}, f"fleet.links.0.{next(iter(wrong))} is ")
             for wrong in ({"bandwidth_mbit_s": -5}, {"bandwidth_mbit_s": "fast"}, {"latency_ms": None}, {"from": ["a"]})
@@ -148,7 +160,7 @@ def deep(levels: int) -> dict[str, object]:
         ({"rules": {"excluded": None}}, "rules.excluded is None"),
         ({"rules": {"pinned": {"a": 3}}}, "rules.pinned.a is 3"),
         ({"rules": {"max_parts": "x"}}, "rules.max_parts is 'x'"),
-        ({"objective": "fun"}, "objective is 'fun': input should be 'latency' or 'throughput'"),
+        ({"objective": "fun"}, "objective is 'fun'; use one of latency, throughput"),
         ({"provenance": deep(100)}, "nested too deep"),
         ({"provenance": deep(900)}, "nested too deep"),
     ],

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pepper import config
+from pepper.config.composing import Composition
 from pepper.devices.device import resolve
 from pepper.errors import ConfigError
 from pepper.graph.inputs import input_spec
@@ -34,7 +35,7 @@ def cells_of(axes: dict[str, list[Any]], *overrides: str, counted: list[Sequence
         cfg = config.typed(compose("run", overrides=["+sweep=loads", *overrides]))
         assert cfg.sweep is not None
         cfg.sweep.axes = axes
-        return plan(cfg, overrides, compose_one)
+        return plan(Composition(cfg, overrides, compose_one))
 
 
 def facts(cells: list[Cell]) -> list[tuple[Any, ...]]:
@@ -42,7 +43,8 @@ def facts(cells: list[Cell]) -> list[tuple[Any, ...]]:
 
 
 def test_without_a_sweep_there_is_one_cell() -> None:
-    cell = plan(composed("model=alexnet", "load=cpu25"), [], lambda changed: pytest.fail("nothing to compose"))
+    one = composed("model=alexnet", "load=cpu25")
+    cell = plan(Composition(one, (), lambda changed: pytest.fail("nothing to compose")))
     assert facts(cell)[0][0] == "alexnet"
     assert len(cell) == 1
 

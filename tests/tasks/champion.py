@@ -16,7 +16,7 @@ from pepper.latency.evaluation import leave_one_out
 from pepper.latency.features import FEATURES
 from pepper.latency.model import Hyperparameters, LatencyModel
 from pepper.latency.training import trainer
-from pepper.tasks import placement_problem
+from pepper.planning import forecast
 from pepper.tracking.registry import Registry, promotion, write_signature
 from pepper.tracking.store import Store
 from pepper.tracking.trainings import Dataset, Training, log_training
@@ -89,5 +89,5 @@ def furnished(desk: Desk, errors: Sequence[float]) -> Iterator[Desk]:
     (desk.options / "fleet").mkdir()
     (desk.options / "fleet" / "pair.yaml").write_text(FLEET)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(placement_problem, "calibrate", calibrated)
+        patch.setattr(forecast, "calibrate", calibrated)
         yield desk

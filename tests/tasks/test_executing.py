@@ -14,8 +14,8 @@ from harness import Desk, MakeDesk
 
 from pepper.devices import host
 from pepper.execution.runner import Runner
+from pepper.planning.planned import Planned
 from pepper.tasks import execute as task
-from pepper.tasks import other_plans
 from tests.tasks.champion import furnished
 
 pytestmark = pytest.mark.skipif(len(host.allowed_cores()) < 2, reason="two devices need two cores")
@@ -49,16 +49,16 @@ def test_a_run_leads_to_its_placement_and_the_profiles(
     desk: Desk, plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And beside the plan runs each part on its fastest device: here, the first at the camera, where it is pinned."""
-    forecast = other_plans.planned_forecast
+    forecast = Planned.forecast.func
 
-    def altered(*given: Any) -> Any:
-        found = forecast(*given)
-        camera = [device.name for device in found.fleet.devices].index("camera")
+    def altered(planned: Planned) -> Any:
+        found = forecast(planned)
+        camera = list(found.fleet.devices).index("camera")
         found.part_ms[..., camera] = 1e9
         found.part_ms[0, :, camera] = 1e-6
         return found
 
-    monkeypatch.setattr(other_plans, "planned_forecast", altered)
+    monkeypatch.setattr(Planned, "forecast", property(altered))
     done = desk(*QUICKLY, f"execute.plan={plan}", "execute.compare=true", f"execute.out={tmp_path}", "output=json")
     assert done.status == 0, done.err
     found = json.loads(done.out)

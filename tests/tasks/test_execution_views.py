@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import pytest
 
 from pepper.execution.message import Stamp
 from pepper.execution.runner import Answer
 from pepper.execution.trials import Trial
+from pepper.fleet import Fleet, FleetDevice, Link, connected
 from pepper.placement.plan import Plan, PlannedPart
 from pepper.report.timelines import Busy
 from pepper.tasks.execution_views import Measured, timelines
@@ -20,10 +20,10 @@ LATENCY_MS = 3.0
 @pytest.fixture
 def plan() -> Plan:
     part = PlannedPart(0, 1, "camera", 1.0, 0.0, 0.0, 0.0, 0.0)
-    links = [{"from": "camera", "to": "server", "latency_ms": LATENCY_MS}]
-    fleet: dict[str, Any] = {"devices": {}, "links": links, "source": "camera", "sink": None}
-    parts = (part, replace(part, device="server"))
-    return Plan({}, fleet, "latency", parts, 0.0, 2.0, 1.0, 0.0, 2.0, 0.0, "by hand")
+    devices = {name: FleetDevice() for name in ("camera", "edge", "server")}
+    fleet = Fleet(devices, connected({("camera", "server"): Link(None, LATENCY_MS)}), "camera", None)
+    parts = (part, replace(part, start=1, stop=2, device="server"))
+    return Plan(None, fleet, "latency", parts, 0.0, 2.0, 1.0, 0.0, 2.0, 0.0, "by hand")
 
 
 def answer(seq: int, first_ms: int, second_ms: int, devices: tuple[str, ...] = ("camera", "server")) -> Answer:

@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pytest
 from harness import composed
 from hydra import initialize_config_dir
 
 from pepper import config
 from pepper.config import FleetConfig, FleetDeviceConfig
-from pepper.config.composing import recompose
+from pepper.config.composing import Composition, recompose
 from pepper.devices import host
 from pepper.errors import ConfigError
-from pepper.tasks.fleet import Fleet, assemble
+from pepper.execution.pool import specs
+from pepper.fleet import Fleet
+from pepper.planning.fleets import assemble
 
 
 def fleet_of(fleet: FleetConfig | None, *overrides: str, counted: list[Sequence[str]] | None = None) -> Fleet:
@@ -28,7 +29,11 @@ def fleet_of(fleet: FleetConfig | None, *overrides: str, counted: list[Sequence[
     if fleet is not None:
         cfg.fleet = fleet
     with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
-        return assemble(cfg, overrides, compose_one)
+        return assemble(Composition(cfg, overrides, compose_one))
+
+
+def latencies_ms(fleet: Fleet) -> dict[tuple[str, str], float]:
+    return {ends: link.latency_ms for ends, link in fleet.between.items()}
 
 
 def trio(**options: Any) -> FleetConfig:
@@ -40,7 +45,7 @@ def trio(**options: Any) -> FleetConfig:
 def test_the_default_fleet_takes_the_first_and_the_last_core(monkeypatch: pytest.MonkeyPatch, cores: list[int]) -> None:
     monkeypatch.setattr(host, "allowed_cores", lambda: cores)
     fleet = fleet_of(None)
-    taken = {device.name: (device.spec.cores, device.spec.share) for device in fleet.devices}
+    taken = {name: (spec.cores, spec.share) for name, spec in specs(fleet).items()}
     assert taken == {"server": ((cores[-1],), 1.0), "edge": ((cores[0],), 0.5), "camera": ((cores[0],), 0.25)}
     assert (fleet.source, fleet.sink) == ("camera", "camera")
 
@@ -48,33 +53,33 @@ def test_the_default_fleet_takes_the_first_and_the_last_core(monkeypatch: pytest
 def test_each_option_is_composed_once() -> None:
     counted: list[Sequence[str]] = []
     fleet = fleet_of(trio(links={"a->b": "lte", "b->c": "lte"}), counted=counted)
-    assert [device.load.percent for device in fleet.devices] == [25.0] * 3
+    assert list(fleet.load_percent.values()) == [25.0] * 3
     assert len(counted) == 3
 
 
 def test_links_of_pairs_serve_both_ways_unless_both_are_given() -> None:
     numbers = {"bandwidth_mbit_s": 8.0, "latency_ms": 1.0}
     fleet = fleet_of(trio(links={"a->b": numbers, "b->c": "lte", "c -> b": "ethernet_1gbit"}), "link=wifi")
-    latency_ms = fleet.links.latency_ms
-    assert (latency_ms[0, 1], latency_ms[1, 0]) == (1.0, 1.0)
-    assert (latency_ms[1, 2], latency_ms[2, 1]) == (35.0, 0.1)
-    assert (latency_ms[0, 2], latency_ms[2, 0]) == (2.0, 2.0)
-    assert fleet.links.ms_per_byte[0, 1] == pytest.approx(0.001)
+    latency_ms = latencies_ms(fleet)
+    assert (latency_ms["a", "b"], latency_ms["b", "a"]) == (1.0, 1.0)
+    assert (latency_ms["b", "c"], latency_ms["c", "b"]) == (35.0, 0.1)
+    assert (latency_ms["a", "c"], latency_ms["c", "a"]) == (2.0, 2.0)
+    assert fleet.between["a", "b"].ms_per_byte == pytest.approx(0.001)
 
 
 def test_without_a_mesh_only_listed_pairs_are_connected() -> None:
-    latency_ms = fleet_of(trio(links={"a->b": "wifi"}, mesh=False)).links.latency_ms
-    assert np.argwhere(np.isfinite(latency_ms)).tolist() == [[0, 1], [1, 0]]
+    fleet = fleet_of(trio(links={"a->b": "wifi"}, mesh=False))
+    assert set(fleet.between) == {("a", "b"), ("b", "a")}
 
 
 def test_a_hub_adds_up_both_hops() -> None:
     slow = {"bandwidth_mbit_s": 8.0, "latency_ms": 1.0}
     fast = {"bandwidth_mbit_s": 80.0, "latency_ms": 0.5}
-    links = fleet_of(trio(hub={"a": {"up": slow, "down": fast}, "b": fast, "c": fast})).links
-    assert links.latency_ms[0, 1] == pytest.approx(1.5)
-    assert links.latency_ms[1, 0] == pytest.approx(1.0)
-    assert links.ms_per_byte[0, 1] == pytest.approx(0.0011)
-    assert links.occupied_ms_per_byte[0, 1] == pytest.approx(0.001)
+    links = fleet_of(trio(hub={"a": {"up": slow, "down": fast}, "b": fast, "c": fast})).between
+    assert links["a", "b"].latency_ms == pytest.approx(1.5)
+    assert links["b", "a"].latency_ms == pytest.approx(1.0)
+    assert links["a", "b"].ms_per_byte == pytest.approx(0.0011)
+    assert links["a", "b"].occupied_ms_per_byte == pytest.approx(0.001)
 
 
 def test_a_device_differs_from_its_option_where_told_and_its_load_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,10 +88,10 @@ def test_a_device_differs_from_its_option_where_told_and_its_load_is_measured(mo
     here = FleetDeviceConfig("local", "measured", cores=[0], overrides={"threads": 1})
     small = FleetDeviceConfig("share50", cores=[1], count=3, overrides={"memory_bytes": 10**8, "share": 0.3})
     fleet = fleet_of(FleetConfig("two", {"here": here, "small": small}))
-    local, node = fleet.devices
-    assert (local.load.name, local.load.percent, local.spec.threads) == ("measured", 12.3, 1)
-    assert (node.spec.share, node.memory_bytes, node.count) == (0.3, 1e8, 3)
-    assert node.to_json()["device"]["name"] == "share50"
+    load, found = fleet.devices["here"].load, specs(fleet)
+    assert load is not None
+    assert (load.name, load.percent, found["here"].threads) == ("measured", 12.3, 1)
+    assert (found["small"].share, found["small"].memory_bytes, fleet.devices["small"].count) == (0.3, 1e8, 3)
 
 
 def test_this_machine_is_between_idle_and_busy() -> None:
@@ -97,11 +102,12 @@ def test_the_command_line_changes_what_the_fleet_leaves_open_only() -> None:
     given = ("link=wifi", "link.latency_ms=3", "load.percent=60", "device.threads=1")
     plain, changed = (fleet_of(trio(links={"a->b": "lte"}), *overrides) for overrides in ((), given))
     assert changed.devices == plain.devices
-    assert [device.load.percent for device in changed.devices] == [25.0] * 3
-    assert (plain.links.latency_ms[0, 1], plain.links.latency_ms[0, 2]) == (35.0, 2.0)
-    assert (changed.links.latency_ms[0, 1], changed.links.latency_ms[0, 2]) == (35.0, 3.0)
+    assert list(changed.load_percent.values()) == [25.0] * 3
+    before, after = latencies_ms(plain), latencies_ms(changed)
+    assert (before["a", "b"], before["a", "c"]) == (35.0, 2.0)
+    assert (after["a", "b"], after["a", "c"]) == (35.0, 3.0)
     hub = {"a": "lte", "b": "wifi", "c": "wifi"}
-    assert np.array_equal(fleet_of(trio(hub=hub), *given).links.latency_ms, fleet_of(trio(hub=hub)).links.latency_ms)
+    assert fleet_of(trio(hub=hub), *given).links == fleet_of(trio(hub=hub)).links
 
 
 @pytest.mark.parametrize("cores", [[0], [0, 1]])

@@ -7,10 +7,11 @@ import pytest
 from harness import composed
 
 from pepper.errors import PlacementError
+from pepper.fleet import Link
 from pepper.placement.chain import solve
-from pepper.placement.problem import ChainProblem, Device, Link, Links
+from pepper.placement.problem import ChainProblem, Device, Links
 from pepper.placement.shortage import TimeLimitError
-from pepper.tasks.limits import named_by_key
+from pepper.planning.posing import named_by_key
 
 PROBLEM = ChainProblem.of(
     [Device("camera"), Device("edge"), Device("server")],

@@ -18,7 +18,9 @@ from pepper.errors import ConfigError, PlacementError
 from pepper.graph.running import random_inputs
 from pepper.graph.split import read_manifest
 from pepper.placement.plan import Plan
-from pepper.tasks.planned import Splitter, planned_model, replanner
+from pepper.planning.planned import Planned
+from pepper.planning.replanning import replanner
+from pepper.planning.splitting import Splitter
 from tests.tasks.champion import furnished
 
 
@@ -64,11 +66,11 @@ def test_from_the_champion_to_a_plan_that_can_be_run(desk: Desk, tmp_path: Path)
     assert plan.parts[-1].stop == 12
     assert plan.parts[0].outputs == plan.parts[1].inputs
     assert plan.gap == 0
-    assert plan.model["input_shapes"] == {"input": [1, 3, 64, 64]}
-    camera = plan.fleet["devices"]["camera"]
-    assert (camera["device"]["share"], camera["load"]["percent"]) == (0.25, 0.0)
-    gigabit = {"bandwidth_mbit_s": 941.0, "latency_ms": 0.1, "forwarded_mbit_s": None}
-    assert {"from": "camera", "to": "server", **gigabit} in plan.fleet["links"]
+    assert plan.model.input_shapes == {"input": (1, 3, 64, 64)}
+    camera = plan.fleet.devices["camera"]
+    assert (camera.device.share, camera.load.percent) == (0.25, 0.0)
+    link = plan.fleet.between["camera", "server"]
+    assert (link.bandwidth_mbit_s, link.latency_ms) == (pytest.approx(941.0), 0.1)
     manifest = read_manifest(out / "parts")
     assert [part.operators for part in manifest.parts] == [part.stop - part.start for part in plan.parts]
     again = desk("task=split", "model=net", f"split.plan={out}/plan.json", f"split.out={tmp_path}/again")
@@ -88,8 +90,9 @@ def test_the_next_plan_keeps_to_the_rules_of_the_first(desk: Desk, tmp_path: Pat
         assert place(desk, "place.confidence=0", f"place.out={out}", *rules).status == 0
         plan = Plan.load(out / "plan.json")
         config = composed(*tracked(desk))
-        splitter = Splitter(planned_model(plan, "plan.json"), tmp_path / f"{name}-{lost}")
-        layout = replanner(config, plan, splitter)(frozenset({lost}))
+        planned = Planned(config, plan, "plan.json")
+        splitter = Splitter(planned.graph, tmp_path / f"{name}-{lost}")
+        layout = replanner(planned, splitter)(frozenset({lost}))
         assert (None if layout is None else list(layout.devices)) == left
 
 
@@ -187,7 +190,7 @@ def test_a_plan_is_kept_where_mlflow_refuses_it(desk: Desk, tmp_path: Path, monk
     done = place(desk, "objective=pareto", f"place.out={tmp_path}/out")
     assert done.status == 2
     assert "the store does not answer (the disk is full)" in done.error
-    assert Plan.load(tmp_path / "out" / "plan.json").model["name"] == "net"
+    assert Plan.load(tmp_path / "out" / "plan.json").model.name == "net"
     assert (tmp_path / "out" / "front_1.json").exists()
 
 
@@ -260,8 +263,8 @@ def test_a_size_that_no_rule_gives_can_be_given_as_the_error_says(desk: Desk, tm
     done = place(desk, *given)
     assert done.status == 0, done.err
     plan = Plan.load(tmp_path / "out (1)" / "plan.json")
-    assert plan.model["inner_shapes"] == {"/m.1/y": [2, 8]}
-    assert planned_model(plan, "plan").tensor("/m.1/y").shape == (2, 8)
+    assert plan.model.inner_shapes == {"/m.1/y": (2, 8)}
+    assert Planned(composed(), plan, "plan").graph.tensor("/m.1/y").shape == (2, 8)
 
 
 def test_a_plan_carries_the_values_of_inputs(desk: Desk, tmp_path: Path) -> None:
@@ -272,5 +275,5 @@ def test_a_plan_carries_the_values_of_inputs(desk: Desk, tmp_path: Path) -> None
     done = place(desk, *given, f"place.out={tmp_path}/out")
     assert done.status == 0, done.err
     plan = Plan.load(tmp_path / "out" / "plan.json")
-    assert plan.model["inputs"] == {"ids:0": [[3, 1, 4]]}
-    assert random_inputs(planned_model(plan, "plan"))["ids:0"].tolist() == [[3, 1, 4]]
+    assert plan.model.inputs == {"ids:0": [[3, 1, 4]]}
+    assert random_inputs(Planned(composed(), plan, "plan").graph)["ids:0"].tolist() == [[3, 1, 4]]

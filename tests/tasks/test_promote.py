@@ -7,7 +7,7 @@ import pytest
 from harness import Desk, MakeDesk, composed
 
 from pepper.latency.features import FEATURES
-from pepper.tasks.latency_models import open_registry
+from pepper.planning.latency_models import open_registry
 from pepper.tracking.registry import Registry, promotion
 from tests.tasks.champion import register
 

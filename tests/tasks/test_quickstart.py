@@ -1,6 +1,7 @@
 """``task=quickstart``: every step from measuring to a plan that was run, and what stops it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ from harness import Desk
 
 from pepper.devices import host
 from pepper.placement.evaluate import Evaluation
+from pepper.report.execution_tables import RunLine
+from pepper.tasks.execute import Executed
+from pepper.tasks.place import PlacedPlan
 from pepper.tasks.quickstart import _lines, _verdict
 from tests.execution.plans import make_plan, shares
 
@@ -77,17 +81,19 @@ def test_what_is_wrong_with_the_placing_is_said_before_measuring(desk: Desk, wro
     assert desk.runs() == []
 
 
-def test_any_plan_that_was_run_has_its_line(models: dict[str, Path], tmp_path: Path) -> None:
+def test_any_plan_that_was_run_has_its_line(models: dict[str, Path]) -> None:
     """Also one of a kind of several devices, and plans of which nothing was predicted."""
     plan = make_plan(str(models["small"]), ["camera", "edge#1"], shares(camera=0.3, **{"edge#1": 0.3}))
-    file = tmp_path / "runs.csv"
-    header = "name,devices,latency_ms,per_second,ratio"
-    cut = "cut before operator 2,camera - edge#1,1,1e3,1"
-    rows = ["the plan,camera - edge#1,5,500,1", "no split,edge#1,8,125,1", cut]
-    file.write_text("\n".join([header, *rows]))
-    lines = _lines(plan, file, {"edge": Evaluation((8.0,), (0.0,), (0.0,), (None, None), 8.0, 4.0, 0.0, ())})
+    runs = [
+        RunLine("the plan", "camera - edge#1", 5.0, 500.0, 1.0),
+        RunLine("no split", "edge#1", 8.0, 125.0, 1.0),
+        RunLine("cut before operator 2", "camera - edge#1", 1.0, 1e3, 1.0),
+    ]
+    alone = {"edge": Evaluation((8.0,), (0.0,), (0.0,), (None, None), 8.0, 4.0, 0.0, ())}
+    placed = PlacedPlan(plan=plan, alone=alone, run_id="0")
+    lines = _lines(placed, Executed(runs=runs))
     assert [(line.predicted_ms, line.predicted_per_s) for line in lines] == [(4.0, 500.0), (8.0, 250.0), (None, None)]
     assert _verdict(lines, throughput=True).startswith("measured, the plan is 4.00 times as many")
     assert "not known" in _verdict(lines[:1], throughput=True)
-    file.write_text("\n".join([header, rows[0].replace("the plan", "the plan (a device was lost)")]))
-    assert _lines(plan, file, {})[0].predicted_ms is None
+    lost = [replace(runs[0], name="the plan (a device was lost)")]
+    assert _lines(placed, Executed(runs=lost))[0].predicted_ms is None

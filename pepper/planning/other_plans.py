@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, groupby, pairwise, product
-from typing import Any
 
 import numpy as np
 
@@ -20,10 +19,11 @@ from pepper.graph.balance import balanced_cuts
 from pepper.graph.characteristics import Characteristics
 from pepper.graph.cuts import Cut, cut_behind, find_cuts
 from pepper.graph.ir import Graph
-from pepper.placement.plan import Plan
+from pepper.placement.plan import PlanRules
+from pepper.planning.planned import Planned
+from pepper.planning.splitting import Splitter
 from pepper.report.progress import StepProgress
 from pepper.report.tables import figure
-from pepper.tasks.planned import Splitter, planned_forecast
 
 UNSPLIT = "no split"
 
@@ -101,7 +101,7 @@ class Others:
     events: list[Event] = field(default_factory=list)
 
 
-def other_plans(config: PepperConfig, plan: Plan, graph: Graph) -> list[OtherPlan]:
+def other_plans(planned: Planned) -> list[OtherPlan]:
     """Return the plans to run beside this one, as the configuration says.
 
     With ``execute.compare``, the whole model on each device, and, if there is a champion, each of the balanced parts on
@@ -110,32 +110,33 @@ def other_plans(config: PepperConfig, plan: Plan, graph: Graph) -> list[OtherPla
     The plan itself is not among them, nor is what breaks the rules that it was placed under (pins, exclusions, most
     parts): that is no plan that it could have lost to.
     """
+    config, plan, graph = planned.config, planned.plan, planned.graph
     options = config.execute
     if not (options.compare or options.exhaustive):
         return []
-    devices = list(plan.fleet["devices"])
+    devices = list(plan.fleet.devices)
     found = [OtherPlan(UNSPLIT, (), (device,)) for device in devices]
-    found += [other for other in _each_fastest(config, plan, graph) if other.cuts]  # else it is one of those
+    found += [other for other in _each_fastest(planned) if other.cuts]  # else it is one of those
     if options.exhaustive:
         known = [cut for cut in find_cuts(graph, config.cuts.kind, config.cuts.max_tensors) if cut.in_order]
         for cuts in _choices(_balanced(graph, known, options.positions), options.max_cuts):
             name = f"cut before operator {' and '.join(str(cut.position) for cut in cuts)}"
             found += [OtherPlan(name, cuts, on) for on in product(devices, repeat=len(cuts) + 1) if _changes(on)]
-    given = (tuple(part.start for part in plan.parts[1:]), tuple(part.device for part in plan.parts))
+    given = (tuple(part.start for part in plan.parts[1:]), plan.devices)
     kept = {(other.positions, other.devices): other for other in reversed(found)}  # the first of those that are alike
     return [other for key, other in reversed(kept.items()) if key != given and _allowed(other, plan.rules)]
 
 
-def _allowed(other: OtherPlan, rules: Mapping[str, Any]) -> bool:
-    """Return whether a plan keeps to the rules of ``plan.json``."""
-    if not set(other.devices).isdisjoint(rules.get("excluded", [])):
+def _allowed(other: OtherPlan, rules: PlanRules) -> bool:
+    """Return whether a plan keeps to the rules."""
+    if not set(other.devices).isdisjoint(rules.excluded):
         return False
-    if len(other.devices) > (rules.get("max_parts") or len(other.devices)):
+    if len(other.devices) > (rules.max_parts or len(other.devices)):
         return False
     ends = [0, *other.positions, math.inf]
     return all(
         device == pin or stop <= first or start >= end
-        for pin, (first, end) in rules.get("pinned", {}).items()
+        for pin, (first, end) in rules.pinned.items()
         for device, (start, stop) in zip(other.devices, pairwise(ends), strict=True)
     )
 
@@ -150,16 +151,17 @@ def _changes(devices: Sequence[str]) -> bool:
     return all(before != after for before, after in pairwise(devices))
 
 
-def _each_fastest(config: PepperConfig, plan: Plan, graph: Graph) -> list[OtherPlan]:
+def _each_fastest(planned: Planned) -> list[OtherPlan]:
     """Send each of the balanced parts to the device where it alone is fastest; neighbours on one device go together."""
     try:
-        forecast = planned_forecast(config, plan)
+        forecast = planned.forecast
     except LatencyError:  # there is no champion
         return []
-    borders = forecast.borders.positions
-    cuts = _balanced(graph, [cut_behind(graph, position) for position in borders[1:-1]], config.execute.positions)
+    borders, graph = forecast.borders.positions, planned.graph
+    known = [cut_behind(graph, position) for position in borders[1:-1]]
+    cuts = _balanced(graph, known, planned.config.execute.positions)
     ends = [0, *(borders.index(cut.position) for cut in cuts), len(borders) - 1]
-    names = [device.name for device in forecast.fleet.devices]
+    names = list(forecast.fleet.devices)
     fastest = [names[int(forecast.part_ms[start, stop].argmin())] for start, stop in pairwise(ends)]
     kept = tuple(cut for cut, (before, after) in zip(cuts, pairwise(fastest), strict=True) if before != after)
     return [OtherPlan("each part on its fastest device", kept, tuple(device for device, _ in groupby(fastest)))]

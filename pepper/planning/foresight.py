@@ -5,16 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from pepper.config import PepperConfig
 from pepper.errors import ExecutionError, PlacementError
 from pepper.execution.adapting import Loads, Outlook
 from pepper.execution.layout import Layout
 from pepper.placement.chain import Solution, solve
 from pepper.placement.evaluate import Stage, Stages, evaluate
-from pepper.placement.plan import Plan
 from pepper.placement.problem import ChainProblem
-from pepper.tasks.placement_problem import chain_problem
-from pepper.tasks.planned import Splitter, next_layout, planned_forecast, under_rules
+from pepper.planning.planned import Planned
+from pepper.planning.replanning import next_layout
+from pepper.planning.splitting import Splitter
 
 STEP_PERCENT = 10
 LEVELS = range(0, 101, STEP_PERCENT)
@@ -27,8 +26,7 @@ class Foresight:
     """Predicts every part on every device at every level of load, and solves a plan's problem at those that occur.
 
     Args:
-        config: The configuration; its rules (``place.*``, ``objective.*``) hold for all plans, and the first plan's.
-        plan: The first plan.
+        planned: The first plan; its configuration's rules (``place.*``, ``objective.*``) hold for all plans.
         splitter: Writes the parts of the next ones.
         layout: The first plan's layout.
 
@@ -37,36 +35,36 @@ class Foresight:
         LatencyError: There is no champion.
     """
 
-    def __init__(self, config: PepperConfig, plan: Plan, splitter: Splitter, layout: Layout) -> None:
-        forecast = planned_forecast(config, plan)
-        self._splitter, self._objective = splitter, plan.objective
-        self._time_limit_s = config.place.time_limit_seconds
+    def __init__(self, planned: Planned, splitter: Splitter, layout: Layout) -> None:
+        forecast = planned.forecast
+        self._splitter, self._objective = splitter, planned.plan.objective
+        self._time_limit_s = planned.config.place.time_limit_seconds
         self._borders = forecast.borders
-        self._problem = chain_problem(under_rules(config, plan), forecast)
+        self._problem = planned.problem
         self._names = [device.name for device in self._problem.devices]
-        scalings = [forecast.loaded(device) for device in forecast.fleet.devices]
+        scalings = [forecast.loaded(name) for name in self._names]
         self._loaded = [
             [scale(self._problem, level) for scale in scalings] for level in LEVELS
         ]  # by level, then device
-        self._levels = self._level({device.name: device.load.percent for device in forecast.fleet.devices})
+        self._levels = self._level(forecast.fleet.load_percent)
         self._solutions: dict[Situation, Solution | None] = {}
-        first = self._first(config, plan)
+        first = self._first(planned)
         self._stages: dict[Layout, Stages] = {layout: first}
         self._layouts: dict[Stages, Layout] = {first: layout}
         self._lock = threading.Lock()
 
-    def _first(self, config: PepperConfig, plan: Plan) -> Stages:
-        positions = self._borders.positions
-        for part in plan.parts:
+    def _first(self, planned: Planned) -> Stages:
+        positions, parts, kind = self._borders.positions, planned.plan.parts, planned.config.cuts.kind
+        for part in parts:
             for position in (part.start, part.stop):
                 if position not in positions:
                     raise ExecutionError(
-                        f"execute.adapt=true: the plan is cut before operator {position}, where cuts={config.cuts.kind}"
+                        f"execute.adapt=true: the plan is cut before operator {position}, where cuts={kind}"
                         " has no cut; give the options that the plan was placed with"
                     )
         return tuple(
             Stage(positions.index(part.start), positions.index(part.stop), self._names.index(part.device))
-            for part in plan.parts
+            for part in parts
         )
 
     def foresee(self, layout: Layout, loads: Loads, lost: frozenset[str]) -> Outlook:

@@ -1,104 +1,58 @@
 """The fleet that the configuration names: its devices with their loads, and the links between them."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pepper.config import DeviceConfig, FleetDeviceConfig, LinkConfig, LoadConfig, PepperConfig, typed
-from pepper.config.composing import explain
+from pepper.config import FleetDeviceConfig, LinkConfig, LoadConfig, PepperConfig, typed
+from pepper.config.composing import Composition, explain
 from pepper.config.placing import MEASURED
 from pepper.devices import host
-from pepper.devices.device import DeviceSpec, resolve, together
+from pepper.devices.device import resolve, together
 from pepper.errors import ConfigError, nearest
+from pepper.execution.pool import specs
+from pepper.fleet import Fleet, FleetDevice, Link, connected
 from pepper.measure.load import check_load
-from pepper.placement.problem import Link, Links
-from pepper.sweep.axes import Compose
 
 _GROUPS = ("device", "load", "link")
 _NUMBERS = ("bandwidth_mbit_s", "latency_ms")
 
 
-@dataclass(frozen=True)
-class FleetDevice:
-    """A device of the fleet, under its load.
-
-    Attributes:
-        name: Its name in the fleet.
-        config: How it is configured, cores included.
-        spec: The same with every default filled in.
-        load: What else runs there.
-        count: How many there are of it.
-    """
-
-    name: str
-    config: DeviceConfig
-    spec: DeviceSpec
-    load: LoadConfig
-    count: int
-
-    @property
-    def memory_bytes(self) -> float:
-        """What its parts may take: its limit, else this machine's memory."""
-        return float(self.spec.memory_bytes or host.cpu_facts()["memory_bytes"])
-
-    def to_json(self) -> dict[str, Any]:
-        """Return its device and its load as a plan keeps them."""
-        return {"device": asdict(self.config), "load": asdict(self.load)}
-
-
-@dataclass(frozen=True)
-class Fleet:
-    """Devices, links, and where inputs arise and outputs are wanted.
-
-    Attributes:
-        devices: The devices, in the file's order.
-        links: Their connections, in that order.
-        source: Name of the device at which the input arises, or None.
-        sink: Name of the device at which the output is wanted, or None.
-    """
-
-    devices: tuple[FleetDevice, ...]
-    links: Links
-    source: str | None
-    sink: str | None
-
-
-def assemble(config: PepperConfig, overrides: Sequence[str], compose: Compose) -> Fleet:
+def assemble(composition: Composition) -> Fleet:
     """Compose the fleet's options, each once, and sample the loads that are to be measured.
 
     Args:
-        config: The whole configuration.
-        overrides: The command line's overrides that made it.
-        compose: Composes the configuration from overrides.
+        composition: The configuration, and what its fleet's options are composed from.
 
     Raises:
         ConfigError: A device, link, source or sink is not what it must be, or devices want more of a core than
             there is; the message names the key.
     """
+    config, overrides = composition.config, composition.overrides
     kept = [override for override in overrides if _group(override) not in _GROUPS]  # the fleet's options are whole
 
     @cache
     def option(group: str, name: str) -> DictConfig:
-        return compose([*kept, f"{group}={name}"])
+        return composition.compose([*kept, f"{group}={name}"])
 
     names = list(config.fleet.devices)
-    known("fleet.source", [config.fleet.source] if config.fleet.source else [], names)
-    known("fleet.sink", [config.fleet.sink] if config.fleet.sink else [], names)
-    devices = []
+    check_devices("fleet.source", [config.fleet.source] if config.fleet.source else [], names)
+    check_devices("fleet.sink", [config.fleet.sink] if config.fleet.sink else [], names)
+    devices = {}
     for name, entry in config.fleet.devices.items():
         try:
-            devices.append(_device(name, entry, option))
+            devices[name] = _device(entry, option)
         except ConfigError as error:
             raise ConfigError(f"fleet.devices.{name}: {error}") from error
+    fleet = Fleet(devices, connected(_links(config, names, option)), config.fleet.source, config.fleet.sink)
     try:
-        together([replace(device.spec, name=device.name) for device in devices])
+        together(list(specs(fleet).values()))
     except ConfigError as error:
         raise ConfigError(f"fleet.devices: {error}") from error
-    return Fleet(tuple(devices), _links(config, names, option), config.fleet.source, config.fleet.sink)
+    return fleet
 
 
 def _group(override: str) -> str:
@@ -106,7 +60,7 @@ def _group(override: str) -> str:
     return override.lstrip("+~").partition("=")[0].partition(".")[0]
 
 
-def known(key: str, given: Iterable[str], names: Sequence[str]) -> None:
+def check_devices(key: str, given: Iterable[str], names: Sequence[str]) -> None:
     """Check that these are devices of the fleet.
 
     Raises:
@@ -118,7 +72,7 @@ def known(key: str, given: Iterable[str], names: Sequence[str]) -> None:
             raise ConfigError(f"{key}: the fleet has no device {name!r}{hint}")
 
 
-def _device(name: str, entry: FleetDeviceConfig, option: Callable[[str, str], DictConfig]) -> FleetDevice:
+def _device(entry: FleetDeviceConfig, option: Callable[[str, str], DictConfig]) -> FleetDevice:
     composed = option("device", entry.device).copy()
     changes = dict(entry.overrides)
     if entry.cores is not None:
@@ -141,7 +95,7 @@ def _device(name: str, entry: FleetDeviceConfig, option: Callable[[str, str], Di
     else:
         raise ConfigError(f"load={MEASURED}: an emulated device has only the load given to it; give an option of load")
     check_load(load, spec)
-    return FleetDevice(name, device, spec, load, entry.count)
+    return FleetDevice(device, load, entry.count)
 
 
 def _cores(positions: Sequence[int]) -> list[int]:
@@ -155,7 +109,9 @@ def _cores(positions: Sequence[int]) -> list[int]:
     return [allowed[position] for position in positions]
 
 
-def _links(config: PepperConfig, names: Sequence[str], option: Callable[[str, str], DictConfig]) -> Links:
+def _links(
+    config: PepperConfig, names: Sequence[str], option: Callable[[str, str], DictConfig]
+) -> dict[tuple[str, str], Link]:
     fleet = config.fleet
 
     def link(key: str, value: Any) -> Link:
@@ -167,28 +123,28 @@ def _links(config: PepperConfig, names: Sequence[str], option: Callable[[str, st
             raise ConfigError(f"{key}={value}: no link; give an option of link, or {' and '.join(_NUMBERS)}")
         try:
             chosen = typed(option("link", value)).link if isinstance(value, str) else LinkConfig(**value)
-        except ConfigError as error:
+            return Link(chosen.bandwidth_mbit_s, chosen.latency_ms)
+        except (ConfigError, ValueError) as error:
             raise ConfigError(f"{key}: {error}") from error
-        return Link(chosen.bandwidth_mbit_s, chosen.latency_ms)
 
     if fleet.hub:
-        known("fleet.hub", fleet.hub, names)
+        check_devices("fleet.hub", fleet.hub, names)
         missing = [name for name in names if name not in fleet.hub]
         if missing:
             raise ConfigError(f"fleet.hub: no link of {missing[0]!r}; give fleet.hub.{missing[0]}=OPTION of link")
-        sides = []
+        sides = {}
         for side in ("up", "down"):
             given = {name: fleet.hub[name] for name in names}
             chosen = {n: v[side] if isinstance(v, dict) and side in v else v for n, v in given.items()}
-            sides.append([link(f"fleet.hub.{name}", value) for name, value in chosen.items()])
-        return Links.hub(*sides)
+            sides[side] = {name: link(f"fleet.hub.{name}", value) for name, value in chosen.items()}
+        return {(a, b): Link.through_hub(sides["up"][a], sides["down"][b]) for a in names for b in names}
     default = Link(config.link.bandwidth_mbit_s, config.link.latency_ms)
     pairs = {(a, b): default for a in names for b in names if fleet.mesh}
     for key, value in fleet.links.items():
         source, target = (end.strip() for end in key.split("->"))
-        known(f"fleet.links.{key}", [source, target], names)
+        check_devices(f"fleet.links.{key}", [source, target], names)
         pairs[source, target] = link(f"fleet.links.{key}", value)
         back = f"{target}->{source}"
         if back not in {other.replace(" ", "") for other in fleet.links}:
             pairs[target, source] = pairs[source, target]
-    return Links.pairs(names, pairs, both_ways=False)
+    return pairs

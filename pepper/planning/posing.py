@@ -1,0 +1,114 @@
+"""The placement problem that a configuration poses with a forecast, and its limits under the user's keys."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import pairwise
+from operator import attrgetter
+
+import numpy as np
+
+from pepper.config import PepperConfig
+from pepper.errors import ConfigError, PlacementError
+from pepper.placement.problem import ChainProblem, Device, Limits, Links
+from pepper.placement.shortage import LimitError, TimeLimitError
+from pepper.planning.fleets import check_devices
+from pepper.planning.forecast import Forecast
+
+_KEYS = {
+    "latency_ms": "objective.max_latency_ms",
+    "period_ms": "objective.min_per_second",
+    "sent_bytes": "objective.max_sent_bytes",
+    "parts": "place.max_parts",
+}
+_TIME_KEY = "place.time_limit_seconds"
+
+
+def chain_problem(config: PepperConfig, forecast: Forecast) -> ChainProblem:
+    """Return the problem that the configuration poses.
+
+    Raises:
+        ConfigError: A pin or an excluded device contradicts the fleet, the model or another one.
+    """
+    place, objective, fleet = config.place, config.objective, forecast.fleet
+    names = list(fleet.devices)
+    check_devices("place.excluded", place.excluded, names)
+    limits = {
+        "latency_ms": objective.max_latency_ms,
+        "period_ms": objective.min_per_second and 1000 / objective.min_per_second,
+        "sent_bytes": objective.max_sent_bytes,
+        "parts": place.max_parts,
+    }
+    most = objective.max_memory_bytes if objective.max_memory_bytes is not None else np.inf
+    return ChainProblem.of(
+        [
+            Device(name, min(forecast.memory_bytes(name), most), device.count, forecast.wait_ms[name])
+            for name, device in fleet.devices.items()
+        ],
+        forecast.part_ms,
+        np.array(forecast.borders.bytes, float),
+        Links.pairs(names, fleet.between),
+        forecast.part_bytes,
+        forecast.handling_ms,
+        excluded=place.excluded,
+        source=fleet.source,
+        sink=fleet.sink,
+        pinned=_pins(place.pinned, names, place.excluded, forecast.borders.positions),
+        labels=[f"operators {start} to {end}" for start, end in pairwise(forecast.borders.positions)],
+        limits=Limits(**{name: value for name, value in limits.items() if value is not None}),
+    )
+
+
+def _pins(
+    pinned: Mapping[str, list[int]], names: list[str], excluded: list[str], positions: tuple[int, ...]
+) -> dict[int, str]:
+    """Turn pinned operators into pinned steps: a step goes with any of its operators."""
+    check_devices("place.pinned", pinned, names)
+    steps: dict[int, str] = {}
+    for name, (start, end) in pinned.items():
+        if name in excluded:
+            raise ConfigError(f"place.pinned.{name}: the device is in place.excluded too; drop one of them")
+        if end > positions[-1]:
+            raise ConfigError(f"place.pinned.{name}=[{start},{end}]: the model has {positions[-1]} operators")
+        for step in range(len(positions) - 1):
+            if positions[step] < end and start < positions[step + 1]:
+                other = steps.setdefault(step, name)
+                if other != name:
+                    raise ConfigError(
+                        f"place.pinned.{name}=[{start},{end}]: no cut parts it from what is pinned to {other!r}"
+                        f" (operators {positions[step]} to {positions[step + 1]} go together)"
+                    )
+    return steps
+
+
+@contextmanager
+def named_by_key(config: PepperConfig) -> Iterator[None]:
+    """Say which keys a solver's limits come from, and what could be had in their place.
+
+    Raises:
+        PlacementError: In place of an error of limits or of time.
+    """
+    try:
+        yield
+    except LimitError as error:
+        keys = [_KEYS[limit] for limit in error.limits]
+        given = ", ".join(f"{key}={attrgetter(key)(config):.10g}" for key in keys)
+        if error.best is None:
+            raise PlacementError(
+                f"{given}: no plan keeps to them, nor with any one of them lifted; relax several"
+            ) from error
+        if error.limits == ("period_ms",):
+            reach, change = _rounded(1000 / error.best, math.floor), "lower"
+        else:
+            reach, change = _rounded(error.best, math.ceil), "raise"
+        raise PlacementError(f"{given}: no plan keeps to it; {reach} can be reached: {change} it") from error
+    except TimeLimitError as error:
+        seconds = attrgetter(_TIME_KEY)(config)
+        raise PlacementError(f"{_TIME_KEY}={seconds:g}: no plan found in time, and none ruled out; raise it") from error
+
+
+def _rounded(value: float, way: Callable[[float], int]) -> str:
+    """Write a number to four digits, rounded so that it can be reached, too."""
+    digits = max(0, 3 - math.floor(math.log10(value)))
+    text = f"{way(value * 10**digits) / 10**digits:.{digits}f}"
+    return text.rstrip("0").rstrip(".") if digits else text
