@@ -16,6 +16,7 @@ from pepper.documents import read_json
 SECONDS = 0.15
 TRIALS = 4
 TIMEOUT_S = 120.0
+_MOST, _MOST_SHARE = 1e7, 1.5  # GFLOP/s and GB/s that no device has, and more than a core has to give, measured anyhow
 VERSION = 2  # raise it when a kernel changes: old cache files are then measured again
 
 
@@ -73,8 +74,11 @@ def calibrate(spec: DeviceSpec, folder: Path | None = None) -> Calibration:
         return _checked(Calibration(**read_json(file)))
     calibration = measure(spec)
     draft = file.with_suffix(f".{os.getpid()}")
-    draft.write_text(json.dumps(asdict(calibration), indent=2))
-    draft.replace(file)
+    try:
+        draft.write_text(json.dumps(asdict(calibration), indent=2))
+        draft.replace(file)
+    except OSError:  # a folder is there, say: it is measured again next time
+        draft.unlink(missing_ok=True)
     return calibration
 
 
@@ -89,8 +93,10 @@ def _checked(kept: Calibration) -> Calibration:
     sizes = (kept.l1_bytes, kept.l2_bytes, kept.l3_bytes, kept.frequency_mhz or 0)
     if any(isinstance(value, bool) for value in (*speeds, *sizes)):
         raise TypeError("a truth value")
-    if not all(0 < value < math.inf for value in speeds) or not all(0 <= value < math.inf for value in sizes):
+    if kept.share > _MOST_SHARE or not all(0 < value < _MOST for value in speeds):
         raise ValueError("no speed")
+    if not all(0 <= value < math.inf for value in sizes):
+        raise ValueError("no size")
     if not all(isinstance(text, str) for text in (kept.cpu_model, kept.throttle_method, *kept.instruction_sets)):
         raise TypeError("no text")
     return kept

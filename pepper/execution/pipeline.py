@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pepper.devices.protocol import GarbledError
 from pepper.errors import ExecutionError
 from pepper.execution.clock import LinkClock
 from pepper.execution.layout import Layout
@@ -62,6 +63,7 @@ class Network:
         self.clock = LinkClock.create(self.file, len(self.slots))
         self._folder, self._port = folder, port
         self.keys = None if port is None else Keys.make()
+        self.refused = 0  # connections from outside of the run, of the pipelines that were closed
         self._given = 0
         self._stack = ExitStack()
         self._stack.enter_context(prompt_driver())
@@ -144,7 +146,8 @@ class Pipeline:
         try:
             self._pull = self._stack.enter_context(closing(open_source(behind, most, self._network.keys)))
         except OSError as error:
-            raise _taken(behind, error.strerror or str(error)) from error
+            raise _address_taken(behind, error.strerror or str(error)) from error
+        self._stack.callback(self._count_refused)
         for number in reversed(range(len(self.stages))):
             stage, hop = self.stages[number], self.hops[number + 1]
             address = self._network.address()
@@ -163,7 +166,7 @@ class Pipeline:
                 )
             except StageLost as lost:
                 if lost.reason.startswith("OSError"):
-                    raise _taken(address, lost.reason) from lost
+                    raise _address_taken(address, lost.reason) from lost
                 raise
             behind = address
         self._push: Sink = self._stack.enter_context(closing(open_sink(behind, most, self._network.keys)))
@@ -187,17 +190,14 @@ class Pipeline:
             room: Whether to return, without an answer, as soon as there is room to send.
 
         Raises:
-            StageLost: A stage died.
+            StageLost: A stage died, or sent what is no answer.
         """
         while True:
             now = time.monotonic_ns()
             due = self._held[0].at_ns if self._held else until_ns
             if self._held and due <= now:
                 return self._held.popleft()
-            if self._pull.ready():
-                message = decode(self._pull.receive())
-                message.tensors = {name: tensor.copy() for name, tensor in message.tensors.items()}
-                self._pull.done()
+            if (message := self._taken()) is not None:
                 self._held.append(Arrival(message, max(message.due_ns, time.monotonic_ns())))
                 continue
             if room and self._push.ready():
@@ -214,6 +214,26 @@ class Pipeline:
                 return None
             if not events and left_ns < 1_000_000:
                 time.sleep(left_ns / 1e9)
+
+    def _taken(self) -> Message | None:
+        """Take the answer that is there; None if there is none.
+
+        Raises:
+            StageLost: What the last stage handed on is no answer.
+        """
+        try:
+            if not self._pull.ready():
+                return None
+            message = decode(self._pull.receive())
+            if len(message.stamps) != len(self.hops):
+                raise GarbledError(f"{len(message.stamps)} stamps of {len(self.hops)}")
+            if not message.probe and message.error is None and message.tensors.keys() != set(self.carry[-1]):
+                raise GarbledError(f"tensors {', '.join(message.tensors)[:80]!r}, not the model's outputs")
+        except GarbledError as error:
+            raise StageLost(self.layout.devices[-1], f"what came from its stage is no answer ({error})") from error
+        message.tensors = {name: tensor.copy() for name, tensor in message.tensors.items()}
+        self._pull.done()
+        return message
 
     def probe(self, count: int) -> Arrival:
         """Send this many bytes through all stages, without any inference; returns what arrived.
@@ -235,16 +255,19 @@ class Pipeline:
             )
         return arrived
 
+    def _count_refused(self) -> None:
+        self._network.refused += self._pull.refused()
+
     def close(self) -> None:
         """Take the pipeline apart; the stages live on. What is under way is dropped."""
         self._stack.close()
         for stage in self.stages:
             if stage.process.alive:
                 with contextlib.suppress(StageLost):  # whoever wants it next will notice
-                    stage.ask("unwire", self._time_limit_s)
+                    self._network.refused += stage.ask("unwire", self._time_limit_s)["refused"]
 
 
-def _taken(address: str, reason: str) -> ExecutionError:
+def _address_taken(address: str, reason: str) -> ExecutionError:
     if not address.startswith(TCP):
         return ExecutionError(f"{address}: no socket can be made there ({reason}); let TMPDIR name another folder")
     port = address.rpartition(":")[2]

@@ -16,7 +16,7 @@ Pieces = Sequence[Any]
 
 
 class Source(Protocol):
-    """Where messages come out."""
+    """Where messages come out; looking and taking raise a `GarbledError` where what came is no message."""
 
     def fileno(self) -> int:
         """Something is to be read here when a message may have come."""
@@ -29,6 +29,9 @@ class Source(Protocol):
 
     def done(self) -> None:
         """Give back the memory of the message received last."""
+
+    def refused(self) -> int:
+        """Return how many connections from outside of the run were refused so far."""
 
     def close(self) -> None:
         """Drop what is there; no more messages come."""

@@ -17,6 +17,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from pepper.devices.protocol import GarbledError
+
 _ALIGNMENT = 64  # of each piece: a cache line, and more than any element needs
 _NUMBER = struct.Struct("=q")  # all that is said: a slot; new memory for it may come with that
 _CONTROL_BYTES = socket.CMSG_SPACE(4)  # of a descriptor
@@ -148,22 +150,34 @@ class SharedSource:
             if not said:
                 self._leave()
                 return None
+            if len(said) != _NUMBER.size:
+                raise GarbledError(f"{len(said)} bytes: no slot")
             slot: int = _NUMBER.unpack(said)[0]
             if not control:
                 return slot
             descriptor = int.from_bytes(control[0][2], sys.byteorder)
-            self._memory[slot] = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-            os.close(descriptor)
+            try:
+                self._memory[slot] = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+            except (OSError, ValueError) as error:
+                raise GarbledError(f"no memory for slot {slot}: {error}") from error
+            finally:
+                os.close(descriptor)
 
     def receive(self) -> list[memoryview]:
         """Return views of the message that is there, read-only; the sender leaves them alone until `done`."""
         assert self._next is not None
         self._slot, self._next = self._next, None
+        if self._slot not in self._memory or len(self._memory[self._slot]) < _NUMBER.size:
+            raise GarbledError(f"slot {self._slot} has no memory")
         view = memoryview(self._memory[self._slot])
         (count,) = _NUMBER.unpack_from(view)
         head_bytes = (1 + count) * _NUMBER.size
+        if not 0 <= count < len(view) // _NUMBER.size:
+            raise GarbledError(f"{count} pieces are announced")
         sizes = view[_NUMBER.size : head_bytes].cast("q").tolist()
         _, *places, _ = _places([head_bytes, *sizes])
+        if any(size < 0 or place + size > len(view) for place, size in zip(places, sizes, strict=True)):
+            raise GarbledError("pieces lie outside of the memory")
         return [view[place : place + size] for place, size in zip(places, sizes, strict=True)]
 
     def done(self) -> None:
@@ -171,6 +185,10 @@ class SharedSource:
         if self._peer is not None:
             with contextlib.suppress(OSError):  # the sender is gone
                 self._peer.send(_NUMBER.pack(self._slot))
+
+    def refused(self) -> int:
+        """Return 0: only who may use the folder finds its socket."""
+        return 0
 
     def _leave(self) -> None:
         if self._peer is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pepper.devices.memory import peak_memory_bytes
-from pepper.devices.protocol import Handler, answer, connect
+from pepper.devices.protocol import GarbledError, Handler, answer, connect
 from pepper.devices.spin import cpu_fraction
 from pepper.execution.clock import LinkClock
 from pepper.execution.message import Message, Stamp, decode, encode, plain
@@ -70,11 +70,13 @@ class Wire:
         self.sink.send(encode(message))
         self.source.done()
 
-    def close(self) -> None:
-        """Leave the pipeline; what waits in the queues is dropped."""
+    def close(self) -> int:
+        """Leave the pipeline; what waits in the queues is dropped. Returns how many connections were refused."""
+        refused = self.source.refused()
         self.source.close()
         self.sink.close()
         self._clock.close()
+        return refused
 
 
 class Stage:
@@ -103,11 +105,11 @@ class Stage:
         self.unwire()
         self._wire = Wire(**wiring)
 
-    def unwire(self) -> None:
+    def unwire(self) -> dict[str, Any]:
         """Leave the pipeline; a request that is being worked on is dropped."""
-        if self._wire is not None:
-            self._wire.close()
+        refused = 0 if self._wire is None else self._wire.close()
         self._wire = None
+        return {"refused": refused}
 
     def usage(self) -> dict[str, Any]:
         """Return CPU time used so far, memory now and at its peak."""
@@ -123,18 +125,29 @@ class Stage:
         return {"share": cpu_fraction(seconds)}
 
     def serve(self) -> None:
-        """Work until the parent is gone."""
+        """Work until the parent is gone.
+
+        Raises:
+            SystemExit: So it is; or what came from another stage is no message, so there is nothing to go on with.
+        """
         while True:
             wire = self._wire
             if wire is None:
                 self._attend()
                 continue
-            ready = self._attend(wire.source, timeout_ms=0)
-            waited = not ready
-            while not ready and self._wire is wire:
-                ready = self._attend(wire.source)
-            if self._wire is wire:
-                self._pass(wire, waited)
+            try:
+                self._take(wire)
+            except GarbledError as error:
+                raise SystemExit(f"{wire.name}: what came is no message ({error})") from error
+
+    def _take(self, wire: Wire) -> None:
+        """Wait for a request, and pass it on."""
+        ready = self._attend(wire.source, timeout_ms=0)
+        waited = not ready
+        while not ready and self._wire is wire:
+            ready = self._attend(wire.source)
+        if self._wire is wire:
+            self._pass(wire, waited)
 
     def _pass(self, wire: Wire, waited: bool) -> None:
         """Take a request, work on it and hand it on, unless the parent takes the stage out of the pipeline."""

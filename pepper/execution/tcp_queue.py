@@ -5,14 +5,17 @@ handshake, and no message of it gets in.
 """
 
 import contextlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import zmq
+from zmq.utils.monitor import parse_monitor_message
 
 from pepper.execution.prompt import prefer
 from pepper.execution.queues import Keys
 
+_WATCHED = zmq.EVENT_ACCEPTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
 _TRANSPORT = "ZMQbg"  # what libzmq calls its threads
 
 
@@ -56,6 +59,8 @@ class TcpSource(_End):
     def __init__(self, address: str, most: int, keys: Keys) -> None:
         super().__init__(zmq.PULL, zmq.POLLIN, most, keys)
         self._socket.curve_server = True
+        self._events = self._socket.get_monitor_socket(_WATCHED)
+        self._seen: Counter[int] = Counter()
         try:
             self._socket.bind(address)
         except zmq.ZMQError as error:
@@ -68,6 +73,13 @@ class TcpSource(_End):
 
     def done(self) -> None:
         """Do nothing: each message has memory of its own."""
+
+    def refused(self) -> int:
+        """Return how many connections ended at the handshake so far."""
+        while self._events.poll(0):
+            self._seen[parse_monitor_message(self._events.recv_multipart())["event"]] += 1
+        strange = self._seen[zmq.EVENT_ACCEPTED] - self._seen[zmq.EVENT_HANDSHAKE_SUCCEEDED]
+        return min(strange, self._seen[zmq.EVENT_DISCONNECTED])  # one that is still there may succeed yet
 
 
 class TcpSink(_End):

@@ -1,7 +1,8 @@
-"""How many operators a model has once its local functions are expanded: known before anything is."""
+"""How many operators and bodies a model has once its local functions are expanded: known before anything is."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
+from typing import NamedTuple
 
 import onnx
 
@@ -11,18 +12,27 @@ from pepper.graph.topology import bodies
 MOST_OPERATORS = 100_000
 """More are refused: functions that call functions can double at each level, in a file of a few kilobytes."""
 
+MOST_BODIES = 1000
+"""Of If, Loop and Scan; more are refused: bodies in bodies can double at each level, too, each takes milliseconds."""
+
 _Key = tuple[str, str]
 
 
+class _Size(NamedTuple):
+    operators: int
+    bodies: int
+
+
+_ONE = _Size(1, 0)
+
+
 def check_expansion(proto: onnx.ModelProto) -> None:
-    """Make sure that local functions end, and expand to at most `MOST_OPERATORS` operators.
+    """Make sure that local functions end, and expand to at most `MOST_OPERATORS` operators and `MOST_BODIES` bodies.
 
     Raises:
         ModelError: They do not.
     """
     functions = {(function.domain, function.name): function for function in proto.functions}
-    if not functions:
-        return
     calls = {key: set(_kinds(function.node)) & functions.keys() for key, function in functions.items()}
     try:
         order = list(TopologicalSorter(calls).static_order())
@@ -30,20 +40,34 @@ def check_expansion(proto: onnx.ModelProto) -> None:
         raise ModelError(
             f"local function {error.args[1][0][1]!r} calls itself, directly or through others; export the model again"
         ) from error
-    sizes: dict[_Key, int] = {}
+    sizes: dict[_Key, _Size] = {}
     for key in order:
         sizes[key] = _expanded(functions[key].node, sizes)
     total = _expanded(proto.graph.node, sizes)
-    if total > MOST_OPERATORS:
-        count = f"{total:,}" if total < 10**15 else "over 10^15"
+    if total.bodies > MOST_BODIES:
         raise ModelError(
-            f"its local functions expand to {count} operators, more than the {MOST_OPERATORS:,} that pepper reads;"
-            " export it with fewer functions inside functions"
+            f"its If, Loop and Scan have {_count(total.bodies)} bodies, more than the {MOST_BODIES:,} that pepper"
+            " reads; export it with fewer branches and loops inside one another"
+        )
+    if functions and total.operators > MOST_OPERATORS:
+        raise ModelError(
+            f"its local functions expand to {_count(total.operators)} operators, more than the {MOST_OPERATORS:,} that"
+            " pepper reads; export it with fewer functions inside functions"
         )
 
 
-def _expanded(nodes: Iterable[onnx.NodeProto], sizes: Mapping[_Key, int]) -> int:
-    return sum(sizes.get(kind, 1) for kind in _kinds(nodes))
+def _count(number: int) -> str:
+    return f"{number:,}" if number < 10**15 else "over 10^15"
+
+
+def _expanded(nodes: Iterable[onnx.NodeProto], sizes: Mapping[_Key, _Size]) -> _Size:
+    operators = inner = 0
+    for node in nodes:
+        called = sizes.get((node.domain, node.op_type), _ONE)
+        found = [called, *(_expanded(body.node, sizes) for body in bodies(node))]
+        operators += sum(size.operators for size in found)
+        inner += sum(size.bodies for size in found) + len(found) - 1
+    return _Size(operators, inner)
 
 
 def _kinds(nodes: Iterable[onnx.NodeProto]) -> Iterator[_Key]:

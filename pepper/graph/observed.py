@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import math
 import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -24,10 +26,11 @@ from pepper.graph.inputs import draw_inputs
 from pepper.graph.onnx_types import named_type
 from pepper.graph.source import content_hash
 
-SECONDS = 60
-"""Longer than this onnxruntime may not take, neither of wall nor of processor time."""
+SECONDS, MOST_SECONDS = 12, 60
+"""Longer than this onnxruntime may not take, neither of wall nor of processor time: with few weights, and with many."""
 
 _FORMAT = 1  # raise it when what is kept changes
+_BYTES_PER_S = 20e6  # of weights, towards more seconds
 _SPARE_BYTES = 2 * 2**30  # for activations
 _COPIES = 3  # of the weights that onnxruntime may hold at a time
 
@@ -82,10 +85,13 @@ def observe(
     memory_bytes = _SPARE_BYTES + _COPIES * size
     if memory_bytes > psutil.virtual_memory().available:
         return Observed({}, frozenset())
-    answer, settled = _asked(_with_outputs(named_from_root(proto, file), shapes, names), values, memory_bytes)
-    if not answer["types"] and _branches(proto):
+    deadline = time.monotonic() + min(SECONDS + size / _BYTES_PER_S, MOST_SECONDS)
+    asked = _with_outputs(named_from_root(proto, file), shapes, names)
+    answer, settled = _asked(asked, values, memory_bytes, deadline)
+    if not answer["types"] and _branches(proto) and time.monotonic() < deadline:
         # At fixed sizes onnxruntime refuses a branch that could not run, though it never does: then at the file's own.
-        answer, settled = _asked(_with_outputs(named_from_root(proto, file), {}, names), values, memory_bytes)
+        asked = _with_outputs(named_from_root(proto, file), {}, names)
+        answer, settled = _asked(asked, values, memory_bytes, deadline)
     if settled:
         _keep(kept, answer)
     return _observed(answer) or Observed({}, frozenset())
@@ -126,13 +132,14 @@ def _with_outputs(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]], n
 
 
 def _asked(
-    model: onnx.ModelProto, values: Mapping[str, "np.ndarray[Any, Any]"] | None, memory_bytes: int
+    model: onnx.ModelProto, values: Mapping[str, "np.ndarray[Any, Any]"] | None, memory_bytes: int, deadline: float
 ) -> tuple[_Answer, bool]:
     """Ask; returns the answer, and whether another try would give the same."""
     with tempfile.TemporaryDirectory(prefix="pepper-observed-") as name:
         folder = Path(name)
+        seconds = math.ceil(max(1.0, deadline - time.monotonic()))
         onnx.save_model(model, str(folder / "model.onnx"))
-        (folder / "limits.json").write_text(json.dumps({"memory_bytes": memory_bytes, "seconds": SECONDS}))
+        (folder / "limits.json").write_text(json.dumps({"memory_bytes": memory_bytes, "seconds": seconds}))
         if values is not None:
             np.savez(folder / "values.npz", allow_pickle=False, **{n: _plain(value) for n, value in values.items()})
         command = [sys.executable, "-m", "pepper.graph.observer", name]
@@ -142,7 +149,7 @@ def _asked(
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                timeout=SECONDS,
+                timeout=seconds,
                 check=False,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )

@@ -136,7 +136,7 @@ def execute_plan(config: PepperConfig, plan: Plan, name: str) -> Executed:
         ):
             measured = _measure(planned, splitter, pool, network, layout, samples, foresight, progress, kept)
             run_others(others, config, splitter, pool, network, samples, progress, kept.others)
-        measured = replace(measured, others=kept.others)
+        measured = replace(measured, others=kept.others, refused=network.refused)
         try:
             _say(plan, measured)
         finally:  # whoever reads the output may have seen enough, as with `| head`
@@ -285,6 +285,8 @@ def _say(plan: Plan, measured: Measured) -> None:
     show(f"largest difference to the whole model: {measured.difference:.2g} of the largest value")
     for fault in measured.faults:
         show(f"INVALID: {fault}")
+    for refusal in measured.refusals:
+        show(refusal, refused_connections=measured.refused)
     if measured.adapted is not None:
         answers, moves = measured.adapted.trial.answers, measured.adapted.moves
         show(f"watching the loads for {len(answers)} more requests at that rate: {len(moves) or 'no'} moves")

@@ -157,6 +157,7 @@ def log_run(config: PepperConfig, store: Store, out: Path | None, plan: Plan, me
                 refused = error
         note = f"one request: predicted **{figure(plan.latency_ms)} ms**, measured **{figure(measured.latency_ms)} ms**"
         note += "".join(f"\n\n**INVALID**: {fault}" for fault in measured.faults)
+        note += "".join(f"\n\n{refusal}" for refusal in measured.refusals)
         kept.logged = True  # or kept beside the store
         run_id = _log(config, store, plan, figures(plan, measured), folder, note)
     attach_plan_page(store, run_id, plan.title)

@@ -58,6 +58,7 @@ class Measured:
         faults: What of that makes the figures INVALID.
         adapted: A stream during which it could move to other plans, if one was run.
         others: What came of other plans.
+        refused: Connections from outside of the run that its queues refused.
     """
 
     hops: list[MeasuredHop]
@@ -72,6 +73,7 @@ class Measured:
     faults: list[str]
     adapted: Adapted | None = None
     others: Others = field(default_factory=Others)
+    refused: int = 0
 
     @property
     def trials(self) -> tuple[Trial, ...]:
@@ -102,6 +104,12 @@ class Measured:
     def difference(self) -> float:
         """Largest difference to the whole model's outputs, of any answer."""
         return max(*(trial.difference for trial in self.trials), *(run.difference for run in self.others.runs))
+
+    @property
+    def refusals(self) -> list[str]:
+        """That its queues refused connections from outside of the run, if they did."""
+        count = f"{self.refused} connection{'s' if self.refused > 1 else ''}"
+        return [f"execute.port: {count} from outside of the run refused"] if self.refused else []
 
     @property
     def excess(self) -> float:

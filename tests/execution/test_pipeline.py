@@ -1,5 +1,6 @@
 """Layouts at work: right answers, each exactly once, in spite of everything."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from ladders import Bench
 from pepper.errors import ExecutionError
 from pepper.execution.layout import Layout
 from pepper.execution.links import measure_hops
+from pepper.execution.message import Message, Stamp, encode
 from pepper.execution.pipeline import Network
 from pepper.execution.pool import StagePool
 from pepper.execution.runner import Answer, Replan, Runner
@@ -56,6 +58,25 @@ def assert_right(bench: Bench, answers: list[Answer], requests: int) -> None:
         assert answer.error is None
         for name, value in bench.samples[answer.seq % 3].expected.items():
             assert difference(value, answer.outputs[name]) < 1e-5
+
+
+@pytest.mark.parametrize("ends", [0, 1, 2])
+def test_garbage_between_stages_is_said_in_a_line_and_the_run_goes_on(
+    ends: int, bench: Bench, pool: StagePool, network: Network
+) -> None:
+    """Of whoever sends it: the driver (0), or a stage, to the next one or to the driver."""
+    with running(pool, network, bench.layout("a", "b"), lambda lost: bench.layout("c")) as runner:
+        pipeline = runner._running
+        if ends == 0:
+            pipeline._push.send([b"garbage", b"more"])
+        else:
+            message = Message(0, {"y": np.zeros(3)}, (Stamp(0, 0, 0, 0),) * (3 if ends == 1 else 1))
+            pipeline._pull.receive = lambda: [memoryview(bytes(piece)) for piece in encode(message)]  # type: ignore[method-assign]
+        submit(bench, runner, 4)
+        assert_right(bench, all_answers(runner), 4)
+        (lost,) = [event.note for event in runner.events if event.kind == "lost"]
+    assert ("stage 1 on a: what came is no message (2 pieces" if ends == 0 else "is no answer (") in lost
+    assert "\n" not in lost
 
 
 def submit(bench: Bench, runner: Runner, requests: int) -> None:
@@ -357,7 +378,15 @@ def test_tcp_does_as_well(bench: Bench, pool: StagePool, tmp_path: Path) -> None
     network = bench.network(tmp_path, port=port)
     try:
         with running(pool, network, bench.layout("a", "b")) as runner:
+            for knocked in (port, port + 1):  # the driver's, and a stage's
+                with socket.create_connection(("127.0.0.1", knocked)) as stranger:
+                    stranger.sendall(b"GET / HTTP/1.1\r\n" * 100)
+                    stranger.settimeout(10)
+                    with contextlib.suppress(ConnectionResetError):
+                        while stranger.recv(4096):  # until it is shown the door
+                            pass
             submit(bench, runner, 5)
             assert_right(bench, all_answers(runner), 5)
+        assert network.refused == 2
     finally:
         network.close()

@@ -68,6 +68,7 @@ def test_messages_arrive_in_order_and_whole(ends: tuple[Source, Sink]) -> None:
         assert get(source) == pieces
     assert not source.ready()
     assert not wait(source, 1)
+    assert source.refused() == 0
 
 
 @given(sizes=st.lists(st.lists(st.integers(0, 300), min_size=1, max_size=4), min_size=1, max_size=12), data=st.data())
@@ -141,6 +142,7 @@ def test_only_members_of_the_run_get_something_in(tmp_path: Path) -> None:
                 put(sink, b"mine")
                 assert get(source) == [b"mine"]
         assert not wait(source, 50)
+        assert source.refused() >= 3, "who is refused tries again"
     with pytest.raises(ValueError, match="without keys"):
         open_sink(where, MOST)
 

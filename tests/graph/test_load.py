@@ -208,12 +208,31 @@ def doubling(levels: int, cyclic: bool = False) -> onnx.ModelProto:
     return b.model([value("x", [1, 4])], [value(y, None)], functions=functions, opset_imports=opsets)
 
 
+def doubling_bodies(levels: int) -> onnx.ModelProto:
+    """Local functions each of which calls the one below in both branches of an If."""
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("mine", 1)]
+    functions = [
+        helper.make_function("mine", "f0", ["c", "a"], ["b"], [helper.make_node("Relu", ["a"], ["b"])], opsets)
+    ]
+    for level in range(1, levels + 1):
+        call = helper.make_node(f"f{level - 1}", ["c", "a"], ["b"], domain="mine")
+        branch = helper.make_graph([call], "branch", [], [value("b", None)])
+        choice = helper.make_node("If", ["c"], ["b"], then_branch=branch, else_branch=branch)
+        functions.append(helper.make_function("mine", f"f{level}", ["c", "a"], ["b"], [choice], opsets))
+    b = Builder()
+    y = b.op(f"f{levels}", "c", "x", domain="mine")
+    inputs = [value("c", [], TensorProto.BOOL), value("x", [1, 4])]
+    return b.model(inputs, [value(y, None)], functions=functions, opset_imports=opsets)
+
+
 def test_functions_that_expand_without_bound_are_refused_before(tmp_path: Path) -> None:
     assert load_graph(models.save(doubling(5), tmp_path / "m.onnx")).tensors[-1].shape == (1, 4)
     for model, said in [
         (doubling(40), r"expand to 1,099,511,627,776 operators, more than the 100,000"),
         (doubling(400), r"expand to over 10\^15 operators"),
         (doubling(3, cyclic=True), "calls itself"),
+        (doubling_bodies(40), "have 2,199,023,255,550 bodies, more than the 1,000"),
+        (doubling_bodies(9), "have 1,022 bodies"),
     ]:
         with pytest.raises(ModelError, match=said) as caught:
             load_graph(models.save(model, tmp_path / "m.onnx"))
