@@ -5,7 +5,7 @@ Each message is one line that names the key or file, the value and the fix.
 
 import difflib
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class PepperError(Exception):
@@ -48,6 +48,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Return a hint such as ``; did you mean 'resnet50'?``, or an empty string if nothing is near."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """Return names as a sentence lists them, such as ``a, b, c and 497 more``."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
 
 
 def key_of(section: str, name: str) -> str:

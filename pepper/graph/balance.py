@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from pepper.errors import ModelError
-from pepper.graph.cuts import Cut
+from pepper.graph.cuts import Cut, how_to_cut
 from pepper.graph.fusion import FOLLOWERS, PRODUCTS
 from pepper.graph.ir import Graph
 
@@ -57,8 +57,7 @@ def balanced_cuts(
     if len(choices) < parts - 1:
         raise ModelError(
             f"split.parts={parts}: the model has {len(choices)} cuts of this kind, enough for"
-            f" {len(choices) + 1} parts; ask for fewer, or allow more crossing tensors with"
-            " cuts=frontiers cuts.max_tensors=N"
+            f" {len(choices) + 1} parts; {how_to_cut(graph, parts)}"
         )
     if parts == 1:
         return []

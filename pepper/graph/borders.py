@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pepper.errors import ModelError, key_of
 from pepper.graph.balance import balanced_cuts
 from pepper.graph.cuts import find_cuts
-from pepper.graph.ir import Graph
+from pepper.graph.ir import Graph, check_operators
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,7 @@ def find_borders(graph: Graph, kind: str, max_tensors: int, most: int, cost: Seq
     Raises:
         ModelError: The model has no operators, or the size of an input or output is unknown.
     """
-    if not graph.operators:
-        raise ModelError(f"{graph.file}: has no operators to place")
+    check_operators(graph)
     known = {cut.position: cut for cut in find_cuts(graph, kind, max_tensors) if cut.in_order and cut.bytes is not None}
     cuts = [known[position] for position in sorted(known)]
     found = len(cuts)

@@ -15,7 +15,7 @@ from itertools import chain, pairwise
 
 import numpy as np
 
-from pepper.errors import ModelError
+from pepper.errors import ModelError, listed
 from pepper.graph.cost_kinds import KINDS, MAC_KINDS
 from pepper.graph.costs import Costing
 from pepper.graph.intervals import Positions, RangeMaximum, Values, longest_paths, sums_inside
@@ -94,7 +94,7 @@ _POOLS = {"MaxPool", "AveragePool", "GlobalAveragePool"}
 _NO_PARAMETERS = {"int64", "uint64", "bool", "string"}
 
 
-_NAMED = 3  # operators of one kind of gap that are named
+_MOST_KINDS = 5  # of gaps that are said each by itself
 
 
 class CostWarning(UserWarning):
@@ -102,15 +102,19 @@ class CostWarning(UserWarning):
 
 
 def in_kinds(gaps: Sequence[str]) -> list[str]:
-    """Say gaps in a line for each kind of operator and reason: three operators by name, the others by number."""
+    """Say gaps in a few lines, one for each kind of operator and reason: three operators by name, the others by
+    number; of many kinds, those with the most operators."""
     kinds: dict[str, list[str]] = {}
     for gap in gaps:
         name, _, rest = gap.partition(" (")
         kinds.setdefault(re.sub(r"'[^']*'", "a tensor", rest), []).append(name)
-    lines = []
-    for reason, names in kinds.items():
-        more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-        lines.append(f"{', '.join(names[:_NAMED])}{more} ({reason}")
+    lines = [
+        f"cost not known of {listed(names)} ({reason}"
+        for reason, names in sorted(kinds.items(), key=lambda kind: -len(kind[1]))
+    ]
+    if len(lines) > _MOST_KINDS:
+        left = sorted(map(len, kinds.values()), reverse=True)[_MOST_KINDS:]
+        lines[_MOST_KINDS:] = [f"cost not known of {sum(left):,} operators more, of {len(left):,} kinds"]
     return lines
 
 
@@ -130,14 +134,13 @@ class Characteristics:
     """
 
     def __init__(self, graph: Graph) -> None:
-        """Cost every operator; a `CostWarning` names the first gap if there is any."""
+        """Cost every operator; a `CostWarning` says the gaps if there are any."""
         self.graph = graph
         self._count = len(graph.operators)
         self._prefix: dict[str, Values] = {"operators": np.arange(self._count + 1.0)}
         self.gaps, held = self._add_costs()
         if self.gaps:
-            more = f" (and {len(self.gaps) - 1} more)" if len(self.gaps) > 1 else ""
-            warnings.warn(f"{graph.file}: cost not known of {self.gaps[0]}{more}", CostWarning, stacklevel=2)
+            warnings.warn(f"{graph.file}: {'; '.join(in_kinds(self.gaps))}", CostWarning, stacklevel=2)
         self._add_spans(held, self._add_paper_features())
 
     def table(self, starts: Sequence[int] | Positions, ends: Sequence[int] | Positions) -> Values:

@@ -183,6 +183,19 @@ class Graph:
         return [t for t in self.tensors if t.producer is not None and t.is_open and (t.readers or t.id in outputs)]
 
 
+def check_operators(graph: Graph) -> None:
+    """Make sure that a model computes something from its inputs.
+
+    Raises:
+        ModelError: It has no operators.
+    """
+    if not graph.operators:
+        raise ModelError(
+            f"{graph.file}: has no operators: its outputs are inputs or constants, so there is nothing to predict or"
+            " place; give a model that computes something"
+        )
+
+
 def is_tensor(dtype: str | None) -> bool:
     """Whether a type, as `Tensor.dtype` gives it, is that of a dense tensor, or unknown."""
     return dtype is None or "(" not in dtype

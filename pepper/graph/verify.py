@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnx
 
-from pepper.errors import ModelError
+from pepper.errors import ModelError, listed
 from pepper.graph.ir import Graph
 from pepper.graph.noise import hold_to_noise
 from pepper.graph.rounding import (
@@ -65,7 +65,11 @@ class Verification:
                 f"not proved: parts and whole differ: {far}, where rounding explains {self.tolerance:.2g};"
                 f" the first boundary that diverges is {self.boundary!r}"
             )
-        but = "".join(f"; output {name!r} {why} and proves nothing by itself" for name, why in self.untold.items())
+        but = "".join(
+            f"; output {listed([repr(name) for name, why in self.untold.items() if why == reason])} {reason} and proves"
+            " nothing by itself"
+            for reason in dict.fromkeys(self.untold.values())
+        )
         return f"proved: parts compute what the whole does ({far}; rounding explains {self.tolerance:.2g}){but}"
 
 

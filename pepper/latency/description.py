@@ -11,7 +11,7 @@ import numpy as np
 from pepper.caches import read_table, write_table
 from pepper.errors import ModelError
 from pepper.graph import characteristics
-from pepper.graph.ir import Graph
+from pepper.graph.ir import Graph, check_operators
 from pepper.graph.load import load_graph
 from pepper.graph.model import ModelFile
 from pepper.graph.source import model_hash, resolve_path
@@ -84,8 +84,7 @@ def _described(path: str, file: Path, sha256: str, load: Callable[[], Graph]) ->
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", characteristics.CostWarning)
         graph = load()
-        if not graph.operators:
-            raise ModelError(f"{path}: has no operators")
+        check_operators(graph)
         values = characteristics.Characteristics(graph).table([0], [len(graph.operators)])[0]
     if model_hash(file) != sha256:
         raise ModelError(f"{path}: was changed while it was read")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pepper.config import PepperConfig
 from pepper.config.composing import Composition
 from pepper.errors import key_of
-from pepper.graph.cuts import Cut, find_cuts, why_no_cut
+from pepper.graph.cuts import Cut, find_cuts, how_to_cut, why_no_cut
 from pepper.graph.ir import Graph
 from pepper.graph.model import load_configured
 from pepper.report.frames import Framed
@@ -54,7 +54,7 @@ def list_cuts(composition: Composition) -> Result:
 def _hint(graph: Graph) -> str:
     if len(graph.operators) < 2:
         return "; it takes two operators to lie on both sides of one"
-    return "; allow more crossing tensors with cuts=frontiers cuts.max_tensors=N"
+    return f"; {how_to_cut(graph)}"
 
 
 @dataclass(frozen=True)

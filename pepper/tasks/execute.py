@@ -13,7 +13,7 @@ import numpy as np
 
 from pepper.config import PepperConfig
 from pepper.config.composing import Composition
-from pepper.errors import ConfigError, ExecutionError, ModelError, PlacementError
+from pepper.errors import ConfigError, ExecutionError, ModelError, PlacementError, listed
 from pepper.execution.adapting import Adapter
 from pepper.execution.conditions import ConditionMeter
 from pepper.execution.layout import Layout, check_inputs
@@ -148,8 +148,9 @@ def execute_plan(config: PepperConfig, plan: Plan, name: str) -> Executed:
     wrong = measured.excess > 1
     if wrong:
         print(f"error: {wrong_answer(measured.difference, measured.excess)}", file=sys.stderr)
-    for output, reason in untold.items():
-        print(f"warning: output {output!r} {reason}: its answers prove nothing", file=sys.stderr)
+    for reason in dict.fromkeys(untold.values()):
+        outputs = [repr(output) for output, why in untold.items() if why == reason]
+        print(f"warning: output {listed(outputs)} {reason}: its answers prove nothing", file=sys.stderr)
     return Executed(status=1 if failures or wrong or unproved else 0, runs=run_lines(plan, measured))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pepper.errors import PlacementError
+from pepper.graph.characteristics import in_kinds
 from pepper.placement.baselines import single_device
 from pepper.placement.chain import Solution, solve
 from pepper.placement.decision import Decision
@@ -195,9 +196,8 @@ def write_flips(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
 def warnings(placed: Placed) -> Iterator[str]:
     """Say what the predictions cannot be trusted in."""
     forecast = placed.forecast
-    for gap in forecast.gaps[:1]:
-        more = f" (and {len(forecast.gaps) - 1} more)" if len(forecast.gaps) > 1 else ""
-        yield f"cost not known of {gap}{more}; the predictions count it as nothing"
+    for gap in in_kinds(forecast.gaps):
+        yield f"{gap}; the predictions count it as nothing"
     if forecast.borders.left_out:
         yield f"{forecast.borders.left_out} cuts were left out; raise place.max_cuts to choose from more"
     stages = placed.decision.chosen.stages

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pepper.config import PepperConfig
 from pepper.config.composing import Composition
 from pepper.devices.calibration import calibrate
-from pepper.errors import ModelError
 from pepper.graph.characteristics import Characteristics, CostWarning, in_kinds
+from pepper.graph.ir import check_operators
 from pepper.latency.features import rows
 from pepper.latency.ranges import in_short
 from pepper.planning.latency_models import chosen_version, load_version, open_registry
@@ -76,15 +76,14 @@ def prediction(config: PepperConfig) -> Prediction:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CostWarning)
             graph = cell.model.graph()
-            if not graph.operators:
-                raise ModelError(f"{cell.model.file}: has no operators to predict")
+            check_operators(graph)
             characteristics = Characteristics(graph)
         progress.advance("describe the model", f"{len(graph.operators)} operators")
         part = characteristics.table([0], [len(graph.operators)])
         row = rows(part, setting(cell, calibrate(cell.device)))
         progress.advance("calibrate the device", cell.device.name)
     result = model.predict(row)
-    gaps = [f"cost not known of {gap}; the prediction counts it as nothing" for gap in in_kinds(characteristics.gaps)]
+    gaps = [f"{gap}; the prediction counts it as nothing" for gap in in_kinds(characteristics.gaps)]
     adapted = [adaptation.measurements for adaptation in model.adaptations if adaptation.of_device(row)[0]]
     return Prediction(
         name=cell.name,

@@ -12,9 +12,9 @@ from pepper.config import PepperConfig
 from pepper.config.composing import Composition
 from pepper.errors import ConfigError, ModelError
 from pepper.graph.balance import balanced_cuts
-from pepper.graph.characteristics import Characteristics, CostWarning
+from pepper.graph.characteristics import Characteristics, CostWarning, in_kinds
 from pepper.graph.costs import operator_work
-from pepper.graph.cuts import Cut, cut_at, cut_behind, find_cuts
+from pepper.graph.cuts import Cut, cut_at, cut_behind, find_cuts, how_to_cut
 from pepper.graph.ir import Graph
 from pepper.graph.split import Manifest, is_split, part_operators
 from pepper.graph.split import split as write_parts
@@ -64,9 +64,8 @@ def _macs(graph: Graph) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CostWarning)
         characteristics = Characteristics(graph)
-    if characteristics.gaps:
-        more = f" (and {len(characteristics.gaps) - 1} more)" if len(characteristics.gaps) > 1 else ""
-        print(f"warning: cost not known of {characteristics.gaps[0]}{more}", file=sys.stderr)
+    for gap in in_kinds(characteristics.gaps):
+        print(f"warning: {gap}", file=sys.stderr)
     return np.diff(characteristics.cumulative_macs)
 
 
@@ -82,13 +81,10 @@ def _cuts(graph: Graph, config: PepperConfig, work: Sequence[float]) -> list[Cut
             for name in at
         ]
     parts = config.split.parts or 2
-    if parts > 1 and len(graph.operators) == 1:
-        raise ModelError(f"split.parts={parts}: {graph.file} has a single operator; give split.parts=1")
     found = find_cuts(graph, config.cuts.kind, config.cuts.max_tensors)
     if not found and parts > 1:
         raise ModelError(
-            f"{graph.file}: the model has no cuts of kind {config.cuts.kind};"
-            " allow more crossing tensors with cuts=frontiers cuts.max_tensors=N"
+            f"split.parts={parts}: {graph.file} has no cuts of kind {config.cuts.kind}; {how_to_cut(graph)}"
         )
     return balanced_cuts(graph, found, parts, work)
 
@@ -127,7 +123,7 @@ def part_rows(graph: Graph, cuts: Sequence[Cut], macs: Sequence[float], work: Se
         read = dict.fromkeys(t for index in group for t in graph.operators[index].reads)
         fed = [graph.tensors[t] for t in read]
         fed = [t for t in fed if not t.is_weight and t.producer not in inside]
-        share = sum(work[index] for index in group) / sum(work)
+        share = sum(work[index] for index in group) / sum(work) if work else 1.0
         done = sum(macs[index] for index in group)
         rows.append(PartRow(len(group), done, share, [t.name for t in fed], [t.bytes for t in fed]))
     return rows

@@ -276,6 +276,10 @@ def test_gaps_of_one_kind_are_one_line() -> None:
     gaps = [f"n{n} (MatMul): the size of 't{n}' is unknown" for n in range(500)]
     gaps.append("alone (Foo): pepper has no cost rule for it")
     assert in_kinds(gaps) == [
-        "n0, n1, n2 and 497 more (MatMul): the size of a tensor is unknown",
-        "alone (Foo): pepper has no cost rule for it",
+        "cost not known of n0, n1, n2 and 497 more (MatMul): the size of a tensor is unknown",
+        "cost not known of alone (Foo): pepper has no cost rule for it",
     ]
+    gaps += [f"k{n} (Kind{n}): pepper has no cost rule for it" for n in range(100)]
+    said = in_kinds(gaps)
+    assert said[0].startswith("cost not known of n0, n1, n2 and 497 more")
+    assert said[5:] == ["cost not known of 97 operators more, of 97 kinds"]

@@ -12,10 +12,14 @@ import pytest
 from models import Builder, value
 from onnx import TensorProto, helper
 
+from pepper.config import ModelConfig
 from pepper.errors import ModelError
 from pepper.graph import infer
+from pepper.graph.borders import find_borders
 from pepper.graph.ir import Graph, size_bytes
 from pepper.graph.load import load_graph
+from pepper.graph.model import find_model
+from pepper.latency.description import describe_model
 
 
 def kinds(graph: Graph) -> list[str]:
@@ -328,6 +332,11 @@ def test_a_model_without_operators(tmp_path: Path) -> None:
         graph = load_graph(models.save(model, tmp_path / "m.onnx"))
         assert not graph.operators
         assert not graph.unknown_shapes()
+        with pytest.raises(ModelError, match=r"m\.onnx: has no operators: .*give a model that computes") as caught:
+            find_borders(graph, "tensors", 4, 100, [])
+        with pytest.raises(ModelError) as described:
+            describe_model(find_model(ModelConfig(str(tmp_path / "m.onnx"))))
+        assert str(described.value) == str(caught.value), "the same line whatever is asked of it"
 
 
 def test_operators_may_come_in_any_order(tmp_path: Path) -> None:

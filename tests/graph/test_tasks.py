@@ -1,6 +1,7 @@
 """``task=cuts`` and ``task=split`` from the command line: what they say, write, prove, log and refuse."""
 
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import onnx
 import pytest
 from onnx import helper
 
+from pepper.fleet import Fleet, FleetDevice
 from pepper.graph.split import read_manifest
 from pepper.placement.plan import Plan, PlannedPart
 
@@ -42,9 +44,8 @@ def plan_of(*ends: int, borders: tuple[str, ...]) -> Plan:
         PlannedPart(start, stop, "cpu", 1.0, 0.0, 0.0, 0.0, 0.0, names)
         for (start, stop), names in zip(pairwise([0, *ends]), inputs, strict=True)
     )
-    fleet = {"devices": {"cpu": {}}, "links": [], "source": None, "sink": None}
     figures = {"return_ms": 0.0, "latency_ms": 1.0, "period_ms": 1.0, "sent_bytes": 0.0, "bound_ms": 1.0, "gap": 0.0}
-    return Plan({}, fleet, "latency", parts, solver="test", **figures)
+    return Plan(None, Fleet({"cpu": FleetDevice()}), "latency", parts, solver="test", **figures)
 
 
 def test_the_parts_of_a_plan(desk: Any, tmp_path: Path) -> None:
@@ -223,11 +224,38 @@ def test_bad_wishes_are_refused_in_a_line(overrides: list[str], message: str, de
     assert not list(tmp_path.glob("*parts*"))
 
 
-def test_a_single_operator_is_one_part_and_the_advice_works(desk: Any, tmp_path: Path) -> None:
+def advised(said: str) -> list[str]:
+    """The settings that a refusal advises."""
+    return re.findall(r"\w[\w.]*=[\w.]+", said.rpartition("; ")[2])
+
+
+def narrow(kind: str) -> onnx.ModelProto:
+    """Models that cannot be split as they are asked to be by default."""
     b = models.Builder()
-    y = b.op("Relu", "x")
-    file = models.save(b.model([models.value("x", [2])], [models.value(y, None)]), tmp_path / "one.onnx")
+    if kind == "no operators":
+        return b.model([models.value("x", [2])], [models.value(b.op("Identity", b.weight(2)), [2])])
+    if kind == "one operator":
+        return b.model([models.value("x", [2])], [models.value(b.op("Relu", "x"), None)])
+    if kind == "a sequence":
+        y = b.op("ConcatFromSequence", b.op("SequenceConstruct", "x", "x"), axis=0)
+        return b.model([models.value("x", [2])], [models.value(y, None)])
+    pieces = [f"piece{n}" for n in range(6)]  # more than cuts=frontiers allows by default
+    b.op("Split", "x", b.constant([1] * 6, np.int64), outputs=pieces)
+    return b.model([models.value("x", [6])], [models.value(b.op("Concat", *pieces, axis=0), None)])
+
+
+@pytest.mark.parametrize("kind", ["no operators", "one operator", "a sequence", "wide"])
+def test_advice_for_models_that_fall_into_few_parts_works(kind: str, desk: Any, tmp_path: Path) -> None:
+    file = models.save(narrow(kind), tmp_path / "m.onnx")
     command = ("task=split", "model=onnx", f"model.path={file}", f"split.out={tmp_path}/parts")
-    assert "give split.parts=1" in desk(*command).error
-    done = desk(*command, "split.parts=1")
-    assert done.status == 0, done.err
+    for given in ([], ["cuts=frontiers"]):
+        refused = desk(*command, *given)
+        assert refused.status == 2
+        settings = advised(refused.error)
+        assert settings[0].startswith("cuts=frontiers" if kind == "wide" else "split.parts=1"), refused.error
+        done = desk(*command, *settings)
+        assert done.status == 0, done.err
+    listed = desk("task=cuts", "model=onnx", f"model.path={file}")
+    assert listed.status == 0, listed.err
+    if kind == "wide":
+        assert "cuts.max_tensors=6" in listed.out
