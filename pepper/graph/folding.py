@@ -61,6 +61,8 @@ class Folding:
 
     def value(self, name: str) -> Value | None:
         """Return the tensor's value, or None if it depends on inputs, is random, large or of no standard operator."""
+        if name in self.values or name in self._hopeless:
+            return self.values.get(name)
         pending = [name]
         opened: set[str] = set()
         while pending:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import onnx
@@ -99,11 +100,16 @@ def _inferred_again(node: onnx.NodeProto, model: onnx.ModelProto, types: Types, 
     values = {name: value for name in node.input if name and (value := folding.value(name)) is not None}
     version = next((opset.version for opset in model.opset_import if opset.domain in (domain, node.domain)), 1)
     try:
-        schema = onnx.defs.get_schema(node.op_type, version, domain)
+        schema = _schema(node.op_type, version, domain)
         data = {name: onnx.numpy_helper.from_array(value, name) for name, value in values.items()}
         return shape_inference.infer_node_outputs(schema, node, reads, data, opset_imports=list(model.opset_import))
     except Exception:  # no such operator, an input of no known type, or sizes that contradict: it stays unknown
         return {}
+
+
+@lru_cache(maxsize=1024)
+def _schema(kind: str, version: int, domain: str) -> onnx.defs.OpSchema:
+    return onnx.defs.get_schema(kind, version, domain)
 
 
 def _as_given(name: str, shape: Sequence[int], inferred: onnx.TypeProto | None) -> onnx.TypeProto:

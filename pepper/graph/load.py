@@ -58,12 +58,12 @@ def load_graph(
     Raises:
         ModelError: The file is no valid model, a dynamic dimension has no value, or a value does not fit its input.
     """
-    with _no_collection():
+    with collection_held():
         return _load(source.resolve_path(str(file)), shapes or {}, dims or {}, batch, inputs or {})
 
 
 @contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
+def collection_held() -> Iterator[None]:
     """Hold the garbage collector back: it would search the growing graph, which holds no cycles, in vain."""
     enabled = gc.isenabled()
     gc.disable()

@@ -19,8 +19,8 @@ def tensor_type(kind: onnx.TypeProto | None) -> TensorType:
     shape = None
     if tensor.HasField("shape"):
         dims = tensor.shape.dim
-        sizes = tuple(dim.dim_value for dim in dims)
-        if all(sizes) or all(dim.HasField("dim_value") for dim in dims):
+        sizes = tuple([dim.dim_value for dim in dims])  # a list is quicker than a generator
+        if 0 not in sizes or all(dim.HasField("dim_value") for dim in dims):
             shape = sizes
     return DTYPES.get(tensor.elem_type), shape
 

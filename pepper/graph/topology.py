@@ -12,6 +12,8 @@ Nodes = Sequence[tuple[onnx.NodeProto, list[str]]]
 
 def bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
     """Graphs that the node runs: the branches of If, the body of Loop and Scan."""
+    if not node.attribute:
+        return []
     return [
         graph
         for attribute in node.attribute
@@ -22,8 +24,11 @@ def bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
 
 def captured_names(node: onnx.NodeProto) -> list[str]:
     """Names that the node's bodies, nested ones too, read from outside it, in order."""
+    inside = bodies(node)
+    if not inside:
+        return []
     names: dict[str, None] = {}
-    for graph in bodies(node):
+    for graph in inside:
         local = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
         local |= {sparse.values.name for sparse in graph.sparse_initializer}
         for inner in graph.node:

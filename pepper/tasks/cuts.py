@@ -8,6 +8,7 @@ from pepper.config.composing import Composition
 from pepper.errors import key_of
 from pepper.graph.cuts import Cut, find_cuts, how_to_cut, why_no_cut
 from pepper.graph.ir import Graph
+from pepper.graph.load import collection_held
 from pepper.graph.model import load_configured
 from pepper.report.frames import Framed
 from pepper.report.tables import cuts_table, show
@@ -16,6 +17,7 @@ from pepper.tasks.result import Result
 _MOST_ROWS = 500  # of the table: nobody reads more, and to lay them out takes longer than to find them
 
 
+@collection_held()  # while the graph is at hand, too: it would be searched again and again
 def list_cuts(composition: Composition) -> Result:
     """Print the model's cuts, or why a tensor is none.
 
