@@ -18,12 +18,12 @@ def breaks_fusion(graph: Graph, cut: Cut) -> bool:
 
     These are an element-wise operator on one tensor behind anything (Conv + BatchNormalization + Relu,
     the steps of a decomposed Gelu or LayerNormalization), a residual sum behind a convolution or a matrix
-    product, and a quantised operator and the DequantizeLinear before it.
+    product, a quantised operator and the DequantizeLinear before it, and a product of integers and its Cast.
     """
     for tensor in (graph.tensors[t] for t in cut.tensors):
         producer = None if tensor.producer is None else graph.operators[tensor.producer].kind
         for reader in (graph.operators[r] for r in tensor.readers if r >= cut.position or not cut.in_order):
-            if producer == "DequantizeLinear":
+            if producer == "DequantizeLinear" or (producer == "MatMulInteger" and reader.kind == "Cast"):
                 return True
             flowing = [t for t in reader.reads if not graph.tensors[t].is_weight]
             if reader.kind in FOLLOWERS and (len(flowing) == 1 or producer in PRODUCTS):

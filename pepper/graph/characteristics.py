@@ -23,7 +23,7 @@ from pepper.graph.ir import Graph, Tensor
 from pepper.graph.layout import layout_changes
 from pepper.graph.stored import stored_weights
 
-VERSION = 1  # raise it when a file is described otherwise than before: another rule, or another meaning of a column
+VERSION = 2  # raise it when a file is described otherwise than before: another rule, or another meaning of a column
 
 PAPER_FEATURES = ("conv_layers", "filter_details", "pool_layers", "fully_conn_layers", "total_parameters")
 """The five characteristics of PEPPER (IOT '25, doi 10.1145/3770501.3770528), by its definitions."""
