@@ -12,6 +12,7 @@ import numpy as np
 
 from pepper.config import ModelConfig, PepperConfig
 from pepper.config.composing import Composition, compose, compose_tree
+from pepper.console.frames import Framed, Rows
 from pepper.errors import ConfigError, MeasureError, PlacementError
 from pepper.graph.balance import balanced_cuts
 from pepper.graph.costs import operator_macs, operator_work
@@ -19,12 +20,11 @@ from pepper.graph.cuts import find_cuts
 from pepper.graph.ir import Graph
 from pepper.graph.model import load_configured
 from pepper.placement.plan import Plan
-from pepper.report.frames import Framed, Rows
+from pepper.planning.placing import find_plan
 from pepper.report.placement_tables import PlanLine
+from pepper.report.placements import plan_lines, verdict, warnings
 from pepper.sweep.axes import single_cell
 from pepper.tasks.cuts import CutRow, cut_rows
-from pepper.tasks.place import solved
-from pepper.tasks.placement_views import plan_lines, verdict, warnings
 from pepper.tasks.predict import Prediction, prediction
 from pepper.tasks.profile import measure_cells
 from pepper.tasks.split import PartRow, part_rows
@@ -199,7 +199,7 @@ class Model:
         config = self._configured(given)
         if config.place.out:
             raise ConfigError(f"place.out={config.place.out}: nothing is written there; save what model.place returns")
-        placed = solved(Composition(config, tuple(given), compose_tree))
+        placed = find_plan(Composition(config, tuple(given), compose_tree))
         return Placement(
             placed.plan,
             verdict(placed, config.place.confidence),

@@ -36,7 +36,15 @@ def read_json(file: Path) -> dict[str, Any]:
         OSError: The file cannot be read.
         ValueError: It holds something else: no JSON, NaN or infinities, too much, or nested too deep.
     """
-    content = read_bytes(file, MOST_BYTES)
+    return parse_json(read_bytes(file, MOST_BYTES))
+
+
+def parse_json(content: bytes) -> dict[str, Any]:
+    """Return the object that JSON holds.
+
+    Raises:
+        ValueError: As of `read_json`.
+    """
     try:
         found = json.loads(content.decode("utf-8-sig"), parse_constant=_no_number)
     except RecursionError:

@@ -16,10 +16,10 @@ from pepper import config
 from pepper.config.composing import Composition, explain, recompose, with_names
 from pepper.config.option_files import check_option_files
 from pepper.config.overrides import prepared
+from pepper.console.output import add_results, speaking
+from pepper.console.streams import discard, lasting, reopen_closed
 from pepper.errors import ConfigError, PepperError, nearest
 from pepper.interrupts import Interrupted, listening
-from pepper.report.output import add_results, speaking
-from pepper.report.streams import discard, lasting, reopen_closed
 from pepper.scratch import own_temporary_folder
 
 STATUS_ERROR = 2

@@ -18,7 +18,7 @@ BELOW_PLANNING = FOUNDATION | {
     "latency",
     "placement",
     "execution",
-    "report",
+    "console",
 }
 MAY_IMPORT = {
     "errors": set(),
@@ -38,11 +38,12 @@ MAY_IMPORT = {
     "latency": FOUNDATION | {"measure", "devices", "graph"},
     "placement": FOUNDATION,
     "execution": FOUNDATION | {"measure", "devices", "graph"},
-    "report": FOUNDATION,
+    "console": FOUNDATION,
     "planning": BELOW_PLANNING,
-    "tasks": BELOW_PLANNING | {"planning"},
-    "api": BELOW_PLANNING | {"planning", "tasks"},
-    "run": FOUNDATION | {"tasks", "report"},
+    "report": BELOW_PLANNING | {"planning"},
+    "tasks": BELOW_PLANNING | {"planning", "report"},
+    "api": BELOW_PLANNING | {"planning", "report", "tasks"},
+    "run": FOUNDATION | {"console", "tasks"},
 }
 
 # Third parties with a home: the rooms (or modules) that may import them.

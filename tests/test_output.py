@@ -15,10 +15,10 @@ from harness import ROOT, Desk
 
 import pepper
 from pepper import run
+from pepper.console.output import add_results, results_under, speaking
+from pepper.console.progress import StepProgress
+from pepper.console.tables import comparisons_table, cuts_table, figure, parts_table, results_table, show
 from pepper.interrupts import Interrupted
-from pepper.report.output import add_results, results_under, speaking
-from pepper.report.progress import StepProgress
-from pepper.report.tables import comparisons_table, cuts_table, figure, parts_table, results_table, show
 from pepper.run import main
 
 

@@ -188,7 +188,7 @@ def _make_plans(folder: Path) -> None:
 
 def _enter_plan(folder: Path) -> None:
     plan = Plan.load(folder / "plan.json")
-    plan_pages.section(plan_pages.PlanReport(name="plan", run_id="0", plan=plan.to_json()))
+    plan_pages.section(plan_pages.PlanReport("plan", plan))
     planned_cuts(Planned(settings(), plan, "plan").graph, plan, "plan")
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from annotated_types import Ge, Le, MaxLen, MinLen
 
-from pepper.documents import first_fault, read_json
+from pepper.documents import first_fault, parse_json, read_json
 from pepper.errors import ConfigError, PlacementError
 from pepper.fleet import Fleet, FleetDevice, FleetLink
 from pepper.placement.chain import Solution
@@ -257,14 +257,35 @@ class Plan:
         Raises:
             PlacementError: If the file is missing, is no plan, or has a version or content that is not known.
         """
-        from pydantic import ValidationError  # tenths of a second
-
         try:
             content = read_json(path)
         except OSError as error:
             raise PlacementError(f"{path}: cannot be read ({error.strerror}); give a plan.json") from error
         except ValueError as error:
             raise PlacementError(f"{path}: not JSON that pepper reads ({error}); give a plan.json") from error
+        return cls._checked(content, str(path))
+
+    @classmethod
+    def parse(cls, text: bytes, name: str) -> "Plan":
+        """Read the content of a plan's file.
+
+        Args:
+            text: The content.
+            name: How an error calls it.
+
+        Raises:
+            PlacementError: As of `load`.
+        """
+        try:
+            content = parse_json(text)
+        except ValueError as error:
+            raise PlacementError(f"{name}: not JSON that pepper reads ({error}); give a plan.json") from error
+        return cls._checked(content, name)
+
+    @classmethod
+    def _checked(cls, content: dict[str, Any], path: str) -> "Plan":
+        from pydantic import ValidationError  # tenths of a second
+
         if content.pop("schema", None) != SCHEMA:
             raise PlacementError(f"{path}: not a plan (schema is not {SCHEMA!r}); give a plan.json")
         version = content.pop("version", None)

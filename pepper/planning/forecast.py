@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from pepper.config import LoadConfig, PepperConfig
+from pepper.console.progress import Told, untold
 from pepper.devices import host
 from pepper.devices.calibration import calibrate
 from pepper.execution.pool import specs
@@ -22,7 +23,6 @@ from pepper.latency.parts import predict_parts
 from pepper.placement.problem import ChainProblem
 from pepper.placement.sensitivity import Scaling
 from pepper.planning.settings import setting
-from pepper.report.progress import Told, untold
 from pepper.sweep.cells import Cell
 
 

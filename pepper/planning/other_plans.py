@@ -9,6 +9,8 @@ from itertools import combinations, groupby, pairwise, product
 import numpy as np
 
 from pepper.config import PepperConfig
+from pepper.console.progress import StepProgress
+from pepper.console.tables import figure
 from pepper.errors import ConfigError, ExecutionError, LatencyError, ModelError
 from pepper.execution.layout import Layout
 from pepper.execution.pipeline import Network
@@ -22,8 +24,6 @@ from pepper.graph.ir import Graph
 from pepper.placement.plan import PlanRules
 from pepper.planning.planned import Planned
 from pepper.planning.splitting import Splitter
-from pepper.report.progress import StepProgress
-from pepper.report.tables import figure
 
 UNSPLIT = "no split"
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
+from pepper.console.tables import figure, plain_table
 from pepper.report.placement_tables import size
-from pepper.report.tables import figure, plain_table
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from pepper.report.tables import figure, plain_table
+from pepper.console.tables import figure, plain_table
 
 
 @dataclass(frozen=True)

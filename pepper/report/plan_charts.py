@@ -1,8 +1,8 @@
 """Interactive charts of plans: the chain of parts, and when each works."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from pepper.placement.plan import PlannedPart
 from pepper.report.charts import Figure, Style, figure, plain, safe, size, styles
 from pepper.report.timelines import Busy, lanes, side_by_side
 
@@ -60,36 +60,36 @@ def timeline(
     )
 
 
-def chain(parts: Sequence[Mapping[str, Any]], units: Sequence[str], looks: Mapping[str, Style]) -> Figure:
+def chain(parts: Sequence[PlannedPart], units: Sequence[str], looks: Mapping[str, Style]) -> Figure:
     """Draw a model as its chain of parts, each as long as it has operators, with the bytes that cross at each cut.
 
     Args:
-        parts: ``start``, ``stop`` and ``receive_bytes``.
+        parts: The parts.
         units: The device of each part.
         looks: The style of each device.
     """
     numbered = list(enumerate(zip(parts, units, strict=True), 1))
     bars = _bars(
-        [part["stop"] - part["start"] for part in parts],
-        [part["start"] for part in parts],
+        [part.stop - part.start for part in parts],
+        [part.start for part in parts],
         ["model"] * len(parts),
         [looks[unit].colour for unit in units],
         [f"{number}: {unit}" for number, (_, unit) in numbered],
-        [f"part {n}, operators {part['start']} to {part['stop']}, on {unit}" for n, (part, unit) in numbered],
-        parts[-1]["stop"] - parts[0]["start"],
+        [f"part {n}, operators {part.start} to {part.stop}, on {unit}" for n, (part, unit) in numbered],
+        parts[-1].stop - parts[0].start,
     )
     marks = [
         {
-            "x": part["start"],
+            "x": part.start,
             "y": 1,
             "yref": "paper",
             "yanchor": "bottom",
-            "text": safe(size(part["receive_bytes"])),
+            "text": safe(size(part.receive_bytes)),
             "showarrow": False,
             "font": {"size": 11},
         }
         for part in parts
-        if part["receive_bytes"]
+        if part.receive_bytes
     ]
     return figure(
         [bars],
@@ -128,7 +128,7 @@ def front(plans: Sequence[tuple[float, float]], chosen: tuple[float, float]) -> 
     )
 
 
-def steps(names: Sequence[str], predicted_ms: Sequence[float], measured_ms: Sequence[float]) -> Figure:
+def steps(names: Sequence[str], predicted_ms: Sequence[float | None], measured_ms: Sequence[float]) -> Figure:
     """Draw each step's predicted time (hollow) and its measured mean (full), the first step at the top."""
     labels = [safe(name) for name in names]
     looks = styles(["predicted", "measured"])

@@ -10,6 +10,8 @@ from rich.table import Table
 
 from pepper.config import PepperConfig
 from pepper.config.composing import Composition
+from pepper.console.progress import stepwise
+from pepper.console.tables import show
 from pepper.devices.calibration import calibrate
 from pepper.errors import ConfigError, LatencyError
 from pepper.latency import collect, features
@@ -20,8 +22,6 @@ from pepper.latency.features import FEATURES, Values
 from pepper.latency.model import LatencyModel
 from pepper.planning.latency_models import chosen_version, load_version, write_version
 from pepper.planning.settings import run_params
-from pepper.report.progress import stepwise
-from pepper.report.tables import show
 from pepper.sweep.axes import plan
 from pepper.sweep.cells import Cell
 from pepper.tasks.profile import measure

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
+from pepper.console.progress import StepProgress
+from pepper.console.tables import figure
 from pepper.devices.calibration import Calibration
 from pepper.latency import description
 from pepper.measure.profile import Profile
 from pepper.planning.settings import run_params
-from pepper.report.progress import StepProgress
-from pepper.report.tables import figure
 from pepper.sweep.cells import Cell
 from pepper.tasks.posting import flush
 from pepper.tracking import runs

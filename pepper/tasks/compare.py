@@ -8,11 +8,11 @@ from typing import Any
 
 from pepper.config import CompareConfig
 from pepper.config.composing import Composition
+from pepper.console.progress import stepwise
+from pepper.console.tables import comparisons_table, show
 from pepper.devices.host import machine_hash
 from pepper.errors import ConfigError
 from pepper.measure.comparison import Ratio, geometric_mean, median_ratio, typical
-from pepper.report.progress import stepwise
-from pepper.report.tables import comparisons_table, show
 from pepper.tasks.result import Result
 from pepper.tracking.profiles import LoggedProfile, logged_profiles
 from pepper.tracking.store import Store

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from pepper.config import PepperConfig
 from pepper.config.composing import Composition
+from pepper.console.frames import Framed
+from pepper.console.tables import cuts_table, show
 from pepper.errors import key_of
 from pepper.graph.cuts import Cut, find_cuts, how_to_cut, why_no_cut
 from pepper.graph.ir import Graph
 from pepper.graph.load import collection_held
 from pepper.graph.model import load_configured
-from pepper.report.frames import Framed
-from pepper.report.tables import cuts_table, show
 from pepper.tasks.result import Result
 
 _MOST_ROWS = 500  # of the table: nobody reads more, and to lay them out takes longer than to find them

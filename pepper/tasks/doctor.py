@@ -9,10 +9,10 @@ from pathlib import Path
 
 from pepper.config import TrackingConfig
 from pepper.config.composing import Composition
+from pepper.console.output import add_results
+from pepper.console.tables import finding_line, show
 from pepper.devices.checkup import FAIL, OK, WARN, Finding, checkup
 from pepper.errors import PepperError
-from pepper.report.output import add_results
-from pepper.report.tables import finding_line, show
 from pepper.tasks.result import Result
 from pepper.tracking.posting import outboxes
 from pepper.tracking.store import Store, check_folder, check_writable

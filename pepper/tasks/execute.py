@@ -13,6 +13,9 @@ import numpy as np
 
 from pepper.config import PepperConfig
 from pepper.config.composing import Composition
+from pepper.console.output import add_results
+from pepper.console.progress import StepProgress
+from pepper.console.tables import figure, show
 from pepper.errors import ConfigError, ExecutionError, ModelError, PlacementError, listed
 from pepper.execution.adapting import Adapter
 from pepper.execution.conditions import ConditionMeter
@@ -33,24 +36,14 @@ from pepper.outputs import results_folder
 from pepper.placement.plan import Plan
 from pepper.planning.fleets import check_devices
 from pepper.planning.foresight import Foresight
+from pepper.planning.measured import Adapted, MeasuredPlan
 from pepper.planning.other_plans import other_plans, run_others, wrong_answer
 from pepper.planning.planned import Planned
 from pepper.planning.replanning import replanner
 from pepper.planning.splitting import Splitter, written_layout
 from pepper.report.execution_tables import RunLine, links_table, moves_table, runs_table, steps_table
-from pepper.report.output import add_results
-from pepper.report.progress import StepProgress
-from pepper.report.tables import figure, show
+from pepper.report.executions import link_lines, metrics_of, move_lines, run_lines, step_lines
 from pepper.tasks.execution_log import Kept, log_run, logged_if_cut_short, tables
-from pepper.tasks.execution_views import (
-    Adapted,
-    Measured,
-    figures,
-    link_lines,
-    move_lines,
-    run_lines,
-    step_lines,
-)
 from pepper.tasks.result import Result
 from pepper.tracking.store import Store
 
@@ -205,7 +198,7 @@ def _measure(
     foresight: Foresight | None,
     progress: StepProgress,
     kept: Kept,
-) -> Measured:
+) -> MeasuredPlan:
     config = planned.config
     options = config.execute
     with Runner(
@@ -240,7 +233,7 @@ def _measure(
             answers = kept.answers["watching the loads"]
             adapted = _adapted(config, runner, pool, foresight, samples, rate_per_s, answers)
             progress.advance("watching the loads", f"{len(adapted.moves)} moves")
-    return Measured(hops, single, stream, arrivals, rate_per_s, usage, devices, events, conditions, faults, adapted)
+    return MeasuredPlan(hops, single, stream, arrivals, rate_per_s, usage, devices, events, conditions, faults, adapted)
 
 
 def _outcome(trial: Trial) -> str:
@@ -270,12 +263,12 @@ def _adapted(
     return Adapted(trial, started_ns, adapter.moves, runner.events[before:])
 
 
-def _say(plan: Plan, measured: Measured) -> None:
+def _say(plan: Plan, measured: MeasuredPlan) -> None:
     links = link_lines(measured)
     if links:
         show(links_table(links))
     show(steps_table(step_lines(plan, measured)))
-    add_results(**tables(plan, measured), metrics=figures(plan, measured))
+    add_results(**tables(plan, measured), metrics=metrics_of(plan, measured))
     rate = measured.arrivals
     found = summarise(rate.latency_ms)
     said = [("median", "p50"), ("p90", "p90"), ("p95", "p95"), ("longest", "max")]

@@ -13,26 +13,20 @@ from typing import Any
 import numpy as np
 
 from pepper.config import PepperConfig
+from pepper.console.output import add_results
+from pepper.console.tables import figure, show
 from pepper.errors import ConfigError, PepperError, TrackingError
 from pepper.execution.runner import Answer, Event
 from pepper.execution.trials import steps
 from pepper.measure.statistics import summarise
 from pepper.outputs import fill_folder, remove_stale
 from pepper.placement.plan import Plan
+from pepper.planning.measured import MeasuredPlan
 from pepper.planning.other_plans import Others
 from pepper.report import plans, timeline_figures
-from pepper.report.output import add_results
-from pepper.report.tables import figure, show
-from pepper.tasks.execution_views import (
-    Measured,
-    figures,
-    link_lines,
-    move_lines,
-    run_lines,
-    step_lines,
-    timelines,
-)
-from pepper.tasks.report import attach_plan_page
+from pepper.report.execution_timelines import timelines
+from pepper.report.executions import link_lines, metrics_of, move_lines, run_lines, step_lines
+from pepper.report.page import render
 from pepper.tracking.executions import Execution, KeptExecution, Unlogged, log_execution
 from pepper.tracking.store import Store
 
@@ -125,6 +119,7 @@ def _log_cut_short(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         _write_all(folder, plan, found, kept)
+        _write_page(folder, plans.PlanReport(plan.title, plan, events=[*kept.events, *kept.others.events]))
         note = f"ended early: {str(error) or 'interrupted'}"
         try:
             run_id = _log(config, store, plan, metrics, folder, note, failed=True)
@@ -135,7 +130,9 @@ def _log_cut_short(
     return f"what was measured until then: run {run_id} of {config.execute.experiment}, FAILED"
 
 
-def log_run(config: PepperConfig, store: Store, out: Path | None, plan: Plan, measured: Measured, kept: Kept) -> None:
+def log_run(
+    config: PepperConfig, store: Store, out: Path | None, plan: Plan, measured: MeasuredPlan, kept: Kept
+) -> None:
     """Keep tables and figures in the folder, if there is one, and log them.
 
     Raises:
@@ -146,8 +143,21 @@ def log_run(config: PepperConfig, store: Store, out: Path | None, plan: Plan, me
         folder = Path(scratch)
         found = tables(plan, measured)
         _write_all(folder, plan, found, kept)
-        foreseen = {"one request, predicted": plans.predicted(plan.to_json())}
-        timeline_figures.timelines({**foreseen, **timelines(plan, measured)}, folder / "timeline")
+        busy = timelines(plan, measured)
+        timeline_figures.timelines({"one request, predicted": plans.predicted(plan), **busy}, folder / "timeline")
+        moves = move_lines(measured.adapted) if measured.adapted else []
+        _write_page(
+            folder,
+            plans.PlanReport(
+                plan.title,
+                plan,
+                steps=step_lines(plan, measured),
+                runs=run_lines(plan, measured) if measured.others.runs else [],
+                events=measured.all_events,
+                moves=moves,
+                timelines=busy,
+            ),
+        )
         refused = None
         if out is not None:
             try:
@@ -159,14 +169,13 @@ def log_run(config: PepperConfig, store: Store, out: Path | None, plan: Plan, me
         note += "".join(f"\n\n**INVALID**: {fault}" for fault in measured.faults)
         note += "".join(f"\n\n{refusal}" for refusal in measured.refusals)
         kept.logged = True  # or kept beside the store
-        run_id = _log(config, store, plan, figures(plan, measured), folder, note)
-    attach_plan_page(store, run_id, plan.title)
+        run_id = _log(config, store, plan, metrics_of(plan, measured), folder, note)
     show(f"logged as run {run_id} of {config.execute.experiment}", run_id=run_id)
     if refused is not None:
         raise refused
 
 
-def tables(plan: Plan, measured: Measured) -> dict[str, list[dict[str, Any]]]:
+def tables(plan: Plan, measured: MeasuredPlan) -> dict[str, list[dict[str, Any]]]:
     """Return what was measured as tables by name, a row a dictionary."""
     return {
         "steps": [{**asdict(line), "error": line.error} for line in step_lines(plan, measured)],
@@ -214,6 +223,10 @@ def _log(
             error.args = (where,)
             raise
         raise TrackingError(f"{error}; {where}") from error
+
+
+def _write_page(folder: Path, report: plans.PlanReport) -> None:
+    (folder / "report.html").write_text(render(report.name, "", [plans.section(report)]), encoding="utf-8")
 
 
 def _write_all(folder: Path, plan: Plan, found: Mapping[str, Sequence[Mapping[str, Any]]], kept: Kept) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from pepper.config import TrackingConfig
 from pepper.config.composing import Composition
+from pepper.console.progress import stepwise
+from pepper.console.tables import show
 from pepper.errors import TrackingError
-from pepper.report.progress import stepwise
-from pepper.report.tables import show
 from pepper.tasks.posting import flush
 from pepper.tasks.result import Result
 from pepper.tracking.abandoned import close_abandoned

@@ -6,44 +6,34 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pepper
 from pepper.config import PepperConfig
 from pepper.config.composing import Composition
-from pepper.graph.model import find_model
-from pepper.graph.source import PACKAGE_SCHEME
+from pepper.console.output import results_under
+from pepper.console.progress import StepProgress
+from pepper.console.tables import show
 from pepper.graph.split import is_split
 from pepper.graph.split import split as write_parts
 from pepper.graph.verify import prove
 from pepper.outputs import fill_folder, output_folder, remove_stale, results_folder
-from pepper.placement.baselines import compare
-from pepper.placement.chain import pareto
-from pepper.placement.decision import decide
-from pepper.placement.evaluate import Evaluation, Stage, evaluate
-from pepper.placement.plan import Origin, Plan, PlannedModel, PlanRules, is_plan
-from pepper.placement.problem import ChainProblem
-from pepper.planning.fleets import assemble
+from pepper.placement.evaluate import Evaluation
+from pepper.placement.plan import Plan, is_plan
 from pepper.planning.forecast import Forecast
-from pepper.planning.latency_models import chosen_version, load_spread, load_version, open_registry
-from pepper.planning.posing import chain_problem, named_by_key
+from pepper.planning.placing import Placed, alone, find_plan, flips, origin_of
 from pepper.planning.splitting import planned_cuts
-from pepper.report.output import results_under
+from pepper.report import plans as pages
+from pepper.report.page import render
+from pepper.report.placement_pictures import draw
 from pepper.report.placement_tables import comparison_table, plan_table
-from pepper.report.progress import StepProgress, Told, untold
-from pepper.report.tables import figure, show
-from pepper.tasks.execute import Executed, execute_plan
-from pepper.tasks.placement_views import (
-    Placed,
-    draw,
+from pepper.report.placements import (
     flip_lines,
     flip_rows,
-    flips,
     part_lines,
     plan_lines,
     verdict,
     warnings,
     write_flips,
 )
-from pepper.tasks.report import attach_plan_page
+from pepper.tasks.execute import Executed, execute_plan
 from pepper.tasks.result import Result
 from pepper.tasks.split import say_proof
 from pepper.tracking import placements
@@ -95,7 +85,7 @@ def place(composition: Composition) -> PlacedPlan:
         folder = Path(scratch)
         steps = _STEPS + 2 * len(config.fleet.devices)
         with StepProgress(steps, config.output == "quiet", seldom=True) as progress:
-            placed = solved(composition, progress.advance)
+            placed = find_plan(composition, progress.advance)
             found = flips(placed, progress.advance)
             draw(placed, folder, progress.advance)
         _say(config, placed)
@@ -117,12 +107,7 @@ def place(composition: Composition) -> PlacedPlan:
         with results_under("execute"):
             executed = execute_plan(config, plan, "the plan")
         status = max(status, executed.status)
-    return PlacedPlan(status=status, plan=plan, alone=_alone(placed.problem), run_id=run_id, executed=executed)
-
-
-def _alone(problem: ChainProblem) -> dict[str, Evaluation]:
-    whole = range(len(problem.devices))
-    return {problem.devices[k].name: evaluate(problem, (Stage(0, problem.n_steps, k),)) for k in whole}
+    return PlacedPlan(status=status, plan=plan, alone=alone(placed.problem), run_id=run_id, executed=executed)
 
 
 def _say(config: PepperConfig, placed: Placed) -> None:
@@ -141,52 +126,6 @@ def _say(config: PepperConfig, placed: Placed) -> None:
     show(comparison_table(others), plans=[asdict(line) for line in others])
 
 
-def solved(composition: Composition, told: Told = untold) -> Placed:
-    """Predict the model's parts on the fleet and solve for the plan; says and logs nothing.
-
-    Args:
-        composition: The configuration, and what its fleet's options are composed from.
-        told: Told of what `Forecast` tells, and of two steps more.
-
-    Raises:
-        ConfigError: The fleet, a limit or a pin is not what it must be.
-        LatencyError: There is no champion.
-        PlacementError: No plan keeps to the rules.
-    """
-    config = composition.config
-    registry = open_registry(config)
-    version = chosen_version(registry, config.latency.version)
-    fleet, model = assemble(composition), find_model(config.model)
-    forecast = Forecast(config, model, model.graph(), fleet, load_version(registry, version), told)
-    problem = chain_problem(config, forecast)
-    objective = "throughput" if config.objective.name == "throughput" else "latency"
-    options = config.place
-    with named_by_key(config):
-        decision = decide(
-            problem,
-            objective,
-            load_spread(registry, version),
-            options.confidence,
-            options.samples,
-            options.seed,
-            options.time_limit_seconds,
-        )
-    told("solve", f"{figure(decision.best.value)} ms")
-    front = pareto(problem, options.time_limit_seconds)
-    told("trade off", f"{len(front)} plans")
-    behind = placements.origin(registry, version)
-    return Placed(
-        forecast,
-        problem,
-        objective,
-        decision,
-        plan=Plan.of(problem, decision.chosen, objective, _origin(config, forecast, behind)),
-        front=front,
-        baselines=compare(problem, objective),
-        behind=behind,
-    )
-
-
 def _log(
     config: PepperConfig,
     store: Store,
@@ -198,7 +137,7 @@ def _log(
     """Write plans beside the figures, log all and a page about it; return the run's identifier and the plan with it."""
     plans = {"plan.json": placed.plan}
     if config.objective.name == "pareto":
-        origin = _origin(config, placed.forecast, placed.behind)
+        origin = origin_of(config, placed.forecast, placed.behind)
         for number, solution in enumerate(placed.front, 1):
             plans[f"front_{number}.json"] = Plan.of(placed.problem, solution, "latency", origin)
     for name, plan in plans.items():
@@ -216,34 +155,11 @@ def _log(
         plan.save(folder / name)
     if out:
         fill_folder("place.out", folder, out)
+    front = [plan for name, plan in plans.items() if name != "plan.json"]
+    page = pages.section(pages.PlanReport(title, plans["plan.json"], run_id, front))
+    (folder / "report.html").write_text(render(title, f"run {run_id}", [page]), encoding="utf-8")
     placements.log_placement(store, run_id, _placement(config, placed, folder), placed.behind)
-    attach_plan_page(store, run_id, title)
     return run_id, plans["plan.json"]
-
-
-def _origin(config: PepperConfig, forecast: Forecast, behind: Mapping[str, Any]) -> Origin:
-    """Say what the problem's numbers stand for."""
-    model, path = forecast.model, config.model.path
-    whole = path.startswith(PACKAGE_SCHEME) and config.model.part is None  # then it is found on any machine
-    return Origin(
-        model=PlannedModel(
-            model.name,
-            path if whole else str(model.file),
-            model.content_hash,
-            {name: tuple(shape) for name, shape in model.shapes.items()},
-            {name: tuple(shape) for name, shape in model.inner_shapes.items()},
-            model.given_values(),
-        ),
-        fleet=forecast.fleet,
-        positions=forecast.borders.positions,
-        tensors=forecast.borders.tensors,
-        provenance={"pepper_version": pepper.__version__, **behind},
-        rules=PlanRules(
-            {name: (start, end) for name, (start, end) in config.place.pinned.items()},
-            tuple(config.place.excluded),
-            config.place.max_parts,
-        ),
-    )
 
 
 def _placement(config: PepperConfig, placed: Placed, folder: Path) -> Placement:

@@ -4,7 +4,6 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from pepper.tasks.report import attach_plan_page
 from pepper.tracking import posting
 from pepper.tracking.outbox import SetAside
 from pepper.tracking.posting import Posted
@@ -20,8 +19,6 @@ def flush(
     posted = posting.flush(store, kept_for, track)
     if posted.set_aside:
         print(f"warning: {_set_aside_line(posted.set_aside)}", file=sys.stderr)
-    for run_id, name in posted.executions.items():
-        attach_plan_page(store, run_id, name)
     return posted
 
 

@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass
 
 from pepper.config import PepperConfig
 from pepper.config.composing import Composition
+from pepper.console.frames import Framed
+from pepper.console.progress import StepProgress
+from pepper.console.tables import show
 from pepper.devices.calibration import calibrate
 from pepper.graph.characteristics import Characteristics, CostWarning, in_kinds
 from pepper.graph.ir import check_operators
@@ -13,9 +16,6 @@ from pepper.latency.features import rows
 from pepper.latency.ranges import in_short
 from pepper.planning.latency_models import chosen_version, load_version, open_registry
 from pepper.planning.settings import setting
-from pepper.report.frames import Framed
-from pepper.report.progress import StepProgress
-from pepper.report.tables import show
 from pepper.sweep.axes import single_cell
 from pepper.tasks.result import Result
 

@@ -14,14 +14,14 @@ from omegaconf import OmegaConf
 
 from pepper.config import PepperConfig
 from pepper.config.composing import Composition
+from pepper.console.progress import StepProgress, stepwise
+from pepper.console.tables import results_table, show
 from pepper.devices.calibration import Calibration, calibrate
 from pepper.devices.device import DeviceSpec
 from pepper.errors import DeviceError, MeasureError, ModelError, TrackingError
 from pepper.latency import description
 from pepper.latency.description import Track
 from pepper.report import notes
-from pepper.report.progress import StepProgress, stepwise
-from pepper.report.tables import results_table, show
 from pepper.sweep.axes import plan
 from pepper.sweep.cells import Cell
 from pepper.sweep.runner import run

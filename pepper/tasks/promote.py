@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from pepper.config.composing import Composition
+from pepper.console.output import add_results
+from pepper.console.tables import show
 from pepper.errors import LatencyError
 from pepper.latency.collect import read
 from pepper.latency.evaluation import compare, relative_error
 from pepper.latency.model import LatencyModel
 from pepper.planning.latency_models import load_version, open_registry
-from pepper.report.output import add_results
-from pepper.report.tables import show
 from pepper.tasks.result import Result
 from pepper.tracking.registry import Registry, promotion
 

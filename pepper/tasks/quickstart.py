@@ -6,6 +6,8 @@ from dataclasses import asdict, replace
 from typing import TypeVar
 
 from pepper.config.composing import Composition
+from pepper.console.output import results_under
+from pepper.console.tables import show
 from pepper.errors import PepperError
 from pepper.graph.model import find_model
 from pepper.outputs import results_folder
@@ -13,11 +15,9 @@ from pepper.placement.evaluate import Evaluation
 from pepper.placement.plan import Plan
 from pepper.planning.fleets import assemble
 from pepper.planning.other_plans import UNSPLIT
-from pepper.report.output import results_under
+from pepper.report.executions import THE_PLAN
 from pepper.report.quickstart_table import RanLine, ran_table
-from pepper.report.tables import show
 from pepper.tasks.execute import Executed, execute_plan
-from pepper.tasks.execution_views import THE_PLAN
 from pepper.tasks.place import PlacedPlan, place
 from pepper.tasks.profile import profile
 from pepper.tasks.promote import STATUS_NOT_BETTER, promote

@@ -1,25 +1,31 @@
 """``task=report``: one HTML file that shows what was measured, predicted and placed."""
 
+import csv
 import io
 import json
+import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from pepper.config import PepperConfig
 from pepper.config.composing import Composition
+from pepper.console.progress import StepProgress, Told, untold
+from pepper.console.tables import show
+from pepper.errors import PlacementError
+from pepper.execution.runner import Event
 from pepper.outputs import output_file, write_file
+from pepper.placement.plan import Plan
 from pepper.report import learning, measurements, plans
 from pepper.report.cells import tidy
+from pepper.report.execution_tables import MoveLine, RunLine, StepLine
 from pepper.report.page import Section, render
-from pepper.report.progress import StepProgress, Told, untold
-from pepper.report.tables import show
+from pepper.report.timelines import Busy
 from pepper.tasks.result import Result
 from pepper.tracking.history import history
 from pepper.tracking.reading import artifact_names, newest_runs, read_artifact, sweep_cells
 from pepper.tracking.registry import Registry
-from pepper.tracking.runs import artifacts
 from pepper.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -140,7 +146,7 @@ def _placements(store: Store) -> list[Section]:
 
 
 def _plan(store: Store, run_id: str, name: str) -> Section | None:
-    """Return the section about a placement or an execution; None if its plan is not there."""
+    """Return the section about a placement or an execution; None if its plan is not there or is too old."""
     contents = {
         file: content
         for file in artifact_names(store, run_id)
@@ -149,36 +155,51 @@ def _plan(store: Store, run_id: str, name: str) -> Section | None:
     }
     if "plan.json" not in contents:
         return None
+    try:
+        found = {
+            file: Plan.parse(text, f"{file} of run {run_id}")
+            for file, text in contents.items()
+            if file.endswith(".json")
+        }
+    except PlacementError as error:
+        print(f"warning: left out of the report: {error}", file=sys.stderr)
+        return None
+    timelines: dict[str, list[Busy]] = {}
+    for row in _rows(contents.get("timeline.csv")):
+        timelines.setdefault(row["shown"], []).append(_line(Busy, row))
     return plans.section(
         plans.PlanReport(
-            name=name,
-            run_id=run_id,
-            plan=json.loads(contents["plan.json"]),
-            front=[json.loads(text) for file, text in contents.items() if file.startswith("front_")],
-            **{table: _table(contents.get(f"{table}.csv")) for table in _PLAN_TABLES},
+            name,
+            found.pop("plan.json"),
+            run_id,
+            front=list(found.values()),
+            steps=[_line(StepLine, row) for row in _rows(contents.get("steps.csv"))],
+            runs=[_line(RunLine, row) for row in _rows(contents.get("runs.csv"))],
+            events=[_line(Event, row) for row in _rows(contents.get("events.csv"))],
+            moves=[_line(MoveLine, row) for row in _rows(contents.get("moves.csv"))],
+            timelines=timelines,
         )
     )
 
 
-def attach_plan_page(store: Store, run_id: str, name: str) -> None:
-    """Keep the report of a placement or an execution with its run.
-
-    Raises:
-        TrackingError: The store does not answer.
-    """
-    section = _plan(store, run_id, name)
-    if section is not None:
-        with artifacts(store, run_id) as folder:
-            html = render(name, f"run {run_id}", [section])
-            (folder / "report.html").write_text(html, encoding="utf-8")
+def _rows(content: bytes | None) -> list[dict[str, str]]:
+    """Return the rows of a CSV file; none where there is none."""
+    return list(csv.DictReader(io.StringIO((content or b"").decode(), newline="")))
 
 
-def _table(content: bytes | None) -> "pd.DataFrame | None":
-    """Return a CSV file's table; None where there is none, or it is empty."""
-    import pandas as pd
+_Line = TypeVar("_Line")
 
-    try:
-        # Names may look like numbers.
-        return None if content is None else pd.read_csv(io.BytesIO(content), dtype={"lane": str, "device": str})
-    except pd.errors.EmptyDataError:
-        return None
+
+def _line(kind: type[_Line], row: Mapping[str, str]) -> _Line:
+    """Return a row as the value that it was; what an earlier pepper wrote may lack columns."""
+    types = get_type_hints(kind)
+    read = {name: _value(types[name], row[name]) for name in types if row.get(name) is not None}
+    return kind(**read)
+
+
+def _value(kind: object, text: str) -> object:
+    if kind is str:
+        return text
+    if kind is int:
+        return int(text)
+    return float(text) if text else None

@@ -10,6 +10,9 @@ import numpy as np
 
 from pepper.config import PepperConfig
 from pepper.config.composing import Composition
+from pepper.console.frames import Framed
+from pepper.console.progress import StepProgress
+from pepper.console.tables import parts_table, show
 from pepper.errors import ConfigError, ModelError
 from pepper.graph.balance import balanced_cuts
 from pepper.graph.characteristics import Characteristics, CostWarning, in_kinds
@@ -22,9 +25,6 @@ from pepper.graph.verify import Verification, prove
 from pepper.outputs import output_folder
 from pepper.placement.plan import Plan
 from pepper.planning.splitting import planned_cuts
-from pepper.report.frames import Framed
-from pepper.report.progress import StepProgress
-from pepper.report.tables import parts_table, show
 from pepper.tasks.cuts import load
 from pepper.tasks.result import Result
 

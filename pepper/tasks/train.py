@@ -11,6 +11,8 @@ from rich.table import Table
 
 from pepper.config import PepperConfig
 from pepper.config.composing import Composition
+from pepper.console.progress import StepProgress, stepwise
+from pepper.console.tables import show
 from pepper.latency import collect, features
 from pepper.latency.dataset import Rows
 from pepper.latency.evaluation import by_group
@@ -23,8 +25,6 @@ from pepper.report import latency_figures as figures
 from pepper.report import notes
 from pepper.report.learning import LatencyModelReport, section
 from pepper.report.page import render
-from pepper.report.progress import StepProgress, stepwise
-from pepper.report.tables import show
 from pepper.tasks.result import Registered
 from pepper.tracking import views
 from pepper.tracking.history import history

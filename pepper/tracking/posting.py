@@ -23,14 +23,14 @@ class Posted:
     Attributes:
         cells: The runs of the records that were logged, by the records' keys.
         ends: The runs of the sweeps that were ended.
-        executions: The names of the executions that were logged, by their runs.
+        executions: The runs of the executions that were logged.
         set_aside: What cannot be logged.
         failure: Why the rest still waits; None if nothing does.
     """
 
     cells: dict[str, str] = field(default_factory=dict)
     ends: list[str] = field(default_factory=list)
-    executions: dict[str, str] = field(default_factory=dict)
+    executions: list[str] = field(default_factory=list)
     set_aside: list[SetAside] = field(default_factory=list)
     failure: TrackingError | None = None
 
@@ -80,7 +80,7 @@ def flush(
             insist(store, lambda: end_sweep(store, kept))
             posted.ends.append(kept.run_id)
         else:
-            posted.executions[insist(store, lambda: log_again(store, kept.execution))] = kept.execution.name
+            posted.executions.append(insist(store, lambda: log_again(store, kept.execution)))
 
     boxes: Sequence[Outbox[Any]] = [box for box in outboxes(store.folder) if box.folder.exists()]
     if boxes:

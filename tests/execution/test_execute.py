@@ -24,6 +24,7 @@ from onnx import numpy_helper
 from plans import CORES, make_plan, save, shares
 
 from pepper.config import LoadConfig
+from pepper.console.progress import StepProgress
 from pepper.errors import TrackingError
 from pepper.execution import trials
 from pepper.execution.layout import Layout
@@ -34,7 +35,6 @@ from pepper.placement.plan import Plan, PlanRules
 from pepper.planning import other_plans
 from pepper.planning.planned import Planned
 from pepper.planning.splitting import Splitter
-from pepper.report.progress import StepProgress
 from pepper.tasks import execute
 from pepper.tracking.executions import Execution, KeptExecution, Unlogged, log_execution
 from pepper.tracking.posting import flush
@@ -46,6 +46,7 @@ RESULTS = {
     "steps.csv",
     "links.csv",
     "runs.csv",
+    "report.html",
     "requests.csv",
     "timeline.csv",
     "timeline.png",
@@ -316,7 +317,7 @@ def test_a_full_disk_leaves_no_half_of_what_the_store_refused(
     assert "1 wait to be logged" in desk("task=doctor").out
     (run_id,) = flush(store).executions
     assert store.client.get_run(run_id).info.start_time == started_ms
-    assert flush(store).executions == {}, "it was logged before"
+    assert flush(store).executions == [], "it was logged before"
 
 
 @pytest.mark.slow

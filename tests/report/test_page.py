@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import asdict
 from html.parser import HTMLParser
 from typing import Any
 
@@ -13,10 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.report import synthetic
+from pepper.execution.runner import Event
+from pepper.fleet import Fleet, FleetDevice
+from pepper.placement.plan import Plan, PlannedModel, PlannedPart
 from pepper.report import measurements, plans
 from pepper.report.cells import tidy
 from pepper.report.charts import log_axis
-from pepper.report.execution_tables import MoveLine
+from pepper.report.execution_tables import MoveLine, RunLine, StepLine
 from pepper.report.learning import LatencyModelReport
 from pepper.report.learning import section as learning_section
 from pepper.report.page import Chart, Facts, Section, Table, number, render
@@ -196,44 +198,28 @@ def test_logarithmic_axes_have_a_few_ticks(values: list[float]) -> None:
 
 
 def test_a_plan_is_drawn_from_its_own_figures() -> None:
-    def part(start: int, stop: int, device: str, time_ms: float, receive_ms: float) -> dict[str, Any]:
-        facts = {"memory_bytes": 1e6, "receive_bytes": 1e5 * bool(receive_ms), "inputs": [NASTY], "pickup_ms": 0.5}
-        return {"start": start, "stop": stop, "device": device, "time_ms": time_ms, "receive_ms": receive_ms, **facts}
-
-    plan = {
-        "model": {"name": NASTY},
-        "objective": "latency",
-        "parts": [part(0, 3, "a", 5.0, 0.0), part(3, 9, "b", 7.0, 2.0)],
-        "fleet": {"source": "a", "sink": "a"},
-        "return_ms": 1.0,
-        "latency_ms": 16.0,
-        "period_ms": 7.0,
-        "sent_bytes": 2e5,
-        "gap": 0.0,
-    }
+    parts = (
+        PlannedPart(0, 3, "a", 5.0, 0.5, 1e6, 0.0, 0.0, (NASTY,)),
+        PlannedPart(3, 9, "b", 7.0, 0.5, 1e6, 2.0, 1e5, (NASTY,)),
+    )
+    fleet = Fleet({"a": FleetDevice(), "b": FleetDevice()}, (), "a", "a")
+    model = PlannedModel(NASTY, "net.onnx", "0", {})
+    plan = Plan(model, fleet, "latency", parts, 1.0, 16.0, 7.0, 2e5, 16.0, 0.0, "by hand")
     events = plans.predicted(plan)
     assert [(e.start_ms, e.stop_ms) for e in events] == [(0.5, 5.5), (5.5, 7.5), (8, 15), (15, 16)]
-    assert events[-1].stop_ms == plan["latency_ms"]
-    steps = pd.DataFrame(
-        {"what": ["part 1", "link"], "where": [NASTY] * 2, "predicted_ms": [5.0, float("nan")], "measured_ms": [6, 7]}
-    )
-    runs = pd.DataFrame([{"name": NASTY, "devices": "a", "latency_ms": 1.0, "per_second": 2.0, "ratio": 1.0}])
-    happened = pd.DataFrame({"at_ns": [5 * 10**9, 7 * 10**9], "kind": ["lost", "moved"], "note": [NASTY, "to a - c"]})
-    moves = pd.DataFrame([asdict(MoveLine(2.5, "a - b", "a - c", NASTY, 9.0, 7.0, 10.0, float("nan"), 90.0, 0.0))])
+    assert events[-1].stop_ms == plan.latency_ms
+    steps = [StepLine("part 1", NASTY, 5.0, 6.0), StepLine("link", NASTY, None, 7.0)]
+    runs = [RunLine(NASTY, "a", 1.0, 2.0, 1.0)]
+    happened = [Event(5 * 10**9, "lost", NASTY), Event(7 * 10**9, "moved", "to a - c")]
+    moves = [MoveLine(2.5, "a - b", "a - c", NASTY, 9.0, 7.0, 10.0, float("nan"), 90.0, 0.0)]
     one, several = ([Busy(NASTY, NASTY, 1, "part 1", 0, 5)], [Busy(f"a -> {NASTY}", NASTY, 2, "transfer", 5, 6)])
-    timeline = pd.DataFrame(
-        [
-            {"shown": f"{number} {NASTY}", **asdict(event)}
-            for number, shown in enumerate((one, one + several))
-            for event in shown
-        ]
-    )
+    busy = {f"0 {NASTY}": one, f"1 {NASTY}": [*one, *several]}
     for placement, charts in (
-        (plans.PlanReport(NASTY, "run", plan), 2),
-        (plans.PlanReport(NASTY, "run", plan, front=[plan, plan]), 3),
-        (plans.PlanReport(NASTY, "run", plan, steps=steps, runs=runs), 3),
-        (plans.PlanReport(NASTY, "run", plan, steps=steps, events=happened, moves=moves), 3),
-        (plans.PlanReport(NASTY, "run", plan, steps=steps, timeline=timeline, events=happened, moves=moves), 5),
+        (plans.PlanReport(NASTY, plan, "run"), 2),
+        (plans.PlanReport(NASTY, plan, "run", front=[plan, plan]), 3),
+        (plans.PlanReport(NASTY, plan, "run", steps=steps, runs=runs), 3),
+        (plans.PlanReport(NASTY, plan, "run", steps=steps, events=happened, moves=moves), 3),
+        (plans.PlanReport(NASTY, plan, "run", steps=steps, timelines=busy, events=happened, moves=moves), 5),
     ):
         reader = read(render("t", "", [plans.section(placement)]))
         assert len(reader.figures) == charts

@@ -77,7 +77,7 @@ def test_a_run_leads_to_its_placement_and_the_profiles(
     ]
     for one in (run, placed):
         page = Path(one.info.artifact_uri.removeprefix("file://")) / "report.html"
-        assert one.info.run_id in page.read_text()
+        assert str(one.info.run_name) in page.read_text()
 
 
 def killing(function: Callable[..., Any]) -> Callable[..., Any]:

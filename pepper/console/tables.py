@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pepper.report.output import add_results
+from pepper.console.output import add_results
 
 STYLES = {"VALID": "green", "INVALID": "yellow", "FAILED": "red", "KILLED": "red"}
 STYLES |= {"OK": "green", "WARN": "yellow", "FAIL": "red"}

@@ -1,67 +1,23 @@
-"""What ``task=place`` says and draws of a placement."""
+"""What a placement says of itself: its lines for tables, its verdict, and its warnings."""
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pepper.errors import PlacementError
+from pepper.console.tables import figure
 from pepper.graph.characteristics import in_kinds
-from pepper.placement.baselines import single_device
-from pepper.placement.chain import Solution, solve
-from pepper.placement.decision import Decision
-from pepper.placement.evaluate import Evaluation, Stages, evaluate, simulate
+from pepper.placement.evaluate import Stages, evaluate
 from pepper.placement.plan import Plan
-from pepper.placement.problem import ChainProblem
-from pepper.placement.sensitivity import FlipPoint, flip_points, scale_bandwidth
-from pepper.planning.forecast import Forecast
-from pepper.report import placement_figures as figures
-from pepper.report import timeline_figures
+from pepper.placement.sensitivity import FlipPoint
+from pepper.planning.placing import BANDWIDTHS, LOADS, Placed
 from pepper.report.placement_tables import PartLine, PlanLine
-from pepper.report.progress import Told
-from pepper.report.tables import figure
-from pepper.report.timelines import Busy
 from pepper.units import mbit_s
-
-_STREAM = 6
-"""Requests in the figure of a pipelined stream."""
 
 _MOST_NAMED = 5
 """Parts of a plan that is written in a line."""
-
-_BANDWIDTHS = np.geomspace(0.05, 20.0, 31)
-_LOADS = (1.0, 95.0)
-_FLIPS_S = 2.0
-"""Most time of one solution along a bandwidth or a load."""
-
-
-@dataclass(frozen=True)
-class Placed:
-    """A problem and its answer.
-
-    Attributes:
-        forecast: What was predicted.
-        problem: The problem.
-        objective: What was minimised: ``latency`` or ``throughput``.
-        decision: What was chosen, and why.
-        plan: The same as a plan to run.
-        front: Every trade-off of latency and throughput, from the lowest latency on.
-        baselines: What people do without a solver; None where that gives no plan.
-        behind: Which latency model's version predicted, and the training and data behind it.
-    """
-
-    forecast: Forecast
-    problem: ChainProblem
-    objective: str
-    decision: Decision
-    plan: Plan
-    front: tuple[Solution, ...]
-    baselines: Mapping[str, tuple[Stages, Evaluation] | None]
-    behind: Mapping[str, Any]
 
 
 def part_lines(plan: Plan) -> list[PartLine]:
@@ -133,25 +89,9 @@ def plan_lines(placed: Placed, front: bool) -> list[PlanLine]:
     return lines
 
 
-def flips(placed: Placed, told: Told) -> dict[str, tuple[FlipPoint, ...]]:
-    """Return where another plan would be best: by ``bandwidth`` (as a factor), and by each device's load (%)."""
-    find = partial(flip_points, placed.problem, objective=placed.objective, time_limit_s=_FLIPS_S)
-    found: dict[str, tuple[FlipPoint, ...]] = {}
-
-    def keep(name: str, points: tuple[FlipPoint, ...]) -> None:
-        found[name] = points
-        told("look for flip points", f"{len(points)} by {name}")
-
-    keep("bandwidth", find(scaling=scale_bandwidth, low=_BANDWIDTHS[0], high=_BANDWIDTHS[-1], tolerance=0.02))
-    for name in placed.forecast.fleet.devices:
-        scaling = placed.forecast.loaded(name)
-        keep(f"load on {name}", find(scaling=scaling, low=_LOADS[0], high=_LOADS[1], tolerance=0.05))
-    return found
-
-
 def flip_lines(placed: Placed, found: Mapping[str, Sequence[FlipPoint]]) -> Iterator[str]:
     """Say for each quantity how far it may go until another plan is best, and which."""
-    rate = _mbit_s(placed.problem)
+    rate = link_mbit_s(placed)
     loads = {f"load on {name}": percent for name, percent in placed.forecast.fleet.load_percent.items()}
     for name, points in found.items():
         now = loads.get(name, 1.0)
@@ -166,7 +106,7 @@ def flip_lines(placed: Placed, found: Mapping[str, Sequence[FlipPoint]]) -> Iter
         ends = [f"below {written(below.factor)} {_named(placed, below.below)}"] if below else []
         ends += [f"above {written(above.factor)} {_named(placed, above.above)}"] if above else []
         more = f" ({len(points)} flip points in flips.csv)" if len(points) > len(ends) else ""
-        low, high = _LOADS if name in loads else _BANDWIDTHS[[0, -1]]
+        low, high = LOADS if name in loads else BANDWIDTHS[[0, -1]]
         same = f"the same plan is best from {written(low)} to {written(high)}"
         yield f"{name}: {', '.join(ends) + ' is best' if ends else same}{more}"
 
@@ -212,70 +152,6 @@ def warnings(placed: Placed) -> Iterator[str]:
         )
 
 
-def draw(placed: Placed, folder: Path, told: Told) -> None:
-    """Draw a request, a stream, the Pareto front, and latency against bandwidth."""
-    problem, stages = placed.problem, placed.decision.chosen.stages
-    front = [evaluate(problem, solution.stages) for solution in placed.front]
-    others = {"pepper": evaluate(problem, stages)}
-    others |= {
-        name: entry[1] for name, entry in placed.baselines.items() if entry is not None and not entry[1].violations
-    }
-    rate = _mbit_s(problem)
-    curves = _curves(placed)
-    for name, count, title in (("request", 1, "one request"), ("stream", _STREAM, f"a stream of {_STREAM} requests")):
-        timeline_figures.timelines({title: _busy(problem, stages, count)}, folder / name, "predicted time (ms)")
-        told("draw", title)
-    figures.tradeoff(
-        [(cost.latency_ms, 1000 / cost.period_ms) for cost in front if cost.period_ms],
-        {name: (cost.latency_ms, 1000 / cost.period_ms) for name, cost in others.items() if cost.period_ms},
-        folder / "pareto",
-    )
-    told("draw", "trade-offs")
-    figures.against_bandwidth(
-        curves,
-        (_BANDWIDTHS * (rate or 1.0)).tolist(),
-        "bandwidth of each link (Mbit/s)" if rate else "bandwidth, over that of the fleet",
-        folder / "bandwidth",
-    )
-    told("draw", "latency by bandwidth")
-
-
-def _busy(problem: ChainProblem, stages: Stages, count: int) -> list[Busy]:
-    return [
-        Busy(
-            event.resource,
-            event.resource.rpartition("->")[2],
-            event.request + 1,
-            "",
-            event.start_ms,
-            event.stop_ms,
-        )
-        for event in simulate(problem, stages, count)
-    ]
-
-
-def _curves(placed: Placed) -> dict[str, list[float]]:
-    """Latency at each bandwidth: the best plan there, the chosen plan, the best single device."""
-    curves: dict[str, list[float]] = {"best plan": [], "this plan": [], "best single device": []}
-    for factor in _BANDWIDTHS.tolist():
-        problem = scale_bandwidth(placed.problem, factor)
-        try:
-            best = solve(problem, "latency", _FLIPS_S).value
-        except PlacementError:
-            best = np.inf
-        single = single_device(problem, "latency")
-        curves["best plan"].append(best)
-        curves["this plan"].append(evaluate(problem, placed.decision.chosen.stages).latency_ms)
-        curves["best single device"].append(evaluate(problem, single).latency_ms if single else np.inf)
-    return curves
-
-
-def _mbit_s(problem: ChainProblem) -> float | None:
-    """Return the bandwidth of all links, None where they differ or have no limit."""
-    rates = problem.links.ms_per_byte[~np.eye(len(problem.devices), dtype=bool)]
-    return mbit_s(float(rates[0])) if rates.size and (rates == rates[0]).all() and rates[0] < np.inf else None
-
-
 def _named(placed: Placed, stages: Stages | None) -> str:
     """Write a plan in a line: which operators where."""
     if stages is None:
@@ -284,3 +160,10 @@ def _named(placed: Placed, stages: Stages | None) -> str:
     if len(stages) > _MOST_NAMED:
         return f"{len(stages)} parts on {', '.join(dict.fromkeys(devices[s.device].name for s in stages))}"
     return " ".join(f"{devices[s.device].name}[{positions[s.start]}:{positions[s.stop]}]" for s in stages)
+
+
+def link_mbit_s(placed: Placed) -> float | None:
+    """Return the bandwidth of all links, None where they differ or have no limit."""
+    problem = placed.problem
+    rates = problem.links.ms_per_byte[~np.eye(len(problem.devices), dtype=bool)]
+    return mbit_s(float(rates[0])) if rates.size and (rates == rates[0]).all() and rates[0] < np.inf else None

@@ -10,8 +10,9 @@ from pepper.execution.runner import Answer
 from pepper.execution.trials import Trial
 from pepper.fleet import Fleet, FleetDevice, Link, connected
 from pepper.placement.plan import Plan, PlannedPart
+from pepper.planning.measured import MeasuredPlan
+from pepper.report.execution_timelines import timelines
 from pepper.report.timelines import Busy
-from pepper.tasks.execution_views import Measured, timelines
 
 MS = 1_000_000
 LATENCY_MS = 3.0
@@ -37,9 +38,9 @@ def answer(seq: int, first_ms: int, second_ms: int, devices: tuple[str, ...] = (
     return Answer(seq, {}, None, 0, (second_ms + 1) * MS, stamps, layout, devices, 1)
 
 
-def measured(single: list[Answer], stream: list[Answer]) -> Measured:
+def measured(single: list[Answer], stream: list[Answer]) -> MeasuredPlan:
     trials = (Trial(tuple(answers), 0.0, 0.0, 1.0) for answers in (single, stream, single))
-    return Measured([], *trials, 1.0, [], ("camera", "server"), [], [], [])
+    return MeasuredPlan([], *trials, 1.0, [], ("camera", "server"), [], [], [])
 
 
 def test_one_request_is_the_median(plan: Plan) -> None:

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from pepper.console.progress import StepProgress, stepwise
 from pepper.latency.tuning import TrialResult
-from pepper.report.progress import StepProgress, stepwise
 from pepper.tasks.train import _telling
 
 
@@ -25,7 +25,7 @@ def test_the_time_left_is_that_of_the_steps_left(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter([0.0, 30.0, 90.0, 120.0])
-    monkeypatch.setattr("pepper.report.progress.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr("pepper.console.progress.time", SimpleNamespace(monotonic=lambda: next(clock)))
     progress = StepProgress(5)
     for left in ("2:00 left", "2:15 left", "1:20 left"):
         progress.advance("step", "done")
@@ -42,7 +42,7 @@ def test_steps_that_are_no_news_are_shown_seldom(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter([0.0, 1.0, 1.9, 2.5, 3.0, 4.6])
-    monkeypatch.setattr("pepper.report.progress.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr("pepper.console.progress.time", SimpleNamespace(monotonic=lambda: next(clock)))
     assert list(stepwise("look", silent=False)("abcde")) == list("abcde")
     assert capsys.readouterr() == ("", "[3/5] look (0:02 left)\n[5/5] look (0:00 left)\n")
 

@@ -1,0 +1,106 @@
+"""All that was measured of a plan."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pepper.execution.adapting import Move
+from pepper.execution.conditions import Condition
+from pepper.execution.links import MeasuredHop
+from pepper.execution.runner import Event
+from pepper.execution.trials import Trial
+from pepper.planning.other_plans import Others
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A stream at a rate, during which the pipeline could move to other plans.
+
+    Attributes:
+        trial: The stream.
+        started_ns: When it began (monotonic clock).
+        moves: The moves.
+        events: What happened to the pipeline.
+    """
+
+    trial: Trial
+    started_ns: int
+    moves: list[Move]
+    events: list[Event]
+
+
+@dataclass(frozen=True)
+class MeasuredPlan:
+    """All that was measured of a plan.
+
+    Attributes:
+        hops: Its transfers, measured before the run.
+        single: One request at a time.
+        stream: As many as possible.
+        arrivals: At a rate.
+        rate_per_s: That rate.
+        usage: CPU time and memory of each stage.
+        devices: Of the parts of what ran at the end of the three trials.
+        events: What happened to the pipeline in the three trials.
+        conditions: What its devices gave meanwhile.
+        faults: What of that makes the figures INVALID.
+        adapted: A stream during which it could move to other plans, if one was run.
+        others: What came of other plans.
+        refused: Connections from outside of the run that its queues refused.
+    """
+
+    hops: list[MeasuredHop]
+    single: Trial
+    stream: Trial
+    arrivals: Trial
+    rate_per_s: float
+    usage: list[dict[str, Any]]
+    devices: tuple[str, ...]
+    events: list[Event]
+    conditions: list[Condition]
+    faults: list[str]
+    adapted: Adapted | None = None
+    others: Others = field(default_factory=Others)
+    refused: int = 0
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """The three trials, and the fourth if there is one."""
+        return (self.single, self.stream, self.arrivals, *([self.adapted.trial] if self.adapted else []))
+
+    @property
+    def lost(self) -> bool:
+        """Whether a device was lost in the three trials: they then measured more than the plan."""
+        return any(event.kind == "lost" for event in self.events)
+
+    @property
+    def all_events(self) -> list[Event]:
+        """What happened to the pipeline in any trial, also of other plans."""
+        return [*self.events, *(self.adapted.events if self.adapted else []), *self.others.events]
+
+    @property
+    def failures(self) -> list[str]:
+        """Why requests failed, in any trial; and why other plans did."""
+        return [*(reason for trial in self.trials for reason in trial.failures), *self.others.failures]
+
+    @property
+    def latency_ms(self) -> float:
+        """Mean of single requests."""
+        return float(np.mean(self.single.latency_ms))
+
+    @property
+    def difference(self) -> float:
+        """Largest difference to the whole model's outputs, of any answer."""
+        return max(*(trial.difference for trial in self.trials), *(run.difference for run in self.others.runs))
+
+    @property
+    def refusals(self) -> list[str]:
+        """That its queues refused connections from outside of the run, if they did."""
+        count = f"{self.refused} connection{'s' if self.refused > 1 else ''}"
+        return [f"execute.port: {count} from outside of the run refused"] if self.refused else []
+
+    @property
+    def excess(self) -> float:
+        """Largest multiple of the accepted difference, of any answer."""
+        return max(trial.excess for trial in self.trials)

@@ -1,0 +1,79 @@
+"""The pictures of a placement: a request, a stream, the trade-offs, and latency against bandwidth."""
+
+from pathlib import Path
+
+import numpy as np
+
+from pepper.console.progress import Told
+from pepper.errors import PlacementError
+from pepper.placement.baselines import single_device
+from pepper.placement.chain import solve
+from pepper.placement.evaluate import Stages, evaluate, simulate
+from pepper.placement.problem import ChainProblem
+from pepper.placement.sensitivity import scale_bandwidth
+from pepper.planning.placing import BANDWIDTHS, MOST_S, Placed
+from pepper.report import placement_figures as figures
+from pepper.report import timeline_figures
+from pepper.report.placements import link_mbit_s
+from pepper.report.timelines import Busy
+
+_STREAM = 6
+"""Requests in the figure of a pipelined stream."""
+
+
+def draw(placed: Placed, folder: Path, told: Told) -> None:
+    """Draw a request, a stream, the Pareto front, and latency against bandwidth."""
+    problem, stages = placed.problem, placed.decision.chosen.stages
+    front = [evaluate(problem, solution.stages) for solution in placed.front]
+    others = {"pepper": evaluate(problem, stages)}
+    others |= {
+        name: entry[1] for name, entry in placed.baselines.items() if entry is not None and not entry[1].violations
+    }
+    rate = link_mbit_s(placed)
+    curves = _curves(placed)
+    for name, count, title in (("request", 1, "one request"), ("stream", _STREAM, f"a stream of {_STREAM} requests")):
+        timeline_figures.timelines({title: _busy(problem, stages, count)}, folder / name, "predicted time (ms)")
+        told("draw", title)
+    figures.tradeoff(
+        [(cost.latency_ms, 1000 / cost.period_ms) for cost in front if cost.period_ms],
+        {name: (cost.latency_ms, 1000 / cost.period_ms) for name, cost in others.items() if cost.period_ms},
+        folder / "pareto",
+    )
+    told("draw", "trade-offs")
+    figures.against_bandwidth(
+        curves,
+        (BANDWIDTHS * (rate or 1.0)).tolist(),
+        "bandwidth of each link (Mbit/s)" if rate else "bandwidth, over that of the fleet",
+        folder / "bandwidth",
+    )
+    told("draw", "latency by bandwidth")
+
+
+def _busy(problem: ChainProblem, stages: Stages, count: int) -> list[Busy]:
+    return [
+        Busy(
+            event.resource,
+            event.resource.rpartition("->")[2],
+            event.request + 1,
+            "",
+            event.start_ms,
+            event.stop_ms,
+        )
+        for event in simulate(problem, stages, count)
+    ]
+
+
+def _curves(placed: Placed) -> dict[str, list[float]]:
+    """Latency at each bandwidth: the best plan there, the chosen plan, the best single device."""
+    curves: dict[str, list[float]] = {"best plan": [], "this plan": [], "best single device": []}
+    for factor in BANDWIDTHS.tolist():
+        problem = scale_bandwidth(placed.problem, factor)
+        try:
+            best = solve(problem, "latency", MOST_S).value
+        except PlacementError:
+            best = np.inf
+        single = single_device(problem, "latency")
+        curves["best plan"].append(best)
+        curves["this plan"].append(evaluate(problem, placed.decision.chosen.stages).latency_ms)
+        curves["best single device"].append(evaluate(problem, single).latency_ms if single else np.inf)
+    return curves
