@@ -20,7 +20,6 @@ from pepper.graph.observed import observe
 from pepper.graph.onnx_types import TensorType, is_known, tensor_type, weight_type
 from pepper.graph.order import arrange
 from pepper.graph.sizes import batch_is_assumed, concrete_shapes
-from pepper.graph.source import TensorSpec
 from pepper.graph.topology import Nodes, bodies, called, sorted_nodes
 
 _KNOWN_DOMAINS = {
@@ -102,7 +101,7 @@ def _load(
     graph = _build(path, proto, nodes, inferred, names, fixed)
     if unknown := graph.unknown_shapes():
         observed = observe(proto, path, concrete, given, [tensor.name for tensor in unknown])
-        stated = _stated(proto, inputs, concrete)
+        stated = _stated(proto, concrete)
         left = {tensor.name for tensor in unknown if not is_known(observed.types.get(tensor.name))}
         said = {name: stated[name] for name in left & stated.keys()}
         types = {**inferred.types, **observed.types, **said}
@@ -111,11 +110,10 @@ def _load(
     return replace(arrange(graph), given=given)
 
 
-def _stated(
-    proto: onnx.ModelProto, inputs: Sequence[TensorSpec], concrete: Mapping[str, Sequence[int]]
-) -> dict[str, onnx.TypeProto]:
+def _stated(proto: onnx.ModelProto, concrete: Mapping[str, Sequence[int]]) -> dict[str, onnx.TypeProto]:
     """What the file says of its tensors, if it fixes the shapes of its inputs and these are the ones at hand."""
-    if any(spec.name in concrete and spec.shape != tuple(concrete[spec.name]) for spec in inputs):
+    fixed = {value.name: tensor_type(value.type)[1] for value in proto.graph.input}
+    if any(fixed[name] != tuple(shape) for name, shape in concrete.items()):
         return {}
     said = {value.name: value.type for value in (*proto.graph.value_info, *proto.graph.output)}
     return {

@@ -16,7 +16,7 @@ from pepper.errors import ConfigError, ModelError
 from pepper.graph.balance import balanced_cuts
 from pepper.graph.costs import operator_macs
 from pepper.graph.cuts import Cut, find_cuts
-from pepper.graph.ir import Graph
+from pepper.graph.ir import Graph, check_operators
 from pepper.graph.load import load_graph
 from pepper.graph.split import FORMAT, is_split, read_manifest, split
 
@@ -100,6 +100,7 @@ def cut_part(
         ModelError: The model has fewer different parts, or cannot be cut.
     """
     graph, cuts = _graph_and_cuts(file, sha256, tuple((name, tuple(shape)) for name, shape in sorted(shapes.items())))
+    check_operators(graph)
     if grid is None:
         parts = choose_parts(sorted({0, *cuts, len(graph.operators)}), number + 1, seed)
     else:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import models
@@ -334,9 +335,13 @@ def test_a_model_without_operators(tmp_path: Path) -> None:
         assert not graph.unknown_shapes()
         with pytest.raises(ModelError, match=r"m\.onnx: has no operators: .*give a model that computes") as caught:
             find_borders(graph, "tensors", 4, 100, [])
+        config = ModelConfig(str(tmp_path / "m.onnx"))
         with pytest.raises(ModelError) as described:
-            describe_model(find_model(ModelConfig(str(tmp_path / "m.onnx"))))
-        assert str(described.value) == str(caught.value), "the same line whatever is asked of it"
+            describe_model(find_model(config))
+        with pytest.raises(ModelError) as part:
+            find_model(replace(config, part=0))
+        said = {str(raised.value) for raised in (caught, described, part)}
+        assert len(said) == 1, "the same line whatever is asked of it"
 
 
 def test_operators_may_come_in_any_order(tmp_path: Path) -> None:
