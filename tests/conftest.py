@@ -93,16 +93,16 @@ def make_desk(options: Path, fresh_database: Path) -> Iterator[MakeDesk]:
         return desks[-1]
 
     yield make
-    for process in (process for desk in desks for process in desk.running):
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
+    for desk in desks:
+        desk.clear()
 
 
 @pytest.fixture
-def desk(make_desk: MakeDesk, tmp_path: Path) -> Desk:
-    """A desk in the test's own folder."""
-    return make_desk(tmp_path / "desk")
+def desk(make_desk: MakeDesk, tmp_path: Path) -> Iterator[Desk]:
+    """A desk in the test's own folder; what it started ends with the test."""
+    desk = make_desk(tmp_path / "desk")
+    yield desk
+    desk.clear()
 
 
 @pytest.fixture

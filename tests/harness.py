@@ -1,6 +1,7 @@
 """What the tests share: small models, pepper's command line, processes to watch."""
 
 import io
+import json
 import os
 import re
 import signal
@@ -10,7 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pepper import config
 from pepper.config import PepperConfig
+from pepper.tracking.abandoned import OWNER_TAG, owner
 
 ROOT = Path(__file__).parent.parent
 
@@ -205,6 +207,16 @@ class Desk:
         out, err = process.communicate(timeout=timeout_s)
         return Outcome(process.returncode, out, err)
 
+    def clear(self) -> None:
+        """End what was started and still runs, or is stopped, with all that it has started."""
+        for process in self.running:
+            if process.poll() is None:
+                for each in (*descendants(process.pid), psutil.Process(process.pid)):
+                    with suppress(psutil.NoSuchProcess):
+                        each.kill()
+                process.wait()
+        self.running.clear()
+
     def runs(self, kind: str = "cell", uri: str | None = None) -> list[Any]:
         """The logged runs of a kind, oldest first."""
         from mlflow import MlflowClient
@@ -216,6 +228,22 @@ class Desk:
         return client.search_runs(
             [experiment.experiment_id], f"tags.`pepper.kind` = '{kind}'", order_by=["attributes.start_time"]
         )
+
+
+@contextmanager
+def ends_what_was_abandoned(uri: str, experiment: str) -> Iterator[None]:
+    """Leave a run behind as a process that is killed does, and look that it has ended with the block."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    found = client.get_experiment_by_name(experiment)
+    where = client.create_experiment(experiment) if found is None else found.experiment_id
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    tags = {OWNER_TAG: json.dumps({**json.loads(owner()), "pid": gone.pid})}
+    run_id = client.create_run(where, tags=tags).info.run_id
+    yield
+    assert client.get_run(run_id).info.status == "KILLED"
 
 
 MakeDesk = Callable[[Path], Desk]

@@ -1,5 +1,6 @@
 """Temporary folders end with their process, however it ends."""
 
+import contextlib
 import os
 import re
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -38,29 +40,42 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def start() -> subprocess.Popen[str]:
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert re.search("pepper-scratch-", process.stdout.readline())
-    return process
+Start = Callable[[], subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start(temporary: Path) -> Iterator[Start]:
+    """Start a program that has a temporary folder and sleeps; killed with the test."""
+    with contextlib.ExitStack() as ends:
+
+        def start() -> subprocess.Popen[str]:
+            process = ends.enter_context(
+                subprocess.Popen([sys.executable, "-c", PROGRAM], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+            )
+            ends.callback(process.kill)
+            assert process.stdout is not None
+            assert re.search("pepper-scratch-", process.stdout.readline())
+            return process
+
+        yield start
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_nothing_is_left_when_the_process_ends(temporary: Path, number: int) -> None:
+def test_nothing_is_left_when_the_process_ends(temporary: Path, start: Start, number: int) -> None:
     process = start()
     assert len(list(temporary.iterdir())) == 1
     process.send_signal(number)
-    process.communicate()
+    process.communicate(timeout=30)
     wait_until(lambda: not list(temporary.iterdir()), timeout_s=10)
 
 
-def test_the_next_start_removes_what_was_left(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_start_removes_what_was_left(temporary: Path, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a process that was killed together with its shell; not of one that lives, nor what others have put there."""
-    killed, living = start(), start()
+    killed, _ = start(), start()
     (left,) = (folder for folder in temporary.iterdir() if _of(killed, folder))
     os.kill(psutil.Process(killed.pid).children()[0].pid, signal.SIGKILL)
     killed.kill()
-    killed.communicate()
+    killed.wait()
     assert left.exists()
     others = [temporary / name for name in ("pepper-scratch-notes", "pepper-scratch-abcdefg1", "pepper-mine")]
     others[0].mkdir()
@@ -75,8 +90,6 @@ def test_the_next_start_removes_what_was_left(temporary: Path, monkeypatch: pyte
         assert all(other.exists() for other in others)
         assert len(list(temporary.iterdir())) == len(others) + 2
     assert len(list(temporary.iterdir())) == len(others) + 1
-    living.kill()
-    living.communicate()
 
 
 def _of(process: subprocess.Popen[str], folder: Path) -> bool:

@@ -26,6 +26,7 @@ from pepper.sweep.axes import plan
 from pepper.sweep.cells import Cell
 from pepper.tasks.profile import measure
 from pepper.tasks.result import Registered
+from pepper.tracking.abandoned import close_abandoned
 from pepper.tracking.history import history
 from pepper.tracking.registry import Registry
 from pepper.tracking.store import Store
@@ -83,6 +84,7 @@ def adapt(composition: Composition) -> Registered:
     train, test = joined(train, test, rows, rest)
     everything = Rows.join(train, test)
     store = Store(replace(config.tracking, experiment=config.latency.experiment))
+    close_abandoned(store)
     with tempfile.TemporaryDirectory() as scratch:
         write_version(Path(scratch), adapted, everything, train, test)
         run_id = log_training(store, _training(Path(scratch), config, version, adaptation, everything, results))

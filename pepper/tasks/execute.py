@@ -45,6 +45,7 @@ from pepper.report.execution_tables import RunLine, links_table, moves_table, ru
 from pepper.report.executions import link_lines, metrics_of, move_lines, run_lines, step_lines
 from pepper.tasks.execution_log import Kept, log_run, logged_if_cut_short, tables
 from pepper.tasks.result import Result
+from pepper.tracking.abandoned import close_abandoned
 from pepper.tracking.store import Store
 
 _SAMPLES = 4
@@ -113,6 +114,7 @@ def execute_plan(config: PepperConfig, plan: Plan, name: str) -> Executed:
     graph, fleet, options = planned.graph, plan.fleet, config.execute
     check_devices("execute.load_change", options.load_change, list(fleet.devices))
     store = Store(replace(config.tracking, experiment=options.experiment))
+    close_abandoned(store)
     kept = Kept()
     with tempfile.TemporaryDirectory(prefix="pepper-") as scratch, logged_if_cut_short(config, store, out, plan, kept):
         folder = Path(scratch)

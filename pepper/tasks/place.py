@@ -37,6 +37,7 @@ from pepper.tasks.execute import Executed, execute_plan
 from pepper.tasks.result import Result
 from pepper.tasks.split import say_proof
 from pepper.tracking import placements
+from pepper.tracking.abandoned import close_abandoned
 from pepper.tracking.placements import Placement
 from pepper.tracking.store import Store
 
@@ -81,6 +82,7 @@ def place(composition: Composition) -> PlacedPlan:
     if out and config.place.split:
         output_folder("place.out", out / "parts", is_split)
     store = Store(replace(config.tracking, experiment=config.place.experiment))
+    close_abandoned(store)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         steps = _STEPS + 2 * len(config.fleet.devices)

@@ -152,8 +152,11 @@ def say_proof(result: Verification) -> None:
 
 def _log(config: PepperConfig, manifest: Manifest, out: Path, result: Verification) -> None:
     from pepper.tracking import runs
+    from pepper.tracking.abandoned import close_abandoned
     from pepper.tracking.store import Store
 
     params = {"model": config.model.name, "parts": len(manifest.parts), "source_sha256": manifest.source_sha256}
-    run_id = runs.log_split(Store(config.tracking), f"split {config.model.name}", params, result.difference, out)
+    store = Store(config.tracking)
+    close_abandoned(store)
+    run_id = runs.log_split(store, f"split {config.model.name}", params, result.difference, out)
     show(f"logged as run {run_id}", run_id=run_id)

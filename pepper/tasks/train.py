@@ -27,6 +27,7 @@ from pepper.report.learning import LatencyModelReport, section
 from pepper.report.page import render
 from pepper.tasks.result import Registered
 from pepper.tracking import views
+from pepper.tracking.abandoned import close_abandoned
 from pepper.tracking.history import history
 from pepper.tracking.registry import Registry
 from pepper.tracking.runs import artifacts, figure_address
@@ -65,6 +66,7 @@ def train(composition: Composition) -> Registered:
         )
     evidence = report(rows, trained.tuned.hyperparameters, track=stepwise("leave out models, devices, loads", quiet))
     store = Store(replace(config.tracking, experiment=config.latency.experiment))
+    close_abandoned(store)
     views.offer(store, views.TRAININGS)
     with tempfile.TemporaryDirectory() as folder:
         _write(Path(folder), rows, trained, evidence)

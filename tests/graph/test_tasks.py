@@ -10,6 +10,7 @@ import models
 import numpy as np
 import onnx
 import pytest
+from harness import ends_what_was_abandoned
 from onnx import helper
 
 from pepper.fleet import Fleet, FleetDevice
@@ -77,7 +78,8 @@ def test_frontiers_split_what_has_no_cuts(desk: Any, tmp_path: Path) -> None:
 
 def test_a_split_is_logged_with_its_parts_when_asked(desk: Any, tmp_path: Path) -> None:
     file = models.save(models.chain(), tmp_path / "c.onnx")
-    done = desk("task=split", "model=onnx", f"model.path={file}", f"split.out={tmp_path}/parts", "split.log=true")
+    with ends_what_was_abandoned(desk.uri, "pepper/profiles"):
+        done = desk("task=split", "model=onnx", f"model.path={file}", f"split.out={tmp_path}/parts", "split.log=true")
     assert done.status == 0, done.err
     (run,) = desk.runs("split")
     assert run.data.params["parts"] == "2"

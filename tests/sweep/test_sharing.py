@@ -3,6 +3,7 @@
 import csv
 import multiprocessing
 import os
+import select
 import signal
 from pathlib import Path
 from typing import Any
@@ -78,12 +79,12 @@ def test_a_sweep_that_is_started_twice_measures_each_cell_once(desk: Desk, tmp_p
 def test_what_a_killed_sweep_had_under_way_is_measured_by_the_other(desk: Desk, started: list[psutil.Process]) -> None:
     desk.sweep("one", "# One.\nname: one\naxes:\n  model: [tiny]\n  device: [share100]\n")
     first = desk.start("+sweep=one", *lasting(3))
-    wait_until(lambda: desk.runs("sweep"), 60)
-    wait_until(lambda: descendants(first.pid), 60)
+    wait_until(lambda: any("pepper.measure.worker" in child.cmdline() for child in descendants(first.pid)), 60)
     started += descendants(first.pid)
-    first.send_signal(signal.SIGSTOP)  # in the middle of its cell
+    first.send_signal(signal.SIGSTOP)  # in the middle of its cell: what it had for the store is written
     second = desk.start("+sweep=one", *lasting(3))
     assert second.stderr is not None
+    assert select.select([second.stderr], [], [], 60)[0], "it waits in silence"
     assert f"waiting for 1 cells that process {first.pid} measures" in second.stderr.readline()
     os.kill(first.pid, signal.SIGKILL)
     first.wait()

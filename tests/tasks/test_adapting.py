@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import Desk, MakeDesk
+from harness import Desk, MakeDesk, ends_what_was_abandoned
 
 from pepper.devices import host
 from tests.tasks.champion import furnished
@@ -62,7 +62,11 @@ def test_a_load_in_mid_run_moves_the_plan(desk: Desk, plan: Path, tmp_path: Path
 
 def test_a_plan_is_run_as_soon_as_it_is_placed(desk: Desk) -> None:
     quickly = ("execute.seconds=0.2", "execute.min_requests=5")
-    done = desk("task=place", "model=net", "fleet=pair", "place.execute=true", *quickly, "output=json")
+    with (
+        ends_what_was_abandoned(desk.uri, "pepper/placements"),
+        ends_what_was_abandoned(desk.uri, "pepper/executions"),
+    ):
+        done = desk("task=place", "model=net", "fleet=pair", "place.execute=true", *quickly, "output=json")
     assert done.status == 0, done.err
     found = json.loads(done.out)
     assert found["execute"]["metrics"]["predicted_latency_ms"] == found["plan"]["latency_ms"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from harness import Desk, convnet, mlp, wait_until
+from harness import Desk, convnet, ends_what_was_abandoned, mlp, wait_until
 
 from pepper.config import TrackingConfig
 from pepper.errors import TrackingError
@@ -169,7 +169,8 @@ def test_from_measurements_to_a_prediction(desk: Desk) -> None:
     assert "has no version; train one" in desk("task=promote").error
     log_cells(desk)
 
-    trained = desk("task=train", *QUICK)
+    with ends_what_was_abandoned(desk.uri, "pepper/latency"):
+        trained = desk("task=train", *QUICK)
     assert trained.status == 0, trained.err
     assert "20 measurements of 5 models on 2 devices under 2 loads" in trained.out
     assert "version 1 of pepper-latency is registered" in trained.out
