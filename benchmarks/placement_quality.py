@@ -33,7 +33,7 @@ from pepper.latency.spread import error_components
 from pepper.placement.baselines import BASELINES
 from pepper.placement.decision import Spread, decide
 from pepper.placement.evaluate import Stage, Stages, evaluate
-from pepper.placement.problem import ChainProblem, Device, Links
+from pepper.placement.problem import ChainProblem, DeviceKind, Links
 from pepper.tracking.history import history
 from pepper.tracking.store import Store
 
@@ -155,7 +155,7 @@ def problems(
     crossing = [ends[0], *(np.inf if size is None else size for size in inner), ends[1]]
     links = Links.uniform(len(loads), Link(1.0))
     here = [known.get(pair, Setting()) for pair in loads.items()]
-    devices = [Device(name, wait_ms=wait_ms(setting)) for name, setting in zip(loads, here, strict=True)]
+    devices = [DeviceKind(name, wait_ms=wait_ms(setting)) for name, setting in zip(loads, here, strict=True)]
     received = np.nan_to_num(np.array(crossing, float), posinf=0.0)
     handling = np.stack([handling_ms(setting, received) for setting in here], axis=1)
     first, second = (

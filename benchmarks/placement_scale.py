@@ -16,7 +16,7 @@ import numpy as np
 
 from pepper.fleet import Link
 from pepper.placement.chain import Solution, solve
-from pepper.placement.problem import ChainProblem, Device, Limits, Links
+from pepper.placement.problem import ChainProblem, DeviceKind, Limits, Links
 
 LINK = Link(bandwidth_mbit_s=1000.0, latency_ms=0.5)
 
@@ -41,7 +41,7 @@ def chain(
             parts = before[start + 1 :] - before[start]
             part_ms[start, start + 1 :] = parts * rng.uniform(0.95, 1.1, parts.shape)
     return ChainProblem.of(
-        [Device(f"device{d}", count=count) for d in range(n_devices)],
+        [DeviceKind(f"device{d}", count=count) for d in range(n_devices)],
         part_ms,
         rng.uniform(1e3, 1e5, n_steps + 1),
         Links.uniform(n_devices, LINK),

@@ -12,7 +12,7 @@ import numpy as np
 
 from pepper.config import ModelConfig, PepperConfig
 from pepper.config.composing import Composition, compose, compose_tree
-from pepper.console.frames import Framed, Rows
+from pepper.console.frames import Framed, FramedRows
 from pepper.errors import ConfigError, MeasureError, PlacementError
 from pepper.graph.balance import balanced_cuts
 from pepper.graph.costs import operator_macs, operator_work
@@ -25,7 +25,7 @@ from pepper.report.placement_tables import PlanLine
 from pepper.report.placements import plan_lines, verdict, warnings
 from pepper.sweep.axes import single_cell
 from pepper.tasks.cuts import CutRow, cut_rows
-from pepper.tasks.predict import Prediction, prediction
+from pepper.tasks.predict import ModelPrediction, prediction
 from pepper.tasks.profile import measure_cells
 from pepper.tasks.split import PartRow, part_rows
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Profile(Framed):
+class ModelProfile(Framed):
     """What a measurement gave.
 
     Attributes:
@@ -63,7 +63,7 @@ class Profile(Framed):
 
 
 @dataclass(frozen=True)
-class Placement:
+class ModelPlacement:
     """Which device of a fleet runs which part, and how good that is.
 
     Attributes:
@@ -75,12 +75,12 @@ class Placement:
 
     plan: Plan
     verdict: str
-    plans: Rows[PlanLine]
+    plans: FramedRows[PlanLine]
     warnings: list[str]
 
     def to_frame(self) -> "pd.DataFrame":
         """Return the plan's parts as a data frame, a row each."""
-        return Rows(self.plan.parts).to_frame()
+        return FramedRows(self.plan.parts).to_frame()
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the plan as the JSON file that ``task=execute`` runs.
@@ -96,7 +96,7 @@ class Placement:
     def _repr_html_(self) -> str:
         said = (*self.verdict.splitlines(), *self.warnings)
         lines = "".join(f"<p>{escape(line)}</p>" for line in said)
-        return f"{Rows(self.plan.parts)._repr_html_()}{lines}{self.plans._repr_html_()}"
+        return f"{FramedRows(self.plan.parts)._repr_html_()}{lines}{self.plans._repr_html_()}"
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Model:
         """The model as operators and tensors."""
         return load_configured(self.config)
 
-    def cuts(self, kind: str = "tensors", max_tensors: int = 4) -> Rows[CutRow]:
+    def cuts(self, kind: str = "tensors", max_tensors: int = 4) -> FramedRows[CutRow]:
         """Return where the model can be cut, and what crosses there.
 
         Args:
@@ -124,9 +124,9 @@ class Model:
         Raises:
             ModelError: The model cannot be read, or there is no such kind.
         """
-        return Rows(cut_rows(self.graph, find_cuts(self.graph, kind, max_tensors)))
+        return FramedRows(cut_rows(self.graph, find_cuts(self.graph, kind, max_tensors)))
 
-    def parts(self, count: int, kind: str = "tensors", max_tensors: int = 4) -> Rows[PartRow]:
+    def parts(self, count: int, kind: str = "tensors", max_tensors: int = 4) -> FramedRows[PartRow]:
         """Return parts of nearly equal work.
 
         Args:
@@ -139,9 +139,9 @@ class Model:
         """
         graph, work = self.graph, operator_work(self.graph)
         cuts = balanced_cuts(graph, find_cuts(graph, kind, max_tensors), count, work)
-        return Rows(part_rows(graph, cuts, operator_macs(graph), work))
+        return FramedRows(part_rows(graph, cuts, operator_macs(graph), work))
 
-    def profile(self, *overrides: str, **options: object) -> Profile:
+    def profile(self, *overrides: str, **options: object) -> ModelProfile:
         """Measure the model, and log the run to MLflow.
 
         Args:
@@ -159,7 +159,7 @@ class Model:
         if measured.failures:
             raise MeasureError(measured.failures[0])
         (row,) = measured.rows
-        return Profile(
+        return ModelProfile(
             **{key: row[key] for key in ("model", "device", "load", "verdict", "reasons")},
             p50_ms=row["latency_p50_ms"],
             low_ms=row["latency_p50_low_ms"],
@@ -168,7 +168,7 @@ class Model:
             metrics={key: value for key, value in row.items() if isinstance(value, float)},
         )
 
-    def predict(self, *overrides: str, **options: object) -> Prediction:
+    def predict(self, *overrides: str, **options: object) -> ModelPrediction:
         """Ask the champion, or ``latency.version``, how long the model would take.
 
         Args:
@@ -181,7 +181,7 @@ class Model:
         """
         return prediction(self._configured(_written(overrides, options)))
 
-    def place(self, *overrides: str, **options: object) -> Placement:
+    def place(self, *overrides: str, **options: object) -> ModelPlacement:
         """Decide where to cut the model and which device of a fleet runs each part, by the champion's predictions.
 
         Nothing is logged or drawn: ``task=place`` does that.
@@ -200,10 +200,10 @@ class Model:
         if config.place.out:
             raise ConfigError(f"place.out={config.place.out}: nothing is written there; save what model.place returns")
         placed = find_plan(Composition(config, tuple(given), compose_tree))
-        return Placement(
+        return ModelPlacement(
             placed.plan,
             verdict(placed, config.place.confidence),
-            Rows(plan_lines(placed, front=config.objective.name == "pareto")),
+            FramedRows(plan_lines(placed, front=config.objective.name == "pareto")),
             list(warnings(placed)),
         )
 

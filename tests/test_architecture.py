@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "pepper"
 
 # What each room may import of pepper itself (its own modules apart).
-FOUNDATION = {"errors", "units", "config", "fleet", "caches", "documents", "interrupts", "outputs", "scratch"}
+FOUNDATION = {"errors", "strict", "units", "config", "fleet", "caches", "documents", "interrupts", "outputs", "scratch"}
 BELOW_PLANNING = FOUNDATION | {
     "graph",
     "devices",
@@ -23,6 +23,7 @@ BELOW_PLANNING = FOUNDATION | {
 MAY_IMPORT = {
     "errors": set(),
     "units": set(),
+    "strict": set(),
     "fleet": {"errors", "units", "config"},
     "config": {"errors"},
     "caches": {"errors"},
@@ -115,3 +116,28 @@ def test_imports_run_one_way(path: Path) -> None:
 def test_heavy_imports_are_lazy(path: Path) -> None:
     tops = {name.split(".")[0] for name in top_level_imports(ast.parse(path.read_text()))}
     assert not tops & LAZY, f"pepper.{dotted(path)} imports {tops & LAZY} at its top; move it into the function"
+
+
+def test_no_two_classes_share_a_name() -> None:
+    """One term, one meaning."""
+    homes: dict[str, list[str]] = {}
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(dotted(path))
+    assert {name: where for name, where in homes.items() if len(where) > 1} == {}
+
+
+MOST_LINES = {"tasks": 220}
+"""Of a file, by room."""
+MOST_TASK_LINES = 2800
+
+
+@pytest.mark.parametrize("path", modules(), ids=dotted)
+def test_files_are_small(path: Path) -> None:
+    count = len(path.read_text().splitlines())
+    assert count <= MOST_LINES.get(dotted(path).split(".")[0], 420)
+
+
+def test_tasks_are_wiring() -> None:
+    assert sum(len(path.read_text().splitlines()) for path in (ROOT / "tasks").glob("*.py")) <= MOST_TASK_LINES

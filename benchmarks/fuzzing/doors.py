@@ -36,11 +36,11 @@ from pepper.latency import collect, description, tuning
 from pepper.latency.model import Hyperparameters, LatencyModel
 from pepper.measure.profile import Profile
 from pepper.placement.plan import Plan, PlannedModel, PlannedPart, PlanRules
+from pepper.planning.measuring import read_inputs
 from pepper.planning.planned import Planned
 from pepper.planning.splitting import planned_cuts, written_layout
 from pepper.report import plans as plan_pages
 from pepper.tasks.cuts import list_cuts
-from pepper.tasks.execute import _read_inputs
 from pepper.tasks.split import split
 from pepper.tracking.executions import Execution, KeptExecution, Unlogged
 from pepper.tracking.outbox import UnusableError
@@ -132,7 +132,7 @@ def _enter_inputs(folder: Path) -> None:
     config = _of(folder)
     file = folder / "inputs.npz"
     find_model(replace(config.model, inputs_file=str(file)))
-    _read_inputs(file)
+    read_inputs(file)
 
 
 # Plans and parts.

@@ -40,7 +40,7 @@ def _check(file: Path) -> None:
             content = stream.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:
             raise ValueError(f"holds more than {MOST_BYTES >> 20} MiB")
-        _Size().of(yaml.compose(content.decode(), Loader=yaml.SafeLoader), MOST_DEPTH)
+        _ComposedSize().of(yaml.compose(content.decode(), Loader=yaml.SafeLoader), MOST_DEPTH)
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
@@ -58,7 +58,7 @@ def _check(file: Path) -> None:
         raise ConfigError(f"{file}: {error}") from error
 
 
-class _Size:
+class _ComposedSize:
     """How many nodes a document has once its aliases are expanded; each node is looked at once."""
 
     def __init__(self) -> None:

@@ -14,13 +14,13 @@ class Framed:
 
     def to_frame(self) -> "pd.DataFrame":
         """Return it as a data frame of one row, a column a field."""
-        return Rows([self]).to_frame()
+        return FramedRows([self]).to_frame()
 
     def _repr_html_(self) -> str:
-        return Rows([self])._repr_html_()
+        return FramedRows([self])._repr_html_()
 
 
-class Rows(tuple[Row, ...]):
+class FramedRows(tuple[Row, ...]):
     """Several results of one dataclass: a tuple that shows itself as a table."""
 
     __slots__ = ()

@@ -79,7 +79,7 @@ class Wire:
         return refused
 
 
-class Stage:
+class StageServer:
     """One part, the requests that pass through it, and the parent's wishes."""
 
     def __init__(self) -> None:
@@ -203,4 +203,4 @@ class Stage:
 
 
 if __name__ == "__main__":
-    Stage().serve()
+    StageServer().serve()

@@ -2,10 +2,11 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from pepper.documents import plain_name
 from pepper.graph.onnx_types import DTYPES
+from pepper.strict import StrictModel
 
 _MOST = 2**63 - 1
 
@@ -22,17 +23,13 @@ def _known(dtype: str) -> str:
     return dtype
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class _Tensor(_Strict):
+class _Tensor(StrictModel):
     name: Text
     dtype: Annotated[str, AfterValidator(_known)]
     shape: list[Size | Text | None] | None
 
 
-class _Part(_Strict):
+class _Part(StrictModel):
     file: FileName
     sha256: Sha256
     weights_file: FileName | None
@@ -41,7 +38,7 @@ class _Part(_Strict):
     outputs: list[_Tensor]
 
 
-class ManifestSchema(_Strict):
+class ManifestSchema(StrictModel):
     """A `pepper.graph.split.Manifest`."""
 
     source: Text

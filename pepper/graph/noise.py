@@ -22,7 +22,7 @@ from pepper.graph.split import Manifest
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldToNoise:
     """What came of it.
 
     Attributes:
@@ -47,7 +47,7 @@ def hold_to_noise(
     tolerance: float | None,
     seed: int,
     threads: int,
-) -> Held:
+) -> HeldToNoise:
     """Run the whole and each part with noise on the borders, and compare what the parts give.
 
     Args:
@@ -82,7 +82,7 @@ def hold_to_noise(
     vague = too_vague(limits, far)
     telling = {n for n in found[0] if n not in vague and has_value(found[0][n]) and varies([got[n] for got in found])}
     beyond = next((name for name in found[0] if name not in vague and far[name] > limits[name]), None)
-    return Held(far, limits, beyond, any(telling.isdisjoint(names) for names in shown))
+    return HeldToNoise(far, limits, beyond, any(telling.isdisjoint(names) for names in shown))
 
 
 def _crossing(graph: Graph, manifest: Manifest) -> list[str]:

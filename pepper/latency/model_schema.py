@@ -11,6 +11,7 @@ from pepper.errors import LatencyError
 from pepper.latency.adaptation import DEVICE, FACTORS
 from pepper.latency.features import FEATURES, digest
 from pepper.latency.roofline import TERMS
+from pepper.strict import StrictModel
 
 FORMAT = 3
 _MOST_TREES_BYTES = 2**28
@@ -38,12 +39,6 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
 
-class _Strict(BaseModel):
-    """No key but those that are named, no value of another type, no number that is none."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-
 class _Head(BaseModel):
     """What tells whether the rest can be understood at all."""
 
@@ -53,7 +48,7 @@ class _Head(BaseModel):
     features_digest: str = ""
 
 
-class _Hyperparameters(_Strict):
+class _Hyperparameters(StrictModel):
     objective: Literal["huber", "squared"]
     base: Literal["roofline", "constant"]
     freedom: Annotated[float, Field(gt=0)]
@@ -68,13 +63,13 @@ class _Hyperparameters(_Strict):
     seed: int
 
 
-class _Adaptation(_Strict):
+class _Adaptation(StrictModel):
     device: Annotated[dict[str, float | None], _named(*DEVICE)]
     factors: Annotated[dict[str, Annotated[float, Field(ge=-_MOST_LOG, le=_MOST_LOG)]], _named(*FACTORS)]
     measurements: Count
 
 
-class LatencyModelSchema(_Strict):
+class LatencyModelSchema(StrictModel):
     """A `pepper.latency.model.LatencyModel` without its trees."""
 
     format: Literal[3]

@@ -24,7 +24,7 @@ Stages = tuple[Stage, ...]
 
 
 @dataclass(frozen=True)
-class Hop:
+class Transfer:
     """A transfer between two parts, or from the source, or to the sink.
 
     Attributes:
@@ -58,7 +58,7 @@ class Evaluation:
     stage_ms: tuple[float, ...]
     pickup_ms: tuple[float, ...]
     stage_bytes: tuple[float, ...]
-    hops: tuple[Hop | None, ...]
+    hops: tuple[Transfer | None, ...]
     latency_ms: float
     period_ms: float
     sent_bytes: float
@@ -142,15 +142,15 @@ def _exceeds(value: float, limit: float) -> bool:
 
 def _hop(
     problem: ChainProblem, boundary: int, before: tuple[int, int] | None, after: tuple[int, int] | None
-) -> Hop | None:
+) -> Transfer | None:
     if before is None or after is None or before == after:
         return None
     move = (boundary, before[0], after[0])
     pair = move[1:]
     size, links = float(problem.boundary_bytes[boundary]), problem.links
     if math.isinf(size) or math.isinf(links.latency_ms[pair]) or math.isinf(links.ms_per_byte[pair]):
-        return Hop(move, size, math.inf, math.inf)
-    return Hop(
+        return Transfer(move, size, math.inf, math.inf)
+    return Transfer(
         move,
         size,
         float(links.latency_ms[pair] + size * links.ms_per_byte[pair]),
@@ -185,7 +185,7 @@ def _structure(problem: ChainProblem, stages: Stages) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Event:
+class SimulatedSpan:
     """One resource busy with one request, from `start_ms` to `stop_ms`.
 
     Attributes:
@@ -201,7 +201,7 @@ class Event:
     stop_ms: float
 
 
-def simulate(problem: ChainProblem, stages: Stages, n_requests: int) -> tuple[Event, ...]:
+def simulate(problem: ChainProblem, stages: Stages, n_requests: int) -> tuple[SimulatedSpan, ...]:
     """Play a stream of requests that are all there at time 0, first come first served on each resource.
 
     A discrete-event view of the cost model: the first request takes the latency, and without `reuse` the
@@ -238,7 +238,7 @@ def simulate(problem: ChainProblem, stages: Stages, n_requests: int) -> tuple[Ev
         resource, busy_ms, delay_ms = visits[position[request]]
         free[resource] = start_ms + busy_ms
         ready[request] = start_ms + busy_ms + delay_ms
-        events.append(Event(request, resource, start_ms, start_ms + busy_ms))
+        events.append(SimulatedSpan(request, resource, start_ms, start_ms + busy_ms))
         position[request] += 1
         if position[request] == len(visits):
             waiting.remove(request)

@@ -23,7 +23,7 @@ OBJECTIVES = ("latency", "throughput")
 
 
 @dataclass(frozen=True)
-class Device:
+class DeviceKind:
     """A device, or `count` devices of one kind that differ in nothing.
 
     Attributes:
@@ -134,7 +134,7 @@ class ChainProblem:
         PlacementError: On contradictory, missing or negative input, naming it.
     """
 
-    devices: tuple[Device, ...]
+    devices: tuple[DeviceKind, ...]
     part_ms: Floats
     boundary_bytes: Floats
     links: Links
@@ -151,7 +151,7 @@ class ChainProblem:
     @classmethod
     def of(
         cls,
-        devices: Iterable[Device],
+        devices: Iterable[DeviceKind],
         part_ms: ArrayLike | PartTimes,
         boundary_bytes: ArrayLike,
         links: Links,

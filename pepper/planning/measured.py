@@ -1,5 +1,6 @@
 """All that was measured of a plan."""
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,8 +9,8 @@ import numpy as np
 from pepper.execution.adapting import Move
 from pepper.execution.conditions import Condition
 from pepper.execution.links import MeasuredHop
-from pepper.execution.runner import Event
-from pepper.execution.trials import Trial
+from pepper.execution.runner import Answer, Event
+from pepper.execution.trials import Trial, steps
 from pepper.planning.other_plans import Others
 
 
@@ -104,3 +105,48 @@ class MeasuredPlan:
     def excess(self) -> float:
         """Largest multiple of the accepted difference, of any answer."""
         return max(trial.excess for trial in self.trials)
+
+
+@dataclass
+class Kept:
+    """What is there to keep, however the run ends.
+
+    Attributes:
+        answers: Of each trial, by its name; a trial adds to its list.
+        events: What happened to the pipeline.
+        others: What came of the other plans.
+        logged: Whether the run is in MLflow, or beside it.
+    """
+
+    answers: dict[str, list[Answer]] = field(default_factory=lambda: defaultdict(list))
+    events: list[Event] = field(default_factory=list)
+    others: Others = field(default_factory=Others)
+    logged: bool = False
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row a request: when it arose, how long it took, and where that time went (ms)."""
+        return [
+            {
+                "trial": name,
+                "request": answer.seq,
+                "arose_ms": (answer.submitted_ns - answers[0].submitted_ns) / 1e6,
+                "latency_ms": answer.latency_ms if answer.error is None else None,
+                "error": answer.error,
+                "plan": answer.layout,
+                "attempts": answer.attempts,
+                **_steps(answer),
+            }
+            for name, answers in self.answers.items()
+            for answer in answers
+        ]
+
+
+def _steps(answer: Answer) -> dict[str, float]:
+    """Return a request's steps by name: those before the first stage have number 1."""
+    if not answer.stamps:
+        return {}
+    return {
+        f"{name}_{number}_ms": value
+        for name, values in vars(steps(answer)).items()
+        for number, value in enumerate(values, 1)
+    }

@@ -10,7 +10,7 @@ import numpy as np
 
 from pepper.config import PepperConfig
 from pepper.errors import ConfigError, PlacementError
-from pepper.placement.problem import ChainProblem, Device, Limits, Links
+from pepper.placement.problem import ChainProblem, DeviceKind, Limits, Links
 from pepper.placement.shortage import LimitError, TimeLimitError
 from pepper.planning.fleets import check_devices
 from pepper.planning.forecast import Forecast
@@ -42,7 +42,7 @@ def chain_problem(config: PepperConfig, forecast: Forecast) -> ChainProblem:
     most = objective.max_memory_bytes if objective.max_memory_bytes is not None else np.inf
     return ChainProblem.of(
         [
-            Device(name, min(forecast.memory_bytes(name), most), device.count, forecast.wait_ms[name])
+            DeviceKind(name, min(forecast.memory_bytes(name), most), device.count, forecast.wait_ms[name])
             for name, device in fleet.devices.items()
         ],
         forecast.part_ms,

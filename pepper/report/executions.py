@@ -1,6 +1,8 @@
 """What was measured of a plan, as lines for tables and as the metrics of its run."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +12,7 @@ from pepper.placement.plan import Plan
 from pepper.planning.measured import Adapted, MeasuredPlan
 from pepper.planning.other_plans import OtherRun
 from pepper.report.execution_tables import LinkLine, MoveLine, RunLine, StepLine
+from pepper.report.execution_timelines import timelines
 from pepper.units import mbit_s
 
 THE_PLAN = "the plan"
@@ -165,3 +168,19 @@ def metrics_of(plan: Plan, measured: MeasuredPlan) -> dict[str, float]:
     if measured.others.runs and not measured.lost:
         found["regret"] = run_lines(plan, measured)[0].ratio
     return found
+
+
+def tables(plan: Plan, measured: MeasuredPlan) -> dict[str, list[dict[str, Any]]]:
+    """Return what was measured as tables by name, a row a dictionary."""
+    return {
+        "steps": [{**asdict(line), "error": line.error} for line in step_lines(plan, measured)],
+        "links": [asdict(line) for line in link_lines(measured)],
+        "runs": [asdict(line) for line in run_lines(plan, measured)],
+        "not_run": [asdict(other) for other in measured.others.not_run],
+        "events": [asdict(event) for event in measured.all_events],
+        "conditions": [asdict(condition) for condition in measured.conditions],
+        "moves": [] if measured.adapted is None else [asdict(line) for line in move_lines(measured.adapted)],
+        "timeline": [
+            {"shown": shown, **asdict(event)} for shown, events in timelines(plan, measured).items() for event in events
+        ],
+    }

@@ -2,60 +2,41 @@
 
 import sys
 import tempfile
-import time
-from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from pepper.config import PepperConfig
 from pepper.config.composing import Composition
 from pepper.console.output import add_results
 from pepper.console.progress import StepProgress
 from pepper.console.tables import figure, show
-from pepper.errors import ConfigError, ExecutionError, ModelError, PlacementError, listed
-from pepper.execution.adapting import Adapter
-from pepper.execution.conditions import ConditionMeter
-from pepper.execution.layout import Layout, check_inputs
-from pepper.execution.links import measure_hops
+from pepper.errors import ConfigError, ModelError, PlacementError, listed
+from pepper.execution.layout import Layout
 from pepper.execution.pipeline import Network
 from pepper.execution.pool import StagePool
-from pepper.execution.runner import Answer, Runner
-from pepper.execution.trials import PAUSE_S, Sample, Trial, at_rate, one_at_a_time, saturated
-from pepper.execution.watch import Watch
-from pepper.graph.inputs import read_arrays
 from pepper.graph.ir import Graph
-from pepper.graph.running import random_inputs, run_whole
 from pepper.graph.split import read_manifest
-from pepper.graph.verify import Verification, telling, verify
+from pepper.graph.verify import Verification, verify
 from pepper.measure.statistics import summarise
 from pepper.outputs import results_folder
 from pepper.placement.plan import Plan
 from pepper.planning.fleets import check_devices
 from pepper.planning.foresight import Foresight
-from pepper.planning.measured import Adapted, MeasuredPlan
+from pepper.planning.measured import Kept, MeasuredPlan
+from pepper.planning.measuring import measure_plan, samples_of
 from pepper.planning.other_plans import other_plans, run_others, wrong_answer
 from pepper.planning.planned import Planned
-from pepper.planning.replanning import replanner
 from pepper.planning.splitting import Splitter, written_layout
 from pepper.report.execution_tables import RunLine, links_table, moves_table, runs_table, steps_table
-from pepper.report.executions import link_lines, metrics_of, move_lines, run_lines, step_lines
-from pepper.tasks.execution_log import Kept, log_run, logged_if_cut_short, tables
+from pepper.report.executions import link_lines, metrics_of, move_lines, run_lines, step_lines, tables
+from pepper.tasks.execution_log import log_run, logged_if_cut_short
 from pepper.tasks.result import Result
 from pepper.tracking.abandoned import close_abandoned
 from pepper.tracking.store import Store
 
-_SAMPLES = 4
-"""Different inputs, in turn: so that answers cannot be mixed up unseen."""
-
 _MOST_SHOWN = 20
 """Other plans in the table; all of them are in runs.csv."""
-
-_USUAL_RATE = 0.7
-"""Of the throughput: busy, but not overloaded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +101,7 @@ def execute_plan(config: PepperConfig, plan: Plan, name: str) -> Executed:
         folder = Path(scratch)
         splitter = Splitter(graph, folder / "parts")
         layout = written_layout(plan, Path(options.parts), name) if options.parts else splitter.planned(plan, name)
-        samples, untold = _samples(config, graph, layout)
+        samples, untold = samples_of(config, graph, layout)
         foresight = Foresight(planned, splitter, layout) if options.adapt else None
         others = other_plans(planned)
         (folder / "net").mkdir()
@@ -129,7 +110,7 @@ def execute_plan(config: PepperConfig, plan: Plan, name: str) -> Executed:
             StagePool(fleet, config.measure.session, options.time_limit_seconds) as pool,
             StepProgress(4 + options.adapt + len(others), config.output == "quiet") as progress,
         ):
-            measured = _measure(planned, splitter, pool, network, layout, samples, foresight, progress, kept)
+            measured = measure_plan(planned, splitter, pool, network, layout, samples, foresight, progress, kept)
             run_others(others, config, splitter, pool, network, samples, progress, kept.others)
         measured = replace(measured, others=kept.others, refused=network.refused)
         try:
@@ -161,108 +142,6 @@ def _proved_by_themselves(config: PepperConfig, graph: Graph, layout: Layout) ->
     else:
         print(f"error: the parts by themselves: {proof}", file=sys.stderr)
     return proof.ok
-
-
-def _samples(config: PepperConfig, graph: Graph, layout: Layout) -> tuple[list[Sample], dict[str, str]]:
-    """Return the inputs to run on, with the whole model's outputs; and which of these tell nothing, with the reason."""
-    seed = config.execute.seed
-    if config.execute.inputs is None:
-        drawn: Sequence[Mapping[str, Any]] = [random_inputs(graph, seed + number) for number in range(_SAMPLES)]
-    else:
-        drawn = [_read_inputs(Path(config.execute.inputs))]
-    runs = []
-    for inputs in drawn:
-        try:
-            check_inputs(layout.inputs, inputs)
-        except ExecutionError as error:
-            raise ExecutionError(f"execute.inputs={config.execute.inputs}: {error}") from error
-        runs.append((dict(inputs), run_whole(graph, inputs)))
-    untold, limits = telling(graph, runs, config.execute.tolerance)
-    return [Sample(inputs, expected, limits) for inputs, expected in runs], untold
-
-
-def _read_inputs(file: Path) -> dict[str, Any]:
-    try:
-        return dict(read_arrays(file))
-    except ValueError as error:
-        raise ExecutionError(
-            f"execute.inputs={file}: cannot be read ({error}); give an .npz file of arrays by input name"
-        ) from error
-
-
-def _measure(
-    planned: Planned,
-    splitter: Splitter,
-    pool: StagePool,
-    network: Network,
-    layout: Layout,
-    samples: Sequence[Sample],
-    foresight: Foresight | None,
-    progress: StepProgress,
-    kept: Kept,
-) -> MeasuredPlan:
-    config = planned.config
-    options = config.execute
-    with Runner(
-        pool,
-        network,
-        layout,
-        time_limit_s=options.time_limit_seconds,
-        replan=foresight.replan if foresight else replanner(planned, splitter),
-        in_flight=options.in_flight,
-    ) as runner:
-        kept.events = runner.events
-        hops = measure_hops(runner)
-        progress.advance("links", f"{len(hops)} hops measured")
-        pool.load(running=True)
-        one_at_a_time(runner, samples, 0.0, options.min_requests // 4)  # warms the stages up
-        length = (options.seconds, options.min_requests)
-        meter = ConditionMeter(pool)
-        single = one_at_a_time(runner, samples, *length, kept.answers["one at a time"], PAUSE_S)
-        progress.advance("one request at a time", _outcome(single))
-        stream = saturated(runner, samples, *length, kept.answers["saturated"])
-        progress.advance("as many as possible", f"{figure(stream.throughput_per_s)}/s")
-        rate_per_s = options.rate_per_s or _USUAL_RATE * stream.throughput_per_s
-        seconds = max(options.seconds, 5 / rate_per_s)
-        arrivals = at_rate(runner, samples, seconds, rate_per_s, options.seed, answers=kept.answers["at a rate"])
-        progress.advance(f"at {rate_per_s:.3g}/s", _outcome(arrivals))
-        usage = runner.usage()
-        devices, events = runner.layout.devices, list(runner.events)
-        conditions = meter.read(devices)
-        faults = [fault for condition in conditions for fault in condition.faults(config.measure.limits)]
-        adapted = None
-        if foresight is not None:
-            answers = kept.answers["watching the loads"]
-            adapted = _adapted(config, runner, pool, foresight, samples, rate_per_s, answers)
-            progress.advance("watching the loads", f"{len(adapted.moves)} moves")
-    return MeasuredPlan(hops, single, stream, arrivals, rate_per_s, usage, devices, events, conditions, faults, adapted)
-
-
-def _outcome(trial: Trial) -> str:
-    return f"{figure(float(np.mean(trial.latency_ms)))} ms"
-
-
-def _adapted(
-    config: PepperConfig,
-    runner: Runner,
-    pool: StagePool,
-    foresight: Foresight,
-    samples: Sequence[Sample],
-    rate_per_s: float,
-    answers: list[Answer],
-) -> Adapted:
-    """Run a stream at a rate, and move to another plan where the loads on the devices call for it."""
-    options = config.execute
-    watch = Watch(options.adapt_margin, options.adapt_patience_seconds)
-    changes = {
-        name: replace(pool.planned(name), percent=percent, name=f"cpu{percent:g}")
-        for name, percent in options.load_change.items()
-    }
-    seconds = max(options.adapt_seconds, 5 / rate_per_s)
-    before, started_ns = len(runner.events), time.monotonic_ns()
-    with Adapter(runner, pool, foresight.foresee, watch, changes, options.load_change_after_seconds) as adapter:
-        trial = at_rate(runner, samples, seconds, rate_per_s, options.seed, adapter.attend, answers)
-    return Adapted(trial, started_ns, adapter.moves, runner.events[before:])
 
 
 def _say(plan: Plan, measured: MeasuredPlan) -> None:

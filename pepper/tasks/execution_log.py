@@ -4,9 +4,8 @@ import contextlib
 import csv
 import sys
 import tempfile
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,66 +15,18 @@ from pepper.config import PepperConfig
 from pepper.console.output import add_results
 from pepper.console.tables import figure, show
 from pepper.errors import ConfigError, PepperError, TrackingError
-from pepper.execution.runner import Answer, Event
-from pepper.execution.trials import steps
 from pepper.measure.statistics import summarise
 from pepper.outputs import fill_folder, remove_stale
 from pepper.placement.plan import Plan
-from pepper.planning.measured import MeasuredPlan
-from pepper.planning.other_plans import Others
+from pepper.planning.measured import Kept, MeasuredPlan
 from pepper.report import plans, timeline_figures
 from pepper.report.execution_timelines import timelines
-from pepper.report.executions import link_lines, metrics_of, move_lines, run_lines, step_lines
+from pepper.report.executions import metrics_of, move_lines, run_lines, step_lines, tables
 from pepper.report.page import render
 from pepper.tracking.executions import Execution, KeptExecution, Unlogged, log_execution
 from pepper.tracking.store import Store
 
 REQUESTS = "requests.csv"
-
-
-@dataclass
-class Kept:
-    """What is there to keep, however the run ends.
-
-    Attributes:
-        answers: Of each trial, by its name; a trial adds to its list.
-        events: What happened to the pipeline.
-        others: What came of the other plans.
-        logged: Whether the run is in MLflow, or beside it.
-    """
-
-    answers: dict[str, list[Answer]] = field(default_factory=lambda: defaultdict(list))
-    events: list[Event] = field(default_factory=list)
-    others: Others = field(default_factory=Others)
-    logged: bool = False
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return a row a request: when it arose, how long it took, and where that time went (ms)."""
-        return [
-            {
-                "trial": name,
-                "request": answer.seq,
-                "arose_ms": (answer.submitted_ns - answers[0].submitted_ns) / 1e6,
-                "latency_ms": answer.latency_ms if answer.error is None else None,
-                "error": answer.error,
-                "plan": answer.layout,
-                "attempts": answer.attempts,
-                **_steps(answer),
-            }
-            for name, answers in self.answers.items()
-            for answer in answers
-        ]
-
-
-def _steps(answer: Answer) -> dict[str, float]:
-    """Return a request's steps by name: those before the first stage have number 1."""
-    if not answer.stamps:
-        return {}
-    return {
-        f"{name}_{number}_ms": value
-        for name, values in vars(steps(answer)).items()
-        for number, value in enumerate(values, 1)
-    }
 
 
 @contextlib.contextmanager
@@ -173,22 +124,6 @@ def log_run(
     show(f"logged as run {run_id} of {config.execute.experiment}", run_id=run_id)
     if refused is not None:
         raise refused
-
-
-def tables(plan: Plan, measured: MeasuredPlan) -> dict[str, list[dict[str, Any]]]:
-    """Return what was measured as tables by name, a row a dictionary."""
-    return {
-        "steps": [{**asdict(line), "error": line.error} for line in step_lines(plan, measured)],
-        "links": [asdict(line) for line in link_lines(measured)],
-        "runs": [asdict(line) for line in run_lines(plan, measured)],
-        "not_run": [asdict(other) for other in measured.others.not_run],
-        "events": [asdict(event) for event in measured.all_events],
-        "conditions": [asdict(condition) for condition in measured.conditions],
-        "moves": [] if measured.adapted is None else [asdict(line) for line in move_lines(measured.adapted)],
-        "timeline": [
-            {"shown": shown, **asdict(event)} for shown, events in timelines(plan, measured).items() for event in events
-        ],
-    }
 
 
 def _log(

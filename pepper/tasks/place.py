@@ -38,7 +38,7 @@ from pepper.tasks.result import Result
 from pepper.tasks.split import say_proof
 from pepper.tracking import placements
 from pepper.tracking.abandoned import close_abandoned
-from pepper.tracking.placements import Placement
+from pepper.tracking.placements import PlacementRecord
 from pepper.tracking.store import Store
 
 _STEPS = 9
@@ -164,7 +164,7 @@ def _log(
     return run_id, plans["plan.json"]
 
 
-def _placement(config: PepperConfig, placed: Placed, folder: Path) -> Placement:
+def _placement(config: PepperConfig, placed: Placed, folder: Path) -> PlacementRecord:
     """Return what is logged."""
     decision, forecast, plan = placed.decision, placed.forecast, placed.plan
     params = {
@@ -194,7 +194,7 @@ def _placement(config: PepperConfig, placed: Placed, folder: Path) -> Placement:
     for name, entry in placed.baselines.items():
         if entry is not None:
             metrics[f"{name.replace(' ', '_')}_ms"] = entry[1].value(placed.objective)
-    return Placement(params, metrics, folder)
+    return PlacementRecord(params, metrics, folder)
 
 
 def _split(forecast: Forecast, plan: Plan, folder: Path) -> int:

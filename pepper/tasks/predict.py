@@ -21,7 +21,7 @@ from pepper.tasks.result import Result
 
 
 @dataclass(frozen=True)
-class Prediction(Framed):
+class ModelPrediction(Framed):
     """What a latency model says of a cell.
 
     Attributes:
@@ -59,7 +59,7 @@ def predict(composition: Composition) -> Result:
     return Result()
 
 
-def prediction(config: PepperConfig) -> Prediction:
+def prediction(config: PepperConfig) -> ModelPrediction:
     """Ask the champion, or the version that the configuration names.
 
     Raises:
@@ -85,7 +85,7 @@ def prediction(config: PepperConfig) -> Prediction:
     result = model.predict(row)
     gaps = [f"{gap}; the prediction counts it as nothing" for gap in in_kinds(characteristics.gaps)]
     adapted = [adaptation.measurements for adaptation in model.adaptations if adaptation.of_device(row)[0]]
-    return Prediction(
+    return ModelPrediction(
         name=cell.name,
         p50_ms=float(result.p50_ms[0]),
         p95_ms=float(result.p95_ms[0]),

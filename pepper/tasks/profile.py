@@ -1,12 +1,11 @@
 """``task=profile``: measure one cell, or every cell of a sweep, and log them."""
 
 import contextlib
-import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,12 @@ from pepper.config import PepperConfig
 from pepper.config.composing import Composition
 from pepper.console.progress import StepProgress, stepwise
 from pepper.console.tables import results_table, show
-from pepper.devices.calibration import Calibration, calibrate
-from pepper.devices.device import DeviceSpec
-from pepper.errors import DeviceError, MeasureError, ModelError, TrackingError
-from pepper.latency import description
-from pepper.latency.description import Track
+from pepper.errors import TrackingError
 from pepper.report import notes
 from pepper.sweep.axes import plan
 from pepper.sweep.cells import Cell
 from pepper.sweep.runner import run
+from pepper.tasks.cell_facts import calibrated, described_models
 from pepper.tasks.cell_log import STANDING, CellLog, cell_row, finished_cells
 from pepper.tasks.posting import flush
 from pepper.tasks.report import page
@@ -107,10 +103,10 @@ def measure_cells(config: PepperConfig, cells: Sequence[Cell]) -> Profiled:
                 results[identity].update(result, reused=True)
             wanted = [cell for cell in cells if cell.identity not in reused]
             show(f"sweep {config.sweep.name}: {len(cells)} cells, {len(cells) - len(wanted)} finished before")
-        calibrations, wanted = _calibrated(
+        calibrations, wanted = calibrated(
             wanted, stepwise("calibrate devices", quiet), lenient=config.sweep is not None
         )
-        described = _described(wanted, store.folder / "cache", stepwise("describe models", quiet))
+        described = described_models(wanted, store.folder / "cache", stepwise("describe models", quiet))
         parent = None
         if config.sweep is not None and wanted:
             parent = start_sweep(store, config.sweep.name, len(cells), OmegaConf.to_yaml(asdict(config)))
@@ -141,37 +137,6 @@ def measure_cells(config: PepperConfig, cells: Sequence[Cell]) -> Profiled:
         waiting=log.waiting,
         view=views.address(store, views.CELLS),
     )
-
-
-def _calibrated(
-    cells: Sequence[Cell], track: Callable[[Sequence[DeviceSpec]], Iterable[DeviceSpec]], *, lenient: bool
-) -> tuple[dict[str, Calibration], list[Cell]]:
-    """Calibrate the cells' devices; return what was found, and the cells with the error of those that cannot be."""
-    calibrations: dict[str, Calibration] = {}
-    errors: dict[str, str] = {}
-    for device in track(list({cell.device.identity: cell.device for cell in cells}.values())):
-        try:
-            calibrations[device.identity] = calibrate(device)
-        except (DeviceError, MeasureError) as error:
-            if not lenient:
-                raise
-            errors[device.identity] = str(error)
-    return calibrations, [replace(cell, error=errors.get(cell.device.identity, cell.error)) for cell in cells]
-
-
-def _described(cells: Sequence[Cell], cache: Path, track: Track) -> dict[str, str]:
-    """Describe the cells' models as they are measured, by the cells' identities; what cannot be described is not."""
-    texts: dict[str, str] = {}
-    plain: dict[str, tuple[description.Model, str]] = {}
-    for cell in cells:
-        if cell.model and (cell.model.given or cell.model.inner_shapes):  # what it costs is this cell's alone
-            with contextlib.suppress(ModelError):
-                texts[cell.identity] = description.encode(description.describe_model(cell.model))
-        elif cell.model:
-            model = cell.model.content_hash, json.dumps(cell.model.shapes)
-            plain[cell.identity] = model, str(cell.model.file)
-    found, _ = description.describe_all(dict(plain.values()), description.kept_in(cache), track)
-    return texts | {key: description.encode(found[model]) for key, (model, _) in plain.items() if model in found}
 
 
 def _close(store: Store, parent: str, status: str, rows: list[dict[str, Any]], seconds: float, log: CellLog) -> None:

@@ -4,10 +4,9 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.table import Table
 
 from pepper.config import PepperConfig
 from pepper.config.composing import Composition
@@ -15,16 +14,15 @@ from pepper.console.progress import StepProgress, stepwise
 from pepper.console.tables import show
 from pepper.latency import collect, features
 from pepper.latency.dataset import Rows
-from pepper.latency.evaluation import by_group
-from pepper.latency.features import COLUMN, FEATURES, Values
+from pepper.latency.features import FEATURES
 from pepper.latency.training import Report, Trained, report
 from pepper.latency.training import train as train_model
 from pepper.latency.tuning import TrialResult
 from pepper.planning.latency_models import write_version
-from pepper.report import latency_figures as figures
 from pepper.report import notes
 from pepper.report.learning import LatencyModelReport, section
 from pepper.report.page import render
+from pepper.report.training import draw, scores, scores_table
 from pepper.tasks.result import Registered
 from pepper.tracking import views
 from pepper.tracking.abandoned import close_abandoned
@@ -32,12 +30,10 @@ from pepper.tracking.history import history
 from pepper.tracking.registry import Registry
 from pepper.tracking.runs import artifacts, figure_address
 from pepper.tracking.store import Store
-from pepper.tracking.trainings import Dataset, Training, Trial, log_training
+from pepper.tracking.trainings import Dataset, Training, TrialRecord, log_training
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_MOST_CURVES = 4
 
 
 def train(composition: Composition) -> Registered:
@@ -82,7 +78,7 @@ def train(composition: Composition) -> Registered:
     note = notes.version(
         registry.name,
         facts,
-        _scores(trained, evidence),
+        scores(trained, evidence),
         None if champion is None else (champion, registry.tags(champion)),
         figure_address(run_id, "figures/predicted_against_measured.png"),
     )
@@ -92,7 +88,7 @@ def train(composition: Composition) -> Registered:
         html = render(f"{registry.name} version {version}", f"training run {run_id}", [section(model)])
         (attached / "report.html").write_text(html, encoding="utf-8")
     show(
-        _table(trained, evidence),
+        scores_table(trained, evidence),
         test=trained.test_scores,
         held_out=evidence.table.to_dict("records"),
         noise=evidence.noise,
@@ -142,7 +138,9 @@ def _training(folder: Path, config: PepperConfig, rows: Rows, trained: Trained, 
         },
         metrics={key: value for key, value in metrics.items() if np.isfinite(value)},
         trials=[
-            Trial(trial.number, trial.error is not None, trial.params, {"mape": trial.error} if trial.error else {})
+            TrialRecord(
+                trial.number, trial.error is not None, trial.params, {"mape": trial.error} if trial.error else {}
+            )
             for trial in trained.tuned.trials
         ],
         dataset=Dataset("profiles", rows.digest, "dataset/rows.parquet", list(FEATURES), len(rows)),
@@ -156,7 +154,7 @@ def _write(folder: Path, rows: Rows, trained: Trained, evidence: Report) -> None
     write_version(folder, trained.model, rows, trained.train, trained.test)
     evidence.table.to_csv(folder / "scores.csv", index=False)
     _predictions(rows, evidence).to_csv(folder / "predictions.csv", index=False)
-    _draw(folder / "figures", rows, trained, evidence)
+    draw(folder / "figures", rows, trained, evidence)
 
 
 def _predictions(rows: Rows, evidence: Report) -> "pd.DataFrame":
@@ -166,68 +164,4 @@ def _predictions(rows: Rows, evidence: Report) -> "pd.DataFrame":
         table = table.assign(
             **{f"predicted_without_{by}_ms": predicted, f"error_without_{by}": predicted / rows.p50_ms - 1}
         )
-    return table
-
-
-def _draw(folder: Path, rows: Rows, trained: Trained, evidence: Report) -> None:
-    folder.mkdir()
-    predicted = evidence.predictions["model"]
-    errors = {
-        by: {name: line["mape"] for name, line in groups.items()} for by, groups in by_group(rows, predicted).items()
-    }
-    figures.predicted_against_measured(
-        rows.p50_ms.tolist(),
-        predicted.tolist(),
-        rows.model.tolist(),
-        folder / "predicted_against_measured",
-    )
-    figures.error_by_group(errors, evidence.noise, folder / "error_by_group")
-    figures.load_curves(_curves(rows, predicted), folder / "load_curves")
-    figures.search_history([t.error for t in trained.tuned.trials], folder / "search_history")
-    if trained.model.importance:
-        figures.importance(trained.model.importance, folder / "importance")
-
-
-def _curves(rows: Rows, predicted: Values) -> dict[str, dict[str, list[tuple[float, float, float]]]]:
-    """Latency against load of the models that were measured under the most loads."""
-    load = rows.features[:, COLUMN["load_percent"]]
-    curves: dict[str, dict[str, dict[float, tuple[float, float, float]]]] = {}
-    largest = {str(model): rows.p50_ms[rows.model == model].max() for model in np.unique(rows.model)}
-    whole = {model: rows.part[(rows.model == model) & (rows.p50_ms == peak)][0] for model, peak in largest.items()}
-    for index in np.flatnonzero([rows.part[i] == whole[str(rows.model[i])] for i in range(len(rows))]).tolist():
-        point = (float(load[index]), float(rows.p50_ms[index]), float(predicted[index]))
-        curves.setdefault(str(rows.model[index]), {}).setdefault(str(rows.device[index]), {})[point[0]] = point
-    ranked = sorted(curves, key=lambda model: (-sum(map(len, curves[model].values())), model))[:_MOST_CURVES]
-    return {
-        model: {device: sorted(points.values()) for device, points in curves[model].items()} for model in sorted(ranked)
-    }
-
-
-def _scores(trained: Trained, evidence: Report) -> list[dict[str, Any]]:
-    """Return the scores on the test rows and of each predictor that was left without something."""
-    return [
-        {"held_out": "test", "predictor": "pepper", **trained.test_scores},
-        *({str(key): value for key, value in line.items()} for line in evidence.table.to_dict("records")),
-    ]
-
-
-def _table(trained: Trained, evidence: Report) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("left out", "predictor"):
-        table.add_column(name)
-    columns = ("mape", "median_error", "within_5", "within_10", "within_20", "spearman", "fastest_picked", "outside")
-    for name in columns:
-        table.add_column(name.replace("_", " "), justify="right")
-    for line in _scores(trained, evidence):
-        figures_of = [
-            ""
-            if line.get(key) is None or line[key] != line[key]
-            else f"{line[key]:.3f}"
-            if key == "spearman"
-            else f"{line[key]:.1%}"
-            for key in columns
-        ]
-        table.add_row(str(line["held_out"]), str(line["predictor"]), *figures_of)
-    if evidence.noise == evidence.noise:
-        table.add_row("", "noise floor", f"{evidence.noise:.1%}", *[""] * (len(columns) - 1))
     return table

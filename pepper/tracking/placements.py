@@ -15,7 +15,7 @@ PLACEMENT = "placement"
 
 
 @dataclass(frozen=True)
-class Placement:
+class PlacementRecord:
     """All that a placement's run needs.
 
     Attributes:
@@ -57,7 +57,7 @@ def start_placement(store: Store, name: str, note: str, behind: Mapping[str, Any
     return start_run(store, PLACEMENT, name, tags)
 
 
-def log_placement(store: Store, run_id: str, placement: Placement, behind: Mapping[str, Any]) -> None:
+def log_placement(store: Store, run_id: str, placement: PlacementRecord, behind: Mapping[str, Any]) -> None:
     """Log a placement in its run, and end that.
 
     The training's datasets become inputs of the run, so that MLflow leads from a plan to the profiles.

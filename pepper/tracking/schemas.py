@@ -2,8 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
+from pepper.strict import StrictModel
 from pepper.tracking.outbox import UnusableError
 
 Text = Annotated[str, Field(pattern="^[^\\x00]*$")]  # no database takes a NUL
@@ -14,31 +15,25 @@ UnixTime = Annotated[float, Field(ge=0, le=1e11)]  # seconds
 Fact = str | int | float | bool | None
 
 
-class Strict(BaseModel):
-    """No key but those that are named, no value of another type, no number that is none."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class _Worker(Strict):
+class _Worker(StrictModel):
     model_config = ConfigDict(extra="allow")
     onnxruntime: Name | None = None
 
 
-class _Environment(Strict):
+class _Environment(StrictModel):
     model_config = ConfigDict(extra="allow")
     worker: _Worker = _Worker()
 
 
-class ProfileSchema(Strict):
+class ProfileSchema(StrictModel):
     """A `pepper.measure.profile.Profile` without its samples."""
 
     status: Literal["FINISHED", "FAILED", "KILLED"]
     started_s: UnixTime
     ended_s: UnixTime
     verdict: Literal["VALID", "INVALID", ""] = ""
-    reasons: list[Text] = []
-    metrics: dict[Name, float] = {}
+    reasons: list[Text] = Field(default_factory=list)
+    metrics: dict[Name, float] = Field(default_factory=dict)
     environment: _Environment = _Environment()
     operators: Text | None = None
 
@@ -52,7 +47,7 @@ class ProfileSchema(Strict):
         return self
 
 
-class RecordSchema(Strict):
+class RecordSchema(StrictModel):
     """A `pepper.tracking.records.Record` without its samples."""
 
     name: Name
@@ -66,7 +61,7 @@ class RecordSchema(Strict):
     key: Hex
 
 
-class SweepEndSchema(Strict):
+class SweepEndSchema(StrictModel):
     """A `pepper.tracking.sweeps.SweepEnd` without its artifacts."""
 
     run_id: RunId
@@ -78,7 +73,7 @@ class SweepEndSchema(Strict):
     ended_s: UnixTime
 
 
-class ExecutionSchema(Strict):
+class ExecutionSchema(StrictModel):
     """A `pepper.tracking.executions.Execution` without its artifacts."""
 
     name: Name
@@ -91,7 +86,7 @@ class ExecutionSchema(Strict):
     key: Hex
 
 
-class UnloggedSchema(Strict):
+class UnloggedSchema(StrictModel):
     """What is kept of an execution."""
 
     uri: Name
@@ -126,7 +121,7 @@ def checked_execution(facts: dict[str, Any]) -> dict[str, Any]:
     return _checked(UnloggedSchema, facts)
 
 
-def _checked(schema: type[Strict], facts: dict[str, Any]) -> dict[str, Any]:
+def _checked(schema: type[StrictModel], facts: dict[str, Any]) -> dict[str, Any]:
     try:
         schema.model_validate(facts)
     except (ValidationError, RecursionError) as error:

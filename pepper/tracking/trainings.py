@@ -16,7 +16,7 @@ MODEL_FOLDER = "model"
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrialRecord:
     """One trial as it is logged.
 
     Attributes:
@@ -68,7 +68,7 @@ class Training:
     name: str
     params: Mapping[str, Any]
     metrics: Mapping[str, float]
-    trials: Sequence[Trial]
+    trials: Sequence[TrialRecord]
     dataset: Dataset
     note: str
     artifacts: Path

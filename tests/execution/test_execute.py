@@ -32,10 +32,9 @@ from pepper.execution.runner import Runner
 from pepper.execution.trials import Trial
 from pepper.graph.source import content_hash
 from pepper.placement.plan import Plan, PlanRules
-from pepper.planning import other_plans
+from pepper.planning import measuring, other_plans
 from pepper.planning.planned import Planned
 from pepper.planning.splitting import Splitter
-from pepper.tasks import execute
 from pepper.tracking.executions import Execution, KeptExecution, Unlogged, log_execution
 from pepper.tracking.posting import flush
 from pepper.tracking.store import Store
@@ -479,7 +478,7 @@ def test_what_was_measured_before_the_last_device_was_lost_is_kept(
             os.kill(stage.process.pid, signal.SIGKILL)
         return trials.at_rate(runner, *given, **options)
 
-    monkeypatch.setattr(execute, "at_rate", dying)
+    monkeypatch.setattr(measuring, "at_rate", dying)
     outcome = shared_desk(*QUICKLY, f"execute.plan={save(plan, tmp_path)}", f"execute.out={tmp_path / 'out'}")
     assert outcome.status == 2
     assert "no plan is left without the lost devices" in outcome.err.splitlines()[-1]

@@ -12,7 +12,7 @@ import pytest
 from pepper.errors import PlacementError
 from pepper.placement.chain import SOLVERS, pareto, solve
 from pepper.placement.evaluate import Evaluation, Stage, Stages, evaluate
-from pepper.placement.problem import ChainProblem, Device, Limits, Links
+from pepper.placement.problem import ChainProblem, DeviceKind, Limits, Links
 
 CASES = 600
 
@@ -40,7 +40,7 @@ def random_problem(seed: int) -> ChainProblem:
     ends = [rng.choice([None, *names]) for _ in range(2)]
     many = not reuse and rng.random() < 0.5
     devices = [
-        Device(
+        DeviceKind(
             name,
             rng.choice([math.inf, 6.0, 12.0]),
             rng.choice([1, 2]) if many and name not in ends else 1,

@@ -10,14 +10,14 @@ from pepper.errors import PlacementError
 from pepper.fleet import Link
 from pepper.placement.chain import solve
 from pepper.placement.evaluate import Stage, evaluate, simulate
-from pepper.placement.problem import ChainProblem, Device, Limits, Links
+from pepper.placement.problem import ChainProblem, DeviceKind, Limits, Links
 
 LINK = Link(bandwidth_mbit_s=8.0, latency_ms=1.0)  # 1,000 bytes a millisecond
 
 
 def problem(**changes: object) -> ChainProblem:
     options: dict[str, object] = {
-        "devices": [Device("camera", 300.0), Device("server", 1000.0)],
+        "devices": [DeviceKind("camera", 300.0), DeviceKind("server", 1000.0)],
         "part_ms": [[10.0, 1.0], [10.0, 1.0], [10.0, 1.0]],
         "boundary_bytes": [4000.0, 2000.0, 3000.0, 0.0],
         "links": Links.uniform(2, LINK),
@@ -66,7 +66,7 @@ def test_ties_go_to_fewer_parts() -> None:
 
 def test_kinds_stand_for_their_devices() -> None:
     fleet = problem(
-        devices=[Device("pi", count=3)],
+        devices=[DeviceKind("pi", count=3)],
         part_ms=[[5.0]] * 3,
         links=Links.uniform(1, LINK),
         source=None,
@@ -77,7 +77,7 @@ def test_kinds_stand_for_their_devices() -> None:
 
 
 def test_a_request_waits_where_it_comes_to_a_device() -> None:
-    waiting = problem(devices=[Device("camera", 300.0, wait_ms=2.0), Device("server", 1000.0, wait_ms=0.5)])
+    waiting = problem(devices=[DeviceKind("camera", 300.0, wait_ms=2.0), DeviceKind("server", 1000.0, wait_ms=0.5)])
     for stages, waits_ms in (
         ((Stage(0, 3, 0),), 2.0),
         ((Stage(0, 3, 1),), 0.5),
@@ -119,7 +119,7 @@ def test_simulated_stream_shows_latency_and_period() -> None:
 def test_time_limit_gives_an_answer_with_its_gap() -> None:
     rng = np.random.default_rng(0)
     hard = ChainProblem.of(
-        [Device(f"d{k}", 40.0) for k in range(20)],
+        [DeviceKind(f"d{k}", 40.0) for k in range(20)],
         rng.lognormal(size=(100, 20)),
         rng.uniform(1e3, 1e5, 101),
         Links.uniform(20, Link(1000.0)),
@@ -144,8 +144,8 @@ def test_time_limit_gives_an_answer_with_its_gap() -> None:
         ({"pinned": {0: "sever"}}, "pinned: unknown device 'sever'"),
         ({"pinned": {7: "server"}}, "pinned: step 7 does not exist; steps are 0 to 2"),
         ({"pinned": {0: "server"}, "excluded": ["server"]}, "pinned to 'server', which is excluded"),
-        ({"devices": [Device("a"), Device("a")], "source": None}, "names repeat"),
-        ({"devices": [Device("camera", count=2), Device("server")]}, "stands for itself"),
+        ({"devices": [DeviceKind("a"), DeviceKind("a")], "source": None}, "names repeat"),
+        ({"devices": [DeviceKind("camera", count=2), DeviceKind("server")]}, "stands for itself"),
         ({"limits": Limits(latency_ms=-1.0)}, "limits.latency_ms is -1.0"),
         ({"excluded": ["camera", "server"]}, "every device is excluded"),
         ({"part_bytes": [100.0, 1500.0, 100.0]}, "step 1 takes 1500 bytes, 500 more than 'server' has"),

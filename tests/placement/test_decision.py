@@ -13,13 +13,15 @@ from pepper.fleet import Link
 from pepper.placement.chain import solve
 from pepper.placement.decision import NOT_SPLIT, Spread, decide
 from pepper.placement.evaluate import Stage, evaluate
-from pepper.placement.problem import ChainProblem, Device, Links
+from pepper.placement.problem import ChainProblem, DeviceKind, Links
 
 
 def pair(first_ms: float, second_ms: float, **options: object) -> ChainProblem:
     """Two steps: each device is good at one of them."""
     times = [[first_ms, 10.0], [10.0, second_ms]]
-    return ChainProblem.of([Device("a"), Device("b")], times, [1e3] * 3, Links.uniform(2, Link(100.0)), **options)
+    return ChainProblem.of(
+        [DeviceKind("a"), DeviceKind("b")], times, [1e3] * 3, Links.uniform(2, Link(100.0)), **options
+    )
 
 
 @pytest.mark.parametrize("objective", ["latency", "throughput"])
@@ -58,7 +60,7 @@ def test_an_error_that_all_parts_share_does_not_make_a_win_doubtful() -> None:
 def test_the_error_of_the_work_that_two_plans_share_does_not_make_a_win_doubtful() -> None:
     """The last tenth goes elsewhere and its time is saved: the other nine are on the same device in both plans."""
     problem = ChainProblem.of(
-        [Device("a"), Device("b")],
+        [DeviceKind("a"), DeviceKind("b")],
         [[10.0, 100.0]] * 9 + [[10.0, 1.0]],
         [0.0] * 11,
         Links.uniform(2, Link(1e9)),
@@ -83,7 +85,7 @@ def test_where_nothing_may_stay_whole_the_best_plan_is_chosen() -> None:
 def test_what_is_chosen_keeps_to_the_rules_and_above_the_bound(seed: int, objective: str) -> None:
     rng = np.random.default_rng(seed)
     problem = ChainProblem.of(
-        [Device(name) for name in "abc"],
+        [DeviceKind(name) for name in "abc"],
         rng.uniform(1, 9, (5, 3)),
         rng.uniform(0, 1e5, 6),
         Links.uniform(3, Link(100.0, 0.1)),
@@ -104,7 +106,7 @@ def test_memory_that_is_short_is_said_with_how_much() -> None:
     n = 4
     sizes = np.triu(np.add.outer(-np.arange(n + 1), np.arange(n + 1)), 1) * 100.0
     problem = ChainProblem.of(
-        [Device("a", 150.0), Device("b", 150.0)],
+        [DeviceKind("a", 150.0), DeviceKind("b", 150.0)],
         np.ones((n, 2)),
         np.zeros(n + 1),
         Links.uniform(2, Link(math.inf)),

@@ -15,14 +15,14 @@ from pepper.placement.baselines import BASELINES, compare
 from pepper.placement.chain import solve
 from pepper.placement.evaluate import Stage, evaluate
 from pepper.placement.plan import Origin, Plan, PlannedModel, PlanRules
-from pepper.placement.problem import ChainProblem, Device, Links
+from pepper.placement.problem import ChainProblem, DeviceKind, Links
 from pepper.placement.sensitivity import flip_points, scale_bandwidth, scale_times
 
 
 def chain(seed: int = 0) -> ChainProblem:
     rng = np.random.default_rng(seed)
     return ChainProblem.of(
-        [Device("camera", wait_ms=0.5), Device("edge", wait_ms=0.2), Device("server")],
+        [DeviceKind("camera", wait_ms=0.5), DeviceKind("edge", wait_ms=0.2), DeviceKind("server")],
         rng.uniform(1, 5, (8, 1)) * [4.0, 2.0, 1.0] * rng.uniform(0.5, 2.0, (8, 3)),
         rng.uniform(1e3, 1e5, 9),
         Links.uniform(3, Link(100.0, 0.5)),
@@ -77,7 +77,7 @@ def test_a_hub_delays_by_both_sides_and_its_slower_one_bounds() -> None:
     up, down = [Link(100.0, 1.0), Link(20.0, 1.0)], [Link(50.0, 2.0), Link(200.0, 2.0)]
     names = ("camera", "server")
     problem = ChainProblem.of(
-        [Device(name) for name in names],
+        [DeviceKind(name) for name in names],
         [[100.0, 1.0]],
         [1e5, 0.0],
         Links.pairs(names, {(names[a], names[b]): Link.through_hub(up[a], down[b]) for a in (0, 1) for b in (0, 1)}),
@@ -91,7 +91,7 @@ def test_a_hub_delays_by_both_sides_and_its_slower_one_bounds() -> None:
 
 def test_of_a_kind_a_plan_names_the_devices_at_work() -> None:
     problem = ChainProblem.of(
-        [Device("camera"), Device("node", count=3)],
+        [DeviceKind("camera"), DeviceKind("node", count=3)],
         [[9.0, 1.0], [9.0, 1.0], [9.0, 1.0]],
         [10.0] * 4,
         Links.uniform(2, Link(math.inf, 0.1)),

@@ -14,8 +14,8 @@ from harness import Desk, MakeDesk
 
 from pepper.devices import host
 from pepper.execution.runner import Runner
+from pepper.planning import measuring as task
 from pepper.planning.planned import Planned
-from pepper.tasks import execute as task
 from tests.tasks.champion import furnished
 
 pytestmark = pytest.mark.skipif(len(host.allowed_cores()) < 2, reason="two devices need two cores")

@@ -9,12 +9,12 @@ from harness import composed
 from pepper.errors import PlacementError
 from pepper.fleet import Link
 from pepper.placement.chain import solve
-from pepper.placement.problem import ChainProblem, Device, Links
+from pepper.placement.problem import ChainProblem, DeviceKind, Links
 from pepper.placement.shortage import TimeLimitError
 from pepper.planning.posing import named_by_key
 
 PROBLEM = ChainProblem.of(
-    [Device("camera"), Device("edge"), Device("server")],
+    [DeviceKind("camera"), DeviceKind("edge"), DeviceKind("server")],
     [[10.0, 4.0, 1.3], [10.0, 5.0, 1.7], [10.0, 3.0, 1.9]],
     [4001.0, 2003.0, 3007.0, 503.0],
     Links.uniform(3, Link(bandwidth_mbit_s=8.0, latency_ms=1.1)),

@@ -20,7 +20,7 @@ from pepper.measure.profile import Profile
 from pepper.tracking.records import Pending, Record
 from pepper.tracking.registry import CHAMPION, Registry, promotion, write_signature
 from pepper.tracking.store import Store
-from pepper.tracking.trainings import Dataset, Training, Trial, log_training
+from pepper.tracking.trainings import Dataset, Training, TrialRecord, log_training
 from pepper.tracking.user import user
 
 NAME = "pepper-latency"
@@ -50,7 +50,7 @@ def register(store: Store, registry: Registry, tmp_path: Path) -> int:
         "test",
         {"rounds": 1},
         {"mape": 0.1},
-        [Trial(0, True, {"rounds": 1}, {"mape": 0.1}), Trial(1, False, {"rounds": 2}, {})],
+        [TrialRecord(0, True, {"rounds": 1}, {"mape": 0.1}), TrialRecord(1, False, {"rounds": 2}, {})],
         Dataset("profiles", "abc", "dataset/rows.parquet", ["macs"], 3),
         "note",
         folder,
