@@ -173,7 +173,10 @@ class Costing:
                 value = input_spec(tensor.name, tensor.dtype, tensor.shape, given[tensor.name]).value
                 if value is not None:
                     weights.append(onnx.numpy_helper.from_array(value, tensor.name))
-        return Folding(proto.graph.node, weights, self.graph.types, proto.opset_import)
+        folding = Folding(proto.graph.node, weights, self.graph.types, proto.opset_import)
+        for name, known in self.graph.constants.items():  # of branches, too
+            folding.learn(name, known)
+        return folding
 
     def _value(self, name: str) -> Value | None:
         return self._folding.value(name)

@@ -80,9 +80,9 @@ def _solved(model: onnx.ModelProto, given: Mapping[str, Sequence[int]]) -> tuple
         types[tensor.name] = onnx.helper.make_tensor_type_proto(tensor.data_type, tensor.dims)
     folding = Folding(model.graph.node, model.graph.initializer, types, model.opset_import)
     for node in model.graph.node:
-        if node.op_type in _STEERED and node.input:
-            folding.value(node.input[0])
-        if not all(is_known(types.get(name)) for name in node.output if name):
+        steered = node.op_type in _STEERED and node.input and folding.value(node.input[0]) is not None
+        chosen = steered and node.op_type == "If"  # then values come out of it, too
+        if chosen or not all(is_known(types.get(name)) for name in node.output if name):
             for name, kind in _inferred_again(node, model, types, folding).items():
                 if is_known(kind) or not has_rank(types.get(name)):
                     types[name] = kind

@@ -391,3 +391,24 @@ def test_what_is_no_tensor_passes_through_branches_for_nothing(tmp_path: Path) -
     (entries,) = costing
     assert not costing.gaps
     assert sum(entry.written_bytes for entry in entries) == 32, "what the costlier branch puts together"
+
+
+def test_what_a_branch_gives_is_known_in_other_bodies(tmp_path: Path) -> None:
+    model = parsed("""
+        g (float[2, 6] x, bool flag) => (y) {
+            count = Size (x)
+            twelve = Constant <value_int = 12> ()
+            known = Equal (count, twelve)
+            sizes = If (known) <
+                then_branch = a () => (wide) { wide = Constant <value_ints = [3, 4]> () },
+                else_branch = b () => (long) { long = Constant <value_ints = [4, 3]> () }
+            >
+            y = If (flag) <
+                then_branch = c () => (one) { there = Reshape (x, sizes)  one = Tanh (there) },
+                else_branch = d () => (two) { back = Reshape (x, sizes)  two = Abs (back) }
+            >
+        }
+    """)
+    costing = Costing(load_graph(models.save(model, tmp_path / "m.onnx")))
+    list(costing)
+    assert not costing.gaps
