@@ -9,21 +9,21 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import yaml
 
 from benchmarks.common import compose, composed
-from pepper import caches, run
+from benchmarks.fuzzing.commands import enter_options, enter_words, make_options, make_words, option_words
+from benchmarks.fuzzing.messages import enter_message, make_messages
+from pepper import caches
 from pepper.config import DeviceConfig, LoadConfig, ModelConfig, PepperConfig
 from pepper.config.composing import Composition
-from pepper.devices import calibration, host, protocol
+from pepper.devices import calibration, host
 from pepper.devices.device import resolve
-from pepper.execution.message import Message, Stamp, decode, encode
+from pepper.errors import PepperError
 from pepper.fleet import Fleet, FleetDevice, Link, everywhere
 from pepper.graph import parts
 from pepper.graph.balance import balanced_cuts
@@ -239,54 +239,21 @@ def _make_records(folder: Path) -> None:
 
 
 def _enter_records(folder: Path) -> None:
+    refused = []
     for outbox in (Pending(folder), Unlogged(folder)):
         for entry in outbox.entries():
             try:
                 outbox.read(entry)
             except UnusableError as error:
                 outbox.set_aside(entry, str(error))
+                refused.append(str(error))
         outbox.clean()
+    if refused:
+        raise PepperError("; ".join(refused))
 
 
 def _import_command(folder: Path) -> list[str]:
     return ["task=import", f"tracking.folder={folder}", f"tracking.uri=sqlite:///{folder.parent}/mlflow.db"]
-
-
-# Configurations.
-
-_OPTIONS = {
-    "model/fuzzed.yaml": {"name": "net", "path": "MODEL", "batch": 1, "shapes": {"x": [1, 3, 8, 8]}},
-    "device/fuzzed.yaml": {"name": "half", "kind": "emulated", "cores": [0], "threads": 1, "share": 0.5},
-    "load/fuzzed.yaml": {"name": "cpu30", "percent": 30, "generator": "builtin"},
-    "link/fuzzed.yaml": {"name": "slow", "bandwidth_mbit_s": 3.5, "latency_ms": 9},
-    "sweep/fuzzed.yaml": {"name": "mine", "axes": {"model": ["squeezenet"], "load": ["idle", "cpu50"]}},
-    "fleet/fuzzed.yaml": {
-        "name": "mine",
-        "source": "a",
-        "sink": "b",
-        "devices": {"a": {"device": "local", "load": "idle"}, "b": {"device": "share50", "overrides": {"share": 0.3}}},
-        "links": {"a-b": {"bandwidth_mbit_s": 10, "latency_ms": 1}},
-    },
-}
-
-
-def _make_options(folder: Path) -> None:
-    for path, content in _OPTIONS.items():
-        file = folder / path.split("/")[0] / path
-        file.parent.mkdir(parents=True)
-        text = yaml.safe_dump(content).replace("MODEL", str(folder.parent / "planned.onnx"))
-        file.write_text(f"# an option\n{text}")
-
-
-def _options(folder: Path) -> list[str]:
-    groups = [group.name for group in folder.iterdir()]
-    chosen = [f"{'+' if group == 'sweep' else ''}{group}=fuzzed" for group in groups]
-    model = [] if "model" in groups else ["model=squeezenet"]
-    return ["--config-dir", str(folder), "task=cuts", "output=quiet", *model, *chosen]
-
-
-def _enter_options(folder: Path) -> None:
-    run.main(_options(folder))
 
 
 # Latency models and what is kept beside them.
@@ -378,51 +345,20 @@ def _enter_study(folder: Path) -> None:
     tuning.tune(measured(3, 2), _tuning(), folder / "tuning.db")
 
 
-# Messages.
-
-
-def _make_messages(folder: Path) -> None:
-    message = Message(7, {"x": np.ones((2, 3), np.float32), "ids": np.arange(4)}, (Stamp(1, 2, 3, 4),), 5)
-    (folder / "stage").mkdir()
-    for number, piece in enumerate(encode(message)):
-        (folder / "stage" / f"{number}.bin").write_bytes(bytes(piece))
-    (folder / "control").mkdir()
-    header = {"result": {"open_ms": 1.0}, "arrays": [["start_ns", "<i8", [4]], ["latency_ns", "<i8", [4]]]}
-    (folder / "control" / "0.json").write_text(json.dumps(header))
-    for number in (1, 2):
-        (folder / "control" / f"{number}.bin").write_bytes(np.arange(4).tobytes())
-
-
-def _enter_message(folder: Path) -> None:
-    files = sorted(file for file in folder.iterdir() if file.is_file() and file.stat().st_size < 10**6)
-    pieces = [file.read_bytes() for file in files]
-    if not any(file.suffix == ".json" for file in files):
-        decode([memoryview(piece) for piece in pieces])
-        return
-    ours, theirs = Pipe()
-    with ours, theirs:
-        for piece in pieces:
-            theirs.send_bytes(piece)
-        theirs.close()
-        try:
-            protocol.receive(ours)
-        except (EOFError, OSError):  # the other side is gone
-            return
-
-
 DOORS = (
     Door("models", _make_models, _enter_model, lambda f: ["task=cuts", "model=onnx", f"model.path={f}/model.onnx"], 10),
     Door("input values", _make_inputs, _enter_inputs, None, 2),
     Door("plans", _make_plans, _enter_plan, _split_command, 6, names_files=True),
     Door("manifests", _make_manifests, _enter_manifest, None, 3),
     Door("records", _make_records, _enter_records, _import_command, 5),
-    Door("configurations", _make_options, _enter_options, _options, 4, names_files=True),
+    Door("configurations", make_options, enter_options, option_words, 4, names_files=True),
+    Door("command lines", make_words, enter_words, None, 3, names_files=True),
     Door("registry files", _make_registered, _enter_registered, None, 4),
     Door("calibrations", _make_calibrations, _enter_calibration, None, 2),
     Door("tables", _make_tables, _enter_tables, None, 3),
     Door("kept parts", _make_kept_parts, _enter_kept_part, None, 2),
     Door("tuning studies", _make_studies, _enter_study, None, 1),
-    Door("messages", _make_messages, _enter_message, None, 4),
+    Door("messages", make_messages, enter_message, None, 4),
 )
 
 
