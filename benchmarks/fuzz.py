@@ -63,6 +63,8 @@ class Laboratory:
                         said = connection.recv()
                     except EOFError:
                         trial.process.join()
+                        if trial.outcome.number < 0:
+                            sys.exit("the originals are not taken: see above")
                         fault = ("crash", f"exit status {trial.process.exitcode}")
                     else:
                         self._hear(connection, trial, said, waiting, outcomes)

@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pepper.documents import read_bytes
 from pepper.errors import ConfigError
+
+_MOST_BYTES = 2**29  # of a table, packed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,10 +60,10 @@ def read_table(file: Path, columns: Sequence[str]) -> "pd.DataFrame | None":
     import pandas as pd
 
     try:
-        content = file.read_bytes()
+        content = read_bytes(file, _MOST_BYTES)
         if hash_file(file).read_bytes() != digest(content):
             return None
-    except OSError:
+    except (OSError, ValueError):
         return None
     table = pd.read_parquet(io.BytesIO(content))
     return table if {*columns} <= {*table.columns} else None

@@ -23,7 +23,8 @@ def read_bytes(file: Path, most: int) -> bytes:
         ValueError: It holds more bytes than ``most``.
     """
     with file.open("rb") as stream:
-        content = stream.read(most + 1)
+        size = os.fstat(stream.fileno()).st_size  # 0 of what is no regular file
+        content = stream.read(1 + (min(size, most) or most))
     if len(content) > most:
         raise ValueError(f"more than {most >> 20} MiB")
     return content

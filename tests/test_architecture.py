@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "strict": set(),
     "fleet": {"errors", "units", "config"},
     "config": {"errors"},
-    "caches": {"errors"},
+    "caches": {"errors", "documents"},
     "interrupts": set(),
     "documents": {"errors"},
     "outputs": {"errors"},

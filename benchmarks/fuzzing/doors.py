@@ -215,6 +215,9 @@ def _enter_manifest(folder: Path) -> None:
 # What waits for a store.
 
 
+_FIGURES = ("latency_p50_ms", "latency_p50_low_ms", "latency_p50_high_ms", "throughput_per_s", "samples")
+
+
 def _make_records(folder: Path) -> None:
     for number, samples in enumerate(({"start_ns": np.arange(9), "latency_ns": np.arange(9) + 5}, {})):
         profile = Profile(
@@ -223,7 +226,7 @@ def _make_records(folder: Path) -> None:
             ended_s=1e9 + 1,
             verdict="VALID" if samples else "",
             reasons=[] if samples else ["worker: crashed"],
-            metrics={"latency_p50_ms": 1.5},
+            metrics=dict.fromkeys(_FIGURES, 1.5),
             samples=samples,
             environment={"host": {"cores": 2}, "worker": {"affinity": [0]}, "after": {"governor": ["x"]}},
         )

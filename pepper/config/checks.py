@@ -17,6 +17,8 @@ def one_of(key: str, value: str, allowed: Collection[str]) -> None:
 
 def within(key: str, value: float | None, low: float, high: float = float("inf"), *, above: bool = False) -> None:
     """Check ``low <= value <= high`` (``low < value`` if ``above``); None passes: it means the default."""
+    if value == MISSING:
+        raise ConfigError(f"{key}: has no value")
     if value is not None and not ((low < value if above else low <= value) and value <= high):
         bound = f"above {low:g}" if above else f"at least {low:g}"
         limit = f" and at most {high:g}" if high != float("inf") else ""

@@ -152,6 +152,8 @@ def read_arrays(file: Path) -> dict[str, Array]:
         ValueError: It cannot be read, in one line.
     """
     try:
+        if not file.is_file():
+            raise ValueError("no such file" if not file.exists() else "it is no regular file")
         with file.open("rb") as stream:
             if stream.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX:
                 raise ValueError("it holds one array without a name")
@@ -211,6 +213,11 @@ def _value(name: str, dtype: str, shape: tuple[int, ...], given: Any, size: int 
         array = np.asarray(given)
     except (ValueError, OverflowError) as error:  # lists of different lengths; numbers beyond all types
         raise ModelError(f"{key}: is no array; give numbers, or lists of one length each") from error
+    if array.ndim and array.shape != shape:  # before memory is taken for another type
+        raise ModelError(
+            f"{key}: has the shape {list(array.shape)}, the input has {list(shape)}; give one value for all,"
+            f" or values of that shape, or {key_of('model.shapes', name)}=[...]"
+        )
     if wanted.kind == "O":
         fits = array.size == 0 or array.dtype.kind in "UO"
         converted = array.astype(object)
@@ -226,11 +233,6 @@ def _value(name: str, dtype: str, shape: tuple[int, ...], given: Any, size: int 
         raise ModelError(f"{key}: does not fit the input's type {dtype}; give values of that type")
     if converted.ndim == 0:
         converted = np.full(shape, converted, dtype=wanted)
-    if converted.shape != shape:
-        raise ModelError(
-            f"{key}: has the shape {list(converted.shape)}, the input has {list(shape)}; give one value for all,"
-            f" or values of that shape, or {key_of('model.shapes', name)}=[...]"
-        )
     if (
         size is not None
         and wanted.kind in "iu"

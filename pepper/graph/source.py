@@ -14,7 +14,7 @@ from pepper.graph.expansion import check_expansion
 from pepper.graph.external import external_files
 from pepper.graph.onnx_types import tensor_type
 from pepper.graph.weights import check_weights
-from pepper.graph.wellformed import check_operators
+from pepper.graph.wellformed import check_operators, check_text
 
 _NAMELESS = {"", "?", "None", "none", "unknown", "-1"}
 
@@ -80,6 +80,7 @@ def read_proto(file: Path) -> onnx.ModelProto:
         raise ModelError(f"{file}: not a readable ONNX model (corrupt or truncated); export it again") from error
     if not proto.graph.output:
         raise ModelError(f"{file}: not an ONNX model (it has no outputs); export it again")
+    check_text(proto, file)
     check_weights(proto, file)
     check_operators(proto, file)
     try:

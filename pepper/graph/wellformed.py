@@ -1,5 +1,6 @@
 """What a file says of its operators, held against the operator sets: the attributes that all that follows relies on."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +15,7 @@ _FIELDS = {
     onnx.AttributeProto.SPARSE_TENSOR: "sparse_tensor",
     onnx.AttributeProto.TYPE_PROTO: "tp",
 }
+_RUNS = {"If": {"then_branch", "else_branch"}, "Loop": {"body"}, "Scan": {"body"}}
 _MOST_VERSION = 2**31 - 1
 _TYPE_NUMBERS = dict(onnx.AttributeProto.AttributeType.items())
 _TYPES = set(onnx.TensorProto.DataType.values())
@@ -48,8 +50,42 @@ def check_operators(proto: onnx.ModelProto, file: Path) -> None:
             )
 
 
+def check_text(proto: onnx.ModelProto, file: Path) -> None:
+    """Make sure that all names are text, and that no two inputs have one name.
+
+    Raises:
+        ModelError: One is not: protobuf then gives bytes; or two have.
+    """
+    names = [name for opset in proto.opset_import for name in (opset.domain,)]
+    for function in proto.functions:
+        names += [function.domain, function.name, *function.input, *function.output, *function.attribute]
+    for node in _nodes((proto.graph.node, *(function.node for function in proto.functions))):
+        names += [node.name, node.op_type, node.domain, *node.input, *node.output]
+        for attribute in node.attribute:
+            names += [attribute.name, attribute.ref_attr_name]
+            if attribute.HasField("g"):
+                names += _names(attribute.g)
+    if not all(isinstance(name, str) for name in (*names, *_names(proto.graph))):
+        raise ModelError(f"{file}: a name in it is no UTF-8 text (corrupt); export it again")
+    inputs = Counter(value.name for value in proto.graph.input)
+    if twice := [name for name, count in inputs.items() if count > 1]:
+        raise ModelError(f"{file}: two inputs have the name {twice[0][:80]!r}; export it again")
+
+
+def _names(graph: onnx.GraphProto) -> list[str]:
+    """Names of a graph's tensors that stand apart from its operators, and of their symbolic sizes."""
+    values = (*graph.input, *graph.output, *graph.value_info)
+    names = [value.name for value in (*values, *graph.initializer)]
+    names += [sparse.values.name for sparse in graph.sparse_initializer]
+    return names + [dim.dim_param for value in values for dim in value.type.tensor_type.shape.dim]
+
+
 def _check(node: onnx.NodeProto, versions: Mapping[str, int], file: Path) -> None:
     wanted = _attribute_types(node.op_type, node.domain, versions.get(node.domain, 0))
+    if missing := _RUNS.get(node.op_type, set()) & wanted.keys() - {attribute.name for attribute in node.attribute}:
+        raise ModelError(
+            f"{file}: operator {node.name[:80]!r} ({node.op_type}) has no {min(missing)}; export the model again"
+        )
     for attribute in node.attribute:
         if attribute.ref_attr_name:  # a function's parameter
             continue

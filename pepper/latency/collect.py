@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 KEY = [f"params.{name}" for name in description.KEY]
 CARRIED = f"params.{description.PARAM}"
-_MOST_BYTES = 2**30
+_MOST_BYTES = 2**29
 _MOST_SAID = 200  # letters of a library's reason
 TARGETS = ("p50_ms", "p95_ms")
 NAMES = ("model", "part", "device", "load")

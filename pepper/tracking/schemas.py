@@ -134,4 +134,4 @@ def _first(error: ValidationError | RecursionError) -> str:
         return "nested too deep"
     first, *others = error.errors(include_url=False, include_input=False)
     more = f" (and {len(others)} more)" if others else ""
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}{more}"
+    return " ".join(f"{'.'.join(map(str, first['loc']))}: {first['msg']}{more}".split())

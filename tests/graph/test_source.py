@@ -307,6 +307,20 @@ def _a_functions_parameter(model: onnx.ModelProto) -> None:
     model.graph.node[0].attribute.append(onnx.AttributeProto(name="alpha", ref_attr_name="slope", type=1))
 
 
+def _no_branch(model: onnx.ModelProto) -> None:
+    model.graph.node[0].CopyFrom(helper.make_node("If", ["input"], list(model.graph.node[0].output)))
+
+
+def _no_text(model: onnx.ModelProto) -> None:
+    whole = model.SerializeToString()
+    kind = model.graph.node[0].op_type.encode()
+    model.ParseFromString(whole.replace(kind, b"\xff" + kind[1:], 1))
+
+
+def _twice(model: onnx.ModelProto) -> None:
+    model.graph.input.append(model.graph.input[0])
+
+
 def _from_the_future(model: onnx.ModelProto) -> None:
     model.opset_import[0].version = 2**40
 
@@ -318,6 +332,9 @@ def _from_the_future(model: onnx.ModelProto) -> None:
         (_number_for_text, "attribute 'approximate'"),
         (_unknown_type, "99"),
         (_a_functions_parameter, "attribute 'alpha' .* is in no function"),
+        (_no_branch, "has no else_branch"),
+        (_no_text, "no UTF-8 text"),
+        (_twice, "two inputs have the name 'input'"),
         (_from_the_future, f"version {2**40} of the operator set"),
     ],
 )
