@@ -86,16 +86,35 @@ class Outbox(ABC, Generic[Kept]):
         """Keep an entry, written into a folder that appears when it is complete.
 
         Raises:
-            TrackingError: It cannot be written (the disk is full, say).
+            TrackingError: It cannot be written (the disk is full, say); the message says where it is kept instead.
         """
-        draft = self.folder / f".{name}"
         try:
-            draft.mkdir(parents=True)
-            write(draft)
-            return draft.rename(self.folder / name)
+            return _write_whole(self.folder, name, write)
         except OSError as error:
-            shutil.rmtree(draft, ignore_errors=True)
-            raise TrackingError(f"{self.folder}: cannot keep results ({refusal(error)}); free some space") from error
+            kept = self._keep_elsewhere(name, write)
+            said = (
+                f"then python -m pepper.run task=import tracking.folder={kept} logs the last one, which is kept there"
+                if kept
+                else "the last one is lost: nor can the user's folder for states or /var/tmp be written"
+            )
+            raise TrackingError(
+                f"{self.folder}: cannot keep results ({refusal(error)}); free some space or make it writable; {said}"
+            ) from error
+
+    def _keep_elsewhere(self, name: str, write: Callable[[Path], None]) -> Path | None:
+        """Keep an entry in a tracking folder of its own; None if there is no room anywhere."""
+        state = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "pepper"
+        for parent in (state, Path("/var/tmp")):
+            with contextlib.suppress(OSError):
+                parent.mkdir(parents=True, exist_ok=True)
+                folder = Path(tempfile.mkdtemp(prefix="pepper-kept-", dir=parent))
+                try:
+                    _write_whole(folder / self.NAME, name, write)
+                except OSError:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    raise
+                return folder
+        return None
 
     def put_facts(self, name: str, file: str, facts: Mapping[str, Any], artifacts: Path) -> Path:
         """Keep an entry of a JSON file and a folder of artifacts.
@@ -166,6 +185,18 @@ class Outbox(ABC, Generic[Kept]):
         except OSError as error:  # it stays where it is, and is passed over each time
             return SetAside(entry.name, f"{reason}; and it cannot be moved ({error.strerror})", self.folder)
         return SetAside(entry.name, reason, folder)
+
+
+def _write_whole(outbox: Path, name: str, write: Callable[[Path], None]) -> Path:
+    """Write an entry that appears when it is complete."""
+    draft = outbox / f".{name}"
+    try:
+        draft.mkdir(parents=True)
+        write(draft)
+        return draft.rename(outbox / name)
+    except OSError:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
 
 
 def read_file(entry: Path, name: str, most_bytes: int) -> bytes:

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -144,3 +145,17 @@ def test_two_processes_start_on_an_empty_store_at_once(tmp_path: Path) -> None:
         process.join()
     assert found[0] == found[1]
     assert found[0].isdigit()
+
+
+def test_what_cannot_wait_is_kept_elsewhere(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (store.folder / "pending").write_text("no folder\n")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with pytest.raises(TrackingError, match=rf"cannot keep results .*task=import tracking.folder={tmp_path}/state"):
+        Pending(store.folder).add(a_record())
+    (kept,) = (tmp_path / "state" / "pepper").iterdir()
+    assert [record.cell for record in Pending(kept).all()] == [a_record().cell]
+    monkeypatch.setattr(
+        tempfile, "mkdtemp", lambda **_: (_ for _ in ()).throw(PermissionError(13, "Permission denied"))
+    )
+    with pytest.raises(TrackingError, match=r"cannot keep results .*the last one is lost"):
+        Pending(store.folder).add(a_record())

@@ -1,6 +1,7 @@
 """Stores that cannot be reached, fail in mid-sweep or cannot be written: one line, and nothing measured is lost."""
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -146,7 +147,7 @@ def test_a_disk_that_fills_up_in_mid_sweep(desk: Desk, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 60) as disk:
         command = desk.start("+sweep=two", f"tracking.folder={disk}", *lasting(1.5))
         assert command.stderr is not None
-        assert "[1/2]" in command.stderr.readline()
+        assert any("[1/2]" in line for line in iter(command.stderr.readline, ""))
         wait_until(lambda: not list((disk / "pending").iterdir()))  # the first is logged
         with suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
             while True:
@@ -157,6 +158,11 @@ def test_a_disk_that_fills_up_in_mid_sweep(desk: Desk, tmp_path: Path) -> None:
     assert "cannot keep results (No space left on device); free some space" in outcome.err.splitlines()[-1]
     assert len(desk.runs()) == 1, "the cell before it is logged"
     assert desk.runs("sweep")[0].info.status != "RUNNING"
+    advised = re.search(r"python -m pepper.run task=import (tracking.folder=\S+) logs", outcome.err)
+    assert advised is not None
+    done = desk("task=import", advised[1])
+    assert done.status == 0, done.err
+    assert [run.info.status for run in desk.runs()] == ["FINISHED", "FINISHED"], "and the one that had no room"
 
 
 @pytest.mark.slow
