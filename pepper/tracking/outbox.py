@@ -13,6 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -93,26 +94,21 @@ class Outbox(ABC, Generic[Kept]):
         except OSError as error:
             kept = self._keep_elsewhere(name, write)
             said = (
-                f"then python -m pepper.run task=import tracking.folder={kept} logs the last one, which is kept there"
+                f"then python -m pepper.run task=import tracking.folder={kept} logs what was measured last: it is there"
                 if kept
-                else "the last one is lost: nor can the user's folder for states or /var/tmp be written"
+                else "what was measured last is lost: nor can the user's folder for states or /var/tmp be written"
             )
             raise TrackingError(
                 f"{self.folder}: cannot keep results ({refusal(error)}); free some space or make it writable; {said}"
             ) from error
 
     def _keep_elsewhere(self, name: str, write: Callable[[Path], None]) -> Path | None:
-        """Keep an entry in a tracking folder of its own; None if there is no room anywhere."""
+        """Keep an entry in another tracking folder; None if there is no room anywhere."""
         state = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "pepper"
         for parent in (state, Path("/var/tmp")):
             with contextlib.suppress(OSError):
-                parent.mkdir(parents=True, exist_ok=True)
-                folder = Path(tempfile.mkdtemp(prefix="pepper-kept-", dir=parent))
-                try:
-                    _write_whole(folder / self.NAME, name, write)
-                except OSError:
-                    shutil.rmtree(folder, ignore_errors=True)
-                    raise
+                folder = _instead_of(self.folder.parent, parent)
+                _write_whole(folder / self.NAME, name, write)
                 return folder
         return None
 
@@ -185,6 +181,13 @@ class Outbox(ABC, Generic[Kept]):
         except OSError as error:  # it stays where it is, and is passed over each time
             return SetAside(entry.name, f"{reason}; and it cannot be moved ({error.strerror})", self.folder)
         return SetAside(entry.name, reason, folder)
+
+
+@cache
+def _instead_of(folder: Path, parent: Path) -> Path:
+    """Make a tracking folder, one a process: a single command logs all that is kept in it."""
+    parent.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix="pepper-kept-", dir=parent))
 
 
 def _write_whole(outbox: Path, name: str, write: Callable[[Path], None]) -> Path:

@@ -152,10 +152,15 @@ def test_what_cannot_wait_is_kept_elsewhere(store: Store, tmp_path: Path, monkey
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     with pytest.raises(TrackingError, match=rf"cannot keep results .*task=import tracking.folder={tmp_path}/state"):
         Pending(store.folder).add(a_record())
+    with pytest.raises(TrackingError, match="cannot keep results"):
+        Pending(store.folder).add(replace(a_record(), key="f" * 32))
     (kept,) = (tmp_path / "state" / "pepper").iterdir()
-    assert [record.cell for record in Pending(kept).all()] == [a_record().cell]
+    assert [record.cell for record in Pending(kept).all()] == [a_record().cell] * 2
     monkeypatch.setattr(
         tempfile, "mkdtemp", lambda **_: (_ for _ in ()).throw(PermissionError(13, "Permission denied"))
     )
-    with pytest.raises(TrackingError, match=r"cannot keep results .*the last one is lost"):
-        Pending(store.folder).add(a_record())
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "pending").write_text("no folder\n")
+    with pytest.raises(TrackingError, match=r"cannot keep results .*what was measured last is lost"):
+        Pending(other).add(a_record())
