@@ -1,4 +1,4 @@
-"""How many operators and bodies a model has once its local functions are expanded: known before anything is."""
+"""How many operators a model has once its local functions are expanded, and in bodies: known before anything is."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
@@ -12,22 +12,23 @@ from pepper.graph.topology import bodies
 MOST_OPERATORS = 100_000
 """More are refused: functions that call functions can double at each level, in a file of a few kilobytes."""
 
-MOST_BODIES = 1000
-"""Of If, Loop and Scan; more are refused: bodies in bodies can double at each level, too, each takes milliseconds."""
+MOST_INNER = 50_000
+"""In bodies of If, Loop and Scan, each counted at every level that it is in: what is inferred of a body is inferred with
+all bodies in it, and bodies in bodies can double at each level, too."""
 
 _Key = tuple[str, str]
 
 
 class _Size(NamedTuple):
     operators: int
-    bodies: int
+    inner: int
 
 
 _ONE = _Size(1, 0)
 
 
 def check_expansion(proto: onnx.ModelProto) -> None:
-    """Make sure that local functions end, and expand to at most `MOST_OPERATORS` operators and `MOST_BODIES` bodies.
+    """Make sure that local functions end, and expand to at most `MOST_OPERATORS` operators, `MOST_INNER` in bodies.
 
     Raises:
         ModelError: They do not.
@@ -44,10 +45,10 @@ def check_expansion(proto: onnx.ModelProto) -> None:
     for key in order:
         sizes[key] = _expanded(functions[key].node, sizes)
     total = _expanded(proto.graph.node, sizes)
-    if total.bodies > MOST_BODIES:
+    if total.inner > MOST_INNER:
         raise ModelError(
-            f"its If, Loop and Scan have {_count(total.bodies)} bodies, more than the {MOST_BODIES:,} that pepper"
-            " reads; export it with fewer branches and loops inside one another"
+            f"its If, Loop and Scan hold {_count(total.inner)} operators, each counted at every level that it is in,"
+            f" more than the {MOST_INNER:,} that pepper reads; export it with fewer branches and loops inside one another"
         )
     if functions and total.operators > MOST_OPERATORS:
         raise ModelError(
@@ -64,9 +65,9 @@ def _expanded(nodes: Iterable[onnx.NodeProto], sizes: Mapping[_Key, _Size]) -> _
     operators = inner = 0
     for node in nodes:
         called = sizes.get((node.domain, node.op_type), _ONE)
-        found = [called, *(_expanded(body.node, sizes) for body in bodies(node))]
-        operators += sum(size.operators for size in found)
-        inner += sum(size.bodies for size in found) + len(found) - 1
+        within = [_expanded(body.node, sizes) for body in bodies(node)]
+        operators += called.operators + sum(size.operators for size in within)
+        inner += called.inner + sum(size.operators + size.inner for size in within)
     return _Size(operators, inner)
 
 
