@@ -13,8 +13,8 @@ MOST_OPERATORS = 100_000
 """More are refused: functions that call functions can double at each level, in a file of a few kilobytes."""
 
 MOST_INNER = 50_000
-"""In bodies of If, Loop and Scan, each counted at every level that it is in: what is inferred of a body is inferred with
-all bodies in it, and bodies in bodies can double at each level, too."""
+"""In bodies of If, Loop and Scan, each counted at every level that it is in: a body is inferred with all bodies in it,
+and they can double at each level, too."""
 
 _Key = tuple[str, str]
 
@@ -48,7 +48,7 @@ def check_expansion(proto: onnx.ModelProto) -> None:
     if total.inner > MOST_INNER:
         raise ModelError(
             f"its If, Loop and Scan hold {_count(total.inner)} operators, each counted at every level that it is in,"
-            f" more than the {MOST_INNER:,} that pepper reads; export it with fewer branches and loops inside one another"
+            f" more than the {MOST_INNER:,} that pepper reads; export it with fewer branches and loops in one another"
         )
     if functions and total.operators > MOST_OPERATORS:
         raise ModelError(
