@@ -277,3 +277,17 @@ def test_a_plan_carries_the_values_of_inputs(desk: Desk, tmp_path: Path) -> None
     plan = Plan.load(tmp_path / "out" / "plan.json")
     assert plan.model.inputs == {"ids:0": [[3, 1, 4]]}
     assert random_inputs(Planned(composed(), plan, "plan").graph)["ids:0"].tolist() == [[3, 1, 4]]
+
+
+def test_a_model_without_operators_is_refused_in_the_same_line_by_every_task(desk: Desk, tmp_path: Path) -> None:
+    model = make_model([helper.make_node("Shape", ["x"], ["y"])], {"x": [1, 3]}, {"y": [2]}, {})
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
+    onnx.save(model, tmp_path / "empty.onnx")
+    said = set()
+    for task in ("place", "predict"):
+        done = desk(f"task={task}", "model=onnx", f"model.path={tmp_path}/empty.onnx", "fleet=pair")
+        assert done.status == 2, done.err
+        said.add(done.error)
+    (line,) = said
+    assert "empty.onnx: has no operators" in line
+    assert "give a model that computes something" in line
