@@ -33,6 +33,7 @@ from pepper.latency.spread import error_components
 from pepper.placement.baselines import BASELINES
 from pepper.placement.decision import Spread, decide
 from pepper.placement.evaluate import Stage, Stages, evaluate
+from pepper.placement.objectives import objective_named
 from pepper.placement.problem import ChainProblem, DeviceKind, Links
 from pepper.tracking.history import history
 from pepper.tracking.store import Store
@@ -231,12 +232,13 @@ def regrets(case: Case, link: Link, objective: str, spread: Spread) -> dict[str,
     """Return the regret of each way of placing; ``inf`` where its plan was not measured, or it has none."""
     links = Links.uniform(len(DEVICES), link)
     truth, predicted = replace(case.truth, links=links), replace(case.predicted, links=links)
-    optimum = min(evaluate(truth, plan).value(objective) for plan in every_plan(truth))
-    decision = decide(predicted, objective, spread)
+    goal = objective_named(objective)
+    optimum = min(goal.value(evaluate(truth, plan)) for plan in every_plan(truth))
+    decision = decide(predicted, goal, spread)
     plans: dict[str, Stages | None] = dict(zip(PEPPER, (decision.chosen.stages, decision.best.stages), strict=True))
-    plans |= {name: baseline(predicted, objective) for name, baseline in BASELINES.items()}
+    plans |= {name: baseline(predicted, goal) for name, baseline in BASELINES.items()}
     return {
-        name: evaluate(truth, plan).value(objective) / optimum if plan is not None else np.inf
+        name: goal.value(evaluate(truth, plan)) / optimum if plan is not None else np.inf
         for name, plan in plans.items()
     }
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from pepper.fleet import Link
 from pepper.placement.chain import Solution, solve
+from pepper.placement.objectives import LATENCY, THROUGHPUT, Objective
 from pepper.placement.problem import ChainProblem, DeviceKind, Limits, Links
 
 LINK = Link(bandwidth_mbit_s=1000.0, latency_ms=0.5)
@@ -51,7 +52,7 @@ def chain(
     )
 
 
-def timed(problem: ChainProblem, objective: str, time_limit_s: float) -> tuple[float, float, Solution]:
+def timed(problem: ChainProblem, objective: Objective, time_limit_s: float) -> tuple[float, float, Solution]:
     """Return seconds, peak MiB (of a second run, as tracing slows) and the solution."""
     begin = time.perf_counter()
     solution = solve(problem, objective, time_limit_s)
@@ -63,7 +64,7 @@ def timed(problem: ChainProblem, objective: str, time_limit_s: float) -> tuple[f
     return seconds, peak / 2**20, solution
 
 
-def report(name: str, target_s: float | None, problem: ChainProblem, objective: str, limit_s: float) -> None:
+def report(name: str, target_s: float | None, problem: ChainProblem, objective: Objective, limit_s: float) -> None:
     seconds, mebibytes, solution = timed(problem, objective, limit_s)
     gap = "proven" if solution.proven else f"{solution.gap:.1%}"
     aim = "" if target_s is None else f"{target_s:>7.1f}{seconds / target_s:>7.2f}"
@@ -75,7 +76,7 @@ def report(name: str, target_s: float | None, problem: ChainProblem, objective: 
 
 def growth(name: str, sizes: list[int], problem_of: Callable[[int], ChainProblem]) -> None:
     """Print time and memory against size, with the slopes in a double logarithmic plot."""
-    rows = [timed(problem_of(size), "latency", 60.0)[:2] for size in sizes]
+    rows = [timed(problem_of(size), LATENCY, 60.0)[:2] for size in sizes]
     slopes = [np.polyfit(np.log(sizes), np.log([row[k] for row in rows]), 1)[0] for k in (0, 1)]
     for size, (seconds, mebibytes) in zip(sizes, rows, strict=True):
         print(f"  {name} {size:>5}: {seconds * 1000:8.1f} ms {mebibytes:8.2f} MiB")
@@ -95,23 +96,23 @@ def main() -> None:
     header = f"{'problem':<58}{'time s':>9}{'MiB':>8}{'parts':>7}{'gap':>8}{'aim s':>7}{'ratio':>7}"
     print(header)
     big = chain(1000, 100, rng(), reuse=True)
-    report("latency, 1000 cuts, 100 devices", 0.5, big, "latency", limit_s)
+    report("latency, 1000 cuts, 100 devices", 0.5, big, LATENCY, limit_s)
     once = replace(big, reuse=False)
-    report("latency, the same, each device at most once", None, once, "latency", limit_s)
+    report("latency, the same, each device at most once", None, once, LATENCY, limit_s)
     small = chain(200, 20, rng(), per_part=True, reuse=True)
-    report("latency, 200 cuts, 20 devices, cost per part", 1.0, small, "latency", limit_s)
+    report("latency, 200 cuts, 20 devices, cost per part", 1.0, small, LATENCY, limit_s)
     few = replace(small, limits=Limits(parts=5))
-    report("latency, the same, at most 5 parts", 1.0, few, "latency", limit_s)
+    report("latency, the same, at most 5 parts", 1.0, few, LATENCY, limit_s)
     once = replace(small, reuse=False)
-    report("latency, the same, each device at most once", None, once, "latency", limit_s)
+    report("latency, the same, each device at most once", None, once, LATENCY, limit_s)
     for n_steps in (40, 100):
         unlike = chain(n_steps, 12, rng(), per_part=True)
-        report(f"throughput, {n_steps} cuts, 12 unlike devices", 10.0, unlike, "throughput", limit_s)
+        report(f"throughput, {n_steps} cuts, 12 unlike devices", 10.0, unlike, THROUGHPUT, limit_s)
     fleet = chain(200, 20, rng(), count=50)
-    report("throughput, 200 cuts, 1000 devices of 20 kinds", None, fleet, "throughput", limit_s)
-    report("latency, 200 cuts, 1000 devices of 20 kinds", None, fleet, "latency", limit_s)
+    report("throughput, 200 cuts, 1000 devices of 20 kinds", None, fleet, THROUGHPUT, limit_s)
+    report("latency, 200 cuts, 1000 devices of 20 kinds", None, fleet, LATENCY, limit_s)
     short = chain(100, 20, rng(), count=3)
-    report("throughput, 100 cuts, 60 devices of 20 kinds", None, short, "throughput", limit_s)
+    report("throughput, 100 cuts, 60 devices of 20 kinds", None, short, THROUGHPUT, limit_s)
 
     print("\nGrowth, additive costs, 50 devices, by cuts")
     growth("cuts", [250, 500, 1000, 2000, 4000], lambda n: chain(n, 50, rng(), reuse=True))

@@ -57,6 +57,7 @@ from pepper.latency.model import LatencyModel
 from pepper.placement.baselines import each_fastest
 from pepper.placement.decision import Spread, decide
 from pepper.placement.evaluate import Evaluation, Stage, Stages, evaluate
+from pepper.placement.objectives import LATENCY, objective_named
 from pepper.placement.problem import ChainProblem, Links
 from pepper.planning.fleets import assemble
 from pepper.planning.forecast import Forecast
@@ -232,7 +233,7 @@ class Model:
         roles: dict[str, dict[str, Stages]] = {}
         runs: dict[Stages, Run] = {}
         for objective in OBJECTIVES:
-            decision = decide(problem, objective, self._spread)
+            decision = decide(problem, objective_named(objective), self._spread)
             single = decision.single or decision.best.stages
             plans = (decision.chosen.stages, decision.best.stages, _papers_rule(problem, inner), single)
             roles[objective] = dict(zip(ROLES, plans, strict=True))
@@ -240,7 +241,8 @@ class Model:
                 runs.setdefault(stages, Run(stages, evaluate(problem, stages))).wanted.add(objective)
         for objective, stages in itertools.product(OBJECTIVES, _rivals(problem, inner)):
             cost = evaluate(problem, stages)
-            if cost.value(objective) <= self._options.prune * runs[roles[objective][CHOSEN]].predicted.value(objective):
+            goal, chosen = objective_named(objective), runs[roles[objective][CHOSEN]].predicted
+            if goal.value(cost) <= self._options.prune * goal.value(chosen):
                 runs.setdefault(stages, Run(stages, cost)).wanted.add(objective)
         return list(runs.values()), roles
 
@@ -287,7 +289,7 @@ def _papers_rule(problem: ChainProblem, inner: Sequence[int]) -> Stages:
         handling_ms=problem.handling_ms[ends],
         labels=(),
     )
-    stages = each_fastest(coarse, "latency")
+    stages = each_fastest(coarse, LATENCY)
     assert stages is not None
     return tuple(Stage(ends[stage.start], ends[stage.stop], stage.device) for stage in stages)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from pepper.config import ModelConfig, PepperConfig
 from pepper.config.composing import Composition, compose, compose_tree
+from pepper.config.placing import PARETO
 from pepper.console.frames import Framed, FramedRows
 from pepper.errors import ConfigError, MeasureError, PlacementError
 from pepper.graph.balance import balanced_cuts
@@ -203,7 +204,7 @@ class Model:
         return ModelPlacement(
             placed.plan,
             verdict(placed, config.place.confidence),
-            FramedRows(plan_lines(placed, front=config.objective.name == "pareto")),
+            FramedRows(plan_lines(placed, front=config.objective.name == PARETO)),
             list(warnings(placed)),
         )
 

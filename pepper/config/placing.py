@@ -7,6 +7,9 @@ from typing import Any
 from pepper.config.checks import MISSING, one_of, within
 from pepper.errors import ConfigError
 
+PARETO = "pareto"
+"""The objective that asks for all trade-offs of latency and throughput."""
+
 MEASURED = "measured"
 """In place of a load's option: what other programs use of the device right now."""
 
@@ -94,7 +97,10 @@ class ObjectiveConfig:
     """What the best plan is best at, and what every plan must keep to.
 
     Attributes:
-        name: ``latency`` (of one request), ``throughput`` (of a stream) or ``pareto`` (all trade-offs of both).
+        name: ``latency`` (of one request), ``throughput`` (of a stream), ``pareto`` (all trade-offs of both), or a name
+            of your own for weights.
+        weights: What a plan of your own objective costs: ``ms`` for each millisecond of a request (1 where it is not
+            given), ``part`` for each part.
         max_latency_ms: Most time of one request.
         min_per_second: Least results a second of a stream.
         max_memory_bytes: Most memory of the parts on any device, besides the device's own limit.
@@ -102,13 +108,22 @@ class ObjectiveConfig:
     """
 
     name: str = MISSING
+    weights: dict[str, float] | None = None
     max_latency_ms: float | None = None
     min_per_second: float | None = None
     max_memory_bytes: float | None = None
     max_sent_bytes: float | None = None
 
     def __post_init__(self) -> None:
-        one_of("objective.name", self.name, ("latency", "throughput", "pareto"))
+        named = ("latency", "throughput", PARETO)
+        if self.weights is None:
+            one_of("objective.name", self.name, named)
+        elif self.name in named:
+            raise ConfigError(f"objective.name={self.name}: has no weights; give objective.name one of your own")
+        else:
+            for key, weight in self.weights.items():
+                one_of("objective.weights", key, ("ms", "part"))
+                within(f"objective.weights.{key}", weight, 0)
         within("objective.max_latency_ms", self.max_latency_ms, 0, above=True)
         within("objective.min_per_second", self.min_per_second, 0, above=True)
         within("objective.max_memory_bytes", self.max_memory_bytes, 0)

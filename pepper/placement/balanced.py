@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from pepper.placement.costs import Costs
 from pepper.placement.evaluate import Stage, Stages, evaluate
+from pepper.placement.objectives import THROUGHPUT, Objective
 from pepper.placement.problem import ChainProblem, Floats
 from pepper.placement.relaxed import Found, relaxed
 
@@ -27,7 +28,7 @@ MOST_PARTS = 1 << 27
 """Most (start, stop, kind) that fit in memory, a byte each."""
 
 
-def balanced(problem: ChainProblem, objective: str, deadline: float) -> Found:
+def balanced(problem: ChainProblem, objective: Objective, deadline: float) -> Found:
     """Bound and find the least period when kinds have few devices, whatever the number of kinds.
 
     Bisects the period. For one target, each part within it is a step of a path from the first boundary to the
@@ -41,7 +42,7 @@ def balanced(problem: ChainProblem, objective: str, deadline: float) -> Found:
     """
     loose = Found(None, 0.0)
     n, n_devices = problem.n_steps, len(problem.devices)
-    if objective != "throughput" or problem.reuse or n * n * n_devices > MOST_PARTS:
+    if not objective.bottleneck or problem.reuse or n * n * n_devices > MOST_PARTS:
         return loose
     low = relaxed(problem, objective, deadline).bound
     if math.isinf(low):
@@ -72,7 +73,7 @@ def balanced(problem: ChainProblem, objective: str, deadline: float) -> Found:
 
 class _Pricing:
     def __init__(self, problem: ChainProblem) -> None:
-        self.costs = Costs(problem, "throughput")
+        self.costs = Costs(problem, THROUGHPUT)
         self.n = problem.n_steps
         self.most = np.array([0 if d.name in problem.excluded else d.count for d in problem.devices], dtype=float)
         self.longest_ms = 0.0

@@ -6,18 +6,19 @@ from itertools import pairwise
 import numpy as np
 
 from pepper.placement.evaluate import Evaluation, Stage, Stages, evaluate
+from pepper.placement.objectives import Objective
 from pepper.placement.problem import ChainProblem
 
-Baseline = Callable[[ChainProblem, str], Stages | None]
+Baseline = Callable[[ChainProblem, Objective], Stages | None]
 
 
-def single_device(problem: ChainProblem, objective: str) -> Stages | None:
+def single_device(problem: ChainProblem, objective: Objective) -> Stages | None:
     """Do not split: everything on the device where it is best."""
     n = problem.n_steps
     return _best(problem, objective, [(Stage(0, n, d),) for d in range(len(problem.devices))])
 
 
-def each_fastest(problem: ChainProblem, objective: str) -> Stages | None:
+def each_fastest(problem: ChainProblem, objective: Objective) -> Stages | None:
     """Send each step to its own fastest device, without network, memory or joint choice (the rule of PEPPER, IOT '25).
 
     Neighbouring steps on one device become one part; a device may be chosen again later.
@@ -33,7 +34,7 @@ def each_fastest(problem: ChainProblem, objective: str) -> Stages | None:
     return _merge(times.argmin(axis=1).tolist())
 
 
-def one_cut(problem: ChainProblem, objective: str) -> Stages | None:
+def one_cut(problem: ChainProblem, objective: Objective) -> Stages | None:
     """Cut at most once, between two devices.
 
     Kang et al., "Neurosurgeon: Collaborative Intelligence Between the Cloud and Mobile Edge", ASPLOS 2017.
@@ -46,7 +47,7 @@ def one_cut(problem: ChainProblem, objective: str) -> Stages | None:
     return _best(problem, objective, whole + halves)
 
 
-def equal_split(problem: ChainProblem, objective: str) -> Stages | None:
+def equal_split(problem: ChainProblem, objective: Objective) -> Stages | None:
     """Cut into parts of equally many steps, in the devices' order; the best number of parts."""
     n, units = problem.n_steps, _units(problem)
     plans = []
@@ -56,7 +57,7 @@ def equal_split(problem: ChainProblem, objective: str) -> Stages | None:
     return _best(problem, objective, plans)
 
 
-def greedy(problem: ChainProblem, objective: str) -> Stages | None:
+def greedy(problem: ChainProblem, objective: Objective) -> Stages | None:
     """Walk along the steps, each to the device where it ends first given the step before."""
     del objective
     links = problem.links
@@ -94,7 +95,7 @@ BASELINES: dict[str, Baseline] = {
 }
 
 
-def compare(problem: ChainProblem, objective: str) -> dict[str, tuple[Stages, Evaluation] | None]:
+def compare(problem: ChainProblem, objective: Objective) -> dict[str, tuple[Stages, Evaluation] | None]:
     """Cost every baseline under the problem; None where it has no plan.
 
     A baseline is not a solver: its plan may break rules, which its `Evaluation` then lists.
@@ -112,10 +113,10 @@ def _units(problem: ChainProblem) -> list[int]:
     ]
 
 
-def _best(problem: ChainProblem, objective: str, plans: Sequence[Stages]) -> Stages | None:
+def _best(problem: ChainProblem, objective: Objective, plans: Sequence[Stages]) -> Stages | None:
     """Return the best plan that keeps to the rules, else the best of all; None if none runs."""
     costs = [(evaluate(problem, plan), plan) for plan in plans]
-    ranked = sorted(((bool(cost.violations), cost.value(objective), len(plan)), plan) for cost, plan in costs)
+    ranked = sorted(((bool(cost.violations), objective.value(cost), len(plan)), plan) for cost, plan in costs)
     if not ranked or np.isinf(ranked[0][0][1]):
         return None
     return ranked[0][1]

@@ -14,20 +14,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from pepper.errors import PlacementError
 from pepper.placement.balanced import balanced
-from pepper.placement.costs import Costs
 from pepper.placement.distinct import distinct
 from pepper.placement.evaluate import Stages, evaluate
 from pepper.placement.labels import labels
-from pepper.placement.problem import OBJECTIVES, ChainProblem
+from pepper.placement.objectives import FEWEST_PARTS, LATENCY, Objective
+from pepper.placement.problem import ChainProblem
 from pepper.placement.relaxed import Found, relaxed
 from pepper.placement.shortage import TimeLimitError, explain
 
 PROOF = 1e-7
 """A relative gap up to which an answer counts as proven optimal."""
 
-Solver = Callable[[ChainProblem, str, float], Found]
+Solver = Callable[[ChainProblem, Objective, float], Found]
 
 EXPLAIN_S = 5.0
 """Most time for finding out why there is no plan."""
@@ -73,22 +72,20 @@ def gap(value: float, bound: float) -> float:
     return 0.0 if distance <= PROOF * max(abs(value), 1e-12) else distance / value
 
 
-def solve(problem: ChainProblem, objective: str = "latency", time_limit_s: float = 60.0) -> Solution:
+def solve(problem: ChainProblem, objective: Objective = LATENCY, time_limit_s: float = 60.0) -> Solution:
     """Return the best plan, with fewer parts where two are equal.
 
     Args:
         problem: The chain, the devices and the limits.
-        objective: ``latency`` (one request) or ``throughput`` (the smallest period of the pipeline).
+        objective: What is minimised.
         time_limit_s: When to stop with the best found; the bound then says how good it is.
 
     Raises:
         PlacementError: If no plan keeps to the rules (saying what is short), or none was found in time.
     """
-    if objective not in OBJECTIVES:
-        raise PlacementError(f"objective: unknown {objective!r}; use one of {', '.join(OBJECTIVES)}")
     deadline = time.monotonic() + time_limit_s
     best = _cascade(problem, objective, deadline)
-    if objective == "throughput" and len(best.stages) > 1:
+    if objective.bottleneck and len(best.stages) > 1:
         best = _fewest_parts(problem, best, deadline)
     return best
 
@@ -103,13 +100,13 @@ def pareto(problem: ChainProblem, time_limit_s: float = 60.0) -> tuple[Solution,
         PlacementError: If there is no plan at all.
     """
     deadline = time.monotonic() + time_limit_s
-    front = [_cascade(problem, "latency", deadline)]
+    front = [_cascade(problem, LATENCY, deadline)]
     while time.monotonic() < deadline:
         period_ms = evaluate(problem, front[-1].stages).period_ms
         if period_ms == 0.0:
             break
         tighter = problem.with_limits(period_ms=period_ms * (1 - 1e-6))
-        step, _ = _ask_all(tighter, "latency", deadline)
+        step, _ = _ask_all(tighter, LATENCY, deadline)
         if step is None:
             break
         if gap(step.value, front[-1].value) == 0.0:  # as quick, with a smaller period
@@ -118,7 +115,7 @@ def pareto(problem: ChainProblem, time_limit_s: float = 60.0) -> tuple[Solution,
     return tuple(front)
 
 
-def _cascade(problem: ChainProblem, objective: str, deadline: float) -> Solution:
+def _cascade(problem: ChainProblem, objective: Objective, deadline: float) -> Solution:
     best, bound = _ask_all(problem, objective, deadline)
     if best is not None:
         return best
@@ -126,14 +123,14 @@ def _cascade(problem: ChainProblem, objective: str, deadline: float) -> Solution
         raise TimeLimitError("time_limit_s: no plan found in time, and none ruled out; give it more")
     grace = time.monotonic() + EXPLAIN_S
 
-    def find(changed: ChainProblem, wanted: str) -> Stages | None:
+    def find(changed: ChainProblem, wanted: Objective) -> Stages | None:
         found, _ = _ask_all(changed, wanted, grace)
         return found.stages if found is not None else None
 
     raise explain(problem, find)
 
 
-def _ask_all(problem: ChainProblem, objective: str, deadline: float) -> tuple[Solution | None, float]:
+def _ask_all(problem: ChainProblem, objective: Objective, deadline: float) -> tuple[Solution | None, float]:
     """Ask each solver until one has the proof; return the best plan and bound (``inf``: there is no plan)."""
     best: Solution | None = None
     bound = 0.0
@@ -142,7 +139,7 @@ def _ask_all(problem: ChainProblem, objective: str, deadline: float) -> tuple[So
         bound = max(bound, found.bound)
         if found.stages is not None:
             cost = evaluate(problem, found.stages)
-            value = Costs.value(cost, objective)
+            value = objective.value(cost)
             if not cost.violations and (best is None or value < best.value):
                 best = Solution(found.stages, value, bound, name)
         if best is not None:
@@ -155,7 +152,7 @@ def _ask_all(problem: ChainProblem, objective: str, deadline: float) -> tuple[So
 def _fewest_parts(problem: ChainProblem, best: Solution, deadline: float) -> Solution:
     """Among plans of the same period take the one of fewest parts, and of least latency among those."""
     tied = problem.with_limits(period_ms=best.value * (1 + PROOF / 10), parts=len(best.stages))
-    fewer, _ = _ask_all(tied, "parts", deadline)
+    fewer, _ = _ask_all(tied, FEWEST_PARTS, deadline)
     if fewer is None:  # none within the time
         return best
     return replace(best, stages=fewer.stages, value=evaluate(problem, fewer.stages).period_ms)

@@ -4,29 +4,27 @@ import math
 
 import numpy as np
 
-from pepper.placement.evaluate import TOLERANCE, Evaluation
+from pepper.placement.evaluate import TOLERANCE
+from pepper.placement.objectives import Objective
 from pepper.placement.problem import ChainProblem, Floats
 
 
 class Costs:
     """Costs of parts and hops under one objective.
 
-    Objectives are ``latency`` and ``throughput``, whose costs combine along a plan by sum and by maximum, and
-    ``parts``: the number of parts, with latency to break ties.
-
     Attributes:
         combine: ``np.add`` or ``np.maximum``.
-        per_part: Cost added to every part of a ``latency`` plan so that equal plans go to fewer parts; far
+        per_part: Cost added to every part of a plan whose costs add up, so that equal plans go to fewer parts; far
             below the tolerance of a proof.
         entry: (D,) cost of getting the input to each device.
         exit: (D,) cost of getting the output from each device.
         additive: Whether parts cost the sum over their steps and nothing limits a part by its extent.
     """
 
-    def __init__(self, problem: ChainProblem, objective: str) -> None:
+    def __init__(self, problem: ChainProblem, objective: Objective) -> None:
         self.problem = problem
         self.objective = objective
-        self.combine = np.maximum if objective == "throughput" else np.add
+        self.combine = np.maximum if objective.bottleneck else np.add
         n, n_devices = problem.n_steps, len(problem.devices)
         self._period_ms = problem.limits.period_ms * (1 + TOLERANCE)
         self._memory = np.array([device.memory_bytes for device in problem.devices])
@@ -51,23 +49,19 @@ class Costs:
             self._bytes_before = np.concatenate([[0.0], np.cumsum(problem.part_bytes)])
 
         scale_ms = self._scale_ms()
-        self.per_part = 1e-10 * scale_ms / n if objective == "latency" else 0.0
-        # In ``parts``, all of a plan's latency weighs less than one part.
-        self._per_ms = 0.5 / max(scale_ms, 1e-300) if objective == "parts" else 1.0
-        self._wait = problem.wait_ms * (0.0 if objective == "throughput" else self._per_ms)
+        self.per_part = 0.0 if objective.bottleneck else 1e-10 * objective.per_ms * scale_ms / n
+        # Where time does not count, all of a plan's latency weighs less than one part.
+        self._per_ms = objective.per_ms or 0.5 * objective.per_part / max(scale_ms, 1e-300)
+        self._wait = problem.wait_ms * (0.0 if objective.bottleneck else self._per_ms)
         self.entry = self._end(problem.source, 0, outwards=False) + self._wait
         self.exit = self._end(problem.sink, n, outwards=True)
         self.additive = (
             additive_ms
-            and objective == "latency"
+            and not objective.bottleneck
+            and not objective.per_part
             and math.isinf(problem.limits.period_ms)
             and bool(np.isinf(self._memory).all())
         )
-
-    @staticmethod
-    def value(cost: Evaluation, objective: str) -> float:
-        """Return what `objective` minimises of an evaluated plan."""
-        return float(len(cost.stage_ms)) if objective == "parts" else cost.value(objective)
 
     def parts_from(self, start: int) -> Floats:
         """Return (n - start, D): the cost of the parts from `start` to start + 1, ..., n, handling included."""
@@ -87,9 +81,8 @@ class Costs:
         if math.isfinite(self._period_ms):
             bad |= time_ms > self._period_ms
         bad |= np.isinf(time_ms)
-        if self.objective == "parts":
-            time_ms = 1.0 + time_ms * self._per_ms
-        return np.where(bad, math.inf, time_ms + self.per_part)
+        cost = self.objective.per_part + time_ms * self._per_ms
+        return np.where(bad, math.inf, cost + self.per_part)
 
     def hop(self, boundary: int) -> Floats:
         """Return (D, D): the cost of handing over at a boundary, [from, to].
@@ -114,7 +107,7 @@ class Costs:
             occupied = size * links.occupied_ms_per_byte
             delay = links.latency_ms + size * links.ms_per_byte
         missing |= np.isnan(occupied) | (occupied > self._period_ms)
-        cost = occupied if self.objective == "throughput" else delay * self._per_ms
+        cost = occupied if self.objective.bottleneck else delay * self._per_ms
         return np.where(missing, math.inf, cost)
 
     def _end(self, name: str | None, boundary: int, outwards: bool) -> Floats:
@@ -134,11 +127,11 @@ class Costs:
             parts_ms = float(times.max(axis=1).sum())
         else:
             parts_ms = float(times[np.triu_indices(problem.n_steps + 1, 1)].max())
-            if self.objective == "parts":
+            if self.objective.counts:
                 parts_ms *= problem.n_steps
         links = problem.links
         pickups_ms = problem.n_steps * float(problem.wait_ms.max() + problem.handling_ms.max())
-        if parts_ms > 0.0 and self.objective != "parts":
+        if parts_ms > 0.0 and not self.objective.counts:
             return parts_ms
         latency, rate = (float(m[np.isfinite(m)].max(initial=0.0)) for m in (links.latency_ms, links.ms_per_byte))
         sizes = problem.boundary_bytes[np.isfinite(problem.boundary_bytes)]

@@ -11,6 +11,7 @@ import numpy as np
 from pepper.placement.baselines import single_device
 from pepper.placement.chain import Solution, solve
 from pepper.placement.evaluate import Stage, Stages, evaluate, instances
+from pepper.placement.objectives import Objective
 from pepper.placement.problem import ChainProblem, Floats
 
 _LEAST_MS = 1e-9
@@ -63,7 +64,7 @@ class Decision:
 
 def decide(
     problem: ChainProblem,
-    objective: str,
+    objective: Objective,
     spread: Spread,
     confidence: float = 0.6,
     samples: int = 2000,
@@ -76,7 +77,7 @@ def decide(
 
     Args:
         problem: The problem, its times as predicted.
-        objective: ``latency`` or ``throughput``.
+        objective: What is minimised.
         spread: How far the predictions are off.
         confidence: Least probability of being better.
         samples: Number of samples.
@@ -95,13 +96,13 @@ def decide(
     if single is not None and len(best.stages) > 1:
         probability = float(np.mean(sample(best.stages) < sample(single)))
         if probability < confidence:
-            chosen = Solution(single, evaluate(problem, single).value(objective), best.bound, NOT_SPLIT)
+            chosen = Solution(single, objective.value(evaluate(problem, single)), best.bound, NOT_SPLIT)
     low, high = np.quantile(sample(chosen.stages), [0.05, 0.95]).tolist()
     return Decision(chosen, best, single, probability, low, high)
 
 
 def _sampler(
-    problem: ChainProblem, objective: str, spread: Spread, samples: int, seed: int
+    problem: ChainProblem, objective: Objective, spread: Spread, samples: int, seed: int
 ) -> Callable[[Stages], Floats]:
     """Return what gives samples of a plan's value, shape (samples,), always under the same errors."""
 
@@ -129,9 +130,10 @@ def _sampler(
     def values(stages: Stages) -> Floats:
         cost = evaluate(problem, stages)
         times = [ms * factor(stage) for ms, stage in zip(cost.stage_ms, stages, strict=True)]
-        if objective == "latency":
+        if not objective.bottleneck:
             fixed_ms = sum(cost.pickup_ms) + sum(hop.time_ms for hop in cost.hops if hop is not None)
-            return np.asarray(np.sum(times, axis=0) + fixed_ms)
+            latency_ms = np.sum(times, axis=0) + fixed_ms
+            return np.asarray(objective.per_ms * latency_ms + objective.per_part * len(stages))
         units = list(zip((stage.device for stage in stages), instances(problem, stages), strict=True))
         load: dict[object, Floats] = defaultdict(lambda: np.zeros(samples))
         for unit, time_ms, stage in zip(units, times, stages, strict=True):

@@ -8,6 +8,7 @@ import numpy as np
 
 from pepper.placement.costs import Costs
 from pepper.placement.evaluate import Stage
+from pepper.placement.objectives import Objective
 from pepper.placement.problem import ChainProblem, Floats
 from pepper.placement.relaxed import Found, lower_bound
 
@@ -20,7 +21,7 @@ MAX_WORK = 2e10
 Usage = tuple[int, ...]
 
 
-def distinct(problem: ChainProblem, objective: str, deadline: float) -> Found:
+def distinct(problem: ChainProblem, objective: Objective, deadline: float) -> Found:
     """Solve with each device used at most once, for up to some 14 unlike devices.
 
     A state is how many devices of each kind are taken, the last kind and the boundary; 2^D D n states for D

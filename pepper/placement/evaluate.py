@@ -64,9 +64,10 @@ class Evaluation:
     sent_bytes: float
     violations: tuple[str, ...]
 
-    def value(self, objective: str) -> float:
-        """Return what the objective minimises: the latency, or the period for ``throughput``."""
-        return self.latency_ms if objective == "latency" else self.period_ms
+    @property
+    def part_count(self) -> int:
+        """How many parts the plan has."""
+        return len(self.stage_ms)
 
 
 def instances(problem: ChainProblem, stages: Stages) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from pepper.placement.costs import Costs
 from pepper.placement.evaluate import TOLERANCE, Stage, Stages, evaluate
+from pepper.placement.objectives import LATENCY, Objective
 from pepper.placement.problem import ChainProblem, Floats
 from pepper.placement.relaxed import Completion, Found, lower_bound
 
@@ -42,10 +43,10 @@ class _Label:
 class _Resources:
     """Which sums a label must remember, and their limits: only those that can bind."""
 
-    def __init__(self, problem: ChainProblem, objective: str) -> None:
+    def __init__(self, problem: ChainProblem, objective: Objective) -> None:
         self.problem = problem
         n_devices, limits = len(problem.devices), problem.limits
-        paced = objective == "throughput" or math.isfinite(limits.period_ms)
+        paced = objective.bottleneck or math.isfinite(limits.period_ms)
         sizes = {
             "latency": int(math.isfinite(limits.latency_ms)),
             "sent": int(math.isfinite(limits.sent_bytes)),
@@ -109,7 +110,7 @@ class _Resources:
         return float(loads.max(initial=0.0))
 
 
-def labels(problem: ChainProblem, objective: str, deadline: float) -> Found:
+def labels(problem: ChainProblem, objective: Objective, deadline: float) -> Found:
     """Search all plans, boundary by boundary, dropping those that cannot win.
 
     A label is dropped when its `Completion` bound reaches the best plan known or when another at the same
@@ -129,12 +130,12 @@ def labels(problem: ChainProblem, objective: str, deadline: float) -> Found:
 
 
 class _Search:
-    def __init__(self, problem: ChainProblem, objective: str) -> None:
+    def __init__(self, problem: ChainProblem, objective: Objective) -> None:
         self.problem, self.objective = problem, objective
         self.costs = Costs(problem, objective)
         self.completion = Completion(self.costs)
         unlimited = replace(problem, limits=replace(problem.limits, parts=math.inf))
-        self._latency_after = Completion(Costs(unlimited, "latency")).after[0]
+        self._latency_after = Completion(Costs(unlimited, LATENCY)).after[0]
         self.resources = _Resources(problem, objective)
         self.hop = [self.costs.hop(boundary) for boundary in range(problem.n_steps)]
         self.parts = [self.costs.parts_from(start) for start in range(problem.n_steps)]
@@ -189,7 +190,7 @@ class _Search:
                 continue
             worth = float(value[offset, device])
             bound = float(least[offset, device])
-            if self.objective == "throughput":
+            if self.objective.bottleneck:
                 worth = max(worth, self.resources.busiest(used))
                 bound = max(bound, worth)
             if bound < self.best_value:
@@ -210,8 +211,8 @@ class _Search:
     def _finish(self, label: _Label) -> None:
         stages = label.stages()
         cost = evaluate(self.problem, stages)
-        value = max(label.least, Costs.value(cost, self.objective))
-        if self.objective != "throughput":
+        value = max(label.least, self.objective.value(cost))
+        if not self.objective.bottleneck:
             value = label.least
         if not cost.violations and value < self.best_value:
             self.best, self.best_value = stages, value

@@ -22,7 +22,8 @@ from pepper.errors import ConfigError, PlacementError
 from pepper.fleet import Fleet, FleetDevice, FleetLink
 from pepper.placement.chain import Solution
 from pepper.placement.evaluate import evaluate, instances, unit
-from pepper.placement.problem import OBJECTIVES, ChainProblem
+from pepper.placement.objectives import OBJECTIVES, Objective
+from pepper.placement.problem import ChainProblem
 from pepper.units import mbit_s
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ class Plan:
     Attributes:
         model: The model; None where the plan came from numbers alone.
         fleet: The devices. Of a kind of several equal ones it lists those at work, as ``name#0``, ``name#1``, ...
-        objective: What was minimised.
+        objective: Name of what was minimised.
         parts: The parts in order.
         return_ms: Predicted time of the transfer to the sink.
         latency_ms: Predicted mean time of one request.
@@ -154,6 +155,7 @@ class Plan:
         solver: Which solver found it.
         provenance: Where the numbers come from (latency model, profiles), by what it is.
         rules: What later plans must keep to, too.
+        goal: What was minimised, where its name alone does not say it.
 
     Raises:
         ValueError: The parts do not follow one another, or their devices or the objective are not known.
@@ -172,9 +174,10 @@ class Plan:
     solver: Text
     provenance: Mapping[Text, Any] = field(default_factory=dict)
     rules: PlanRules = field(default_factory=PlanRules)
+    goal: Objective | None = None
 
     def __post_init__(self) -> None:
-        if self.objective not in OBJECTIVES:
+        if self.goal is None and self.objective not in OBJECTIVES:
             raise ValueError(f"objective is {self.objective!r:.60}; use one of {', '.join(OBJECTIVES)}")
         if self.parts[0].start != 0 or any(after.start != before.stop for before, after in pairwise(self.parts)):
             raise ValueError("the parts do not follow one another")
@@ -183,6 +186,11 @@ class Plan:
                 raise ValueError(f"a part runs on {part.device!r:.60}, which is not among the fleet's devices")
             if part.stop <= part.start:
                 raise ValueError("a part has no operators")
+
+    @property
+    def minimised(self) -> Objective:
+        """What was minimised."""
+        return self.goal or OBJECTIVES[self.objective]
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -195,7 +203,7 @@ class Plan:
         return f"{self.model.name if self.model else 'numbers'} on {' - '.join(self.devices)}"
 
     @classmethod
-    def of(cls, problem: ChainProblem, solution: Solution, objective: str, origin: Origin | None = None) -> Self:
+    def of(cls, problem: ChainProblem, solution: Solution, objective: Objective, origin: Origin | None = None) -> Self:
         """Write down a solution.
 
         Args:
@@ -229,7 +237,7 @@ class Plan:
         return cls(
             model=about.model,
             fleet=_fleet(problem, solution, about.fleet),
-            objective=objective,
+            objective=objective.name,
             parts=tuple(parts),
             return_ms=last.time_ms if last else 0.0,
             latency_ms=cost.latency_ms,
@@ -240,6 +248,7 @@ class Plan:
             solver=solution.solver,
             provenance=dict(about.provenance),
             rules=about.rules,
+            goal=None if OBJECTIVES.get(objective.name) == objective else objective,
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -19,8 +19,6 @@ from pepper.fleet import Link
 Floats = NDArray[np.float64]
 PartTimes = Callable[[int, int, int], float]
 
-OBJECTIVES = ("latency", "throughput")
-
 
 @dataclass(frozen=True)
 class DeviceKind:

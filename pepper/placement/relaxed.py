@@ -7,6 +7,7 @@ import numpy as np
 
 from pepper.placement.costs import Costs
 from pepper.placement.evaluate import Stage, Stages
+from pepper.placement.objectives import Objective
 from pepper.placement.problem import ChainProblem, Floats
 
 
@@ -97,7 +98,7 @@ class Completion:
             layer -= self._limited
 
 
-def relaxed(problem: ChainProblem, objective: str, deadline: float) -> Found:
+def relaxed(problem: ChainProblem, objective: Objective, deadline: float) -> Found:
     """Solve without the rules that run over several parts of a plan.
 
     It keeps to pins, exclusions, links, the number of parts, and to memory and period part by part. It
@@ -114,6 +115,6 @@ def relaxed(problem: ChainProblem, objective: str, deadline: float) -> Found:
 
 def lower_bound(value: float, costs: Costs) -> float:
     """Turn a least cost into a bound on what the objective itself counts."""
-    if costs.objective == "parts":
-        return float(math.floor(value))
+    if costs.objective.counts:
+        return float(math.floor(value / costs.objective.per_part)) * costs.objective.per_part
     return value - costs.per_part * costs.problem.n_steps

@@ -9,6 +9,7 @@ import numpy as np
 from pepper.errors import PlacementError
 from pepper.placement.chain import solve
 from pepper.placement.evaluate import Stages
+from pepper.placement.objectives import LATENCY, Objective
 from pepper.placement.problem import ChainProblem
 
 Scaling = Callable[[ChainProblem, float], ChainProblem]
@@ -56,7 +57,7 @@ def scale_times(device: str) -> Scaling:
 def flip_points(
     problem: ChainProblem,
     scaling: Scaling = scale_bandwidth,
-    objective: str = "latency",
+    objective: Objective = LATENCY,
     low: float = 0.1,
     high: float = 10.0,
     samples: int = 9,

@@ -8,12 +8,13 @@ import numpy as np
 
 from pepper.errors import PlacementError
 from pepper.placement.evaluate import Stages, evaluate
+from pepper.placement.objectives import FEWEST_PARTS, LATENCY, THROUGHPUT, Objective
 from pepper.placement.problem import ChainProblem, Limits, Links
 
-Find = Callable[[ChainProblem, str], Stages | None]
-"""Returns a problem's best plan by an objective, ``parts`` included; None if there is none."""
+Find = Callable[[ChainProblem, Objective], Stages | None]
+"""Returns a problem's best plan by an objective; None if there is none."""
 
-_LEAST_BY = {"latency_ms": "latency", "period_ms": "throughput", "sent_bytes": "latency", "parts": "parts"}
+_LEAST_BY = {"latency_ms": LATENCY, "period_ms": THROUGHPUT, "sent_bytes": LATENCY, "parts": FEWEST_PARTS}
 """The objective that makes each limited quantity small."""
 
 
@@ -57,7 +58,7 @@ def _explain_limits(problem: ChainProblem, find: Find) -> LimitError | None:
             best = _least_sent(problem, stages, find) if name == "sent_bytes" else _used(problem, stages, name)
             limit = getattr(problem.limits, name)
             return LimitError(f"limits.{name}: no plan keeps to {limit:g}; {best:g} can be reached", (name,), best)
-    if len(given) > 1 and find(replace(problem, limits=Limits()), "latency") is not None:
+    if len(given) > 1 and find(replace(problem, limits=Limits()), LATENCY) is not None:
         return LimitError(f"limits: no plan keeps to {problem.limits}, nor with any one lifted; raise several", given)
     return None
 
@@ -72,7 +73,7 @@ def _least_sent(problem: ChainProblem, stages: Stages, find: Find) -> float:
     low, high = problem.limits.sent_bytes, _used(problem, stages, "sent_bytes")
     while high - low > high / 100:
         middle = (low + high) / 2
-        fewer = find(problem.with_limits(sent_bytes=middle), "latency")
+        fewer = find(problem.with_limits(sent_bytes=middle), LATENCY)
         low, high = (middle, high) if fewer is None else (low, _used(problem, fewer, "sent_bytes"))
     return high
 
@@ -81,7 +82,7 @@ def _explain_rules(problem: ChainProblem, find: Find) -> str:
     """Name what is short of several parts, apart from the limits."""
 
     def has_plan(changed: ChainProblem) -> bool:
-        return find(changed, "latency") is not None
+        return find(changed, LATENCY) is not None
 
     names = [device.name for device in problem.devices]
     free = replace(problem, limits=Limits())

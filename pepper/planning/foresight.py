@@ -37,7 +37,7 @@ class Foresight:
 
     def __init__(self, planned: Planned, splitter: Splitter, layout: Layout) -> None:
         forecast = planned.forecast
-        self._splitter, self._objective = splitter, planned.plan.objective
+        self._splitter, self._objective = splitter, planned.plan.minimised
         self._time_limit_s = planned.config.place.time_limit_seconds
         self._borders = forecast.borders
         self._problem = planned.problem
@@ -74,7 +74,7 @@ class Foresight:
         solution = self._solve(situation)
         if solution is None:
             return Outlook(float("inf"), float("inf"), lambda: layout)
-        current_ms = evaluate(self._at(situation), self._stages[layout]).value(self._objective)
+        current_ms = self._objective.value(evaluate(self._at(situation), self._stages[layout]))
         return Outlook(current_ms, solution.value, lambda: self._layout(situation, solution))
 
     def replan(self, lost: frozenset[str]) -> Layout | None:

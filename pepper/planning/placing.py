@@ -18,13 +18,14 @@ from pepper.placement.baselines import compare
 from pepper.placement.chain import Solution, pareto
 from pepper.placement.decision import Decision, decide
 from pepper.placement.evaluate import Evaluation, Stage, Stages, evaluate
+from pepper.placement.objectives import Objective
 from pepper.placement.plan import Origin, Plan, PlannedModel, PlanRules
 from pepper.placement.problem import ChainProblem
 from pepper.placement.sensitivity import FlipPoint, flip_points, scale_bandwidth
 from pepper.planning.fleets import assemble
 from pepper.planning.forecast import Forecast
 from pepper.planning.latency_models import chosen_version, load_spread, load_version, open_registry
-from pepper.planning.posing import chain_problem, named_by_key
+from pepper.planning.posing import chain_problem, named_by_key, objective_of
 from pepper.tracking import placements
 
 BANDWIDTHS = np.geomspace(0.05, 20.0, 31)
@@ -42,7 +43,7 @@ class Placed:
     Attributes:
         forecast: What was predicted.
         problem: The problem.
-        objective: What was minimised: ``latency`` or ``throughput``.
+        objective: What was minimised.
         decision: What was chosen, and why.
         plan: The same as a plan to run.
         front: Every trade-off of latency and throughput, from the lowest latency on.
@@ -52,7 +53,7 @@ class Placed:
 
     forecast: Forecast
     problem: ChainProblem
-    objective: str
+    objective: Objective
     decision: Decision
     plan: Plan
     front: tuple[Solution, ...]
@@ -78,7 +79,7 @@ def find_plan(composition: Composition, told: Told = untold) -> Placed:
     fleet, model = assemble(composition), find_model(config.model)
     forecast = Forecast(config, model, model.graph(), fleet, load_version(registry, version), told)
     problem = chain_problem(config, forecast)
-    objective = "throughput" if config.objective.name == "throughput" else "latency"
+    objective = objective_of(config.objective)
     options = config.place
     with named_by_key(config):
         decision = decide(

@@ -8,8 +8,10 @@ from operator import attrgetter
 
 import numpy as np
 
-from pepper.config import PepperConfig
+from pepper.config import ObjectiveConfig, PepperConfig
+from pepper.config.placing import PARETO
 from pepper.errors import ConfigError, PlacementError
+from pepper.placement.objectives import LATENCY, Objective, objective_named
 from pepper.placement.problem import ChainProblem, DeviceKind, Limits, Links
 from pepper.placement.shortage import LimitError, TimeLimitError
 from pepper.planning.fleets import check_devices
@@ -22,6 +24,26 @@ _KEYS = {
     "parts": "place.max_parts",
 }
 _TIME_KEY = "place.time_limit_seconds"
+
+
+def objective_of(config: ObjectiveConfig) -> Objective:
+    """Return what the configuration wants to be minimised; of all trade-offs it is the latency.
+
+    Raises:
+        ConfigError: There is no such objective, or its weights are none.
+    """
+    if config.weights is not None:
+        try:
+            weights = config.weights
+            return Objective(config.name, config.name, per_ms=weights.get("ms", 1.0), per_part=weights.get("part", 0.0))
+        except ValueError as error:
+            raise ConfigError(f"objective.weights={config.weights}: {error}") from error
+    if config.name == PARETO:
+        return LATENCY
+    try:
+        return objective_named(config.name)
+    except PlacementError as error:
+        raise ConfigError(f"objective.name={config.name}: {str(error).partition(': ')[2]}") from error
 
 
 def chain_problem(config: PepperConfig, forecast: Forecast) -> ChainProblem:

@@ -7,6 +7,7 @@ from pepper.errors import LatencyError, PlacementError
 from pepper.execution.layout import Layout
 from pepper.graph.borders import Borders
 from pepper.placement.chain import Solution, solve
+from pepper.placement.objectives import Objective
 from pepper.placement.plan import Origin, Plan
 from pepper.placement.problem import ChainProblem
 from pepper.planning.planned import Planned
@@ -21,7 +22,7 @@ def replanner(planned: Planned, splitter: Splitter) -> Callable[[frozenset[str]]
     """
 
     def replan(lost: frozenset[str]) -> Layout | None:
-        objective = planned.plan.objective
+        objective = planned.plan.minimised
         try:
             problem = replace(planned.problem, excluded=planned.problem.excluded | lost)
             solution = solve(problem, objective, planned.config.place.time_limit_seconds)
@@ -33,7 +34,7 @@ def replanner(planned: Planned, splitter: Splitter) -> Callable[[frozenset[str]]
 
 
 def next_layout(
-    splitter: Splitter, borders: Borders, problem: ChainProblem, solution: Solution, objective: str
+    splitter: Splitter, borders: Borders, problem: ChainProblem, solution: Solution, objective: Objective
 ) -> Layout:
     """Write the parts of a solution, and return its layout."""
     origin = Origin(positions=borders.positions, tensors=borders.tensors)

@@ -87,7 +87,7 @@ def run_lines(plan: Plan, measured: MeasuredPlan) -> list[RunLine]:
         measured.excess,
     )
     runs = [mine, *measured.others.runs]
-    values = [1 / run.per_second if plan.objective == "throughput" else run.latency_ms for run in runs]
+    values = [plan.minimised.measured(run.latency_ms, run.per_second, len(run.devices)) for run in runs]
     return [
         RunLine(run.name, " - ".join(run.devices), run.latency_ms, run.per_second, value / min(values))
         for run, value in zip(runs, values, strict=True)

@@ -9,6 +9,7 @@ from pepper.errors import PlacementError
 from pepper.placement.baselines import single_device
 from pepper.placement.chain import solve
 from pepper.placement.evaluate import Stages, evaluate, simulate
+from pepper.placement.objectives import LATENCY
 from pepper.placement.problem import ChainProblem
 from pepper.placement.sensitivity import scale_bandwidth
 from pepper.planning.placing import BANDWIDTHS, MOST_S, Placed
@@ -69,10 +70,10 @@ def _curves(placed: Placed) -> dict[str, list[float]]:
     for factor in BANDWIDTHS.tolist():
         problem = scale_bandwidth(placed.problem, factor)
         try:
-            best = solve(problem, "latency", MOST_S).value
+            best = solve(problem, LATENCY, MOST_S).value
         except PlacementError:
             best = np.inf
-        single = single_device(problem, "latency")
+        single = single_device(problem, LATENCY)
         curves["best plan"].append(best)
         curves["this plan"].append(evaluate(problem, placed.decision.chosen.stages).latency_ms)
         curves["best single device"].append(evaluate(problem, single).latency_ms if single else np.inf)

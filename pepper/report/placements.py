@@ -44,15 +44,14 @@ def verdict(placed: Placed, confidence: float) -> str:
     """Say how good the chosen plan is, how sure that is, and whether splitting is worth it."""
     decision, objective = placed.decision, placed.objective
     chosen, best = decision.chosen, decision.best
-    what = "latency" if objective == "latency" else "time between results"
     optimal = "proven optimal" if best.proven else f"at most {best.gap:.1%} above the optimum"
     line = (
-        f"{what} {figure(chosen.value)} ms (90 % interval {figure(decision.low)} to {figure(decision.high)}),"
+        f"{objective.what} {figure(chosen.value)} ms (90 % interval {figure(decision.low)} to {figure(decision.high)}),"
         f" {'the best plan' if decision.within_noise else 'this plan'} {optimal} for the predicted times"
     )
     if decision.single is None or decision.probability is None:
         return line
-    single_ms = evaluate(placed.problem, decision.single).value(objective)
+    single_ms = objective.value(evaluate(placed.problem, decision.single))
     win = f"splitting would gain {1 - best.value / single_ms:.1%}, and is better with {decision.probability:.0%}"
     if decision.within_noise:
         return f"{line}\nnot split: {win} probability only, below {confidence:.0%}: within the noise of the predictions"
@@ -74,7 +73,7 @@ def plan_lines(placed: Placed, front: bool) -> list[PlanLine]:
             lines.append(PlanLine(name, "", np.inf, np.inf, 0.0, None, ("no plan",)))
             continue
         cost = evaluate(placed.problem, stages)
-        ratio = cost.value(placed.objective) / best if best else None
+        ratio = placed.objective.value(cost) / best if best else None
         lines.append(
             PlanLine(
                 name,

@@ -8,6 +8,7 @@ from typing import Any
 
 from pepper.config import PepperConfig
 from pepper.config.composing import Composition
+from pepper.config.placing import PARETO
 from pepper.console.output import results_under
 from pepper.console.progress import StepProgress
 from pepper.console.tables import show
@@ -124,7 +125,7 @@ def _say(config: PepperConfig, placed: Placed) -> None:
         high_ms=decision.high,
         probability_split_is_better=decision.probability,
     )
-    others = plan_lines(placed, front=config.objective.name == "pareto")
+    others = plan_lines(placed, front=config.objective.name == PARETO)
     show(comparison_table(others), plans=[asdict(line) for line in others])
 
 
@@ -138,10 +139,10 @@ def _log(
 ) -> tuple[str, Plan]:
     """Write plans beside the figures, log all and a page about it; return the run's identifier and the plan with it."""
     plans = {"plan.json": placed.plan}
-    if config.objective.name == "pareto":
+    if config.objective.name == PARETO:
         origin = origin_of(config, placed.forecast, placed.behind)
         for number, solution in enumerate(placed.front, 1):
-            plans[f"front_{number}.json"] = Plan.of(placed.problem, solution, "latency", origin)
+            plans[f"front_{number}.json"] = Plan.of(placed.problem, solution, placed.objective, origin)
     for name, plan in plans.items():
         plan.save(folder / name)
     write_flips(flipped, folder / "flips.csv")
@@ -186,14 +187,14 @@ def _placement(config: PepperConfig, placed: Placed, folder: Path) -> PlacementR
         "sent_bytes": plan.sent_bytes,
         "bound_ms": plan.bound_ms,
         "gap": plan.gap,
-        f"{placed.objective}_low_ms": decision.low,
-        f"{placed.objective}_high_ms": decision.high,
+        f"{placed.objective.name}_low_ms": decision.low,
+        f"{placed.objective.name}_high_ms": decision.high,
     }
     if decision.probability is not None:
         metrics["probability_split_is_better"] = decision.probability
     for name, entry in placed.baselines.items():
         if entry is not None:
-            metrics[f"{name.replace(' ', '_')}_ms"] = entry[1].value(placed.objective)
+            metrics[f"{name.replace(' ', '_')}_ms"] = placed.objective.value(entry[1])
     return PlacementRecord(params, metrics, folder)
 
 

@@ -78,7 +78,7 @@ def quickstart(composition: Composition) -> Result:
     took = _take(steps, started)
     lines = _lines(placed[0], executed[0])
     show(ran_table(lines), plans=[asdict(line) for line in lines])
-    show(_verdict(lines, to_place.objective.name == "throughput"))
+    show(_verdict(lines, placed[0].plan.minimised.bottleneck))
     seconds = time.monotonic() - started
     show(f"{_clock(seconds)} in all: {', '.join(took)}; make ui shows the runs", seconds=seconds)
     return Result()

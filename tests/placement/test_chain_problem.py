@@ -10,6 +10,7 @@ from pepper.errors import PlacementError
 from pepper.fleet import Link
 from pepper.placement.chain import solve
 from pepper.placement.evaluate import Stage, evaluate, simulate
+from pepper.placement.objectives import THROUGHPUT, objective_named
 from pepper.placement.problem import ChainProblem, DeviceKind, Limits, Links
 
 LINK = Link(bandwidth_mbit_s=8.0, latency_ms=1.0)  # 1,000 bytes a millisecond
@@ -71,7 +72,7 @@ def test_kinds_stand_for_their_devices() -> None:
         links=Links.uniform(1, LINK),
         source=None,
     )
-    solution = solve(fleet, "throughput")
+    solution = solve(fleet, THROUGHPUT)
     assert [stage.device for stage in solution.stages] == [0, 0, 0]
     assert solution.value == 5
 
@@ -126,7 +127,7 @@ def test_time_limit_gives_an_answer_with_its_gap() -> None:
         part_bytes=1.0,
         reuse=True,
     )
-    solution = solve(hard, "throughput", time_limit_s=0.5)
+    solution = solve(hard, THROUGHPUT, time_limit_s=0.5)
     assert evaluate(hard, solution.stages).violations == ()
     assert 0 < solution.bound <= solution.value
     assert solution.gap == pytest.approx((solution.value - solution.bound) / solution.value)
@@ -168,7 +169,7 @@ def test_bad_input_is_one_clear_line(changes: dict[str, object], message: str) -
 
 def test_unknown_objective_and_links() -> None:
     with pytest.raises(PlacementError, match="unknown 'speed'; use one of latency, throughput"):
-        solve(problem(), "speed")
+        objective_named("speed")
     with pytest.raises(ValueError, match="bandwidth_mbit_s is 0"):
         Link(0.0)
     with pytest.raises(PlacementError, match="links: unknown device 'servr'; did you mean 'server'"):

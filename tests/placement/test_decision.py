@@ -13,7 +13,10 @@ from pepper.fleet import Link
 from pepper.placement.chain import solve
 from pepper.placement.decision import NOT_SPLIT, Spread, decide
 from pepper.placement.evaluate import Stage, evaluate
+from pepper.placement.objectives import LATENCY, THROUGHPUT, Objective
 from pepper.placement.problem import ChainProblem, DeviceKind, Links
+
+FRUGAL = Objective("frugal", "cost", per_ms=1.0, per_part=2.0)
 
 
 def pair(first_ms: float, second_ms: float, **options: object) -> ChainProblem:
@@ -24,8 +27,8 @@ def pair(first_ms: float, second_ms: float, **options: object) -> ChainProblem:
     )
 
 
-@pytest.mark.parametrize("objective", ["latency", "throughput"])
-def test_without_errors_the_optimum_is_chosen(objective: str) -> None:
+@pytest.mark.parametrize("objective", [LATENCY, THROUGHPUT])
+def test_without_errors_the_optimum_is_chosen(objective: Objective) -> None:
     decision = decide(pair(9.0, 9.0), objective, Spread())
     assert decision.chosen is decision.best
     assert decision.probability == 1.0
@@ -34,14 +37,14 @@ def test_without_errors_the_optimum_is_chosen(objective: str) -> None:
 
 
 def test_a_small_win_is_noise_and_a_large_one_is_not() -> None:
-    small = decide(pair(9.0, 9.0), "latency", Spread(part=0.3))
+    small = decide(pair(9.0, 9.0), LATENCY, Spread(part=0.3))
     assert small.within_noise
     assert small.probability is not None
     assert 0.5 < small.probability < 0.9
     assert (small.chosen.solver, small.chosen.stages) == (NOT_SPLIT, small.single)
     assert small.chosen.bound <= small.best.value < small.chosen.value
     assert small.chosen.gap > 0
-    large = decide(pair(1.0, 1.0), "latency", Spread(part=0.3))
+    large = decide(pair(1.0, 1.0), LATENCY, Spread(part=0.3))
     assert large.chosen is large.best
     assert large.probability is not None
     assert large.probability > 0.99
@@ -49,11 +52,11 @@ def test_a_small_win_is_noise_and_a_large_one_is_not() -> None:
 
 def test_an_error_that_all_parts_share_does_not_make_a_win_doubtful() -> None:
     problem = pair(9.0, 9.0)
-    shared = decide(problem, "latency", Spread(model=1.0))
+    shared = decide(problem, LATENCY, Spread(model=1.0))
     assert shared.probability is not None
     assert shared.probability > 0.99
     assert shared.low < shared.chosen.value / 3 < 3 * shared.chosen.value < shared.high * 2
-    own = decide(problem, "latency", Spread(part=1.0))
+    own = decide(problem, LATENCY, Spread(part=1.0))
     assert own.within_noise
 
 
@@ -65,7 +68,7 @@ def test_the_error_of_the_work_that_two_plans_share_does_not_make_a_win_doubtful
         [0.0] * 11,
         Links.uniform(2, Link(1e9)),
     )
-    decision = decide(problem, "throughput", Spread(part=0.1))
+    decision = decide(problem, THROUGHPUT, Spread(part=0.1))
     assert decision.probability is not None
     assert decision.probability > 0.99
     assert decision.chosen.stages == (Stage(0, 9, 0), Stage(9, 10, 1))
@@ -73,16 +76,16 @@ def test_the_error_of_the_work_that_two_plans_share_does_not_make_a_win_doubtful
 
 def test_where_nothing_may_stay_whole_the_best_plan_is_chosen() -> None:
     pinned = pair(9.0, 9.0, pinned={0: "a", 1: "b"})
-    decision = decide(pinned, "latency", Spread(part=5.0))
+    decision = decide(pinned, LATENCY, Spread(part=5.0))
     assert decision.single is None
     assert decision.probability is None
     assert decision.chosen is decision.best
     with pytest.raises(PlacementError, match="every device is excluded"):
-        decide(pair(1.0, 1.0, excluded={"a", "b"}), "latency", Spread())
+        decide(pair(1.0, 1.0, excluded={"a", "b"}), LATENCY, Spread())
 
 
-@given(st.integers(0, 1000), st.sampled_from(["latency", "throughput"]))
-def test_what_is_chosen_keeps_to_the_rules_and_above_the_bound(seed: int, objective: str) -> None:
+@given(st.integers(0, 1000), st.sampled_from([LATENCY, THROUGHPUT, FRUGAL]))
+def test_what_is_chosen_keeps_to_the_rules_and_above_the_bound(seed: int, objective: Objective) -> None:
     rng = np.random.default_rng(seed)
     problem = ChainProblem.of(
         [DeviceKind(name) for name in "abc"],
@@ -95,7 +98,7 @@ def test_what_is_chosen_keeps_to_the_rules_and_above_the_bound(seed: int, object
     decision = decide(problem, objective, Spread(0.1, 0.1, 0.2), samples=200)
     cost = evaluate(problem, decision.chosen.stages)
     assert not cost.violations
-    assert cost.value(objective) == pytest.approx(decision.chosen.value)
+    assert objective.value(cost) == pytest.approx(decision.chosen.value)
     assert decision.best.value == pytest.approx(solve(problem, objective).value)
     assert decision.low <= decision.high
     assert all(a.stop == b.start for a, b in pairwise(decision.chosen.stages))

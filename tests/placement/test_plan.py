@@ -14,6 +14,7 @@ from pepper.fleet import Fleet, FleetDevice, FleetLink, Link
 from pepper.placement.baselines import BASELINES, compare
 from pepper.placement.chain import solve
 from pepper.placement.evaluate import Stage, evaluate
+from pepper.placement.objectives import LATENCY, THROUGHPUT, Objective
 from pepper.placement.plan import Origin, Plan, PlannedModel, PlanRules
 from pepper.placement.problem import ChainProblem, DeviceKind, Links
 from pepper.placement.sensitivity import flip_points, scale_bandwidth, scale_times
@@ -44,7 +45,7 @@ def test_plan_comes_back_as_saved(tmp_path: Path) -> None:
         provenance={"latency_model": "pepper-latency/3"},
         rules=PlanRules(excluded=("edge",)),
     )
-    plan = Plan.of(problem, solution, "latency", origin)
+    plan = Plan.of(problem, solution, LATENCY, origin)
     plan.save(tmp_path / "plan.json")
     assert Plan.load(tmp_path / "plan.json") == plan
     assert plan.latency_ms == solution.value
@@ -69,7 +70,7 @@ def test_a_plan_of_the_version_before_is_read() -> None:
     )
     assert plan.rules == PlanRules({"camera": (0, 10)}, ("edge",), 2)
     assert plan.fleet.between["camera", "edge"].bandwidth_mbit_s == pytest.approx(100)
-    same = Plan.of(chain(), solve(chain()), "latency")
+    same = Plan.of(chain(), solve(chain()), LATENCY)
     assert (plan.latency_ms, len(plan.parts)) == (same.latency_ms, len(same.parts))
 
 
@@ -83,7 +84,7 @@ def test_a_hub_delays_by_both_sides_and_its_slower_one_bounds() -> None:
         Links.pairs(names, {(names[a], names[b]): Link.through_hub(up[a], down[b]) for a in (0, 1) for b in (0, 1)}),
         source="camera",
     )
-    there, back = Plan.of(problem, solve(problem), "latency").fleet.links
+    there, back = Plan.of(problem, solve(problem), LATENCY).fleet.links
     assert (there.origin, there.target, there.latency_ms) == ("camera", "server", 3.0)
     assert (there.bandwidth_mbit_s, there.forwarded_mbit_s) == (pytest.approx(100), pytest.approx(200))
     assert (back.bandwidth_mbit_s, back.forwarded_mbit_s) == (pytest.approx(20), pytest.approx(50))
@@ -97,7 +98,7 @@ def test_of_a_kind_a_plan_names_the_devices_at_work() -> None:
         Links.uniform(2, Link(math.inf, 0.1)),
         source="camera",
     )
-    plan = Plan.of(problem, solve(problem, "throughput"), "throughput")
+    plan = Plan.of(problem, solve(problem, THROUGHPUT), THROUGHPUT)
     assert [part.device for part in plan.parts] == ["node#0", "node#1", "node#2"]
     assert list(plan.fleet.devices) == ["camera", "node#0", "node#1", "node#2"]
     assert len(plan.fleet.links) == 12
@@ -105,7 +106,7 @@ def test_of_a_kind_a_plan_names_the_devices_at_work() -> None:
 
 
 LINK = {"from": "a", "to": "b", "bandwidth_mbit_s": 1.0, "latency_ms": 0.0, "forwarded_mbit_s": None}
-PART = asdict(Plan.of(chain(), solve(chain()), "latency").parts[0])
+PART = asdict(Plan.of(chain(), solve(chain()), LATENCY).parts[0])
 FLEET = {"devices": {}, "links": [], "source": None, "sink": None}
 MODEL = {"name": "net", "path": "net.onnx", "sha256": "0", "input_shapes": {}}
 
@@ -167,7 +168,7 @@ def deep(levels: int) -> dict[str, object]:
 )
 def test_bad_plan_is_one_clear_line(tmp_path: Path, change: dict[str, object], message: str) -> None:
     path = tmp_path / "plan.json"
-    Plan.of(chain(), solve(chain()), "latency").save(path)
+    Plan.of(chain(), solve(chain()), LATENCY).save(path)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(PlacementError, match=message) as caught:
         Plan.load(path)
@@ -186,11 +187,11 @@ def test_a_device_that_is_used_again_is_busy_with_both_parts() -> None:
 
 
 def test_plan_is_plain_json() -> None:
-    json.dumps(asdict(Plan.of(chain(), solve(chain()), "latency")), allow_nan=False)
+    json.dumps(asdict(Plan.of(chain(), solve(chain()), LATENCY)), allow_nan=False)
 
 
-@pytest.mark.parametrize("objective", ["latency", "throughput"])
-def test_no_baseline_beats_the_optimum(objective: str) -> None:
+@pytest.mark.parametrize("objective", [LATENCY, THROUGHPUT])
+def test_no_baseline_beats_the_optimum(objective: Objective) -> None:
     for seed in range(20):
         problem = chain(seed)
         optimum = solve(problem, objective).value
@@ -199,7 +200,7 @@ def test_no_baseline_beats_the_optimum(objective: str) -> None:
         assert found["best single device"] is not None
         for entry in found.values():
             if entry is not None and not entry[1].violations:
-                assert entry[1].value(objective) >= optimum * (1 - 1e-9)
+                assert objective.value(entry[1]) >= optimum * (1 - 1e-9)
 
 
 def test_flip_points_separate_different_plans() -> None:

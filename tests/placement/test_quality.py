@@ -31,6 +31,7 @@ from pepper.latency.features import rows as described
 from pepper.placement.chain import solve
 from pepper.placement.decision import Spread
 from pepper.placement.evaluate import evaluate
+from pepper.placement.objectives import objective_named
 from pepper.placement.problem import Link
 from tests.harness import composed
 
@@ -86,8 +87,9 @@ def test_every_regret_is_at_least_one_and_the_cases_are_counted(measured: tuple[
 
 def test_with_true_times_pepper_finds_what_the_search_of_all_plans_finds(measured: tuple[Rows, pd.DataFrame]) -> None:
     for case, objective in itertools.product(cases(*measured)[0], OBJECTIVES):
-        optimum = min(evaluate(case.truth, plan).value(objective) for plan in every_plan(case.truth))
-        assert solve(case.truth, objective).value == pytest.approx(optimum)
+        goal = objective_named(objective)
+        optimum = min(goal.value(evaluate(case.truth, plan)) for plan in every_plan(case.truth))
+        assert solve(case.truth, goal).value == pytest.approx(optimum)
 
 
 def test_a_part_that_was_not_measured_makes_a_case_incomplete(measured: tuple[Rows, pd.DataFrame]) -> None:

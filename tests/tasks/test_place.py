@@ -96,6 +96,19 @@ def test_the_next_plan_keeps_to_the_rules_of_the_first(desk: Desk, tmp_path: Pat
         assert (None if layout is None else list(layout.devices)) == left
 
 
+def test_an_objective_of_ones_own(desk: Desk) -> None:
+    """Where a part costs more than any time that splitting saves, nothing is split."""
+    (desk.options / "objective").mkdir()
+    (desk.options / "objective" / "frugal.yaml").write_text("# Few parts.\nname: frugal\nweights: {part: 1e6}\n")
+    done = place(desk, "objective=frugal", "place.confidence=0", "output=json")
+    assert done.status == 0, done.err
+    plan = json.loads(done.out)["plan"]
+    assert (plan["objective"], len(plan["parts"]), plan["goal"]["per_part"]) == ("frugal", 1, 1e6)
+    refused = place(desk, "objective.name=latncy")
+    assert (refused.status, refused.err.count("\n")) == (2, 1)
+    assert "objective.name=latncy" in refused.err
+
+
 def test_the_run_leads_back_to_the_latency_model_and_its_data(desk: Desk) -> None:
     done = place(desk, "objective=pareto", "link=ethernet_100mbit")
     assert done.status == 0, done.err
