@@ -149,6 +149,8 @@ def _with_first_values(cfg: Any) -> Any:
     from omegaconf import OmegaConf
 
     axes = OmegaConf.select(cfg, "sweep.axes") or {}
+    if axes and not (OmegaConf.is_dict(axes) and all(OmegaConf.is_list(values) for values in axes.values())):
+        raise ConfigError("sweep.axes: must be lists of values by group or key")
     missing = OmegaConf.missing_keys(cfg) & {str(name) for name, values in axes.items() if values}
     if not missing:
         return cfg

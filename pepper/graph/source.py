@@ -18,6 +18,8 @@ from pepper.graph.wellformed import check_operators, check_text
 
 _NAMELESS = {"", "?", "None", "none", "unknown", "-1"}
 
+MOST_FILE_BYTES = 2**31
+"""Of an ``.onnx`` file: protobuf holds no more."""
 PACKAGE_SCHEME = "pkg://"
 """``pkg://onnx/backend/...`` names a file inside an installed Python package."""
 
@@ -73,11 +75,14 @@ def read_proto(file: Path) -> onnx.ModelProto:
         ModelError: The file is unreadable or is not an ONNX model.
     """
     try:
-        proto = onnx.load(str(file), load_external_data=False)
+        large = file.stat().st_size > MOST_FILE_BYTES
+        proto = onnx.ModelProto() if large else onnx.load(str(file), load_external_data=False)
     except OSError as error:
         raise ModelError(f"{file}: cannot be read ({error.strerror}); check its permissions") from error
     except Exception as error:  # protobuf raises its own DecodeError, onnx others: all mean the same here
         raise ModelError(f"{file}: not a readable ONNX model (corrupt or truncated); export it again") from error
+    if large:
+        raise ModelError(f"{file}: larger than 2 GiB, which no ONNX file can be; keep its weights in external files")
     if not proto.graph.output:
         raise ModelError(f"{file}: not an ONNX model (it has no outputs); export it again")
     check_text(proto, file)

@@ -51,7 +51,8 @@ class Part:
         files = [folder / name for name in (self.file, self.weights_file) if name]
         home = folder.resolve()
         inside = all(file.is_file() and file.resolve().is_relative_to(home) for file in files)
-        return inside and source.content_hash(files) == self.sha256
+        possible = inside and files[0].stat().st_size <= source.MOST_FILE_BYTES
+        return possible and source.content_hash(files) == self.sha256
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def _filled(name: str, node: onnx.NodeProto, shape: onnx.TensorProto | None) -> 
     dtype = "float"
     for attribute in node.attribute:
         dtype = weight_type(attribute.t)[0] or dtype
-    return _stored(name, dtype, tuple(onnx.numpy_helper.to_array(shape).tolist()))
+    return _stored(name, dtype, tuple(onnx.numpy_helper.to_array(shape).reshape(-1).tolist()))
 
 
 def _stored(name: str, dtype: str | None, shape: tuple[int, ...] | None) -> Tensor:

@@ -16,6 +16,7 @@ _FIELDS = {
     onnx.AttributeProto.TYPE_PROTO: "tp",
 }
 _RUNS = {"If": {"then_branch", "else_branch"}, "Loop": {"body"}, "Scan": {"body"}}
+_LEAST_INPUTS = {"If": 1, "Loop": 2, "Scan": 1}
 _MOST_VERSION = 2**31 - 1
 _TYPE_NUMBERS = dict(onnx.AttributeProto.AttributeType.items())
 _TYPES = set(onnx.TensorProto.DataType.values())
@@ -86,6 +87,8 @@ def _check(node: onnx.NodeProto, versions: Mapping[str, int], file: Path) -> Non
         raise ModelError(
             f"{file}: operator {node.name[:80]!r} ({node.op_type}) has no {min(missing)}; export the model again"
         )
+    if wanted and len(node.input) < _LEAST_INPUTS.get(node.op_type, 0):
+        raise ModelError(f"{file}: operator {node.name[:80]!r} ({node.op_type}) has too few inputs; export it again")
     for attribute in node.attribute:
         if attribute.ref_attr_name:  # a function's parameter
             continue

@@ -311,6 +311,12 @@ def _no_branch(model: onnx.ModelProto) -> None:
     model.graph.node[0].CopyFrom(helper.make_node("If", ["input"], list(model.graph.node[0].output)))
 
 
+def _no_condition(model: onnx.ModelProto) -> None:
+    branch = helper.make_graph([], "branch", [], [model.graph.output[0]])
+    choice = helper.make_node("If", [], list(model.graph.node[0].output), then_branch=branch, else_branch=branch)
+    model.graph.node[0].CopyFrom(choice)
+
+
 def _no_text(model: onnx.ModelProto) -> None:
     whole = model.SerializeToString()
     kind = model.graph.node[0].op_type.encode()
@@ -332,6 +338,7 @@ def _from_the_future(model: onnx.ModelProto) -> None:
         (_number_for_text, "attribute 'approximate'"),
         (_unknown_type, "99"),
         (_a_functions_parameter, "attribute 'alpha' .* is in no function"),
+        (_no_condition, "has too few inputs"),
         (_no_branch, "has no else_branch"),
         (_no_text, "no UTF-8 text"),
         (_twice, "two inputs have the name 'input'"),
@@ -353,6 +360,8 @@ def bad_files(folder: Path) -> dict[str, str]:
     (folder / "text.onnx").write_text("<html>404</html>")
     (folder / "truncated.onnx").write_bytes(whole[: len(whole) // 2])
     (folder / "folder.onnx").mkdir()
+    with (folder / "large.onnx").open("wb") as stream:
+        stream.truncate(2**31 + 1)
     no_outputs = mlp()
     del no_outputs.graph.output[:]
     saved(no_outputs, folder / "no_outputs.onnx")
@@ -365,6 +374,7 @@ def bad_files(folder: Path) -> dict[str, str]:
         "corrupt.onnx": "not a readable ONNX model",
         "text.onnx": "not a",
         "empty.onnx": "not an ONNX model",
+        "large.onnx": "larger than 2 GiB",
         "truncated.onnx": "not a readable ONNX model",
         "no_outputs.onnx": "it has no outputs",
         "external/m.onnx": "external data file 'weights.bin' is missing",
