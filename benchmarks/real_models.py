@@ -133,8 +133,8 @@ def try_all(real: Real, folder: Path, cache: Path, file: Path) -> None:
         "execute": (
             "task=execute",
             f"execute.plan={work}/placed/plan.json",
-            "execute.seconds=0.5",
-            "execute.min_requests=5",
+            "execute.trials.seconds=0.5",
+            "execute.trials.min_requests=5",
         ),
     }
     for name, command in commands.items():

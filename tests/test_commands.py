@@ -49,7 +49,12 @@ NOT_RUN = {
 # A cell of few samples, but enough of them on a slow device: it must be VALID to be learned from.
 _MEASURE = ("measure.max_seconds=2",)
 _TRAIN = ("tuning.trials=2", "tuning.folds=2")
-_EXECUTE = ("execute.seconds=0.1", "execute.min_requests=5", "execute.adapt_seconds=1", "execute.positions=1")
+_EXECUTE = (
+    "execute.trials.seconds=0.1",
+    "execute.trials.min_requests=5",
+    "execute.moves.seconds=1",
+    "execute.others.positions=1",
+)
 _PLACE = ("model=watch", "place.max_cuts=4", "place.samples=100", *_EXECUTE)
 SHORT = {
     "train": _TRAIN,

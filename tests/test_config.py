@@ -203,6 +203,21 @@ def test_a_path_is_taken_as_it_stands(path: str) -> None:
     assert str(OverridesParser.create().parse_override(written).value()) == path
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("execute.seconds=1", "execute.trials.seconds=1"),
+        ("execute.adapt=true", "execute.moves.allowed=true"),
+        ("execute.load_change.server=80", "execute.moves.load_change.server=80"),
+    ],
+)
+def test_a_key_by_its_old_name_is_answered_with_the_new_one(old: str, new: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        compose([old])
+    assert str(error.value).endswith(f"give {new}")
+    compose([new, "execute.moves.allowed=true"])
+
+
 @pytest.mark.parametrize("name", ["input:0", "p2o.DynamicDimension.1", "/m.1/y (1) [x] {y}, ~é", 'a="b"'])
 def test_what_is_given_is_composed(name: str) -> None:
     sizes = f"{key_of('model.shapes', name)}=[1,5,8]"

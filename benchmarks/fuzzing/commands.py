@@ -99,8 +99,8 @@ _OVERRIDES = (
         "split.parts=3",
         "split.out=parts",
         "cuts.max_tensors=2",
-        "execute.adapt=true",
-        "execute.load_change.camera=50",
+        "execute.moves.allowed=true",
+        "execute.moves.load_change.camera=50",
     ],
 )
 

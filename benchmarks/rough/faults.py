@@ -365,7 +365,7 @@ def _plan_killed(desk: Desk, rng: Random) -> list[Ended]:
     plan = desk.folder / "plan.json"
     save_plan(desk.rig.model, plan)
     desk.cells = 0
-    desk.sweep = ("task=execute", f"execute.plan={plan}", "execute.seconds=0.3", "execute.min_requests=5")
+    desk.sweep = ("task=execute", f"execute.plan={plan}", "execute.trials.seconds=0.3", "execute.trials.min_requests=5")
     return _signalled(rng.choice((signal.SIGKILL, signal.SIGTERM)))(desk, rng)
 
 

@@ -13,12 +13,13 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from pepper import config
+from pepper.config.executing import RENAMED
 from pepper.errors import ConfigError, key_of
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-NAMED = ("model.shapes", "model.dims", "model.inputs", "place.pinned", "execute.load_change", "sweep.axes")
+NAMED = ("model.shapes", "model.dims", "model.inputs", "place.pinned", "execute.moves.load_change", "sweep.axes")
 """What holds values by names that are not pepper's."""
 
 _SECTION = re.compile(rf"(?P<sign>~|\+{{0,2}})(?P<section>{'|'.join(map(re.escape, NAMED))})(?P<rest>[.=].*)", re.S)
@@ -74,16 +75,27 @@ def prepared(overrides: Sequence[str], multirun: bool = False) -> tuple[list[str
         multirun: Whether commas separate several values, as Hydra's ``-m`` has it.
 
     Raises:
-        ConfigError: One holds no name or no value, or sets a sweep's key though there is no sweep.
+        ConfigError: One has an old name, holds no name or no value, or sets a sweep's key though there is no sweep.
     """
     lone = next((override for override in overrides if _OF_SWEEP.match(override)), None)
     if lone is not None and not any(_SWEEP.match(override) for override in overrides):
         raise ConfigError(f"{lone.partition('=')[0].lstrip('~+')}: there is no sweep; give +sweep=NAME too")
+    for override in overrides:
+        _check_name(override)
     read = [(override, entries(override, multirun)) for override in overrides]
     return (
         [_written(override, multirun) for override, found in read if found is None],
         [override for override, found in read if found is not None],
     )
+
+
+def _check_name(override: str) -> None:
+    """Refuse a key by a name that it no longer has."""
+    key = override.partition("=")[0].lstrip("~+")
+    old = next((old for old in RENAMED if key == old or key.startswith(f"{old}.")), None)
+    if old is not None and "=" in override:
+        new = RENAMED[old] + key.removeprefix(old)
+        raise ConfigError(f"{key}: is now called {new}; give {new}={override.partition('=')[2]}")
 
 
 def entries(override: str, multirun: bool = False) -> list[Entry] | None:

@@ -272,5 +272,5 @@ def _address_taken(address: str, reason: str) -> ExecutionError:
         return ExecutionError(f"{address}: no socket can be made there ({reason}); let TMPDIR name another folder")
     port = address.rpartition(":")[2]
     return ExecutionError(
-        f"execute.port: {address} cannot be used ({reason}); choose another than {port}, or leave execute.port out"
+        f"execute.transport.port: {address} cannot be used ({reason}); choose another than {port}, or leave it out"
     )

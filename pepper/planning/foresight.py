@@ -59,7 +59,7 @@ class Foresight:
             for position in (part.start, part.stop):
                 if position not in positions:
                     raise ExecutionError(
-                        f"execute.adapt=true: the plan is cut before operator {position}, where cuts={kind}"
+                        f"execute.moves.allowed=true: the plan is cut before operator {position}, where cuts={kind}"
                         " has no cut; give the options that the plan was placed with"
                     )
         return tuple(

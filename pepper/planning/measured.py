@@ -99,7 +99,7 @@ class MeasuredPlan:
     def refusals(self) -> list[str]:
         """That its queues refused connections from outside of the run, if they did."""
         count = f"{self.refused} connection{'s' if self.refused > 1 else ''}"
-        return [f"execute.port: {count} from outside of the run refused"] if self.refused else []
+        return [f"execute.transport.port: {count} from outside of the run refused"] if self.refused else []
 
     @property
     def excess(self) -> float:

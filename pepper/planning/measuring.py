@@ -109,21 +109,21 @@ def measure_plan(
         layout,
         time_limit_s=options.time_limit_seconds,
         replan=foresight.replan if foresight else replanner(planned, splitter),
-        in_flight=options.in_flight,
+        in_flight=options.trials.in_flight,
     ) as runner:
         kept.events = runner.events
         hops = measure_hops(runner)
         progress.advance("links", f"{len(hops)} hops measured")
         pool.load(running=True)
-        one_at_a_time(runner, samples, 0.0, options.min_requests // 4)  # warms the stages up
-        length = (options.seconds, options.min_requests)
+        one_at_a_time(runner, samples, 0.0, options.trials.min_requests // 4)  # warms the stages up
+        length = (options.trials.seconds, options.trials.min_requests)
         meter = ConditionMeter(pool)
         single = one_at_a_time(runner, samples, *length, kept.answers["one at a time"], PAUSE_S)
         progress.advance("one request at a time", _mean(single))
         stream = saturated(runner, samples, *length, kept.answers["saturated"])
         progress.advance("as many as possible", f"{figure(stream.throughput_per_s)}/s")
-        rate_per_s = options.rate_per_s or _USUAL_RATE * stream.throughput_per_s
-        seconds = max(options.seconds, 5 / rate_per_s)
+        rate_per_s = options.trials.rate_per_s or _USUAL_RATE * stream.throughput_per_s
+        seconds = max(options.trials.seconds, 5 / rate_per_s)
         arrivals = at_rate(runner, samples, seconds, rate_per_s, options.seed, answers=kept.answers["at a rate"])
         progress.advance(f"at {rate_per_s:.3g}/s", _mean(arrivals))
         usage = runner.usage()
@@ -153,13 +153,13 @@ def _adapting(
 ) -> Adapted:
     """Run a stream at a rate, and move to another plan where the loads on the devices call for it."""
     options = config.execute
-    watch = Watch(options.adapt_margin, options.adapt_patience_seconds)
+    watch = Watch(options.moves.margin, options.moves.patience_seconds)
     changes = {
         name: replace(pool.planned(name), percent=percent, name=f"cpu{percent:g}")
-        for name, percent in options.load_change.items()
+        for name, percent in options.moves.load_change.items()
     }
-    seconds = max(options.adapt_seconds, 5 / rate_per_s)
+    seconds = max(options.moves.seconds, 5 / rate_per_s)
     before, started_ns = len(runner.events), time.monotonic_ns()
-    with Adapter(runner, pool, foresight.foresee, watch, changes, options.load_change_after_seconds) as adapter:
+    with Adapter(runner, pool, foresight.foresee, watch, changes, options.moves.load_change_after_seconds) as adapter:
         trial = at_rate(runner, samples, seconds, rate_per_s, options.seed, adapter.attend, answers)
     return Adapted(trial, started_ns, adapter.moves, runner.events[before:])

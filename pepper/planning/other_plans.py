@@ -104,22 +104,23 @@ class Others:
 def other_plans(planned: Planned) -> list[OtherPlan]:
     """Return the plans to run beside this one, as the configuration says.
 
-    With ``execute.compare``, the whole model on each device, and, if there is a champion, each of the balanced parts on
-    the device where it alone is predicted to be fastest. With ``execute.exhaustive``, every plan with up to
-    ``execute.max_cuts`` of the balanced cuts, too; neighbouring parts are on different devices, or they were one part.
+    With ``execute.others.compare``, the whole model on each device, and, if there is a champion, each of the balanced
+    parts on the device where it alone is predicted to be fastest. With ``execute.others.exhaustive``, every plan with
+    up to ``execute.others.max_cuts`` of the balanced cuts, too; neighbouring parts are on different devices, or they
+    were one part.
     The plan itself is not among them, nor is what breaks the rules that it was placed under (pins, exclusions, most
     parts): that is no plan that it could have lost to.
     """
     config, plan, graph = planned.config, planned.plan, planned.graph
     options = config.execute
-    if not (options.compare or options.exhaustive):
+    if not (options.others.compare or options.others.exhaustive):
         return []
     devices = list(plan.fleet.devices)
     found = [OtherPlan(UNSPLIT, (), (device,)) for device in devices]
     found += [other for other in _each_fastest(planned) if other.cuts]  # else it is one of those
-    if options.exhaustive:
+    if options.others.exhaustive:
         known = [cut for cut in find_cuts(graph, config.cuts.kind, config.cuts.max_tensors) if cut.in_order]
-        for cuts in _choices(_balanced(graph, known, options.positions), options.max_cuts):
+        for cuts in _choices(_balanced(graph, known, options.others.positions), options.others.max_cuts):
             name = f"cut before operator {' and '.join(str(cut.position) for cut in cuts)}"
             found += [OtherPlan(name, cuts, on) for on in product(devices, repeat=len(cuts) + 1) if _changes(on)]
     given = (tuple(part.start for part in plan.parts[1:]), plan.devices)
@@ -159,7 +160,7 @@ def _each_fastest(planned: Planned) -> list[OtherPlan]:
         return []
     borders, graph = forecast.borders.positions, planned.graph
     known = [cut_behind(graph, position) for position in borders[1:-1]]
-    cuts = _balanced(graph, known, planned.config.execute.positions)
+    cuts = _balanced(graph, known, planned.config.execute.others.positions)
     ends = [0, *(borders.index(cut.position) for cut in cuts), len(borders) - 1]
     names = list(forecast.fleet.devices)
     fastest = [names[int(forecast.part_ms[start, stop].argmin())] for start, stop in pairwise(ends)]
@@ -263,11 +264,15 @@ def _run(
         ExecutionError: It cannot be run, a device is lost, or a request fails: its figures would flatter it.
     """
     options = config.execute
-    with Runner(pool, network, layout, time_limit_s=options.time_limit_seconds, in_flight=options.in_flight) as runner:
+    with Runner(
+        pool, network, layout, time_limit_s=options.time_limit_seconds, in_flight=options.trials.in_flight
+    ) as runner:
         try:
-            one_at_a_time(runner, samples, 0.0, options.min_requests // 4)  # warms the stages up
-            alone = one_at_a_time(runner, samples, options.seconds, options.min_requests, longest_pause_s=PAUSE_S)
-            busy = saturated(runner, samples, options.seconds, options.min_requests)
+            one_at_a_time(runner, samples, 0.0, options.trials.min_requests // 4)  # warms the stages up
+            alone = one_at_a_time(
+                runner, samples, options.trials.seconds, options.trials.min_requests, longest_pause_s=PAUSE_S
+            )
+            busy = saturated(runner, samples, options.trials.seconds, options.trials.min_requests)
         finally:
             found.events += runner.events
     failures = [*alone.failures, *busy.failures]

@@ -93,7 +93,7 @@ def execute_plan(config: PepperConfig, plan: Plan, name: str) -> Executed:
     out = results_folder("execute.out", config.execute.out)
     planned = Planned(config, plan, name)
     graph, fleet, options = planned.graph, plan.fleet, config.execute
-    check_devices("execute.load_change", options.load_change, list(fleet.devices))
+    check_devices("execute.moves.load_change", options.moves.load_change, list(fleet.devices))
     store = Store(replace(config.tracking, experiment=options.experiment))
     close_abandoned(store)
     kept = Kept()
@@ -102,13 +102,13 @@ def execute_plan(config: PepperConfig, plan: Plan, name: str) -> Executed:
         splitter = Splitter(graph, folder / "parts")
         layout = written_layout(plan, Path(options.parts), name) if options.parts else splitter.planned(plan, name)
         samples, untold = samples_of(config, graph, layout)
-        foresight = Foresight(planned, splitter, layout) if options.adapt else None
+        foresight = Foresight(planned, splitter, layout) if options.moves.allowed else None
         others = other_plans(planned)
         (folder / "net").mkdir()
         with (
-            closing(Network(fleet, folder / "net", options.queue, options.port)) as network,
+            closing(Network(fleet, folder / "net", options.transport.queue, options.transport.port)) as network,
             StagePool(fleet, config.measure.session, options.time_limit_seconds) as pool,
-            StepProgress(4 + options.adapt + len(others), config.output == "quiet") as progress,
+            StepProgress(4 + options.moves.allowed + len(others), config.output == "quiet") as progress,
         ):
             measured = measure_plan(planned, splitter, pool, network, layout, samples, foresight, progress, kept)
             run_others(others, config, splitter, pool, network, samples, progress, kept.others)

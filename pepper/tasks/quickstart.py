@@ -55,7 +55,7 @@ def quickstart(composition: Composition) -> Result:
     for key, folder in (("place.out", to_place.place.out), ("execute.out", to_place.execute.out)):
         results_folder(key, folder)
     assert to_learn.sweep is not None
-    run = replace(to_place, execute=replace(to_place.execute, compare=True))
+    run = replace(to_place, execute=replace(to_place.execute, others=replace(to_place.execute.others, compare=True)))
     placed: list[PlacedPlan] = []
     executed: list[Executed] = []
     steps: tuple[Step, ...] = (

@@ -39,7 +39,12 @@ from pepper.tracking.executions import Execution, KeptExecution, Unlogged, log_e
 from pepper.tracking.posting import flush
 from pepper.tracking.store import Store
 
-QUICKLY = ("task=execute", "execute.seconds=0.1", "execute.min_requests=5", "execute.time_limit_seconds=20")
+QUICKLY = (
+    "task=execute",
+    "execute.trials.seconds=0.1",
+    "execute.trials.min_requests=5",
+    "execute.time_limit_seconds=20",
+)
 RESULTS = {
     "conditions.csv",
     "steps.csv",
@@ -77,7 +82,7 @@ def metrics_of(desk: Desk) -> tuple[Any, dict[str, float]]:
 
 @pytest.mark.slow
 def test_a_plan_is_run_and_logged(shared_desk: Desk, plan: Plan, tmp_path: Path) -> None:
-    outcome = shared_desk(*QUICKLY, f"execute.plan={save(plan, tmp_path)}", "execute.exhaustive=true")
+    outcome = shared_desk(*QUICKLY, f"execute.plan={save(plan, tmp_path)}", "execute.others.exhaustive=true")
     assert outcome.status == 0, outcome.err
     for text in (
         "camera -> edge",
@@ -282,7 +287,7 @@ def test_another_plan_that_was_run_before_a_signal_is_kept(
 
     monkeypatch.setattr(StepProgress, "advance", interrupted)
     given = (*QUICKLY, f"execute.plan={save(plan, tmp_path)}", f"execute.out={out}")
-    outcome = shared_desk(*given, "execute.exhaustive=true")
+    outcome = shared_desk(*given, "execute.others.exhaustive=true")
     assert outcome.status == 130
     assert "what was measured until then: run" in outcome.err.splitlines()[-1]
     (other,) = csv.DictReader((out / "runs.csv").open())
@@ -325,7 +330,7 @@ def test_a_signal_in_mid_run_keeps_what_was_measured(
     shared_desk: Desk, plan: Plan, tmp_path: Path, started: list[psutil.Process], number: signal.Signals, status: int
 ) -> None:
     out = tmp_path / "out"
-    given = (*QUICKLY, f"execute.plan={save(plan, tmp_path)}", f"execute.out={out}", "execute.seconds=60")
+    given = (*QUICKLY, f"execute.plan={save(plan, tmp_path)}", f"execute.out={out}", "execute.trials.seconds=60")
     process = shared_desk.start(*given)
     assert process.stderr is not None
     while "hops measured" not in (line := process.stderr.readline()):
@@ -360,7 +365,7 @@ def test_other_plans_that_cannot_be_run_are_named(
     monkeypatch.setattr(Splitter, "layout", counted)
     oneway = tuple(link for link in plan.fleet.links if link.origin == "camera")
     file = save(replace(plan, fleet=replace(plan.fleet, links=oneway, sink=None)), tmp_path)
-    outcome = shared_desk(*QUICKLY, f"execute.plan={file}", "execute.exhaustive=true", "output=json")
+    outcome = shared_desk(*QUICKLY, f"execute.plan={file}", "execute.others.exhaustive=true", "output=json")
     assert outcome.status == 0, outcome.err
     found = json.loads(outcome.out)
     runs = [(run["name"], run["devices"]) for run in found["runs"]]
@@ -388,7 +393,7 @@ def test_a_device_that_is_lost_in_another_plan(
 
     monkeypatch.setattr(other_plans, "saturated", saturated)
     file = save(plan, tmp_path)
-    outcome = shared_desk(*QUICKLY, f"execute.plan={file}", "execute.exhaustive=true", "output=json")
+    outcome = shared_desk(*QUICKLY, f"execute.plan={file}", "execute.others.exhaustive=true", "output=json")
     assert outcome.status == 1
     assert "error: 1 requests or plans failed, the first: no split on camera: no plan is left" in outcome.err
     found = json.loads(outcome.out)
@@ -406,7 +411,11 @@ def test_a_device_that_is_lost_in_another_plan(
 )
 def test_every_other_plan_is_among_those_to_run(plan: Plan, positions: int | None, most: int, count: int) -> None:
     """Two devices, two places to cut: 2 plans without a cut, 4 with one, 2 with two; one of them is the plan."""
-    config = composed("execute.exhaustive=true", f"execute.positions={positions or 'null'}", f"execute.max_cuts={most}")
+    config = composed(
+        "execute.others.exhaustive=true",
+        f"execute.others.positions={positions or 'null'}",
+        f"execute.others.max_cuts={most}",
+    )
     found = other_plans.other_plans(Planned(config, plan, "plan"))
     keys = {(other.positions, other.devices) for other in found}
     assert len(keys) == len(found)
@@ -416,7 +425,7 @@ def test_every_other_plan_is_among_those_to_run(plan: Plan, positions: int | Non
 
 
 def test_what_breaks_the_plans_own_rules_is_not_among_them(plan: Plan) -> None:
-    config = composed("execute.exhaustive=true", "execute.positions=null", "execute.max_cuts=2")
+    config = composed("execute.others.exhaustive=true", "execute.others.positions=null", "execute.others.max_cuts=2")
 
     def devices(**rules: Any) -> set[tuple[str, ...]]:
         planned = Planned(config, replace(plan, rules=PlanRules(**rules)), "plan")
@@ -445,7 +454,7 @@ def test_another_plan_with_wrong_answers_is_no_reference(
         return replace(run(*given), difference=0.5, excess=9.0, latency_ms=1e-3)
 
     monkeypatch.setattr(other_plans, "_run", wrong)
-    given = (*QUICKLY, f"execute.plan={save(plan, tmp_path)}", "execute.compare=true", "output=json")
+    given = (*QUICKLY, f"execute.plan={save(plan, tmp_path)}", "execute.others.compare=true", "output=json")
     outcome = shared_desk(*given)
     assert outcome.status == 1
     found = json.loads(outcome.out)

@@ -365,7 +365,7 @@ def test_a_port_in_use_is_named(bench: Bench, pool: StagePool, tmp_path: Path) -
             folder.mkdir()
             network = bench.network(folder, port=first)
             try:
-                with pytest.raises(ExecutionError, match=rf"execute.port: .*:{port} cannot be used"):
+                with pytest.raises(ExecutionError, match=rf"execute.transport.port: .*:{port} cannot be used"):
                     running(pool, network, bench.layout("a"))
             finally:
                 network.close()

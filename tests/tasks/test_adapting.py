@@ -1,4 +1,4 @@
-"""``task=execute execute.adapt=true``: from a champion to a plan that is left when a load makes another one better."""
+"""``execute.moves.allowed=true``: from a champion to a plan that is left when a load makes another one better."""
 
 import csv
 import json
@@ -39,15 +39,15 @@ def test_a_load_in_mid_run_moves_the_plan(desk: Desk, plan: Path, tmp_path: Path
     done = desk(
         "task=execute",
         f"execute.plan={plan}",
-        "execute.seconds=0.5",
-        "execute.min_requests=5",
-        "execute.rate_per_s=20",
-        "execute.adapt=true",
-        "execute.adapt_margin=0.02",
-        "execute.adapt_patience_seconds=1",
-        "execute.adapt_seconds=10",
-        "execute.load_change.server=90",
-        "execute.load_change_after_seconds=2",
+        "execute.trials.seconds=0.5",
+        "execute.trials.min_requests=5",
+        "execute.trials.rate_per_s=20",
+        "execute.moves.allowed=true",
+        "execute.moves.margin=0.02",
+        "execute.moves.patience_seconds=1",
+        "execute.moves.seconds=10",
+        "execute.moves.load_change.server=90",
+        "execute.moves.load_change_after_seconds=2",
         f"execute.out={tmp_path}",
     )
     assert done.status == 0, done.err
@@ -61,7 +61,7 @@ def test_a_load_in_mid_run_moves_the_plan(desk: Desk, plan: Path, tmp_path: Path
 
 
 def test_a_plan_is_run_as_soon_as_it_is_placed(desk: Desk) -> None:
-    quickly = ("execute.seconds=0.2", "execute.min_requests=5")
+    quickly = ("execute.trials.seconds=0.2", "execute.trials.min_requests=5")
     with (
         ends_what_was_abandoned(desk.uri, "pepper/placements"),
         ends_what_was_abandoned(desk.uri, "pepper/executions"),
@@ -79,11 +79,13 @@ def test_a_plan_is_run_as_soon_as_it_is_placed(desk: Desk) -> None:
 
 def test_what_cannot_be_is_said(desk: Desk, plan: Path) -> None:
     run = ("task=execute", f"execute.plan={plan}")
-    assert "execute.load_change: is for a run that reacts" in desk(*run, "execute.load_change.server=90").error
-    adapting = (*run, "execute.adapt=true")
-    assert "execute.load_change: the fleet has no device 'serer'; did you mean" in (
-        desk(*adapting, "execute.load_change.serer=90").error
+    assert (
+        "execute.moves.load_change: is for a run that reacts" in desk(*run, "execute.moves.load_change.server=90").error
     )
-    assert "execute.load_change.server=900" in desk(*adapting, "execute.load_change.server=900").error
+    adapting = (*run, "execute.moves.allowed=true")
+    assert "execute.moves.load_change: the fleet has no device 'serer'; did you mean" in (
+        desk(*adapting, "execute.moves.load_change.serer=90").error
+    )
+    assert "execute.moves.load_change.server=900" in desk(*adapting, "execute.moves.load_change.server=900").error
     other = desk(*adapting, "cuts=tensors", "place.max_cuts=1").error
-    assert "execute.adapt=true: the plan is cut before operator" in other
+    assert "execute.moves.allowed=true: the plan is cut before operator" in other

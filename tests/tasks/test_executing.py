@@ -20,7 +20,12 @@ from tests.tasks.champion import furnished
 
 pytestmark = pytest.mark.skipif(len(host.allowed_cores()) < 2, reason="two devices need two cores")
 
-QUICKLY = ("task=execute", "execute.seconds=0.1", "execute.min_requests=5", "execute.time_limit_seconds=20")
+QUICKLY = (
+    "task=execute",
+    "execute.trials.seconds=0.1",
+    "execute.trials.min_requests=5",
+    "execute.time_limit_seconds=20",
+)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +64,9 @@ def test_a_run_leads_to_its_placement_and_the_profiles(
         return found
 
     monkeypatch.setattr(Planned, "forecast", property(altered))
-    done = desk(*QUICKLY, f"execute.plan={plan}", "execute.compare=true", f"execute.out={tmp_path}", "output=json")
+    done = desk(
+        *QUICKLY, f"execute.plan={plan}", "execute.others.compare=true", f"execute.out={tmp_path}", "output=json"
+    )
     assert done.status == 0, done.err
     found = json.loads(done.out)
     placement = json.loads(plan.read_text())["provenance"]["placement_run"]
@@ -98,7 +105,7 @@ def test_a_stage_that_dies_does_not_stop_the_run(
     where = Runner if when == "usage" else task
     monkeypatch.setattr(where, when, killing(getattr(where, when)))
     out = tmp_path / "out"
-    done = desk(*QUICKLY, f"execute.plan={plan}", "execute.compare=true", f"execute.out={out}")
+    done = desk(*QUICKLY, f"execute.plan={plan}", "execute.others.compare=true", f"execute.out={out}")
     assert done.status == 0, done.err
     assert "lost: server: pepper.execution.stage: crashed" in done.out
     assert "moved: to camera: lost server" in done.out

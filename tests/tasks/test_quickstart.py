@@ -27,8 +27,8 @@ QUICKLY = (
     "+sweep=few",
     "tuning.trials=2",
     "model=conv",
-    "execute.seconds=0.1",
-    "execute.min_requests=5",
+    "execute.trials.seconds=0.1",
+    "execute.trials.min_requests=5",
 )
 
 
