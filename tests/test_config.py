@@ -96,6 +96,8 @@ def test_a_model_is_named_by_its_file() -> None:
 MISTAKES = [
     (["model=squeezent"], ["model=squeezent", "did you mean 'squeezenet'"]),
     (["nonsense=1"], ["nonsense"]),
+    (["load=50"], ["load=50: no such option", "cpu50"]),
+    (["device=true"], ["device=true: no such option"]),
     (["sweep.rerun=all"], ["sweep.rerun: there is no sweep; give +sweep=NAME"]),
     (["devic=local"], ["devic", "did you mean 'device'"]),
     (["device.thread=1"], ["device.thread", "did you mean 'threads'"]),

@@ -26,6 +26,8 @@ _SECTION = re.compile(rf"(?P<sign>~|\+{{0,2}})(?P<section>{'|'.join(map(re.escap
 _NAME = re.compile(r"""\.(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<plain>[^=]*))(?:=(?P<value>.*))?""", re.S)
 _SIMPLE = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
 _TEXT = re.compile(r"(?P<key>\+{0,2}[\w.]+)=(?P<text>.+)", re.S)
+_NO_NAME = re.compile(r"true|false|nan|[+-]?(?:inf|[\d.][\w.+-]*)", re.I | re.ASCII)
+"""What Hydra reads as a truth value or a number."""
 _SWEEP, _OF_SWEEP = re.compile(r"\+{0,2}sweep="), re.compile(r"[~+]{0,2}sweep\.\w")
 _UNTOUCHED = re.compile(
     r"null|\?\?\?|.*\$\{.*|'.*'|\".*\"|(?!(?:true|false|nan|inf)$)[a-z_./][\w./-]*", re.I | re.S | re.ASCII
@@ -149,6 +151,8 @@ def _written(override: str, multirun: bool) -> str:
     if config.OPEN_KEYS.match(override):
         return f"++{override}"
     found = _TEXT.fullmatch(override)
+    if found and found["key"].lstrip("+") in _groups() and _NO_NAME.fullmatch(found["text"]):
+        return f"{found['key']}='{found['text']}'"  # as the name of an option that is not there
     if found is None or found["key"].lstrip("+") not in _text_keys() or _UNTOUCHED.fullmatch(found["text"]):
         return override
     if multirun and "," in found["text"]:
@@ -157,6 +161,12 @@ def _written(override: str, multirun: bool) -> str:
 
     quote = Quote.double if "'" in found["text"] else Quote.single
     return f"{found['key']}={QuotedString(found['text'], quote).with_quotes()}"
+
+
+@functools.cache
+def _groups() -> frozenset[str]:
+    """The groups of options."""
+    return frozenset(path.name for path in config.conf_dir().iterdir() if path.is_dir())
 
 
 @functools.cache
