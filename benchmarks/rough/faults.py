@@ -176,6 +176,8 @@ def _locked(desk: Desk, rng: Random) -> list[Ended]:
 def _moved(desk: Desk, rng: Random) -> list[Ended]:
     command = desk.start()
     wait(command, desk, rng)
+    while command.runs and not (desk.mlruns / "leases").exists():  # a store that is gone before is rightly made anew
+        time.sleep(0.01)
     what = rng.choice((desk.file, desk.mlruns))
     away = what.with_name(f"{what.name}.away")
     with closing(sqlite3.connect(desk.file, isolation_level=None, timeout=30)) as store:
