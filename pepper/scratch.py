@@ -24,8 +24,9 @@ _NAME = re.compile(_PREFIX + r"[a-z0-9_]{8}")
 _LEAST_AGE_S = 60.0  # a folder that is younger may be about to be locked
 _SHELL = "/bin/sh"
 # A control group can be removed once its processes have ended, which takes a moment; files by `rm`.
+# A path comes as a line; ends of lines and backslashes in it are escaped.
 _REMOVE = """
-while IFS= read -r path; do set -- "$@" "$path"; done
+while IFS= read -r line; do path=$(printf '%b.' "$line"); set -- "$@" "${path%.}"; done
 for path; do
     tries=0
     until rmdir -- "$path" || [ ! -e "$path" ] || [ $tries -ge 50 ]; do
@@ -69,7 +70,8 @@ class _Remover:
         assert self._shell.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it was killed just now: the next start removes
             for path in paths:
-                self._shell.stdin.write(os.fsencode(path.absolute()) + b"\n")
+                line = os.fsencode(path.absolute()).replace(b"\\", rb"\\").replace(b"\n", rb"\n")
+                self._shell.stdin.write(line + b"\n")
             self._shell.stdin.flush()
 
     def forget(self, path: Path) -> None:

@@ -25,15 +25,15 @@ from pathlib import Path
 from pepper.scratch import own_temporary_folder
 with own_temporary_folder():
     (Path(tempfile.mkdtemp()) / "part.onnx").write_bytes(bytes(1000))
-    print(tempfile.gettempdir(), flush=True)
+    print(repr(tempfile.gettempdir()), flush=True)
     time.sleep(3600)
 """
 
 
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder for temporary files, with a space and a quote in its name."""
-    folder = tmp_path / "its 'own'"
+    """The folder for temporary files, with a space, quotes, an end of a line and backslashes in its name."""
+    folder = tmp_path / "its 'own'\n\\n\\folder"
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", None)
