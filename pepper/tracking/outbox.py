@@ -108,7 +108,12 @@ class Outbox(ABC, Generic[Kept]):
         for parent in (state, Path("/var/tmp")):
             with contextlib.suppress(OSError):
                 folder = _instead_of(self.folder.parent, parent)
-                _write_whole(folder / self.NAME, name, write)
+                try:
+                    _write_whole(folder / self.NAME, name, write)
+                except OSError:
+                    for empty in (folder / self.NAME, folder):
+                        empty.rmdir()
+                    raise
                 return folder
         return None
 
