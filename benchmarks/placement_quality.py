@@ -26,10 +26,10 @@ from pepper.graph.ir import Graph
 from pepper.graph.model import find_model
 from pepper.latency.collect import collect
 from pepper.latency.dataset import Rows
+from pepper.latency.error_components import error_components
 from pepper.latency.features import COLUMN, SETTING, Setting, Values
-from pepper.latency.messages import handling_ms, wait_ms
 from pepper.latency.model import LatencyModel
-from pepper.latency.spread import error_components
+from pepper.latency.stage_costs import handling_ms, wait_ms
 from pepper.placement.baselines import BASELINES
 from pepper.placement.decision import Spread, decide
 from pepper.placement.evaluate import Stage, Stages, evaluate

@@ -8,8 +8,8 @@ from benchmarks.common import composed
 from pepper.config import conf_dir
 from pepper.latency.collect import collect
 from pepper.latency.dataset import Rows
+from pepper.latency.error_components import error_components
 from pepper.latency.model import LatencyModel
-from pepper.latency.spread import error_components
 from pepper.placement.decision import Spread
 from pepper.planning.latency_models import chosen_version, load_spread, load_version, open_registry
 from pepper.tracking.history import history

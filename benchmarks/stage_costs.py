@@ -3,7 +3,7 @@
 Parts that compute next to nothing (the greatest of many numbers) run on the devices of the default fleet, one alone
 or two in turn, idle and under load. One request at a time, each after a random pause, so that it meets a throttled
 device at any point of its cycle: latency, without the inferences. A stream: time between two answers, without the
-inference. Reference: what pepper.latency.messages says of the device, which placements count with; but for what
+inference. Reference: what pepper.latency.stage_costs says of the device, which placements count with; but for what
 empty caches cost, since such parts empty none.
 
     python -m benchmarks.stage_costs
@@ -35,7 +35,7 @@ from pepper.graph.load import load_graph
 from pepper.graph.model import find_model
 from pepper.graph.running import random_inputs, run_whole
 from pepper.latency.features import Setting
-from pepper.latency.messages import COLD_MS, handling_ms, wait_ms
+from pepper.latency.stage_costs import COLD_MS, handling_ms, wait_ms
 from pepper.planning.fleets import assemble
 from pepper.planning.settings import setting
 from pepper.planning.splitting import Splitter

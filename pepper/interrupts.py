@@ -129,7 +129,7 @@ def wait_readable(descriptors: Sequence[int], timeout_ms: int | None = None) -> 
 
 
 @contextlib.contextmanager
-def held() -> Iterator[None]:
+def signals_deferred() -> Iterator[None]:
     """Hold signals back until the block's end, where a C library calls back into Python, or a step must be whole."""
     if threading.current_thread() is not threading.main_thread():
         yield  # Python runs handlers in the main thread only

@@ -16,7 +16,7 @@ import pytest
 from harness import ROOT
 
 from pepper import interrupts
-from pepper.interrupts import Interrupted, check, held, listening, wait_readable
+from pepper.interrupts import Interrupted, check, listening, signals_deferred, wait_readable
 
 COMPARE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_int), ctypes.POINTER(ctypes.c_int))
 
@@ -183,7 +183,7 @@ def test_an_interrupt_comes_at_the_end_of_what_is_held() -> None:
     done = []
 
     def interrupted() -> None:
-        with held():
+        with signals_deferred():
             os.kill(os.getpid(), signal.SIGINT)
             done.append("the block")
 
@@ -194,5 +194,5 @@ def test_an_interrupt_comes_at_the_end_of_what_is_held() -> None:
 
 
 def test_an_error_in_what_is_held_comes_out() -> None:
-    with pytest.raises(ZeroDivisionError), held():
+    with pytest.raises(ZeroDivisionError), signals_deferred():
         raise ZeroDivisionError

@@ -28,16 +28,15 @@ def scores(measured_ms: Values, predicted_ms: Values) -> dict[str, float]:
         ``within_20`` (fractions of rows within 5, 10 and 20 %), ``spearman`` (rank correlation; NaN below
         three rows) and ``rows``.
     """
-    from scipy.stats import rankdata
+    from scipy.stats import spearmanr
 
     error = relative_error(measured_ms, predicted_ms)
-    ranks = rankdata(measured_ms), rankdata(predicted_ms)
-    defined = len(error) > 2 and all(np.ptp(rank) > 0 for rank in ranks)
+    defined = len(error) > 2 and all(np.ptp(values) > 0 for values in (measured_ms, predicted_ms))
     return {
         "mape": float(error.mean()),
         "median_error": float(np.median(error)),
         **{f"within_{percent}": float(np.mean(error <= percent / 100)) for percent in (5, 10, 20)},
-        "spearman": float(np.corrcoef(*ranks)[0, 1]) if defined else np.nan,
+        "spearman": float(spearmanr(measured_ms, predicted_ms).statistic) if defined else np.nan,
         "rows": float(len(error)),
     }
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pepper.errors import LatencyError
-from pepper.interrupts import held
+from pepper.interrupts import signals_deferred
 from pepper.latency.adaptation import DEVICE_COLUMNS, Adaptation
 from pepper.latency.features import COLUMN, FEATURES, RISING, SETTING, Values, digest
 from pepper.latency.model_schema import FORMAT, read_description, read_trees, tree_files
@@ -314,7 +314,7 @@ def _boost(features: Values, target: Values, base: Values, chosen: Hyperparamete
     """Grow the bags of trees that add up, from the base, to the target."""
     import xgboost
 
-    with held():  # it calls back while it reads
+    with signals_deferred():  # it calls back while it reads
         data = xgboost.QuantileDMatrix(features, target - base, max_bin=64)
     names = FEATURES if features.shape[1] == len(FEATURES) else _INPUTS
     constraints = np.isin(names, RISING).astype(int)

@@ -17,9 +17,9 @@ from pepper.graph.characteristics import FEATURES, Characteristics, CostWarning,
 from pepper.graph.ir import Graph
 from pepper.graph.model import ModelFile
 from pepper.latency.features import Setting, Values
-from pepper.latency.messages import handling_ms, wait_ms
 from pepper.latency.model import LatencyModel
 from pepper.latency.parts import predict_parts
+from pepper.latency.stage_costs import handling_ms, wait_ms
 from pepper.placement.problem import ChainProblem
 from pepper.placement.sensitivity import Scaling
 from pepper.planning.settings import setting

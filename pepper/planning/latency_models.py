@@ -8,9 +8,9 @@ from pepper.config import PepperConfig
 from pepper.errors import LatencyError
 from pepper.latency import collect
 from pepper.latency.dataset import Rows
+from pepper.latency.error_components import error_components
 from pepper.latency.features import FEATURES
 from pepper.latency.model import LatencyModel
-from pepper.latency.spread import error_components
 from pepper.placement.decision import Spread
 from pepper.tracking.registry import Registry, write_signature
 from pepper.tracking.store import Store

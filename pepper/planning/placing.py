@@ -48,7 +48,7 @@ class Placed:
         plan: The same as a plan to run.
         front: Every trade-off of latency and throughput, from the lowest latency on.
         baselines: What people do without a solver; None where that gives no plan.
-        behind: Which latency model's version predicted, and the training and data behind it.
+        lineage: Which latency model's version predicted, and the training and data behind it.
     """
 
     forecast: Forecast
@@ -58,7 +58,7 @@ class Placed:
     plan: Plan
     front: tuple[Solution, ...]
     baselines: Mapping[str, tuple[Stages, Evaluation] | None]
-    behind: Mapping[str, Any]
+    lineage: Mapping[str, Any]
 
 
 def find_plan(composition: Composition, told: Told = untold) -> Placed:
@@ -94,20 +94,20 @@ def find_plan(composition: Composition, told: Told = untold) -> Placed:
     told("solve", f"{figure(decision.best.value)} ms")
     front = pareto(problem, options.time_limit_seconds)
     told("trade off", f"{len(front)} plans")
-    behind = placements.origin(registry, version)
+    lineage = placements.origin(registry, version)
     return Placed(
         forecast,
         problem,
         objective,
         decision,
-        plan=Plan.of(problem, decision.chosen, objective, origin_of(config, forecast, behind)),
+        plan=Plan.of(problem, decision.chosen, objective, origin_of(config, forecast, lineage)),
         front=front,
         baselines=compare(problem, objective),
-        behind=behind,
+        lineage=lineage,
     )
 
 
-def origin_of(config: PepperConfig, forecast: Forecast, behind: Mapping[str, Any]) -> Origin:
+def origin_of(config: PepperConfig, forecast: Forecast, lineage: Mapping[str, Any]) -> Origin:
     """Say what the problem's numbers stand for."""
     model, path = forecast.model, config.model.path
     whole = path.startswith(PACKAGE_SCHEME) and config.model.part is None  # then it is found on any machine
@@ -123,7 +123,7 @@ def origin_of(config: PepperConfig, forecast: Forecast, behind: Mapping[str, Any
         fleet=forecast.fleet,
         positions=forecast.borders.positions,
         tensors=forecast.borders.tensors,
-        provenance={"pepper_version": pepper.__version__, **behind},
+        provenance={"pepper_version": pepper.__version__, **lineage},
         rules=PlanRules(
             {name: (start, end) for name, (start, end) in config.place.pinned.items()},
             tuple(config.place.excluded),

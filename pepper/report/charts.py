@@ -47,16 +47,6 @@ def plain(values: Iterable[Any]) -> list[Any]:
     return [None if value is None or not math.isfinite(value) else float(f"{value:.4g}") for value in values]
 
 
-def size(value_bytes: float) -> str:
-    """Return bytes as a person reads them."""
-    value, unit = float(value_bytes), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if abs(value) < 1000:
-            break
-        value, unit = value / 1000, larger
-    return f"{value:.3g} {unit}"
-
-
 def figure(data: list[Figure], x: str, y: str, *, height: int = 340, **layout: Any) -> Figure:
     """Return a figure with pepper's looks.
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.filesize import decimal
 from rich.table import Table
 
 from pepper.console.tables import figure, plain_table
-from pepper.report.placement_tables import size
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def steps_table(lines: Sequence[StepLine]) -> Table:
             "" if line.median_ms is None else figure(line.median_ms),
             "" if line.wait_ms is None else figure(line.wait_ms),
             "" if line.queue_ms is None else figure(line.queue_ms),
-            "" if line.memory_bytes is None else size(line.memory_bytes),
+            "" if line.memory_bytes is None else decimal(round(line.memory_bytes)),
         )
     return table
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.filesize import decimal
 from rich.table import Table
 
 from pepper.console.tables import figure, plain_table
@@ -64,8 +65,8 @@ def plan_table(lines: Sequence[PartLine]) -> Table:
             "" if line.time_ms is None else figure(line.time_ms),
             figure(line.receive_ms) if line.receive_bytes else "",
             "" if line.pickup_ms is None else figure(line.pickup_ms),
-            size(line.receive_bytes) if line.receive_bytes else "",
-            "" if line.memory_bytes is None else size(line.memory_bytes),
+            decimal(round(line.receive_bytes)) if line.receive_bytes else "",
+            "" if line.memory_bytes is None else decimal(round(line.memory_bytes)),
         )
     return table
 
@@ -80,17 +81,8 @@ def comparison_table(lines: Sequence[PlanLine]) -> Table:
             line.parts,
             figure(line.latency_ms),
             figure(1000 / line.period_ms) if line.period_ms else "",
-            size(line.sent_bytes),
+            decimal(round(line.sent_bytes)),
             "" if line.ratio is None else f"{line.ratio:.3f}",
             "; ".join(line.broken),
         )
     return table
-
-
-def size(count: float) -> str:
-    """Write a number of bytes in the unit that suits it."""
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} GB"

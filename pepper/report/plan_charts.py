@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+from rich.filesize import decimal
+
 from pepper.placement.plan import PlannedPart
-from pepper.report.charts import Figure, Style, figure, plain, safe, size, styles
+from pepper.report.charts import Figure, Style, figure, plain, safe, styles
 from pepper.report.timelines import Busy, lanes, side_by_side
 
 _THICK = 0.8  # of the distance between two lines
@@ -84,7 +86,7 @@ def chain(parts: Sequence[PlannedPart], units: Sequence[str], looks: Mapping[str
             "y": 1,
             "yref": "paper",
             "yanchor": "bottom",
-            "text": safe(size(part.receive_bytes)),
+            "text": safe(decimal(round(part.receive_bytes))),
             "showarrow": False,
             "font": {"size": 11},
         }

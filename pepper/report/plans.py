@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from rich.filesize import decimal
+
 from pepper.execution.runner import Event
 from pepper.placement.plan import Plan
 from pepper.report import charts, plan_charts
@@ -50,7 +52,7 @@ def section(placement: PlanReport) -> Section:
         "predicted latency": f"{plan.latency_ms:.3g} ms",
         "predicted throughput": f"{per_second(plan.period_ms):.3g}/s" if plan.period_ms else "unknown",
         **_achieved(placement.steps),
-        "sent a request": charts.size(plan.sent_bytes),
+        "sent a request": decimal(round(plan.sent_bytes)),
         "proof": "optimal" if plan.gap == 0 else f"within {plan.gap:.1%} of the optimum",
     }
     operators = parts[-1].stop - parts[0].start
@@ -71,8 +73,8 @@ def section(placement: PlanReport) -> Section:
                     f"{part.start} to {part.stop}",
                     part.device,
                     part.time_ms,
-                    charts.size(part.memory_bytes),
-                    charts.size(part.receive_bytes) if part.receive_bytes else None,
+                    decimal(round(part.memory_bytes)),
+                    decimal(round(part.receive_bytes)) if part.receive_bytes else None,
                     part.receive_ms or None,
                     part.pickup_ms,
                     ", ".join(part.inputs),
@@ -153,7 +155,7 @@ def predicted(plan: Plan) -> list[Busy]:
         if part.receive_ms:
             stop_ms = now_ms + part.receive_ms
             lane = f"{before} -> {part.device}"
-            found.append(Busy(lane, part.device, 1, charts.size(part.receive_bytes), now_ms, stop_ms))
+            found.append(Busy(lane, part.device, 1, decimal(round(part.receive_bytes)), now_ms, stop_ms))
             now_ms = stop_ms
         now_ms += part.pickup_ms
         found.append(Busy(part.device, part.device, 1, f"part {number}", now_ms, now_ms + part.time_ms))

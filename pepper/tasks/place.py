@@ -114,8 +114,8 @@ def place(composition: Composition) -> PlacedPlan:
 
 
 def _say(config: PepperConfig, placed: Placed) -> None:
-    plan, decision, behind = placed.plan, placed.decision, placed.behind
-    by = f"{behind['latency_model']} version {behind['latency_model_version']}"
+    plan, decision, lineage = placed.plan, placed.decision, placed.lineage
+    by = f"{lineage['latency_model']} version {lineage['latency_model_version']}"
     show(f"{placed.forecast.model.name} on {config.fleet.name}, by {by}")
     show(plan_table(part_lines(plan)), plan=plan.to_json())
     show(
@@ -140,7 +140,7 @@ def _log(
     """Write plans beside the figures, log all and a page about it; return the run's identifier and the plan with it."""
     plans = {"plan.json": placed.plan}
     if config.objective.name == PARETO:
-        origin = origin_of(config, placed.forecast, placed.behind)
+        origin = origin_of(config, placed.forecast, placed.lineage)
         for number, solution in enumerate(placed.front, 1):
             plans[f"front_{number}.json"] = Plan.of(placed.problem, solution, placed.objective, origin)
     for name, plan in plans.items():
@@ -150,7 +150,7 @@ def _log(
         remove_stale(file for file in out.glob("front_*.json") if is_plan(file))
         fill_folder("place.out", folder, out)
     title = f"{placed.forecast.model.name} on {config.fleet.name}"
-    run_id = placements.start_placement(store, title, verdict(placed, config.place.confidence), placed.behind)
+    run_id = placements.start_placement(store, title, verdict(placed, config.place.confidence), placed.lineage)
     plans = {
         name: replace(plan, provenance={**plan.provenance, "placement_run": run_id}) for name, plan in plans.items()
     }
@@ -161,7 +161,7 @@ def _log(
     front = [plan for name, plan in plans.items() if name != "plan.json"]
     page = pages.section(pages.PlanReport(title, plans["plan.json"], run_id, front))
     (folder / "report.html").write_text(render(title, f"run {run_id}", [page]), encoding="utf-8")
-    placements.log_placement(store, run_id, _placement(config, placed, folder), placed.behind)
+    placements.log_placement(store, run_id, _placement(config, placed, folder), placed.lineage)
     return run_id, plans["plan.json"]
 
 

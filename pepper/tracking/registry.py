@@ -226,7 +226,11 @@ def promotion(version: int, previous: int | None, why: str, *scores: float, roll
 
 
 def write_signature(folder: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-    """Write MLflow's ``MLmodel`` file into a model's folder: what goes in and what comes out."""
+    """Write MLflow's ``MLmodel`` file into a model's folder: what goes in, what comes out, and what loads it.
+
+    So ``mlflow models serve`` serves a version where pepper is installed.
+    """
+    from mlflow import pyfunc
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, Schema
 
@@ -235,5 +239,5 @@ def write_signature(folder: Path, inputs: Sequence[str], outputs: Sequence[str])
         outputs=Schema([ColSpec("double", name) for name in outputs]),
     )
     model = Model(artifact_path=MODEL_FOLDER, signature=signature)
-    model.add_flavor("pepper", loader="pepper.latency.model.LatencyModel.load")
+    pyfunc.add_to_model(model, loader_module="pepper.latency.served", data=".")
     model.save(str(folder / "MLmodel"))

@@ -3,12 +3,16 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from harness import Desk, MakeDesk, composed
 
 from pepper.latency.features import FEATURES
+from pepper.latency.model import LatencyModel
 from pepper.planning.latency_models import open_registry
 from pepper.tracking.registry import Registry, promotion
+from pepper.tracking.trainings import MODEL_FOLDER
+from tests.latency.measured import measured
 from tests.tasks.champion import register
 
 
@@ -71,3 +75,17 @@ def test_a_champion_deleted_meanwhile_is_named(desk: Desk) -> None:
     error = desk("task=promote", "promote.rollback=true").error
     assert "version 2 of pepper-latency, the champion before version 3, was deleted" in error
     assert "promote.version=... (versions: 1, 3)" in error
+
+
+def test_mlflow_loads_and_predicts_with_a_version(desk: Desk) -> None:
+    import pandas as pd
+    from mlflow import pyfunc
+
+    registry = registry_of(desk)
+    features = measured(models=2, parts=2).features
+    frame = pd.DataFrame(features, columns=list(FEATURES)).sample(frac=1, axis=1, random_state=0)
+    with registry.artifacts(1, MODEL_FOLDER) as folder:
+        found = pyfunc.load_model(str(folder)).predict(frame)
+        expected = LatencyModel.load(folder).predict(features)
+    assert list(found.columns) == ["p50_ms", "p95_ms", "low_ms", "high_ms"]
+    assert np.array_equal(found["p50_ms"], expected.p50_ms)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from pepper.latency.error_components import error_components
 from pepper.latency.features import Setting, rows
 from pepper.latency.model import Hyperparameters, LatencyModel
 from pepper.latency.parts import predict_parts
-from pepper.latency.spread import error_components
 from tests.latency.measured import measured, random_parts, setting
 
 

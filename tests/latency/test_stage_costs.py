@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pepper.latency.features import Setting
-from pepper.latency.messages import handling_ms, wait_ms
 from pepper.latency.roofline import CYCLE_MS
+from pepper.latency.stage_costs import handling_ms, wait_ms
 
 SIZES = np.array([0.0, 1e3, 1e6])
 
