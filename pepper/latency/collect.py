@@ -10,7 +10,7 @@ import numpy as np
 
 from pepper.caches import digest, hash_file
 from pepper.documents import read_bytes
-from pepper.errors import LatencyError
+from pepper.errors import LatencyError, listed
 from pepper.graph import characteristics
 from pepper.latency import description, features
 from pepper.latency.dataset import Rows
@@ -62,7 +62,7 @@ def collect(history: "pd.DataFrame", folder: Path, track: Track = iter) -> Colle
         raise LatencyError("no VALID measurement to learn from; measure first, such as +sweep=loads")
     merged, described = _described(valid.sort_values("ended_ms", kind="stable"), folder, left_out, track)
     if merged.empty:
-        raise LatencyError(f"no measured model can be described ({'; '.join(left_out)}); measure again")
+        raise LatencyError(f"no measured model can be described ({listed(list(left_out))}); measure again")
     family = merged.get("params.family", pd.Series(index=merged.index, dtype=object))
     tails = merged.get("metrics.latency_p95_ms", pd.Series(np.nan, index=merged.index))
     rows = Rows(
@@ -165,7 +165,8 @@ def _described(
 ) -> "tuple[pd.DataFrame, Values]":
     """Cells whose model is described, in their order, and their features.
 
-    A model is described as its run says, or else by its file, if that is still the one that was measured.
+    A model is described as its run says, or else by its file, if that is still the one that was measured, or else as
+    an earlier pepper described it.
     """
     import pandas as pd
 
@@ -177,8 +178,13 @@ def _described(
             found[row] = values
     untold = np.isnan(found).any(axis=1)
     if untold.any():
-        table = _characteristics(cells[untold], description.kept_in(folder), left_out, track)
+        older = {text: description.decode(text, of_any_version=True) for text in texts[untold].dropna().unique()}
+        gone = texts.map(lambda text: older.get(text) is None)
+        table = _characteristics(cells[untold], gone[untold], description.kept_in(folder), left_out, track)
         found[untold] = cells.loc[untold, KEY].merge(table, on=KEY, how="left")[list(characteristics.FEATURES)]
+        for row in np.flatnonzero(np.isnan(found).any(axis=1)).tolist():
+            if (values := older.get(texts.iloc[row])) is not None:
+                found[row] = values
     kept = ~np.isnan(found).any(axis=1)
     return cells[kept], np.hstack((found[kept], _settings(cells[kept])))
 
@@ -197,13 +203,19 @@ def _settings(cells: "pd.DataFrame") -> Values:
     return result
 
 
-def _characteristics(cells: "pd.DataFrame", file: Path, left_out: dict[str, int], track: Track) -> "pd.DataFrame":
-    """Describe every measured model by its file, where that is still the one that was measured."""
+def _characteristics(
+    cells: "pd.DataFrame", gone: "pd.Series[bool]", file: Path, left_out: dict[str, int], track: Track
+) -> "pd.DataFrame":
+    """Describe every measured model by its file, where that is still the one that was measured.
+
+    Cells of which nothing is known without it (``gone``) are left out.
+    """
     rows = cells[[*KEY, "params.model_path"]].drop_duplicates(KEY).itertuples(index=False, name=None)
     wanted = {(sha256, shapes): path for sha256, shapes, path in rows}
     found, errors = description.describe_all(wanted, file, track)
     for (sha256, shapes), error in errors.items():
         reason = f"{wanted[sha256, shapes]} no longer tells what was measured: {error}"
-        of = (cells[KEY[0]] == sha256) & (cells[KEY[1]] == shapes)
-        left_out[reason] = left_out.get(reason, 0) + int(of.sum())
+        of = (cells[KEY[0]] == sha256) & (cells[KEY[1]] == shapes) & gone
+        if of.any():
+            left_out[reason] = left_out.get(reason, 0) + int(of.sum())
     return description.to_frame(found).rename(columns=dict(zip(description.KEY, KEY, strict=True)))

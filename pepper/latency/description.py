@@ -43,11 +43,18 @@ def encode(values: Values) -> str:
     return json.dumps({"version": version(), **named})
 
 
-def decode(text: object) -> Values | None:
-    """Return what `encode` wrote; None if it is damaged, or of another version."""
+def decode(text: object, of_any_version: bool = False) -> Values | None:
+    """Return what `encode` wrote; None if it is damaged, or of another version.
+
+    Args:
+        text: The text.
+        of_any_version: Take what an earlier pepper counted a little otherwise, too: better than nothing where the
+            file is gone.
+    """
     try:
         content = json.loads(str(text))
-        if content.pop("version") != version() or not content.keys() <= set(characteristics.FEATURES):
+        same = content.pop("version") == version()
+        if not (same or (of_any_version and content)) or not content.keys() <= set(characteristics.FEATURES):
             return None
         values = np.array([content.get(name, 0) for name in characteristics.FEATURES], float)
     except (ValueError, TypeError, AttributeError, KeyError):

@@ -89,7 +89,7 @@ def test_another_model_at_the_path_is_no_description_of_what_was_measured(model:
     left_out: dict[str, int] = {}
     for _ in range(2):  # what was refused is not kept either
         left_out.clear()
-        assert collect._characteristics(measured, cache, left_out, iter).empty
+        assert collect._characteristics(measured, pd.Series(True, measured.index), cache, left_out, iter).empty
         assert not cache.exists()
         ((reason, count),) = left_out.items()
         assert count == 1
@@ -145,9 +145,20 @@ def test_runs_without_a_description_of_this_version_are_described_by_their_file(
     values = description.describe(str(model), model_hash(model), SHAPES)
     cache, left_out = tmp_path / "characteristics.parquet", {}
     for _ in range(2):
-        known = collect._characteristics(old, cache, left_out, iter)
+        known = collect._characteristics(old, pd.Series(True, old.index), cache, left_out, iter)
         assert known[list(characteristics.FEATURES)].to_numpy().tolist() == [values.tolist()]
         model.unlink(missing_ok=True)  # kept by hash: the file is not needed again
+    assert not left_out
+
+
+def test_what_an_earlier_pepper_described_counts_where_the_file_is_gone(model: Path, tmp_path: Path) -> None:
+    values = description.describe(str(model), model_hash(model), SHAPES)
+    text = json.dumps({**json.loads(description.encode(values)), "version": "older"})
+    old = cell(model, characteristics=text)
+    model.unlink()
+    left_out: dict[str, int] = {}
+    _, known = collect._described(old, tmp_path, left_out, iter)
+    assert known[:, : len(values)].tolist() == [values.tolist()]
     assert not left_out
 
 

@@ -13,7 +13,7 @@ from pepper.report.execution_tables import RunLine
 from pepper.tasks.execute import Executed
 from pepper.tasks.place import PlacedPlan
 from pepper.tasks.quickstart import _lines, _verdict
-from tests.execution.plans import make_plan, shares
+from tests.tasks.plans import make_plan, shares
 
 TINY = """# A test's: three small models.
 name: few

@@ -21,7 +21,6 @@ import psutil
 import pytest
 from harness import Desk, MakeDesk, composed, descendants
 from onnx import numpy_helper
-from plans import CORES, make_plan, save, shares
 
 from pepper.config import LoadConfig
 from pepper.console.progress import StepProgress
@@ -38,6 +37,7 @@ from pepper.planning.splitting import Splitter
 from pepper.tracking.executions import Execution, KeptExecution, Unlogged, log_execution
 from pepper.tracking.posting import flush
 from pepper.tracking.store import Store
+from tests.tasks.plans import CORES, make_plan, save, shares
 
 QUICKLY = (
     "task=execute",
