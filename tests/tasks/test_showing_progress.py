@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import pytest
 from harness import Desk, MakeDesk
 
+from pepper.console import progress
 from pepper.devices import host
 from pepper.errors import TrackingError
-from pepper.report import progress
 from pepper.tracking import posting
 from tests.tasks.champion import furnished
 
