@@ -39,6 +39,7 @@ NOT_RUN = {
     '.venv/bin/python -m pytest -m "not slow"': "runs tests like this one",
     "python docs/generate.py": "writes to the repository; test_documents.py runs it with --check",
     "python -m benchmarks.retest": "takes minutes; its figures depend on the machine",
+    "pip download --no-deps silero-vad": "downloads; write_models makes a model with such inputs",
     "git checkout main": "changes the repository",
     "git checkout -": "changes the repository",
     f"{PEPPER} GROUP=OPTION KEY=VALUE": "the form of all commands",
@@ -166,6 +167,20 @@ def write_models(folder: Path) -> None:
         weights,
     )
     onnx.save(mine, folder / "my.onnx")
+    heard = [
+        helper.make_node("Cast", ["sr"], ["rate"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Mul", ["input", "rate"], ["louder"]),
+        helper.make_node("ReduceMean", ["louder"], ["output"], axes=[1], keepdims=1),
+        helper.make_node("Relu", ["state"], ["stateN"]),
+    ]
+    vad = make_model(
+        heard,
+        {"input": [None, None], "state": [2, None, 128]},
+        {"output": [None, 1], "stateN": [2, None, 128]},
+        {},
+    )
+    vad.graph.input.append(helper.make_tensor_value_info("sr", onnx.TensorProto.INT64, []))
+    onnx.save(vad, folder / "silero_vad.onnx")
     see = helper.make_node("Conv", ["image", "w"], ["seen"])
     (folder / "models").mkdir()
     onnx.save(
