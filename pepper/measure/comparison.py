@@ -6,6 +6,7 @@ from math import exp, inf, log, sqrt
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 ROUNDS = 1000
 _AT_ONCE = 2**22  # resampled values held at a time
@@ -90,10 +91,16 @@ def _log_median_variance(samples: "np.ndarray[Any, Any]", rng: np.random.Generat
     count = len(samples)
     length = max(1, round(count ** (1 / 3)))
     blocks = -(-count // length)
+    order = np.argsort(samples)
+    ordered, ranks = samples[order], np.argsort(order).astype(np.int32)  # the middle of ranks is found sooner
+    runs = np.ascontiguousarray(sliding_window_view(np.resize(ranks, count + length - 1), length))
+    middle = count // 2
     medians: list[float] = []
     while len(medians) < ROUNDS:
         rounds = min(ROUNDS - len(medians), max(1, _AT_ONCE // count))
-        starts = rng.integers(0, count, (rounds, blocks, 1))
-        drawn = samples[((starts + np.arange(length)) % count).reshape(rounds, -1)[:, :count]]
-        medians += np.median(drawn, axis=1).tolist()
+        drawn = np.take(runs, rng.integers(0, count, (rounds, blocks)), axis=0).reshape(rounds, -1)[:, :count]
+        drawn = np.partition(drawn, middle, axis=1)
+        high = drawn[:, middle]
+        low = high if count % 2 else drawn[:, :middle].max(axis=1)
+        medians += ((ordered[low] + ordered[high]) / 2).tolist()
     return float(np.var(np.log(medians)))

@@ -73,8 +73,8 @@ def _given(options: CompareConfig, key: str) -> str:
 def _trusted(profiles: Sequence[LoggedProfile], key: str, force: bool) -> list[LoggedProfile]:
     """Leave INVALID profiles out, unless forced; say so."""
     kept = [profile for profile in profiles if force or profile.verdict == "VALID"]
-    for profile in profiles:
-        if profile not in kept and kept:
+    for profile in profiles if kept else ():
+        if not force and profile.verdict != "VALID":
             print(f"left out of the {key}: {profile.name} is INVALID: {profile.reasons}", file=sys.stderr)
     if not kept:
         raise ConfigError(

@@ -6,21 +6,19 @@ import itertools
 import math
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pepper.caches import read_table, write_table
 from pepper.tracking.locks import lock
 from pepper.tracking.runs import LOGGED_METRIC
+from pepper.tracking.searching import CHUNK, listed, seldom_collecting
 from pepper.tracking.store import Store, reaching
 
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow.entities import Run
 
-CHUNK = 500  # runs that are asked for at once
 MOST_EXCLUDED = 1500  # runs that a question names as known
 CACHE_VERSION = 4
 TAGS = ("cell", "verdict", "reasons", "record", "onnxruntime", "version")
@@ -69,7 +67,7 @@ def history(store: Store) -> "pd.DataFrame":
     known = read_table(file, COLUMNS)
     if known is None:
         known = pd.DataFrame(columns=COLUMNS)
-    with reaching(store.config), _seldom_collecting():
+    with reaching(store.config), seldom_collecting():
         page = known.attrs.get("page")
         still = known["run_id"].isin(_unchanged(store, known, page))
         rows, page = _read(store, set(known["run_id"][still]), page)
@@ -123,7 +121,7 @@ def _unchanged(store: Store, known: "pd.DataFrame", page: str | None) -> set[str
         most = len(run_ids) - CHUNK  # the last chunk may overlap the one before
         for start in [*range(0, most, CHUNK), most] if most >= 0 else ():
             chunk = run_ids[start : start + CHUNK]
-            condition = f"attributes.status = '{status}' and attributes.run_id IN ({_listed(chunk)})"
+            condition = f"attributes.status = '{status}' and attributes.run_id IN ({listed(chunk)})"
             last = store.client.search_runs(
                 [store.experiment_id], condition, order_by=_ORDER, max_results=1, page_token=page
             )
@@ -145,7 +143,7 @@ def _read(store: Store, known: set[str], page: str | None) -> "tuple[list[dict[s
         if digits:
             condition += f" and attributes.run_id LIKE '{prefix}%'"
         if prefix in by_prefix:
-            condition += f" and attributes.run_id NOT IN ({_listed(by_prefix[prefix])})"
+            condition += f" and attributes.run_id NOT IN ({listed(by_prefix[prefix])})"
         token = None
         while True:
             found = store.client.search_runs(
@@ -160,10 +158,6 @@ def _read(store: Store, known: set[str], page: str | None) -> "tuple[list[dict[s
             del found
             gc.collect()  # a page's objects refer to one another
     return list({row["run_id"]: row for row in rows}.values()), page
-
-
-def _listed(run_ids: Sequence[str]) -> str:
-    return ", ".join(f"'{run_id}'" for run_id in run_ids)
 
 
 def _row(run: "Run", names: dict[str, str]) -> dict[str, str | float | None]:
@@ -183,17 +177,3 @@ def _row(run: "Run", names: dict[str, str]) -> dict[str, str | float | None]:
         **{once(f"params.{key}"): once(value) for key, value in run.data.params.items()},
         **{once(f"metrics.{key}"): value for key, value in run.data.metrics.items()},
     }
-
-
-@contextmanager
-def _seldom_collecting() -> Iterator[None]:
-    """Keep the collector from looking at thousands of objects that are all alive again and again: half of the time."""
-    was_on = gc.isenabled()
-    gc.freeze()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-        if was_on:
-            gc.enable()

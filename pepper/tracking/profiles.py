@@ -11,6 +11,7 @@ import numpy as np
 
 from pepper.errors import TrackingError
 from pepper.tracking.runs import CELL, SWEEP
+from pepper.tracking.searching import CHUNK, listed, seldom_collecting
 from pepper.tracking.store import Store, reaching
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ def logged_profiles(
     kind = run.data.tags.get("pepper.kind")
     if kind not in (CELL, SWEEP):
         raise TrackingError(f"run {run_id}: is no profile and no sweep; name a run that task=profile logged")
-    cells = [run] if kind == CELL else _cells(store, run_id)
+    with seldom_collecting():
+        cells = [run] if kind == CELL else _cells(store, run_id)
     profiles = [_profile(store, cell) for cell in track(cells) if cell.info.status == "FINISHED"]
     if not profiles:
         raise TrackingError(f"run {run_id}: holds no finished profile; measure it again")
@@ -96,19 +98,34 @@ def _cells(store: Store, parent: str) -> "Sequence[Run]":
         except TrackingError:  # it was cut off before it wrote its table
             return list(own)
     reused = table["run_id"][table["reused"].astype(bool)].dropna() if "run_id" in table else ()
-    return [*own, *(_run(store, str(run_id)) for run_id in reused)]
+    return [*own, *_runs(store, [str(run_id) for run_id in reused])]
+
+
+def _runs(store: Store, run_ids: Sequence[str]) -> "list[Run]":
+    """Return runs in the order of their names, many at once; one that was deleted is still there for who names it."""
+    found = {}
+    with reaching(store.config):
+        for start in range(0, len(run_ids), CHUNK):
+            condition = f"attributes.run_id IN ({listed(run_ids[start : start + CHUNK])})"
+            runs = store.client.search_runs([store.experiment_id], condition, max_results=CHUNK)
+            found.update({run.info.run_id: run for run in runs})
+    return [found.get(run_id) or _run(store, run_id) for run_id in run_ids]
 
 
 def _profile(store: Store, run: "Run") -> LoggedProfile:
-    import pandas as pd
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    from pyarrow import parquet
 
     tags = run.data.tags
     with tempfile.TemporaryDirectory() as scratch, reaching(store.config):
+        # By address: by run, MLflow asks the database for the run, and for models in it, again for each file.
+        repository = get_artifact_repository(run.info.artifact_uri, tracking_uri=store.config.uri)
         samples, environment = (
-            Path(store.client.download_artifacts(run.info.run_id, name, scratch))
+            Path(repository.download_artifacts(name, scratch))  # type: ignore[no-untyped-call]
             for name in ("samples.parquet", "environment.json")
         )
-        latency_ms = pd.read_parquet(samples, columns=["latency_ms"])["latency_ms"].to_numpy()
+        with parquet.ParquetFile(samples) as file:
+            latency_ms = file.read(["latency_ms"])["latency_ms"].to_numpy()
         facts = json.loads(environment.read_text())
     return LoggedProfile(
         run_id=str(run.info.run_id),

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import lfilter
 
+from pepper.measure import comparison
 from pepper.measure.comparison import geometric_mean, median_ratio
 
 
@@ -21,6 +22,18 @@ def test_it_is_the_ratio_whatever_the_unit_and_turned_around(seed: int, ratio: f
     low, high = there.interval(0.9)
     wide_low, wide_high = there.interval(0.99)
     assert wide_low <= low <= there.value <= high <= wide_high
+
+
+@given(seed=st.integers(0, 1000), count=st.integers(1, 70), levels=st.integers(1, 100))
+@settings(max_examples=20, deadline=None)
+def test_the_error_is_that_of_medians_of_blocks_drawn_anew(seed: int, count: int, levels: int) -> None:
+    """Samples that follow each other are drawn together, those at the end with those at the start; many are equal."""
+    samples = np.random.default_rng(seed).integers(1, 1 + levels, count) / 7
+    length = max(1, round(count ** (1 / 3)))
+    starts = np.random.default_rng(0).integers(0, count, (comparison.ROUNDS, -(-count // length)))
+    drawn = [samples[np.add.outer(round_, np.arange(length)).ravel()[:count] % count] for round_ in starts]
+    error = median_ratio([samples], [np.ones(1)]).error
+    assert error == pytest.approx(np.std(np.log([np.median(each) for each in drawn])), abs=1e-12)
 
 
 def test_equal_samples_are_equal_for_sure() -> None:

@@ -6,13 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from harness import Desk
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from pepper.config import TrackingConfig
 from pepper.devices.host import cpu_facts
 from pepper.measure.profile import Profile
-from pepper.tracking import runs
+from pepper.tracking import profiles, runs
 from pepper.tracking.records import Record
 from pepper.tracking.store import Store
 from pepper.tracking.sweeps import start_sweep
@@ -111,6 +113,30 @@ def test_two_sweeps_cell_by_cell(desk: Desk, store: Store) -> None:
     assert done.status == 3
     assert "slower beyond 5 %: c / d / idle / 1t; 3 compared" in done.out
     assert "1 cells are in one of the two only" in done.err
+
+
+def test_sweeps_of_many_cells_ask_for_many_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that were reused, too, and one that was deleted since; nothing is asked of the store for each cell."""
+    monkeypatch.setattr(profiles, "CHUNK", 2)
+    sweep = start_sweep(store, "new", 6, "")
+    others = [log(store, 1.0, seed) for seed in range(4)]
+    own = [log(store, 1.0, seed, parent=sweep) for seed in range(2)]
+    store.client.delete_run(others[1])
+    with runs.artifacts(store, sweep) as folder:
+        cells = [*((run_id, True) for run_id in others), *((run_id, False) for run_id in own)]
+        runs.write_table(pd.DataFrame(cells, columns=["run_id", "reused"]), folder)
+    asked: list[str] = []
+    get_run = SqlAlchemyStore.get_run
+
+    def watched(self: SqlAlchemyStore, run_id: str) -> Any:
+        asked.append(run_id)
+        return get_run(self, run_id)
+
+    monkeypatch.setattr(SqlAlchemyStore, "get_run", watched)
+    found = [profile.run_id for profile in profiles.logged_profiles(store, sweep)]
+    assert sorted(found[:2]) == sorted(own)
+    assert found[2:] == others
+    assert set(asked) == {sweep, others[1]}
 
 
 def test_repeated_measurements_are_one_comparison(desk: Desk, store: Store) -> None:
