@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import composed, print_table
-from pepper.devices.device import resolve
+from pepper.devices.cores import resolve
 from pepper.graph.model import find_model
 from pepper.latency.collect import Collected, collect, write
 from pepper.measure.profile import Profile

@@ -8,7 +8,7 @@ from statistics import median
 
 from benchmarks.common import composed, print_table
 from pepper.config import LoadConfig
-from pepper.devices.device import resolve
+from pepper.devices.cores import resolve
 from pepper.errors import PepperError
 from pepper.graph.model import find_model
 from pepper.measure.launcher import Bench

@@ -29,6 +29,7 @@ import psutil
 from benchmarks.common import composed, print_table
 from pepper.config import DeviceConfig, LoadConfig
 from pepper.devices import host
+from pepper.devices.process import Process
 from pepper.errors import ExecutionError
 from pepper.execution.layout import Layout
 from pepper.execution.pipeline import Network
@@ -185,11 +186,12 @@ def _harm(fault: str, rng: Random, runner: Runner, network: Network) -> Callable
 
     def signals(*numbers: int) -> None:
         stages = runner.stages
-        pid = stages[int(place * len(stages))].process.pid
+        program = stages[int(place * len(stages))].program
+        assert isinstance(program, Process)
         for pause, number in enumerate(numbers):
             time.sleep(0.1 * pause)
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+                os.kill(program.pid, number)
 
     def slow() -> None:
         for slot in network.slots.values():

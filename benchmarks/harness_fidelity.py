@@ -14,7 +14,8 @@ import numpy as np
 
 from benchmarks.common import composed, print_table
 from pepper.config import LoadConfig, PepperConfig
-from pepper.devices.device import DeviceSpec, resolve
+from pepper.devices.cores import resolve
+from pepper.devices.device import DeviceSpec
 from pepper.graph.model import ModelFile, find_model
 from pepper.measure.launcher import Bench
 

@@ -23,7 +23,7 @@ from onnx import TensorProto, helper
 from benchmarks.common import composition, print_table
 from pepper.config import PepperConfig
 from pepper.devices.calibration import calibrate
-from pepper.devices.device import resolve
+from pepper.devices.cores import resolve
 from pepper.execution.layout import Layout
 from pepper.execution.pipeline import Network
 from pepper.execution.pool import StagePool

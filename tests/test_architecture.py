@@ -8,10 +8,23 @@ import pytest
 ROOT = Path(__file__).parent.parent / "pepper"
 
 # What each room may import of pepper itself (its own modules apart).
-FOUNDATION = {"errors", "strict", "units", "config", "fleet", "caches", "documents", "interrupts", "outputs", "scratch"}
+FOUNDATION = {
+    "errors",
+    "strict",
+    "units",
+    "additions",
+    "config",
+    "fleet",
+    "caches",
+    "documents",
+    "interrupts",
+    "outputs",
+    "scratch",
+}
 BELOW_PLANNING = FOUNDATION | {
     "graph",
     "devices",
+    "hosts",
     "measure",
     "tracking",
     "sweep",
@@ -25,7 +38,8 @@ MAY_IMPORT = {
     "units": set(),
     "strict": set(),
     "fleet": {"errors", "units", "config"},
-    "config": {"errors"},
+    "additions": {"errors"},
+    "config": {"errors", "additions"},
     "caches": {"errors", "documents"},
     "interrupts": set(),
     "documents": {"errors"},
@@ -33,12 +47,13 @@ MAY_IMPORT = {
     "scratch": {"errors"},
     "graph": FOUNDATION,
     "devices": FOUNDATION,
-    "measure": FOUNDATION | {"devices", "graph"},
+    "hosts": FOUNDATION | {"devices"},
+    "measure": FOUNDATION | {"hosts", "devices", "graph"},
     "tracking": FOUNDATION | {"measure"},
-    "sweep": FOUNDATION | {"measure", "devices", "graph"},
+    "sweep": FOUNDATION | {"measure", "hosts", "devices", "graph"},
     "latency": FOUNDATION | {"measure", "devices", "graph"},
     "placement": FOUNDATION,
-    "execution": FOUNDATION | {"measure", "devices", "graph"},
+    "execution": FOUNDATION | {"measure", "hosts", "devices", "graph"},
     "console": FOUNDATION,
     "planning": BELOW_PLANNING,
     "report": BELOW_PLANNING | {"planning"},
@@ -53,7 +68,7 @@ HOMES = {
     "hydra": ("run", "config", "sweep"),
     "optuna": ("latency.tuning",),
     "xgboost": ("latency",),
-    "onnxruntime": ("measure.worker", "measure.session", "graph.observer", "graph.running"),
+    "onnxruntime": ("devices.providers", "measure.worker", "graph.observer", "graph.running"),
     "zmq": ("execution",),
     "onnx": ("graph",),
     "matplotlib": ("report",),
@@ -61,6 +76,7 @@ HOMES = {
     "jinja2": ("report",),
     "ortools": ("placement",),
     "highspy": ("placement",),
+    "psutil": ("devices", "hosts", "tracking.abandoned", "graph.observed"),
 }
 
 # Third parties that cost seconds: only ever imported inside a function.
@@ -110,6 +126,28 @@ def test_imports_run_one_way(path: Path) -> None:
             assert any(name == home or name.startswith(home + ".") for home in homes), (
                 f"pepper.{name} must not import {imported}: its home is {' or '.join(homes)}"
             )
+
+
+# What reads or steers the machine that a process runs on: only hosts and devices know of it.
+OF_ONE_MACHINE = ("host", "own_limits", "cores", "process", "throttle", "suspender")
+OWN_PROCESS = {"execution.tcp_queue"}
+"""Modules that look at the process that they are part of, wherever that runs."""
+
+
+@pytest.mark.parametrize("path", modules(), ids=dotted)
+def test_only_hosts_and_devices_know_a_machine(path: Path) -> None:
+    """No process number, core or file of the kernel above them: what runs on a device may run elsewhere."""
+    name = dotted(path)
+    tree = ast.parse(path.read_text())
+    if name.split(".")[0] not in ("measure", "sweep", "planning", "execution", "report", "tasks", "latency", "api"):
+        return
+    for imported in imports(tree):
+        assert not any(f"{imported}.".startswith(f"pepper.devices.{module}.") for module in OF_ONE_MACHINE), imported
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            assert node.attr != "pid", f"pepper.{name}, line {node.lineno}: a process number"
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and name not in OWN_PROCESS:
+            assert not node.value.startswith(("/proc", "/sys/")), f"pepper.{name}, line {node.lineno}: {node.value}"
 
 
 @pytest.mark.parametrize("path", modules(), ids=dotted)

@@ -22,7 +22,7 @@ from pepper import caches
 from pepper.config import DeviceConfig, LoadConfig, ModelConfig, PepperConfig
 from pepper.config.composing import Composition
 from pepper.devices import calibration, host
-from pepper.devices.device import resolve
+from pepper.devices.cores import likeness, resolve
 from pepper.errors import PepperError
 from pepper.fleet import Fleet, FleetDevice, Link, everywhere
 from pepper.graph import parts
@@ -285,7 +285,7 @@ def _make_calibrations(folder: Path) -> None:
     kept = calibration.Calibration(
         90.0, 170.0, 12.5, 1.0, 2, None, 32768, 2**20, 2**25, ["avx2"], "a processor", "none"
     )
-    (folder / "local" / f"{spec.likeness}-v{calibration.VERSION}.json").write_text(json.dumps(asdict(kept)))
+    (folder / "local" / f"{likeness(spec)}-v{calibration.VERSION}.json").write_text(json.dumps(asdict(kept)))
 
 
 def _enter_calibration(folder: Path) -> None:

@@ -4,8 +4,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pepper import additions
 from pepper.config.checks import MISSING, one_of, within
 from pepper.errors import ConfigError, key_of
+
+KINDS = ("local", "emulated")
+"""Kinds of devices that pepper has itself."""
+
+GENERATORS = ("pepper", "stress-ng")
+"""Generators of loads that pepper has itself."""
 
 
 @dataclass
@@ -61,7 +68,8 @@ class DeviceConfig:
 
     Attributes:
         name: How runs and tables call it.
-        kind: ``local`` (this machine as it is) or ``emulated`` (a share of CPU time on its cores).
+        kind: ``local`` (this machine as it is), ``emulated`` (a share of CPU time on its cores), or one that an
+            installed package adds.
         cores: CPU indices to run on; None takes the highest-numbered ones that pepper may use, as many
             as threads.
         threads: onnxruntime's intra-operator threads; None is one per core.
@@ -83,7 +91,7 @@ class DeviceConfig:
     memory_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        one_of("device.kind", self.kind, ("local", "emulated"))
+        additions.check("device.kind", self.kind, KINDS, additions.DEVICES)
         one_of("device.throttle", self.throttle, ("auto", "cgroup", "suspend"))
         within("device.share", self.share, 0, 1, above=True)
         within("device.threads", self.threads, 1)
@@ -111,7 +119,7 @@ class LoadConfig:
         name: How runs and tables call it; ``cpuPERCENT`` where it is not given.
         percent: What the generator uses of each loaded core of the device when it runs there alone.
         cores: How many of the device's cores are loaded; None is all.
-        generator: ``pepper`` (built in) or ``stress-ng`` (where installed).
+        generator: ``pepper`` (built in), ``stress-ng`` (where installed), or one that an installed package adds.
         period_ms: Length of one busy-and-sleep cycle of the built-in generator.
     """
 
@@ -126,7 +134,7 @@ class LoadConfig:
             self.name = f"cpu{self.percent:g}"
         within("load.percent", self.percent, 0, 100)
         within("load.cores", self.cores, 1)
-        one_of("load.generator", self.generator, ("pepper", "stress-ng"))
+        additions.check("load.generator", self.generator, GENERATORS, additions.LOADS)
         within("load.period_ms", self.period_ms, 1, 1000)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pepper.caches import cache_folder
 from pepper.devices import host
-from pepper.devices.device import Device, DeviceSpec
-from pepper.devices.process import Process
+from pepper.devices.cores import likeness, together
+from pepper.devices.device import Device, DeviceSpec, Program
 from pepper.documents import read_json
 
 SECONDS = 0.15
@@ -69,7 +69,7 @@ def calibrate(spec: DeviceSpec, folder: Path | None = None) -> Calibration:
         MeasureError: A program on it crashed.
     """
     spec = replace(spec, memory_bytes=None)  # a limit makes nothing faster or slower, but the kernels need room
-    file = (folder or cache_folder("calibration")) / f"{spec.likeness}-v{VERSION}.json"
+    file = (folder or cache_folder("calibration")) / f"{likeness(spec)}-v{VERSION}.json"
     with contextlib.suppress(OSError, ValueError, TypeError):  # absent, or damaged: measured (again)
         return _checked(Calibration(**read_json(file)))
     calibration = measure(spec)
@@ -104,20 +104,20 @@ def _checked(kept: Calibration) -> Calibration:
 
 def measure(spec: DeviceSpec) -> Calibration:
     """Measure the device now."""
-    with Device(spec) as device:
-        one = device.start("pepper.devices.calibrator", spec.cores[:1])
-        device.confine(one.pid)
-        share = _best(one, "share")
-        memory_gbps = _best(one, "memory_gbps")
+    with _alone(spec) as device:
+        one = device.start("pepper.devices.calibrator", 0)
+        one.confine()
+        share = _share(one)
+        memory_gbps = _best(one, spec.provider, "memory_gbps")
         method = device.throttle_method
     # A process of its own for each thread count: a library fixes it at its start.
     single_spec = replace(spec, cores=spec.cores[:1], threads=1)
-    with Device(single_spec) as device:
+    with _alone(single_spec) as device:
         gflops_single = _gflops(device)
     if spec.threads == 1 and len(spec.cores) == 1:
         gflops = gflops_single
     else:
-        with Device(spec) as device:
+        with _alone(spec) as device:
             gflops = _gflops(device)
     facts = host.cpu_facts()
     return Calibration(
@@ -136,13 +136,28 @@ def measure(spec: DeviceSpec) -> Calibration:
     )
 
 
+def _alone(spec: DeviceSpec) -> Device:
+    return together([spec])[0]
+
+
 def _gflops(device: Device) -> float:
-    process = device.start("pepper.devices.calibrator")
-    process.request("gflops", timeout_s=TIMEOUT_S, seconds=0.05)  # loads the library, starts its threads
-    device.confine(process.pid)
-    return _best(process, "gflops")
+    program, provider = device.start("pepper.devices.calibrator"), device.spec.provider
+    _probe(program, provider, "gflops", 0.05)  # loads the library, starts its threads
+    program.confine()
+    return _best(program, provider, "gflops")
 
 
-def _best(process: Process, kernel: str) -> float:
+def _best(program: Program, provider: str, kernel: str) -> float:
     """Return the best of a few trials: whatever else runs here can only take from it."""
-    return max(float(process.request(kernel, timeout_s=TIMEOUT_S, seconds=SECONDS)[0]["value"]) for _ in range(TRIALS))
+    return max(_probe(program, provider, kernel, SECONDS) for _ in range(TRIALS))
+
+
+def _probe(program: Program, provider: str, kernel: str, seconds: float) -> float:
+    answer, _ = program.request("probe", timeout_s=TIMEOUT_S, provider=provider, kernel=kernel, seconds=seconds)
+    return float(answer["value"])
+
+
+def _share(program: Program) -> float:
+    """Return the best of a few trials, as above."""
+    asked = (program.request("share", timeout_s=TIMEOUT_S, seconds=SECONDS) for _ in range(TRIALS))
+    return max(float(answer["value"]) for answer, _ in asked)

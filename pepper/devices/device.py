@@ -1,20 +1,14 @@
-"""Devices: what runs models. Local and emulated ones; a remote one joins behind the same interface."""
+"""The contracts of what runs models: a device, and the programs at work on it."""
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from pepper.config import DeviceConfig
-from pepper.devices import host
-from pepper.devices.process import Process
-from pepper.devices.throttle import Cycle, Suspend, Throttle, make_throttle, memory_limit
-from pepper.errors import ConfigError
-
-# As short as each method allows without costing the device time: a quota acts at the scheduler's tick only.
-PERIOD_MS = {"auto": 3.0, "suspend": 3.0, "cgroup": 10.0}
+from pepper.devices.protocol import Arrays, Json
 
 
 @dataclass(frozen=True)
@@ -23,8 +17,9 @@ class DeviceSpec:
 
     Attributes:
         name: How runs and tables call it; not part of its identity.
-        kind: ``local`` or ``emulated``.
-        cores: CPU indices that it runs on.
+        machine: Its host's machine (see :func:`machine_hash`).
+        kind: ``local``, ``emulated``, or one that was added.
+        cores: CPU indices that it runs on, as its host numbers them.
         threads: onnxruntime's intra-operator threads.
         provider: onnxruntime execution provider.
         share: CPU time that each core gives to it, 0 < share <= 1.
@@ -34,6 +29,7 @@ class DeviceSpec:
     """
 
     name: str
+    machine: str
     kind: str
     cores: tuple[int, ...]
     threads: int
@@ -45,118 +41,160 @@ class DeviceSpec:
 
     def facts(self) -> dict[str, Any]:
         """Return what makes this device itself, its machine included and its name left out."""
-        facts = {"machine": host.machine_id(), **vars(self)}
+        facts = dict(vars(self))
         del facts["name"]
         return facts
 
     @property
     def identity(self) -> str:
         """A short hash of the facts."""
-        return _hash(self.facts())
-
-    @property
-    def likeness(self) -> str:
-        """A short hash that devices share if they differ in nothing but which of some equal cores they have."""
-        return _hash({**self.facts(), "cores": host.likeness(self.cores)})
+        return short_hash(self.facts())
 
 
-def _hash(facts: Mapping[str, Any]) -> str:
+def short_hash(facts: Mapping[str, Any]) -> str:
+    """Return a hash of facts, 12 hexadecimal digits."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def resolve(config: DeviceConfig) -> DeviceSpec:
-    """Fill in a device's cores and threads from this machine.
-
-    Raises:
-        ConfigError: It asks for cores that this machine does not give.
-    """
-    allowed = host.allowed_cores()
-    if config.cores is None:
-        count = config.threads or len(allowed)
-        if count > len(allowed):
-            raise ConfigError(
-                f"device.threads={count}: this machine gives {len(allowed)} cores; use at most {len(allowed)}"
-            )
-        cores = allowed[-count:]  # the first cores serve most interrupts
-    else:
-        missing = [core for core in config.cores if core not in allowed]
-        if missing:
-            raise ConfigError(f"device.cores={config.cores}: core {missing[0]} is not among this machine's {allowed}")
-        cores = sorted(config.cores)
-    return DeviceSpec(
-        name=config.name,
-        kind=config.kind,
-        cores=tuple(cores),
-        threads=config.threads or len(cores),
-        provider=config.provider,
-        share=config.share,
-        throttle=config.throttle,
-        period_ms=PERIOD_MS[config.throttle] if config.period_ms is None else config.period_ms,
-        memory_bytes=config.memory_bytes,
-    )
+def machine_hash(cpu_facts: Mapping[str, Any]) -> str:
+    """Return what tells a machine from others, of its facts (see :func:`pepper.devices.host.cpu_facts`): a short hash
+    that changes when its processor, its cores or its memory do."""
+    facts = {key: cpu_facts[key] for key in ("cpu_model", "instruction_sets", "caches", "cores")}
+    return short_hash({**facts, "memory_gib": round(cpu_facts["memory_bytes"] / 2**30)})
 
 
-class Device:
-    """A device in use: starts programs on its cores, and holds them to its share.
+class Program(ABC):
+    """A Python program at work on a device, which answers requests (see :mod:`pepper.devices.protocol`).
 
-    Leaving the context ends its programs, also those that are stopped, and removes the throttle.
+    It belongs to the device that started it, and ends with it at the latest: whoever started it may end it before.
+    Nothing of it outlives the process that it was started for, however that ends. One thread at a time may use it.
+    It begins at full speed, not held to the device's share, so that it loads its libraries as fast anywhere.
 
-    Args:
-        spec: The device.
-        cycle: The turns on its cores, where it shares them (see :func:`together`).
+    Attributes:
+        module: What runs, as in ``python -m``.
     """
 
-    def __init__(self, spec: DeviceSpec, cycle: Cycle | None = None) -> None:
-        self.spec = spec
-        self._cycle = cycle or Cycle(spec.cores, spec.period_ms)
-        self._processes: list[Process] = []
-        self._throttles: list[Throttle] | None = None  # made when the first process is confined
+    module: str
 
-    def start(self, module: str, cores: Sequence[int] | None = None) -> Process:
-        """Start a program on the device's cores (or some of them), not yet held to the share."""
-        process = Process(module, cores or self.spec.cores, self.spec.threads)
-        self._processes.append(process)
-        return process
+    @abstractmethod
+    def request(
+        self, op: str, *, timeout_s: float, arrays: Arrays | None = None, **fields: Any
+    ) -> tuple[Json, dict[str, Any]]:
+        """Send a request and wait for its answer, without using CPU time of the device.
 
-    def confine(self, pid: int) -> None:
-        """Hold a process to the device's share from now on, together with those confined before.
+        Args:
+            op: The handler's name.
+            timeout_s: Longest wait; then the program is ended.
+            arrays: Arrays that go with the request.
+            **fields: The handler's arguments, JSON-able.
+
+        Returns:
+            What the handler returned: a dictionary, and arrays by name.
 
         Raises:
-            DeviceError: The throttle asked for cannot be used on this machine.
+            MeasureError: The program refused the request and lives on; or it crashed, did not answer in time or
+                answered what is no answer, or what holds it to its share ended: then it is not alive any more.
         """
-        if self._throttles is None:
-            self._throttles = self._make_throttles()
-        for throttle in self._throttles:
-            throttle.add(pid)
-        helpers = [helper for throttle in self._throttles for helper in throttle.helpers]
-        for process in self._processes:
-            process.helpers = helpers
 
-    def pause(self, pid: int) -> None:
-        """Stop a confined process that has nothing to do until it is confined again: even waking up in each turn it
-        would take time from those that work. Where nothing is stopped in turns, an idle process costs nothing."""
-        for throttle in self._throttles or ():
-            if isinstance(throttle, Suspend):
-                throttle.pause(pid)
+    @abstractmethod
+    def confine(self) -> None:
+        """Hold it to the device's limits from now on, together with what was confined there before.
 
-    def _make_throttles(self) -> list[Throttle]:
-        spec = self.spec
-        throttles: list[Throttle] = []
-        if spec.memory_bytes is not None:
-            throttles.append(memory_limit(spec.memory_bytes))
-        if spec.share < 1:
-            throttles.append(make_throttle(spec.throttle, spec.share, spec.cores, spec.period_ms, self._cycle))
-        return throttles
+        Raises:
+            DeviceError: The host cannot hold anything to these limits.
+            MeasureError: It has ended.
+        """
+
+    @abstractmethod
+    def pause(self) -> None:
+        """Let it take no time of the device until it is confined again, for it has nothing to do; it may have ended."""
 
     @property
-    def throttle_method(self) -> str:
-        """What holds the processes to the share: ``none``, ``cgroup-v1``, ``cgroup-v2`` or ``suspend``."""
-        return self._throttles[-1].method if self._throttles and self.spec.share < 1 else "none"
+    @abstractmethod
+    def alive(self) -> bool:
+        """Whether it still runs."""
 
+    @abstractmethod
+    def ends(self) -> list[int]:
+        """Return file descriptors of which one becomes readable, between requests, when the program or what it depends
+        on has ended; the next request then says how."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """End it now, whatever it does, wait until it is gone, and free what it held; again, and nothing happens."""
+
+
+class Command(ABC):
+    """An installed program at work on a device, and whatever it starts; it answers no requests.
+
+    It belongs to the device, as a :class:`Program` does, and ends with the process that it was started for.
+    """
+
+    @abstractmethod
+    def confine(self, count: int, timeout_s: float) -> bool:
+        """Wait until it has started this many processes, and hold them to the device's limits from now on.
+
+        Returns:
+            False if it has ended, or has not started as many in time.
+        """
+
+    @abstractmethod
+    def cpu_s(self) -> float:
+        """Return the CPU time that the confined ones have used, in seconds (resolution: 10 ms).
+
+        Raises:
+            MeasureError: One of them has ended.
+        """
+
+    @abstractmethod
+    def end(self) -> None:
+        """End it and all that it started, stopped ones too; again, and nothing happens."""
+
+
+class Device(ABC):
+    """A device in use: what programs run on, held to its limits.
+
+    It is made by its host and used as a context. Leaving the context, however that comes about, ends its programs, also
+    those that are stopped, and leaves nothing of it on the host. Programs may be started from any thread that lives as
+    long as they do.
+
+    Attributes:
+        spec: What it is.
+        host: Name of its host: whose clock its programs' time stamps are of.
+    """
+
+    spec: DeviceSpec
+    host: str
+
+    @abstractmethod
+    def start(self, module: str, core: int | None = None) -> Program:
+        """Start a program, not yet held to the limits; that it does not start, its first request says.
+
+        Args:
+            module: What to run, as in ``python -m``.
+            core: Position among the device's cores (0 is the first) of the only one that it may use; None is all.
+        """
+
+    @abstractmethod
+    def run(self, command: Sequence[str], cores: int) -> Command:
+        """Start an installed program that may use the first ones of the device's cores, as many as this.
+
+        Raises:
+            MeasureError: There is no such program.
+        """
+
+    @property
+    @abstractmethod
+    def throttle_method(self) -> str:
+        """What holds the programs to the share: ``none``, ``cgroup-v1``, ``cgroup-v2``, ``suspend``, or another."""
+
+    @abstractmethod
     def given(self) -> tuple[float, float] | None:
-        """Return how long its processes were let run so far, and that span, in s; None where nothing stops them."""
-        held = [throttle for throttle in self._throttles or () if isinstance(throttle, Suspend)]
-        return held[0].given() if held else None
+        """Return how long its programs were let run so far, and that span, in s; None where nothing stops them."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End its programs and free all that it holds; again, and nothing happens."""
 
     def __enter__(self) -> Self:
         return self
@@ -167,32 +205,4 @@ class Device:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for process in self._processes:
-            process.kill()
-            process.close()
-        for throttle in self._throttles or ():
-            throttle.close()
-
-
-def together(specs: Sequence[DeviceSpec]) -> list[Device]:
-    """Return devices that can be used at the same time: those on the same cores take turns.
-
-    Raises:
-        ConfigError: They want more of a core than there is, or share cores in a way that cannot be emulated.
-    """
-    for core in sorted({core for spec in specs for core in spec.cores}):
-        users = [spec for spec in specs if core in spec.cores]
-        wanted = sum(spec.share for spec in users)
-        names = ", ".join(f"{spec.name} {spec.share:g}" for spec in users)
-        if wanted > 1 + 1e-9:
-            raise ConfigError(
-                f"core {core} is wanted {wanted:g} times ({names}); give a device other cores"
-                " (fleet.devices.NAME.cores) or less of them (fleet.devices.NAME.overrides.share)"
-            )
-        turns = {(spec.cores, spec.period_ms) for spec in users if spec.throttle != "cgroup"}
-        if len(turns) > 1:
-            raise ConfigError(
-                f"{names} share core {core} but not all their cores and device.period_ms; give them the same ones"
-            )
-    cycles = {spec.cores: Cycle(spec.cores, spec.period_ms) for spec in specs}
-    return [Device(spec, cycles[spec.cores]) for spec in specs]
+        self.close()

@@ -1,13 +1,11 @@
 """What this machine is, and the state that it is in."""
 
-import hashlib
-import json
 import os
 import platform
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,9 @@ from typing import Any
 import psutil
 
 from pepper.devices import own_limits
+from pepper.devices.device import machine_hash
 
+NAME = "here"
 CPU = Path("/sys/devices/system/cpu")
 
 # Instruction sets that decide which kernels onnxruntime picks (x86 and Arm names of /proc/cpuinfo).
@@ -86,13 +86,6 @@ def likeness(cores: Sequence[int]) -> list[Any]:
 def machine_id() -> str:
     """Return a short hash that changes when the processor, its cores or its memory do."""
     return machine_hash(cpu_facts())
-
-
-def machine_hash(cpu_facts: Mapping[str, Any]) -> str:
-    """Return the same hash for a machine whose facts were written down."""
-    facts = {key: cpu_facts[key] for key in ("cpu_model", "instruction_sets", "caches", "cores")}
-    facts["memory_gib"] = round(cpu_facts["memory_bytes"] / 2**30)
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def state() -> dict[str, Any]:

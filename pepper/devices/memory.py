@@ -1,6 +1,14 @@
-"""How much memory this process has had."""
+"""How much memory this process has, and has had."""
 
+import os
 from pathlib import Path
+
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+def memory_bytes() -> int:
+    """Return what is resident now, bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES
 
 
 def peak_memory_bytes() -> int:

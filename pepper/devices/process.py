@@ -115,9 +115,8 @@ class Process:
         Raises:
             MeasureError: None came in time, or a helper ended first.
         """
-        own = self._connection.fileno()
-        ready = wait_readable([own, *self.watched()], math.ceil(1000 * timeout_s))
-        if own in ready:
+        ready = wait_readable(self.ends(), math.ceil(1000 * timeout_s))
+        if self._connection.fileno() in ready:
             return
         self.kill()
         for helper in self.helpers:
@@ -130,12 +129,14 @@ class Process:
             " raise measure.time_limit_seconds if the model is that slow"
         )
 
-    def watched(self) -> list[int]:
-        """Return file descriptors that become readable when a helper ends."""
-        return [helper._ended for helper in self.helpers]
+    def ends(self) -> list[int]:
+        """Return file descriptors of which one becomes readable, between requests, when it or a helper ends."""
+        return [self._connection.fileno(), *(helper._ended for helper in self.helpers)]
 
     def _obituary(self, op: str) -> str:
         """Say in one line how the process ended."""
+        if self._stderr.closed:
+            return f"{self.module}: was ended before {op!r}"
         try:
             code = self._popen.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -148,10 +149,6 @@ class Process:
         self._stderr.seek(max(0, self._stderr.tell() - STDERR_KEPT_BYTES))
         last_words = self._stderr.read().decode(errors="replace").strip().splitlines()
         return f"{self.module}: crashed during {op!r} ({end}){': ' + last_words[-1] if last_words else ''}"
-
-    def fileno(self) -> int:
-        """A file descriptor that becomes readable when the process ends (between requests)."""
-        return self._connection.fileno()
 
     @property
     def alive(self) -> bool:

@@ -4,7 +4,6 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from pepper.config import LimitsConfig
-from pepper.devices import own_limits
 from pepper.execution.loads import LoadMeter
 from pepper.execution.pool import StagePool
 
@@ -18,7 +17,7 @@ class Condition:
         share: CPU share that it should give.
         given: The part of the time in which its stages were not stopped; None where nothing stops them.
         foreign_percent: CPU time on its cores that went to processes outside of the run.
-        throttled_periods: In how many periods a CPU quota on this process's control groups was used up.
+        throttled_periods: In how many periods a CPU quota on the host's programs was used up.
     """
 
     device: str
@@ -53,20 +52,20 @@ class ConditionMeter:
     def __init__(self, pool: StagePool) -> None:
         self._pool = pool
         self._before = self._given()
-        self._throttled = own_limits.throttled_periods()
         self._loads = LoadMeter(pool)
 
     def read(self, devices: Collection[str]) -> list[Condition]:
         """Return what these devices gave since then, in the fleet's order."""
         loads, after = self._loads.read(), self._given()
-        throttled = own_limits.throttled_periods() - self._throttled
         found = []
         for name, spec in self._pool.specs.items():
             if name in devices:
                 (ran_s, wall_s), (ran_before_s, wall_before_s) = after[name], self._before[name]
                 span_s = wall_s - wall_before_s
                 given = (ran_s - ran_before_s) / span_s if span_s > 0 else None
-                found.append(Condition(name, spec.share, given, loads[name].foreign_percent, throttled))
+                found.append(
+                    Condition(name, spec.share, given, loads[name].foreign_percent, loads[name].throttled_periods)
+                )
         return found
 
     def _given(self) -> dict[str, tuple[float, float]]:

@@ -22,19 +22,21 @@ _MOST_WORDS_BYTES = 2**20  # names, types and shapes of some thousand tensors
 
 
 class Stamp(NamedTuple):
-    """When a request passed through one stage; ns of the machine's monotonic clock.
+    """When a request passed through one stage; ns of a host's monotonic clock.
 
     Attributes:
         arrived: It was there: received, and its link's time was over.
         start: The inference began.
         end: The inference ended.
         sent: The results were handed on, after waiting for room in the next queue.
+        host: Whose clock that is; empty for the driver's own.
     """
 
     arrived: int
     start: int
     end: int
     sent: int
+    host: str = ""
 
 
 @dataclass(slots=True)
@@ -81,9 +83,10 @@ def plain(name: str, tensor: Any) -> Array:
 def encode(message: Message) -> list[Any]:
     """Return the pieces of a message; its arrays, each in one piece of memory, are not copied."""
     tensors = tuple((name, tensor.dtype, tensor.shape) for name, tensor in message.tensors.items())
-    numbers = (message.seq, message.due_ns, message.probe, *chain.from_iterable(message.stamps))
+    numbers = (message.seq, message.due_ns, message.probe, *chain.from_iterable(stamp[:4] for stamp in message.stamps))
     flat = (tensor.reshape(-1).view(np.uint8) for tensor in message.tensors.values())
-    return [struct.pack(f"={len(numbers)}q", *numbers), _said(message.error, tensors), *flat]
+    said = _said(message.error, tensors, tuple(stamp.host for stamp in message.stamps))
+    return [struct.pack(f"={len(numbers)}q", *numbers), said, *flat]
 
 
 def decode(pieces: Sequence[memoryview]) -> Message:
@@ -98,29 +101,34 @@ def decode(pieces: Sequence[memoryview]) -> Message:
     if len(numbers) % 4 != 3 or numbers[2] not in (0, 1):
         raise GarbledError(f"{len(numbers)} numbers: no message")
     seq, due_ns, probe, *times = numbers
-    error, named = _heard(bytes(pieces[1]))
+    error, named, hosts = _heard(bytes(pieces[1]))
     if len(named) != len(pieces) - 2:
         raise GarbledError(f"{len(pieces) - 2} tensors, {len(named)} announced")
     tensors = {}
     for (name, dtype, shape), piece in zip(named, pieces[2:], strict=True):
         tensor = shaped(name, dtype, shape, piece)
         tensors[name] = tensor if tensor.flags.aligned else tensor.copy()  # tiny messages may lie anywhere
-    stamps = tuple(Stamp(*times[k : k + 4]) for k in range(0, len(times), 4))
+    if 4 * len(hosts) != len(times):
+        raise GarbledError(f"{len(times)} times of {len(hosts)} hosts")
+    spans = zip(*[iter(times)] * 4, strict=True)  # four times a stage
+    stamps = tuple(Stamp(a, b, c, d, host) for (a, b, c, d), host in zip(spans, hosts, strict=True))
     return Message(seq, tensors, stamps, due_ns, error, bool(probe))
 
 
 # What stays the same from message to message is put in words and understood once.
 @lru_cache
-def _said(error: str | None, tensors: tuple[Any, ...]) -> bytes:
-    return json.dumps((error, [(name, dtype.str, shape) for name, dtype, shape in tensors])).encode()
+def _said(error: str | None, tensors: tuple[Any, ...], hosts: tuple[str, ...]) -> bytes:
+    return json.dumps((error, [(name, dtype.str, shape) for name, dtype, shape in tensors], hosts)).encode()
 
 
 @lru_cache
-def _heard(said: bytes) -> tuple[str | None, Described]:
+def _heard(said: bytes) -> tuple[str | None, Described, tuple[str, ...]]:
     try:
-        error, tensors = json.loads(said)
+        error, tensors, hosts = json.loads(said)
     except (ValueError, RecursionError, TypeError) as mistake:
         raise GarbledError(f"no message: {mistake}") from mistake
     if error is not None and not isinstance(error, str):
         raise GarbledError("no message: an error without words")
-    return error, described(tensors)
+    if not (isinstance(hosts, list) and all(isinstance(host, str) for host in hosts)):
+        raise GarbledError("no message: stamps of no hosts")
+    return error, described(tensors), tuple(hosts)

@@ -204,11 +204,11 @@ class Pipeline:
                 return None
             ends = [self._pull.fileno(), self._push.fileno() if room else None]
             for stage in self.stages:
-                ends += [stage.process.fileno(), *stage.process.watched()]
+                ends += stage.program.ends()
             left_ns = max(0, min(due, until_ns) - now)
             events = wait_readable([end for end in ends if end is not None], left_ns // 1_000_000)
             for stage in self.stages:
-                if not {stage.process.fileno(), *stage.process.watched()}.isdisjoint(events):
+                if not set(stage.program.ends()).isdisjoint(events):
                     stage.ask("ready", self._time_limit_s)  # it cannot answer: this says how it ended
             if until_ns <= time.monotonic_ns():
                 return None
@@ -262,7 +262,7 @@ class Pipeline:
         """Take the pipeline apart; the stages live on. What is under way is dropped."""
         self._stack.close()
         for stage in self.stages:
-            if stage.process.alive:
+            if stage.program.alive:
                 with contextlib.suppress(StageLost):  # whoever wants it next will notice
                     self._network.refused += stage.ask("unwire", self._time_limit_s)["refused"]
 

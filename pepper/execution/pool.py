@@ -10,12 +10,13 @@ from typing import Any, Self
 
 from pepper.config import LoadConfig, SessionConfig
 from pepper.config.placing import MEASURED
-from pepper.devices.device import Device, DeviceSpec, resolve, together
-from pepper.devices.process import Process
+from pepper.devices.device import Device, DeviceSpec, Program
 from pepper.errors import ConfigError, ExecutionError, MeasureError
 from pepper.execution.layout import Layout, PlacedPart
 from pepper.fleet import Fleet
-from pepper.measure.load import Load, Usage, check_load, start_load
+from pepper.hosts.local import here
+from pepper.measure.load import Load, Usage
+from pepper.measure.loads import check_load, start_load
 
 MOST_IDLE = 16
 IDLE = LoadConfig(name="idle", percent=0)
@@ -45,7 +46,7 @@ def specs(fleet: Fleet) -> dict[str, DeviceSpec]:
         try:
             if entry.device is None or entry.load is None:
                 raise ConfigError(f"it does not say what device {name!r} is; make a plan with task=place")
-            found[name] = replace(resolve(entry.device), name=name)
+            found[name] = replace(here().resolve(entry.device), name=name)
             check_load(entry.load, found[name])
         except ConfigError as error:
             raise ConfigError(f"fleet.devices.{name}: {error}") from error
@@ -58,12 +59,12 @@ class StageHandle:
 
     Attributes:
         part: What it runs.
-        process: Where it runs.
+        program: What runs it.
         opened: What opening took: ``open_ms``, ``memory_bytes``.
     """
 
     part: PlacedPart
-    process: Process
+    program: Program
     opened: dict[str, Any] = field(default_factory=dict)
 
     def ask(self, op: str, timeout_s: float, **fields: Any) -> dict[str, Any]:
@@ -73,7 +74,7 @@ class StageHandle:
             StageLost: It died, refused, or did not answer in time (it is then killed).
         """
         try:
-            return self.process.request(op, timeout_s=timeout_s, **fields)[0]
+            return self.program.request(op, timeout_s=timeout_s, **fields)[0]
         except MeasureError as error:
             raise StageLost(self.part.device, str(error).split(";")[0]) from error
 
@@ -101,7 +102,9 @@ class StagePool:
         self._options = dict(vars(session))
         self._time_limit_s = time_limit_s
         self.specs = specs(fleet)
-        self._devices: Mapping[str, Device] = dict(zip(self.specs, together(list(self.specs.values())), strict=True))
+        self.host = here()
+        devices = self.host.devices(list(self.specs.values()))
+        self._devices: Mapping[str, Device] = dict(zip(self.specs, devices, strict=True))
         self._stages: dict[tuple[str, str], StageHandle] = {}  # the longest unused one first
         self._paused: set[tuple[str, str]] = set()
         self._loads: dict[str, Load] = {}
@@ -177,13 +180,13 @@ class StagePool:
 
     def _stage(self, part: PlacedPart) -> StageHandle:
         key = (part.sha256, part.device)
-        if key in self._stages and not self._stages[key].process.alive:
+        if key in self._stages and not self._stages[key].program.alive:
             self._end(key)
         stage = self._stages.pop(key, None)
         if stage is None:
             stage = self._start(part)
         elif key in self._paused:
-            self._devices[part.device].confine(stage.process.pid)
+            stage.program.confine()
         self._paused.discard(key)
         self._stages[key] = stage
         return stage
@@ -192,8 +195,8 @@ class StagePool:
         """Stop all stages but these until they are wanted again."""
         with self._lock:
             for key, stage in self._stages.items():
-                if stage not in used and key not in self._paused and stage.process.alive:
-                    self._devices[stage.part.device].pause(stage.process.pid)
+                if stage not in used and key not in self._paused and stage.program.alive:
+                    stage.program.pause()
                     self._paused.add(key)
 
     def _start(self, part: PlacedPart) -> StageHandle:
@@ -201,7 +204,7 @@ class StagePool:
         stage = StageHandle(part, device.start("pepper.execution.stage"))
         try:
             stage.ask("ready", self._time_limit_s)  # its libraries are loaded, at full speed
-            device.confine(stage.process.pid)
+            stage.program.confine()
             stage.opened = stage.ask(
                 "open",
                 self._time_limit_s,
@@ -209,9 +212,10 @@ class StagePool:
                 provider=device.spec.provider,
                 threads=device.spec.threads,
                 options=self._options,
+                host=device.host,
             )
         except Exception:
-            self._discard(stage)
+            stage.program.end()
             raise
         return stage
 
@@ -222,13 +226,7 @@ class StagePool:
 
     def _end(self, key: tuple[str, str]) -> None:
         self._paused.discard(key)
-        self._discard(self._stages.pop(key))
-
-    def _discard(self, stage: StageHandle) -> None:
-        """End a stage, and take it out of its device's turns: its number may be another process's soon."""
-        self._devices[stage.part.device].pause(stage.process.pid)
-        stage.process.kill()  # it may be stopped or busy: closing would wait for it
-        stage.process.close()
+        self._stages.pop(key).program.end()
 
     def lose(self, device: str, reason: str) -> None:
         """Give a device up: its stages end, and no more are started there."""

@@ -5,21 +5,20 @@ stage into a pipeline over the channel of :mod:`pepper.devices.protocol`; tensor
 straight to the one behind.
 """
 
-import os
 import select
 import time
 from pathlib import Path
 from typing import Any
 
-from pepper.devices.memory import peak_memory_bytes
+from pepper.devices.memory import memory_bytes, peak_memory_bytes
 from pepper.devices.protocol import GarbledError, Handler, answer, connect
+from pepper.devices.providers.options import session_options
+from pepper.devices.providers.registry import provider_named
 from pepper.devices.spin import cpu_fraction
 from pepper.execution.clock import LinkClock
 from pepper.execution.message import Message, Stamp, decode, encode, plain
 from pepper.execution.queues import Keys, Sink, Source, open_sink, open_source
-from pepper.measure.session import open_session, session_options
 
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 NS_PER_MS = 1_000_000
 
 
@@ -92,10 +91,12 @@ class StageServer:
     def ready(self) -> None:
         """Answer: the process lives, and does what it is asked."""
 
-    def open(self, path: str, provider: str, threads: int, options: dict[str, Any]) -> dict[str, Any]:
+    def open(self, path: str, provider: str, threads: int, options: dict[str, Any], host: str) -> dict[str, Any]:
         """Open the part; returns how long that took and the memory after it."""
         start = time.perf_counter()
-        self._session = open_session(path, session_options(threads, **options), provider)
+        self._host = host
+        self._provider = provider_named(provider)
+        self._session = self._provider.open(path, session_options(threads, **options))
         self._reads = [value.name for value in self._session.get_inputs()]
         self._gives = [value.name for value in self._session.get_outputs()]
         return {"open_ms": 1000 * (time.perf_counter() - start), **self.usage()}
@@ -113,10 +114,9 @@ class StageServer:
 
     def usage(self) -> dict[str, Any]:
         """Return CPU time used so far, memory now and at its peak."""
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
         return {
             "cpu_s": time.process_time(),
-            "memory_bytes": pages * PAGE_BYTES,
+            "memory_bytes": memory_bytes(),
             "peak_memory_bytes": peak_memory_bytes(),
         }
 
@@ -164,7 +164,7 @@ class StageServer:
         while not self._attend(wire.sink):
             if self._wire is not wire:
                 return
-        message.stamps = (*message.stamps, Stamp(arrived, start, end, time.monotonic_ns()))
+        message.stamps = (*message.stamps, Stamp(arrived, start, end, time.monotonic_ns(), self._host))
         wire.send(message)
 
     def _run(self, wire: Wire, message: Message) -> None:
@@ -172,7 +172,8 @@ class StageServer:
         if message.probe or message.error is not None:
             return
         try:
-            outputs = self._session.run(None, {name: message.tensors[name] for name in self._reads})
+            inputs = {name: message.tensors[name] for name in self._reads}
+            outputs = self._provider.bind(self._session, inputs)()
             known = {**message.tensors, **dict(zip(self._gives, outputs, strict=True))}
             message.tensors = {name: plain(name, known[name]) for name in wire.carry}
         except KeyError as error:

@@ -7,13 +7,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from pepper.config import LoadConfig, MeasureConfig
-from pepper.devices import host, own_limits
-from pepper.devices.device import Device, DeviceSpec
+from pepper.devices.device import DeviceSpec
 from pepper.devices.protocol import Arrays
 from pepper.errors import MeasureError
 from pepper.graph.inputs import packed
 from pepper.graph.model import ModelFile
-from pepper.measure.load import Usage, loaded_cores, percent_between, start_load
+from pepper.hosts.local import here
+from pepper.measure.load import Usage, loaded_cores, percent_between
+from pepper.measure.loads import start_load
 from pepper.measure.profile import Profile
 from pepper.measure.statistics import summarise
 from pepper.measure.validity import drift_percent, invalid_reasons
@@ -24,7 +25,7 @@ OPERATOR_RUNS = 10
 
 
 class Bench:
-    """A model opened on a device; serves every load of that pair from one worker.
+    """A model opened on a device of this host; serves every load of that pair from one worker.
 
     Args:
         model: The model.
@@ -37,6 +38,7 @@ class Bench:
     """
 
     def __init__(self, model: ModelFile, device: DeviceSpec, measure: MeasureConfig, generator: str | None) -> None:
+        self._host = here()
         self._model = model
         self._spec = device
         self._measure = measure
@@ -44,10 +46,10 @@ class Bench:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._device = stack.enter_context(Device(self._spec))
+            self._device = stack.enter_context(self._host.devices([self._spec])[0])
             self._worker = self._device.start("pepper.measure.worker")
             self._facts = self._ask("facts")
-            self._device.confine(self._worker.pid)
+            self._worker.confine()
             self._share = self._measure_share() if self._spec.share < 1 else 1.0
             inputs, values = packed(self._model.inputs)
             self._opened = self._ask(
@@ -95,12 +97,11 @@ class Bench:
         cores = loaded_cores(load, len(spec.cores))
         try:
             load_alone = self._set_load(load, cores)
-            before = host.state()
+            before = self._host.state()
             warm_up = self._ask(
                 "warm_up", min_seconds=measure.warmup_min_seconds, max_seconds=measure.warmup_max_seconds
             )
-            throttled_before = own_limits.throttled_periods()
-            times = host.CoreTimes(list(spec.cores))
+            meter = self._host.meter([spec])
             used_before = self._usage()
             span = self._ask(
                 "time",
@@ -111,9 +112,8 @@ class Bench:
                 max_samples=measure.max_samples,
             )
             used_after = self._usage()
-            busy_s, steal_s = times.since_start()
-            throttled_periods = own_limits.throttled_periods() - throttled_before
-            after = host.state()
+            found = meter.read()[spec.name]
+            after = self._host.state()
         finally:
             if self._load is not None and self._worker.alive:
                 self._load.set(LoadConfig(name="idle", percent=0))
@@ -132,7 +132,7 @@ class Bench:
             else:
                 foreign_s = capacity_s - used_s
         elif spec.share == 1:
-            foreign_s = busy_s - used_s
+            foreign_s = found.busy_s - used_s
         metrics = {
             **summarise(latency_ms),
             **self._opened,
@@ -147,8 +147,8 @@ class Bench:
             "load_timed_percent": percent_between(used_before, used_after, spec.share, cores) if cores else 0.0,
             "device_busy_percent": 100 * used_s / (capacity_s * spec.share),
             "foreign_percent": 100 * foreign_s / capacity_s,
-            "steal_percent": 100 * steal_s / capacity_s,
-            "throttled_periods": throttled_periods,
+            "steal_percent": 100 * found.stolen_s / capacity_s,
+            "throttled_periods": found.throttled_periods,
         }
         metrics["latency_ci_percent"] = (
             50 * (metrics["latency_p50_high_ms"] - metrics["latency_p50_low_ms"]) / metrics["latency_p50_ms"]
@@ -170,7 +170,7 @@ class Bench:
             metrics={name: float(value) for name, value in metrics.items()},
             samples=samples,
             environment={
-                "host": host.cpu_facts(),
+                "host": self._host.facts(),
                 "worker": self._facts,
                 "throttle_method": self._device.throttle_method,
                 "before": before,

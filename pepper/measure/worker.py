@@ -12,9 +12,10 @@ import onnxruntime as ort
 
 from pepper.devices.memory import peak_memory_bytes
 from pepper.devices.protocol import serve
+from pepper.devices.providers.options import session_options
+from pepper.devices.providers.registry import provider_named
 from pepper.devices.spin import cpu_fraction
 from pepper.graph.inputs import draw_inputs, drawn_hint, unpacked
-from pepper.measure.session import open_session, session_options
 from pepper.measure.statistics import median_interval
 
 STEADY = 0.95  # warm-up is over once the latest third is no faster than this times the third before it
@@ -52,16 +53,17 @@ class Worker:
 
         ``inputs`` and ``values`` are what :func:`pepper.graph.inputs.packed` makes.
         """
-        self._path, self._provider = path, provider
+        self._path, self._provider = path, provider_named(provider)
         self._options = session_options(threads, optimization, spinning, parallel)
         start = time.perf_counter_ns()
-        self._session = open_session(path, self._options, provider)
+        session = self._provider.open(path, self._options)
         created = time.perf_counter_ns()
         specs = unpacked(inputs, values)
         self._inputs = draw_inputs(specs, seed)
         ready = time.perf_counter_ns()
         try:
-            outputs = self._session.run(None, self._inputs)
+            self._run = self._provider.bind(session, self._inputs)
+            outputs = self._run()
         except Exception as error:  # onnxruntime's own exceptions have no common base
             reason = " ".join(str(error).split())[:300]
             raise RuntimeError(f"onnxruntime cannot run it: {reason}{drawn_hint(specs)}") from error
@@ -75,11 +77,11 @@ class Worker:
 
     def warm_up(self, min_seconds: float, max_seconds: float) -> dict[str, Any]:
         """Run until the latency no longer falls."""
-        run, inputs, clock = self._session.run, self._inputs, time.perf_counter
+        run, clock = self._run, time.perf_counter
         durations: list[float] = []
         start = now = clock()
         while now - start < max_seconds:
-            run(None, inputs)
+            run()
             before, now = now, clock()
             durations.append(now - before)
             third = len(durations) // 3
@@ -98,7 +100,7 @@ class Worker:
             CPU and wall seconds of the span, peak memory of the process so far; and, for each inference,
             its start since the span's start and its duration, both in ns.
         """
-        run, inputs, clock = self._session.run, self._inputs, time.perf_counter_ns
+        run, clock = self._run, time.perf_counter_ns
         starts: list[int] = []
         durations: list[int] = []
         check_at = min_samples
@@ -106,7 +108,7 @@ class Worker:
         span_start = clock()
         while True:
             before = clock()
-            run(None, inputs)
+            run()
             after = clock()
             starts.append(before - span_start)
             durations.append(after - before)
@@ -139,9 +141,10 @@ class Worker:
         with tempfile.TemporaryDirectory() as folder:
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(folder) / "operators")
-            session = ort.InferenceSession(self._path, options, providers=[self._provider])
+            session = self._provider.open(self._path, options)
+            run = self._provider.bind(session, self._inputs)
             for _ in range(runs):
-                session.run(None, self._inputs)
+                run()
             profile = Path(session.end_profiling()).read_text()
             options.enable_profiling = False
         return {"profile": profile, "runs": runs}

@@ -5,15 +5,19 @@ dynamic program whose value is a lower bound, and whose plan is optimal whenever
 adds which devices are taken, and `balanced` does so for the throughput of many devices; `labels` adds
 everything. `solve` asks them in turn until one has the proof.
 
-A solver takes ``(problem, objective, deadline)`` and returns a `Found`; to add one, append it to `SOLVERS`,
-and the contract tests run over it.
+A solver takes ``(problem, objective, deadline)`` and returns a `Found`: stages that it holds for good or None, and a
+bound that no plan is below. It may give up at the deadline (of `time.monotonic`), or where the problem is none of its
+kind: then with None and a bound of 0. The contract tests run over `SOLVERS`; installed packages add more.
 """
 
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
+from pepper import additions
+from pepper.errors import ConfigError
 from pepper.placement.balanced import balanced
 from pepper.placement.distinct import distinct
 from pepper.placement.evaluate import Stages, evaluate
@@ -37,6 +41,21 @@ SOLVERS: dict[str, Solver] = {
     "balanced": balanced,
     "labels": labels,
 }
+
+
+def solvers() -> dict[str, Solver]:
+    """Return the solvers in the order in which they are asked: first those that installed packages add.
+
+    Raises:
+        ConfigError: One of these cannot be imported, or is no function.
+    """
+    added: dict[str, Solver] = {}
+    for name in additions.names(additions.SOLVERS):
+        solver: Any = additions.load(additions.SOLVERS, name)
+        if not callable(solver):
+            raise ConfigError(f"{name!r} of {additions.SOLVERS}: is no function; see {__name__}.Solver")
+        added[name] = solver
+    return added | SOLVERS
 
 
 @dataclass(frozen=True)
@@ -134,7 +153,7 @@ def _ask_all(problem: ChainProblem, objective: Objective, deadline: float) -> tu
     """Ask each solver until one has the proof; return the best plan and bound (``inf``: there is no plan)."""
     best: Solution | None = None
     bound = 0.0
-    for name, solver in SOLVERS.items():
+    for name, solver in solvers().items():
         found = solver(problem, objective, deadline)
         bound = max(bound, found.bound)
         if found.stages is not None:

@@ -10,12 +10,11 @@ from omegaconf.errors import OmegaConfBaseException
 from pepper.config import FleetDeviceConfig, LinkConfig, LoadConfig, PepperConfig, typed
 from pepper.config.composing import Composition, explain
 from pepper.config.placing import MEASURED
-from pepper.devices import host
-from pepper.devices.device import resolve, together
 from pepper.errors import ConfigError, nearest
 from pepper.execution.pool import specs
 from pepper.fleet import Fleet, FleetDevice, Link, connected
-from pepper.measure.load import check_load
+from pepper.hosts.local import here
+from pepper.measure.loads import check_load
 
 _GROUPS = ("device", "load", "link")
 _NUMBERS = ("bandwidth_mbit_s", "latency_ms")
@@ -49,7 +48,7 @@ def assemble(composition: Composition) -> Fleet:
             raise ConfigError(f"fleet.devices.{name}: {error}") from error
     fleet = Fleet(devices, connected(_links(config, names, option)), config.fleet.source, config.fleet.sink)
     try:
-        together(list(specs(fleet).values()))
+        here().devices(list(specs(fleet).values()))
     except ConfigError as error:
         raise ConfigError(f"fleet.devices: {error}") from error
     return fleet
@@ -84,14 +83,14 @@ def _device(entry: FleetDeviceConfig, option: Callable[[str, str], DictConfig]) 
             reason = nearest(key, composed.device) or f": {explain(error)}"
             raise ConfigError(f"overrides.{key}={value!r}: the device cannot have it{reason}") from error
     device = typed(composed).device
-    spec = resolve(device)
+    spec = here().resolve(device)
     if entry.load != MEASURED:
         chosen = option("load", entry.load)
         if OmegaConf.is_missing(chosen.load, "percent"):
             raise ConfigError(f"load={entry.load}: does not say which percent; give an option that does, such as cpu50")
         load = typed(chosen).load
-    elif device.kind == "local":
-        load = LoadConfig(percent=round(host.busy_percent(list(spec.cores)), 1), name=MEASURED)
+    elif device.kind != "emulated":
+        load = LoadConfig(percent=round(here().busy_percent(spec), 1), name=MEASURED)
     else:
         raise ConfigError(f"load={MEASURED}: an emulated device has only the load given to it; give an option of load")
     check_load(load, spec)
@@ -100,7 +99,7 @@ def _device(entry: FleetDeviceConfig, option: Callable[[str, str], DictConfig]) 
 
 def _cores(positions: Sequence[int]) -> list[int]:
     """Turn positions among this machine's cores into their numbers."""
-    allowed = host.allowed_cores()
+    allowed = here().cores()
     for position in positions:
         if not -len(allowed) <= position < len(allowed):
             raise ConfigError(

@@ -10,10 +10,10 @@ from omegaconf.errors import OmegaConfBaseException
 from pepper.config import PepperConfig, typed
 from pepper.config.composing import Composition, explain
 from pepper.config.overrides import assign, keys_of
-from pepper.devices.device import resolve
 from pepper.errors import ConfigError, ModelError, nearest
 from pepper.graph.model import ModelFile, find_model
-from pepper.measure.load import check_load
+from pepper.hosts.local import here
+from pepper.measure.loads import check_load
 from pepper.sweep.cells import Cell
 
 GROUPS = ("model", "device", "load", "measure")
@@ -81,7 +81,7 @@ def single_cell(config: PepperConfig) -> Cell:
 
 
 def _cell(config: PepperConfig, model: ModelFile | None, error: str | None) -> Cell:
-    device = resolve(config.device)
+    device = here().resolve(config.device)
     check_load(config.load, device)
     return Cell(config.model, model, device, config.load, config.measure, error)
 

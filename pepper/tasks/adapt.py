@@ -12,8 +12,8 @@ from pepper.config import PepperConfig
 from pepper.config.composing import Composition
 from pepper.console.progress import stepwise
 from pepper.console.tables import show
-from pepper.devices.calibration import calibrate
 from pepper.errors import ConfigError, LatencyError
+from pepper.hosts.local import here
 from pepper.latency import collect, features
 from pepper.latency.adaptation import Adaptation, choose, left_out
 from pepper.latency.dataset import Rows
@@ -122,7 +122,7 @@ def _chosen(
             f"nothing to measure: the sweep's models cannot be read, or are held out ({', '.join(sorted(kept))});"
             " give another with +sweep=..."
         )
-    calibration = calibrate(free[0].device)
+    calibration = here().calibrate(free[0].device)
     candidates = collect.describe(
         [run_params(cell, calibration) for cell in free], cache, stepwise("describe", config.output == "quiet")
     )

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pepper.devices.calibration import Calibration, calibrate
+from pepper.devices.calibration import Calibration
 from pepper.devices.device import DeviceSpec
 from pepper.errors import DeviceError, MeasureError, ModelError
+from pepper.hosts.local import here
 from pepper.latency import description
 from pepper.latency.description import Track
 from pepper.sweep.cells import Cell
@@ -22,7 +23,7 @@ def calibrated(
     errors: dict[str, str] = {}
     for device in track(list({cell.device.identity: cell.device for cell in cells}.values())):
         try:
-            calibrations[device.identity] = calibrate(device)
+            calibrations[device.identity] = here().calibrate(device)
         except (DeviceError, MeasureError) as error:
             if not lenient:
                 raise

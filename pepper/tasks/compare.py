@@ -10,7 +10,7 @@ from pepper.config import CompareConfig
 from pepper.config.composing import Composition
 from pepper.console.progress import stepwise
 from pepper.console.tables import comparisons_table, show
-from pepper.devices.host import machine_hash
+from pepper.devices.device import machine_hash
 from pepper.errors import ConfigError
 from pepper.measure.comparison import Ratio, geometric_mean, median_ratio, typical
 from pepper.tasks.result import Result

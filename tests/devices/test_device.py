@@ -12,7 +12,8 @@ from pepper.caches import cache_folder
 from pepper.config import DeviceConfig
 from pepper.devices import calibration, host
 from pepper.devices.calibration import calibrate
-from pepper.devices.device import Device, DeviceSpec, resolve
+from pepper.devices.cores import CoresDevice, resolve
+from pepper.devices.device import DeviceSpec
 from pepper.errors import ConfigError
 
 pytestmark = pytest.mark.quiet
@@ -65,17 +66,16 @@ def test_a_device_is_its_facts_and_not_its_name() -> None:
 
 
 def test_the_machine_is_part_of_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = device()
-    here = spec.identity
+    here = device().identity
     monkeypatch.setattr(host, "machine_id", lambda: "another")
-    assert spec.identity != here
+    assert device().identity != here
 
 
 def test_an_unthrottled_device_has_no_throttle() -> None:
-    with Device(device(threads=1)) as used:
-        process = used.start("programs")
-        process.request("cpu", timeout_s=10)
-        used.confine(process.pid)
+    with CoresDevice(device(threads=1)) as used:
+        program = used.start("programs")
+        program.request("cpu", timeout_s=10)
+        program.confine()
         assert used.throttle_method == "none"
 
 

@@ -15,7 +15,7 @@ import pytest
 from harness import alive, composed
 
 from pepper.devices import host, throttle
-from pepper.devices.device import Device, resolve, together
+from pepper.devices.cores import CoresDevice, resolve, together
 from pepper.devices.process import Process
 from pepper.errors import ConfigError, DeviceError, MeasureError
 
@@ -216,10 +216,10 @@ def test_no_cgroup_is_said_in_one_line(tmp_path: Path) -> None:
 @needs_memory_group
 def test_a_greedy_program_fails_clearly() -> None:
     spec = resolve(composed("device=share100", f"device.memory_bytes={256 * 2**20}").device)
-    with Device(spec) as device:
+    with CoresDevice(spec) as device:
         process = device.start("programs")
         process.request("cpu", timeout_s=10)
-        device.confine(process.pid)
+        process.confine()
         assert process.request("grab", timeout_s=10, mebibytes=16)[0]["bytes"] == 16 * 2**20
         with pytest.raises(MeasureError, match="killed by SIGKILL, likely out of memory"):
             process.request("grab", timeout_s=10, mebibytes=512)
@@ -231,11 +231,11 @@ def test_leaving_a_device_leaves_nothing_behind(method: str, started: list[psuti
     spec = resolve(composed("device=share25", f"device.throttle={method}").device)
     me = psutil.Process()
     before = set(me.children())
-    with suppress(KeyboardInterrupt), Device(spec) as device:
+    with suppress(KeyboardInterrupt), CoresDevice(spec) as device:
         for _ in range(2):
             process = device.start("programs")
             process.request("cpu", timeout_s=10)
-            device.confine(process.pid)
+            process.confine()
         started += set(me.children()) - before
         assert device.throttle_method.startswith(method)
         raise KeyboardInterrupt
@@ -263,9 +263,9 @@ def test_devices_on_one_core_get_their_shares(shares: tuple[float, ...], started
     with ExitStack() as stack:
         devices = [stack.enter_context(device) for device in together(specs)]
         processes = [device.start("programs") for device in devices]
-        for device, process in zip(devices, processes, strict=True):
+        for process in processes:
             process.request("cpu", timeout_s=10)
-            device.confine(process.pid)
+            process.confine()
         # All want the core at once; what one of them gets must not depend on what the others do.
         with ThreadPoolExecutor() as pool:
             seen = list(pool.map(spin, processes))
@@ -284,8 +284,8 @@ def test_a_device_leaves_while_another_goes_on() -> None:
         process.request("cpu", timeout_s=10)
         with leaves:
             for device in (stays, leaves):
-                pid = process.pid if device is stays else leaves.start("programs").pid
-                device.confine(pid)
+                program = process if device is stays else leaves.start("programs")
+                program.confine()
             spin(process)
         assert spin(process) == pytest.approx(0.5, rel=0.25)
         ran_s, wall_s = stays.given() or (0.0, 1.0)

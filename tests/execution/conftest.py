@@ -7,10 +7,10 @@ from harness import alive
 from ladders import Bench
 
 from pepper.config import SessionConfig
-from pepper.devices.device import Device
-from pepper.execution import pool as pools
+from pepper.devices.cores import CoresDevice
 from pepper.execution.pipeline import Network
 from pepper.execution.pool import StagePool
+from pepper.hosts.local import LocalHost
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +23,7 @@ def pool(bench: Bench) -> Iterator[StagePool]:
     """Stages for a module's tests; what one test loses is back for the next."""
     with pytest.MonkeyPatch.context() as patch:
         # One core may have to do for all: these tests are about who gets what, not about when.
-        patch.setattr(pools, "together", lambda specs: [Device(spec) for spec in specs])
+        patch.setattr(LocalHost, "devices", lambda self, specs: [CoresDevice(spec) for spec in specs])
         before = set(psutil.Process().children())
         with StagePool(bench.fleet, SessionConfig(), 60.0) as made:
             yield made

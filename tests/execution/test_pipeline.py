@@ -105,9 +105,9 @@ def test_a_layout_computes_what_the_whole_does(
 
 def test_a_stage_is_kept_for_the_next_layout(bench: Bench, pool: StagePool, network: Network) -> None:
     with running(pool, network, bench.layout("a", "b")) as runner:
-        first = [stage.process.pid for stage in runner.stages]
+        first = [stage.program.pid for stage in runner.stages]
         runner.move(bench.layout("a", "c"))
-        second = [stage.process.pid for stage in runner.stages]
+        second = [stage.program.pid for stage in runner.stages]
         submit(bench, runner, 5)
         assert_right(bench, all_answers(runner), 5)
     assert first[0] == second[0]
@@ -233,7 +233,7 @@ def test_the_run_goes_on_without_a_lost_device(
 
     with running(pool, network, bench.layout("a", "b", "c"), replan) as runner:
         submit(bench, runner, 10)
-        os.kill(runner.stages[victim].process.pid, number)
+        os.kill(runner.stages[victim].program.pid, number)
         submit(bench, runner, 10)
         answers = all_answers(runner)
         assert runner.layout.devices == tuple(name for name in "abc" if name != "abc"[victim])
@@ -245,14 +245,14 @@ def test_the_run_goes_on_without_a_lost_device(
 def test_with_no_plan_left_that_is_said(bench: Bench, pool: StagePool, network: Network) -> None:
     runner = running(pool, network, bench.layout("a", "b"))
     submit(bench, runner, 1)
-    os.kill(runner.stages[1].process.pid, signal.SIGKILL)
+    os.kill(runner.stages[1].program.pid, signal.SIGKILL)
     with pytest.raises(ExecutionError, match=r"no plan is left without the lost devices: b \(.*SIGKILL.*unanswered"):
         submit(bench, runner, 50)
 
 
 def test_a_pause_is_waited_for(bench: Bench, pool: StagePool, network: Network) -> None:
     with running(pool, network, bench.layout("a", "b")) as runner:
-        pid = runner.stages[0].process.pid
+        pid = runner.stages[0].program.pid
         os.kill(pid, signal.SIGSTOP)
         threading.Timer(0.3, os.kill, (pid, signal.SIGCONT)).start()
         submit(bench, runner, 5)
@@ -280,9 +280,9 @@ def test_a_stage_that_is_lost_between_requests_is_replaced(
     """What asks the stages, outside of requests, goes on with the next layout too."""
     layouts = {frozenset("b"): bench.layout("a", "c", "a"), frozenset("bc"): bench.layout("a")}
     with running(pool, network, bench.layout("a", "b"), layouts.get) as runner:
-        os.kill(runner.stages[1].process.pid, number)
+        os.kill(runner.stages[1].program.pid, number)
         assert [hop.hop.receiver for hop in measure_hops(runner)] == ["a", "c", "a", "a"]
-        os.kill(runner.stages[1].process.pid, number)
+        os.kill(runner.stages[1].program.pid, number)
         assert [usage["memory_bytes"] > 0 for usage in runner.usage()] == [True]
         assert runner.layout.devices == ("a",)
         submit(bench, runner, 3)
@@ -333,7 +333,7 @@ def test_a_device_that_is_lost_before_a_move_is_lost_once(bench: Bench, pool: St
     with running(pool, network, bench.layout("a", "b"), replan) as runner:
         pool.stages(bench.layout("b", "a"))  # they are there: the move finds out while it waits for answers
         submit(bench, runner, 6)
-        os.kill(runner.stages[1].process.pid, signal.SIGKILL)
+        os.kill(runner.stages[1].program.pid, signal.SIGKILL)
         runner.move(bench.layout("b", "a"))
         assert runner.layout.devices == ("c",)
         submit(bench, runner, 6)

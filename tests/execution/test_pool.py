@@ -10,7 +10,7 @@ from harness import alive
 from ladders import Bench
 
 from pepper.config import LoadConfig
-from pepper.devices.device import Device
+from pepper.devices.cores import CoresDevice
 from pepper.execution.pool import StageLost, StagePool
 
 
@@ -19,15 +19,17 @@ def held(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     """The processes that are held to their devices' shares."""
     pids: set[int] = set()
 
-    def noting(method: Callable[[Device, int], None], note: Callable[[int], None]) -> Callable[[Device, int], None]:
-        def noted(device: Device, pid: int) -> None:
+    method_type = Callable[[CoresDevice, int], None]
+
+    def noting(method: method_type, note: Callable[[int], None]) -> method_type:
+        def noted(device: CoresDevice, pid: int) -> None:
             method(device, pid)
             note(pid)
 
         return noted
 
-    monkeypatch.setattr(Device, "confine", noting(Device.confine, pids.add))
-    monkeypatch.setattr(Device, "pause", noting(Device.pause, pids.discard))
+    monkeypatch.setattr(CoresDevice, "confine", noting(CoresDevice.confine, pids.add))
+    monkeypatch.setattr(CoresDevice, "pause", noting(CoresDevice.pause, pids.discard))
     return pids
 
 
@@ -47,11 +49,11 @@ def test_a_part_that_cannot_be_opened_leaves_nothing_behind(
 
 def test_a_dead_idle_stage_is_forgotten(bench: Bench, pool: StagePool, held: set[int]) -> None:
     (first,) = pool.stages(bench.layout("c"))
-    first.process.kill()
-    held.add(first.process.pid)  # as it was when it started, in whatever test
+    first.program.kill()
+    held.add(first.program.pid)  # as it was when it started, in whatever test
     (second,) = pool.stages(bench.layout("c"))
-    assert second.process.pid != first.process.pid
-    assert held == {second.process.pid}
+    assert second.program.pid != first.program.pid
+    assert held == {second.program.pid}
 
 
 def test_a_load_is_put_by_one_thread_at_a_time(pool: StagePool, monkeypatch: pytest.MonkeyPatch) -> None:

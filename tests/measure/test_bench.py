@@ -16,12 +16,14 @@ import pytest
 from harness import QUICK, composed, lasting, undisturbed
 
 from pepper.config import LoadConfig
-from pepper.devices.device import Device, resolve
+from pepper.devices.cores import CoresDevice, resolve
 from pepper.devices.process import Process
 from pepper.errors import ConfigError, MeasureError
 from pepper.graph.model import find_model
-from pepper.measure import load
+from pepper.measure import load, loads
+from pepper.measure.built_in_load import BuiltIn
 from pepper.measure.launcher import Bench
+from pepper.measure.stress_ng import StressNg
 
 pytestmark = pytest.mark.quiet
 
@@ -108,8 +110,8 @@ def test_a_worker_that_dies_is_told(models: dict[str, Path]) -> None:
 @pytest.mark.usefixtures("nothing_left")
 def test_a_load_generator_that_dies_is_told(models: dict[str, Path]) -> None:
     with bench(models["tiny"], "device=share100") as opened:
-        assert isinstance(opened._load, load.BuiltIn)
-        os.kill(opened._load._processes[0].pid, signal.SIGKILL)
+        assert isinstance(opened._load, BuiltIn)
+        os.kill(opened._load._programs[0].pid, signal.SIGKILL)
         with pytest.raises(MeasureError, match="generator: crashed"):
             opened.profile(LoadConfig(percent=50))
 
@@ -143,12 +145,12 @@ def test_a_stressor_that_is_gone_is_told(models: dict[str, Path]) -> None:
     with bench(models["tiny"], "device=share50", *lasting(3), generator="stress-ng") as opened:
 
         def end_stressors() -> None:
-            assert isinstance(opened._load, load.StressNg)
-            for stressor in opened._load._stressors:
+            assert isinstance(opened._load, StressNg)
+            for stressor in opened._load._stressors._confined:
                 stressor.kill()
 
         Timer(0.7, end_stressors).start()
-        with pytest.raises(MeasureError, match=r"load.generator=stress-ng: a stressor .process \d+. has ended"):
+        with pytest.raises(MeasureError, match=r"load.generator=stress-ng: a stressor has ended .process \d+ "):
             opened.profile(LoadConfig(percent=50, generator="stress-ng"))
 
 
@@ -164,8 +166,8 @@ def assert_alone(device: str, generator: str, percents: list[float], seconds: fl
     """A generator uses what was asked for where nothing else runs, within 5 points."""
     spec = resolve(composed(f"device={device}").device)
     with ExitStack() as stack:
-        used = stack.enter_context(Device(spec))
-        running = load.start_load(generator, used)
+        used = stack.enter_context(CoresDevice(spec))
+        running = loads.start_load(generator, used)
         stack.callback(running.close)
 
         def look() -> float:
@@ -206,9 +208,9 @@ def test_a_model_beside_stress_ng(models: dict[str, Path]) -> None:
 def test_stress_ng_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     spec = resolve(composed("device=share100").device)
-    load.check_load(LoadConfig(percent=0, generator="stress-ng"), spec)
+    loads.check_load(LoadConfig(percent=0, generator="stress-ng"), spec)
     with pytest.raises(ConfigError, match=r"not installed; install stress-ng or use load.generator=pepper"):
-        load.check_load(LoadConfig(percent=50, generator="stress-ng"), spec)
+        loads.check_load(LoadConfig(percent=50, generator="stress-ng"), spec)
 
 
 def test_a_load_on_some_cores() -> None:

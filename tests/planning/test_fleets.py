@@ -83,7 +83,7 @@ def test_a_hub_adds_up_both_hops() -> None:
 
 
 def test_a_device_differs_from_its_option_where_told_and_its_load_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "busy_percent", lambda cores: 12.345)
+    monkeypatch.setattr(host, "busy_percent", lambda cores, seconds: 12.345)
     monkeypatch.setattr(host, "allowed_cores", lambda: [0, 1])
     here = FleetDeviceConfig("local", "measured", cores=[0], overrides={"threads": 1})
     small = FleetDeviceConfig("share50", cores=[1], count=3, overrides={"memory_bytes": 10**8, "share": 0.3})

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pepper import config
 from pepper.config.composing import Composition
-from pepper.devices.device import resolve
+from pepper.devices.cores import resolve
 from pepper.errors import ConfigError
 from pepper.graph.inputs import input_spec
 from pepper.graph.model import ModelFile

@@ -11,12 +11,12 @@ from onnx import helper
 
 from pepper.devices.calibration import Calibration
 from pepper.devices.device import DeviceSpec
+from pepper.hosts.local import LocalHost
 from pepper.latency import collect
 from pepper.latency.evaluation import leave_one_out
 from pepper.latency.features import FEATURES
 from pepper.latency.model import Hyperparameters, LatencyModel
 from pepper.latency.training import trainer
-from pepper.planning import forecast
 from pepper.tracking.registry import Registry, promotion, write_signature
 from pepper.tracking.store import Store
 from pepper.tracking.trainings import Dataset, Training, log_training
@@ -89,5 +89,5 @@ def furnished(desk: Desk, errors: Sequence[float]) -> Iterator[Desk]:
     (desk.options / "fleet").mkdir()
     (desk.options / "fleet" / "pair.yaml").write_text(FLEET)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(forecast, "calibrate", calibrated)
+        patch.setattr(LocalHost, "calibrate", lambda self, spec: calibrated(spec))
         yield desk

@@ -388,7 +388,7 @@ def test_a_device_that_is_lost_in_another_plan(
 
     def saturated(runner: Runner, *given: Any) -> Trial:
         if runner.layout.devices == ("camera",):
-            os.kill(runner.stages[0].process.pid, signal.SIGKILL)
+            os.kill(runner.stages[0].program.pid, signal.SIGKILL)
         return trials.saturated(runner, *given)
 
     monkeypatch.setattr(other_plans, "saturated", saturated)
@@ -484,7 +484,7 @@ def test_what_was_measured_before_the_last_device_was_lost_is_kept(
     def dying(runner: Runner, *given: Any, **options: Any) -> Trial:
         runner.submit(given[0][0].inputs)
         for stage in runner.stages:
-            os.kill(stage.process.pid, signal.SIGKILL)
+            os.kill(stage.program.pid, signal.SIGKILL)
         return trials.at_rate(runner, *given, **options)
 
     monkeypatch.setattr(measuring, "at_rate", dying)

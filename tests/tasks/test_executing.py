@@ -92,7 +92,7 @@ def killing(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def killed(runner: Runner, *given: Any) -> Any:
         (stage,) = (stage for stage in runner.stages if stage.part.device == "server")
-        os.kill(stage.process.pid, signal.SIGKILL)
+        os.kill(stage.program.pid, signal.SIGKILL)
         return function(runner, *given)
 
     return killed

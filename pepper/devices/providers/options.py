@@ -1,4 +1,4 @@
-"""How onnxruntime opens a model: alike where it is timed alone and where it is a stage of a pipeline."""
+"""How a session works: alike where a model is timed alone and where it is a stage of a pipeline."""
 
 from typing import Any
 
@@ -24,14 +24,3 @@ def session_options(threads: int, optimization: str, spinning: bool, parallel: b
         options.execution_mode = ort.ExecutionMode.ORT_PARALLEL
         options.inter_op_num_threads = threads
     return options
-
-
-def open_session(path: str, options: Any, provider: str) -> ort.InferenceSession:
-    """Open a model.
-
-    Raises:
-        ValueError: This onnxruntime lacks the execution provider.
-    """
-    if provider not in ort.get_available_providers():
-        raise ValueError(f"this onnxruntime has {', '.join(ort.get_available_providers())}, not {provider}")
-    return ort.InferenceSession(path, options, providers=[provider])

@@ -1,0 +1,1 @@
+"""Execution providers of onnxruntime: how each opens a model, runs it, and says how fast its device is."""

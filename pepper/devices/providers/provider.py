@@ -1,0 +1,59 @@
+"""The contract of an execution provider."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pepper.devices.protocol import Arrays
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+Run = Callable[[], Sequence[Any]]
+"""One inference: returns the model's outputs, complete and in the host's memory, in the order of the model."""
+
+
+class Provider(ABC):
+    """Runs models in onnxruntime through one execution provider.
+
+    It is used inside of the programs on a device: the timed worker, a stage, the calibrator. So its module imports
+    nothing but numpy, onnxruntime and what the provider itself needs. Sessions belong to whoever opens them.
+
+    Attributes:
+        name: onnxruntime's name of the provider, such as ``CPUExecutionProvider``: what ``device.provider`` says.
+    """
+
+    name: str
+
+    @abstractmethod
+    def open(self, path: str, options: "ort.SessionOptions") -> "ort.InferenceSession":
+        """Open a model, so that this provider runs it.
+
+        Args:
+            path: The model's file.
+            options: How the session works (see :func:`pepper.devices.providers.options.session_options`); a provider
+                may add to them.
+
+        Raises:
+            ValueError: The provider is not there; the message says what is.
+            Exception: onnxruntime refuses the model; its own exceptions have no common base.
+        """
+
+    @abstractmethod
+    def bind(self, session: "ort.InferenceSession", inputs: Arrays) -> Run:
+        """Return what runs the model on these inputs, once a call; what can be done once is done here.
+
+        Args:
+            session: One that this provider opened.
+            inputs: The model's inputs by name; they do not change, and live as long as what is returned.
+        """
+
+    @abstractmethod
+    def probe(self, kernel: str, seconds: float) -> float:
+        """Return how fast the device is, measured for about so long, with the threads that this process may use.
+
+        Args:
+            kernel: ``gflops``, a single-precision matrix product in GFLOP/s (two operations a multiply-add); or
+                ``memory_gbps``, a copy beyond all caches in GB/s (each byte is read once and written once).
+            seconds: How long.
+        """

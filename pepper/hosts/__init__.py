@@ -1,0 +1,1 @@
+"""Hosts: the machines on which pepper runs programs."""

@@ -1,0 +1,31 @@
+"""Loads by what ``load.generator`` names: pepper's own, stress-ng, and those that were added."""
+
+from pepper import additions
+from pepper.config import LoadConfig
+from pepper.config.measuring import GENERATORS
+from pepper.devices.device import Device, DeviceSpec
+from pepper.measure.built_in_load import BuiltIn
+from pepper.measure.load import Load, loaded_cores
+from pepper.measure.stress_ng import StressNg
+
+LOADS: dict[str, type[Load]] = dict(zip(GENERATORS, (BuiltIn, StressNg), strict=True))
+
+
+def check_load(load: LoadConfig, device: DeviceSpec) -> None:
+    """Make sure that the load can run on the device.
+
+    Raises:
+        ConfigError: It wants more cores than the device has, or a program that is not installed.
+    """
+    loaded_cores(load, len(device.cores))
+    if load.percent:
+        _load_class(load.generator).check(load, device)
+
+
+def start_load(generator: str, device: Device) -> Load:
+    """Return a silent load on the device."""
+    return _load_class(generator)(device)
+
+
+def _load_class(generator: str) -> type[Load]:
+    return LOADS.get(generator) or additions.load_class(additions.LOADS, generator, Load)

@@ -1,0 +1,58 @@
+"""An execution provider that is not pepper's own."""
+
+import pytest
+from harness import Desk
+
+from tests.additions.conftest import Install
+
+SLOW = '''
+import time
+
+import onnxruntime as ort
+
+from pepper.devices.providers.provider import Provider
+
+
+class Slow(Provider):
+    """The cores, 20 ms late."""
+
+    name = "SlowExecutionProvider"
+
+    def open(self, path, options):
+        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def bind(self, session, inputs):
+        def run():
+            time.sleep(0.02)
+            return session.run(None, inputs)
+
+        return run
+
+    def probe(self, kernel, seconds):
+        return {"gflops": 123.0, "memory_gbps": 4.5}[kernel]
+'''
+
+
+def test_models_are_measured_on_it_and_it_is_probed(desk: Desk, install: Install) -> None:
+    install("pepper.providers", "SlowExecutionProvider = newcomer:Slow", SLOW)
+    done = desk("model=tiny", "device=share100", "device.provider=SlowExecutionProvider", "load=idle")
+    assert done.status == 0, done.err
+    (run,) = desk.runs()
+    assert run.data.params["provider"] == "SlowExecutionProvider"
+    assert run.data.metrics["latency_p50_ms"] > 20
+    assert (float(run.data.params["device_gflops"]), float(run.data.params["device_memory_gbps"])) == (123.0, 4.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Slow = 3", "'SlowExecutionProvider' of pepper.providers: is no subclass of pepper.devices.providers"),
+        ("import no_such_module", "cannot be imported from package newcomer (No module named 'no_such_module')"),
+    ],
+)
+def test_one_that_is_none_is_told(desk: Desk, install: Install, text: str, said: str) -> None:
+    install("pepper.providers", "SlowExecutionProvider = newcomer:Slow", text)
+    done = desk("model=tiny", "device=share100", "device.provider=SlowExecutionProvider", "load=idle")
+    assert done.status in (1, 2)
+    assert said in done.err
+    assert "Traceback" not in done.err
