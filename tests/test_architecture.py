@@ -20,6 +20,7 @@ FOUNDATION = {
     "interrupts",
     "outputs",
     "scratch",
+    "names",
 }
 BELOW_PLANNING = FOUNDATION | {
     "graph",
@@ -42,6 +43,7 @@ MAY_IMPORT = {
     "config": {"errors", "additions"},
     "caches": {"errors", "documents"},
     "interrupts": set(),
+    "names": set(),
     "documents": {"errors"},
     "outputs": {"errors"},
     "scratch": {"errors"},

@@ -31,6 +31,7 @@ class ModelFile:
         inputs: How every input is fed.
         given: The values that the user gives, by input name.
         inner_shapes: The shapes that the user gives of tensors that no rule can infer, by name.
+        part_of: The model that it is a part of; None for a whole one.
     """
 
     name: str
@@ -40,6 +41,7 @@ class ModelFile:
     inputs: tuple[InputSpec, ...] = ()
     given: Mapping[str, Any] = field(default_factory=dict, compare=False)
     inner_shapes: Mapping[str, list[int]] = field(default_factory=dict)
+    part_of: "ModelFile | None" = None
 
     def graph(self) -> Graph:
         """Load it as a graph, at these shapes and values.
@@ -93,6 +95,7 @@ def find_model(config: ModelConfig) -> ModelFile:
         shapes=shapes,
         inputs=input_specs(proto.graph, shapes, given),
         given=given,
+        part_of=whole,
     )
 
 

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from pepper.names import PARAMS, Measured, display_names
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -63,13 +65,22 @@ def tidy(runs: "pd.DataFrame") -> "pd.DataFrame":
     status = runs["status"] if "status" in runs else pd.Series("FAILED", index=runs.index)
     verdict = runs["verdict"] if "verdict" in runs else pd.Series(None, index=runs.index, dtype=object)
     table["verdict"] = verdict.where(verdict.isin(VERDICTS) & (status == "FINISHED"), status)
-    table = table[table["model"].notna() & table["device"].notna() & table["verdict"].isin(VERDICTS)]
+    ours = table["model"].notna() & table["device"].notna() & table["verdict"].isin(VERDICTS)
+    table, runs = table[ours].reset_index(drop=True), runs[ours].reset_index(drop=True)
     for name in ("reasons", "load"):
         table[name] = table[name].fillna("")
-    table["series"] = _series(runs.loc[table.index], table)
+    table["model"] = pd.Series(_models(runs), table.index, dtype=object)
+    table["series"] = _series(runs, table)
     table = table.sort_values("ended_ms", kind="stable").drop_duplicates("cell", keep="last")
     order = table.assign(small=-table["share"])
     return table.loc[order.sort_values(["model", "small", "series", "load_percent"]).index].reset_index(drop=True)
+
+
+def _models(runs: "pd.DataFrame") -> list[str]:
+    """Return what each row's model is called beside the others."""
+    known = [name for name in PARAMS if f"params.{name}" in runs]
+    rows = runs[[f"params.{name}" for name in known]].astype(object).itertuples(index=False, name=None)
+    return display_names([Measured.of(dict(zip(known, row, strict=True))) for row in rows])
 
 
 def measured(cells: "pd.DataFrame") -> "pd.DataFrame":
@@ -79,9 +90,9 @@ def measured(cells: "pd.DataFrame") -> "pd.DataFrame":
 
 def _series(runs: "pd.DataFrame", table: "pd.DataFrame") -> "pd.Series":
     """Name each row's device, its threads where they vary, and the other settings that vary within it."""
-    names = table["device"].astype(str)
+    series = table["device"].astype(str)
     if len(table["threads"].dropna().unique()) > 1:
-        names += table["threads"].map(lambda n: "" if n != n else f" ({n:.0f} thread{'' if n == 1 else 's'})")
+        series += table["threads"].map(lambda n: "" if n != n else f" ({n:.0f} thread{'' if n == 1 else 's'})")
     for key in _VARIED:
         column = f"params.{key}"
         if column not in runs:
@@ -90,5 +101,5 @@ def _series(runs: "pd.DataFrame", table: "pd.DataFrame") -> "pd.Series":
         loaded = table["load_percent"] > 0 if key == "load_cores" else table["load_percent"].notna()
         groups = runs[column].where(loaded).groupby([table["model"], table["device"], table["threads"]])
         varied = (groups.transform("nunique") > 1) & loaded
-        names = names.where(~varied, names + f", {key}=" + runs[column].astype(str))
-    return names
+        series = series.where(~varied, series + f", {key}=" + runs[column].astype(str))
+    return series

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -14,6 +15,7 @@ from pepper.errors import ConfigError, ModelError, nearest
 from pepper.graph.model import ModelFile, find_model
 from pepper.hosts.local import here
 from pepper.measure.loads import check_load
+from pepper.names import Measured, display_names
 from pepper.sweep.cells import Cell
 
 GROUPS = ("model", "device", "load", "measure")
@@ -67,7 +69,9 @@ def plan(
         else:
             cells.append(_cell(point, found, None))
     # What cannot be read has no identity of its own: each such point fails by itself.
-    return list({cell.identity if cell.model else number: cell for number, cell in enumerate(cells)}.values())
+    kept = list({cell.identity if cell.model else number: cell for number, cell in enumerate(cells)}.values())
+    names = display_names([Measured.of(cell.params()) for cell in kept])
+    return [replace(cell, label=name) for cell, name in zip(kept, names, strict=True)]
 
 
 def single_cell(config: PepperConfig) -> Cell:

@@ -25,6 +25,7 @@ class Cell:
         load: The load.
         measure: When timing starts and stops.
         error: Why the cell cannot be measured at all, for its model or its device; None if it can.
+        label: What the model is called beside the sweep's others; None is its own name.
     """
 
     model_config: ModelConfig
@@ -33,11 +34,12 @@ class Cell:
     load: LoadConfig
     measure: MeasureConfig
     error: str | None = None
+    label: str | None = None
 
     @property
     def name(self) -> str:
         """How a person finds the cell among runs."""
-        return f"{self.model_name} / {self.device.name} / {self.load.name} / {self.device.threads}t"
+        return f"{self.label or self.model_name} / {self.device.name} / {self.load.name} / {self.device.threads}t"
 
     @cached_property
     def identity(self) -> str:
@@ -67,15 +69,8 @@ class Cell:
 
     @property
     def model_name(self) -> str:
-        """How runs and tables call what is measured: the model, or a part of it."""
+        """What is measured, by its own name: the model, or a part of it."""
         return str(self.model.name if self.model else self.model_config.name)
-
-    @property
-    def _path(self) -> str:
-        """Where the measured file can be found again, from any folder: a part is a file of its own."""
-        given = self.model_config.path
-        addressed = "://" in given and self.model_config.part is None
-        return given if addressed or not self.model else str(self.model.file)
 
     def params(self) -> dict[str, Any]:
         """Return the facts of the cell, the ones that matter first."""
@@ -83,6 +78,7 @@ class Cell:
         return {
             "model": self.model_name,
             "family": self.model_config.name,
+            **self._files(),
             "device": device.name,
             "load": load.name,
             "load_percent": load.percent,
@@ -102,6 +98,18 @@ class Cell:
             "batch": next(iter(self.model.shapes.values()), [1])[0] if self.model else None,
             "input_shapes": json.dumps(self.model.shapes) if self.model else None,
             "inputs": json.dumps(self.model.described_inputs()) if self.model else None,
-            "model_path": self._path,
-            "model_sha256": self.model.content_hash if self.model else None,
+        }
+
+    def _files(self) -> dict[str, str | None]:
+        """Where what is measured, and what it is a part of, can be found again from any folder, and their hashes."""
+        given = self.model_config.path
+        if self.model is None:
+            return {"model_path": given, "model_sha256": None}
+        whole = self.model.part_of or self.model
+        address = given if "://" in given else str(whole.file)
+        return {
+            "model_path": address if whole is self.model else str(self.model.file),
+            "model_sha256": self.model.content_hash,
+            "family_path": address,
+            "family_sha256": whole.content_hash,
         }

@@ -142,6 +142,7 @@ def cell_row(cell: Cell, profile: Profile | None) -> dict[str, Any]:
     """Return a line of the results table; without a profile, of a cell that was not reached."""
     params = cell.params()
     facts = {key: params[key] for key in ("model", "device", "load", "load_percent", "threads", "share")}
+    facts["model"] = cell.label or facts["model"]
     if profile is None:
         return {
             **facts,
