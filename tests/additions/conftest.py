@@ -1,12 +1,28 @@
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from harness import ROOT
 
 from pepper import additions
 
 Install = Callable[[str, str, str], None]
+
+
+def documented(heading: str, kind: str) -> str:
+    """What stands in the guide, in a section's block of this kind."""
+    section = (ROOT / "docs" / "extending.md").read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    blocks = re.findall(rf'^```{kind} title="[^"]*"\n(.*?)^```$', section, re.MULTILINE | re.DOTALL)
+    return str(blocks[-1])
+
+
+def documented_entry(heading: str) -> tuple[str, str]:
+    """The group and the entry that the guide tells to declare in a section."""
+    found = re.fullmatch(r'\[project\.entry-points\."(.*)"\]\n(.*) = "(.*)"\n', documented(heading, "toml"))
+    assert found
+    return found[1], f"{found[2]} = {found[3]}"
 
 
 @pytest.fixture

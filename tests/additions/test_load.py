@@ -2,45 +2,13 @@
 
 from harness import Desk
 
-from tests.additions.conftest import Install
+from tests.additions.conftest import Install, documented, documented_entry
 
-SPIN = '''
-import time
-
-from pepper.errors import ConfigError, MeasureError
-from pepper.measure.load import Load, Usage
-
-
-class Spin(Load):
-    """A shell that is always busy, on one core."""
-
-    def __init__(self, device):
-        self._device, self._command = device, None
-
-    @classmethod
-    def check(cls, load, device):
-        if load.percent != 100:
-            raise ConfigError(f"load.percent={load.percent:g}: a shell spins or it does not; give 100")
-
-    def set(self, load):
-        self.close()
-        if load.percent:
-            self._command = self._device.run(["sh", "-c", "while :; do :; done & wait"], 1)
-            if not self._command.confine(1, 30):
-                raise MeasureError("load.generator=spin: did not start")
-
-    def usage(self):
-        return Usage(self._command.cpu_s() if self._command else 0.0, time.perf_counter())
-
-    def close(self):
-        if self._command:
-            self._command.end()
-        self._command = None
-'''
+HEADING = "A load"
 
 
 def test_models_are_measured_beside_it(desk: Desk, install: Install) -> None:
-    install("pepper.loads", "spin = newcomer:Spin", SPIN)
+    install(*documented_entry(HEADING), documented(HEADING, "python"))
     load = ("load=cpu", "load.generator=spin")
     refused = desk("model=tiny", "device=share100", *load, "load.percent=50")
     assert refused.status == 2

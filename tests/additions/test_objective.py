@@ -7,19 +7,15 @@ import pytest
 from harness import Desk, MakeDesk
 
 from pepper.placement.plan import Plan
+from tests.additions.conftest import documented
 from tests.tasks.champion import furnished
-
-FRUGAL = """# A quick answer, but 5 ms more for each part.
-name: frugal
-weights: {ms: 1, part: 5}
-"""
 
 
 @pytest.fixture(scope="module")
 def desk(make_desk: MakeDesk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     with furnished(make_desk(tmp_path_factory.mktemp("objective") / "desk"), errors=(0.0,)) as made:
         (made.options / "objective").mkdir()
-        (made.options / "objective" / "frugal.yaml").write_text(FRUGAL)
+        (made.options / "objective" / "frugal.yaml").write_text(documented("A fleet, a link, an objective", "yaml"))
         yield made
 
 

@@ -3,38 +3,13 @@
 import pytest
 from harness import Desk
 
-from tests.additions.conftest import Install
+from tests.additions.conftest import Install, documented, documented_entry
 
-SLOW = '''
-import time
-
-import onnxruntime as ort
-
-from pepper.devices.providers.provider import Provider
-
-
-class Slow(Provider):
-    """The cores, 20 ms late."""
-
-    name = "SlowExecutionProvider"
-
-    def open(self, path, options):
-        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-    def bind(self, session, inputs):
-        def run():
-            time.sleep(0.02)
-            return session.run(None, inputs)
-
-        return run
-
-    def probe(self, kernel, seconds):
-        return {"gflops": 123.0, "memory_gbps": 4.5}[kernel]
-'''
+HEADING = "An execution provider"
 
 
 def test_models_are_measured_on_it_and_it_is_probed(desk: Desk, install: Install) -> None:
-    install("pepper.providers", "SlowExecutionProvider = newcomer:Slow", SLOW)
+    install(*documented_entry(HEADING), documented(HEADING, "python"))
     done = desk("model=tiny", "device=share100", "device.provider=SlowExecutionProvider", "load=idle")
     assert done.status == 0, done.err
     (run,) = desk.runs()
@@ -51,7 +26,7 @@ def test_models_are_measured_on_it_and_it_is_probed(desk: Desk, install: Install
     ],
 )
 def test_one_that_is_none_is_told(desk: Desk, install: Install, text: str, said: str) -> None:
-    install("pepper.providers", "SlowExecutionProvider = newcomer:Slow", text)
+    install(*documented_entry(HEADING), text)
     done = desk("model=tiny", "device=share100", "device.provider=SlowExecutionProvider", "load=idle")
     assert done.status in (1, 2)
     assert said in done.err

@@ -7,20 +7,10 @@ import pytest
 from harness import Desk, MakeDesk
 
 from pepper.placement.plan import Plan
-from tests.additions.conftest import Install
+from tests.additions.conftest import Install, documented, documented_entry
 from tests.tasks.champion import furnished
 
-WHOLE = """
-from pepper.placement.evaluate import Stage, evaluate
-from pepper.placement.relaxed import Found
-
-
-def whole(problem, objective, deadline):
-    steps = len(problem.boundary_bytes) - 1
-    plans = [(Stage(0, steps, device),) for device in range(len(problem.devices))]
-    value = {plan: objective.value(evaluate(problem, plan)) for plan in plans}
-    return Found(min(plans, key=value.get), 0.0)
-"""
+HEADING = "A solver"
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +20,7 @@ def desk(make_desk: MakeDesk, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def test_it_is_asked_first_and_the_others_prove(desk: Desk, install: Install, tmp_path: Path) -> None:
-    install("pepper.solvers", "whole = newcomer:whole", WHOLE)
+    install(*documented_entry(HEADING), documented(HEADING, "python"))
     done = desk("task=place", "model=net", "fleet=pair", "place.max_parts=1", f"place.out={tmp_path}/out")
     assert done.status == 0, done.err
     plan = Plan.load(tmp_path / "out" / "plan.json")
@@ -38,7 +28,7 @@ def test_it_is_asked_first_and_the_others_prove(desk: Desk, install: Install, tm
 
 
 def test_one_that_is_none_is_told(desk: Desk, install: Install, tmp_path: Path) -> None:
-    install("pepper.solvers", "whole = newcomer:whole", "whole = 3")
+    install(*documented_entry(HEADING), "whole = 3")
     done = desk("task=place", "model=net", "fleet=pair", f"place.out={tmp_path}/out")
     assert done.status == 2
     assert "'whole' of pepper.solvers: is no function" in done.err
