@@ -5,7 +5,7 @@ noise in place of the tensors that cross, and with all that is computed on the w
 show, and the whole is the reference: its operators read the same noise there.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -75,7 +75,9 @@ def hold_to_noise(
         session = Session(showing(model, shown[-1]), file, shown[-1], threads)
         for draw, got in zip(draws, found, strict=True):
             got |= session({spec.name: draw[spec.name] for spec in part.inputs})
-    form = partial(_open_fed, graph, list(found[0]), {name: values[name] for name in crossing}, threads)
+    reads = [{spec.name for spec in part.inputs} & set(crossing) for part in manifest.parts]
+    fed = {output: names for names, outputs in zip(reads, shown, strict=True) for output in outputs if names}
+    form = partial(_open_fed, graph, list(found[0]), {name: values[name] for name in crossing}, fed, threads)
     whole = form("all")
     runs = [(feeds, whole(feeds)) for feeds in draws]
     far, limits = compare(runs, found, floors(graph, found[0]), tolerance, form)
@@ -102,18 +104,52 @@ def _noise(value: Any, rng: np.random.Generator) -> Any:
     return value
 
 
-def _open_fed(graph: Graph, shown: list[str], crossing: Mapping[str, Any], threads: int, level: Level) -> Opened:
-    """Load the whole so that it is fed what crosses, too: who writes that writes it under another name."""
-    fresh = {name: f"{name}/written" for name in crossing}
-    names = {fresh.get(name, name): name for name in shown}
-    model = showing(graph.proto, list(names))
+def _open_fed(
+    graph: Graph,
+    shown: list[str],
+    crossing: Mapping[str, Any],
+    fed: Mapping[str, Collection[str]],
+    threads: int,
+    level: Level,
+) -> Opened:
+    """Load the whole so that it is fed what crosses, too.
+
+    Who writes a tensor, and reads it in the same part, goes on with what it writes; the other parts are fed.
+
+    Args:
+        graph: The whole.
+        shown: Tensors to return.
+        crossing: What crosses, by name.
+        fed: The names of what an operator is fed, by what it writes.
+        threads: Threads of the session.
+        level: How far onnxruntime optimises.
+    """
+    model = showing(graph.proto, shown)
     for node in model.graph.node:
-        node.output[:] = [fresh.get(name, name) for name in node.output]
-    stated = [value for value in model.graph.value_info if value.name not in fresh]
-    del model.graph.value_info[:]
-    model.graph.value_info.extend(stated)
+        names = next((fed[output] for output in node.output if output in fed), ())
+        _read_instead(node, {name: _fed(name) for name in names})
     for name, value in crossing.items():
         elem = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
-        model.graph.input.append(onnx.helper.make_tensor_value_info(name, elem, [None] * value.ndim))
-    session = Session(model, graph.file, list(names), threads, level)
-    return lambda feeds: {names[name]: value for name, value in session(feeds).items()}
+        model.graph.input.append(onnx.helper.make_tensor_value_info(_fed(name), elem, [None] * value.ndim))
+    session = Session(model, graph.file, shown, threads, level)
+    return lambda feeds: session({_fed(name) if name in crossing else name: value for name, value in feeds.items()})
+
+
+def _fed(name: str) -> str:
+    return f"{name}/fed"
+
+
+def _read_instead(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
+    """Let a node, and what its bodies take from around them, read other tensors."""
+    if not names:
+        return
+    node.input[:] = [names.get(name, name) for name in node.input]
+    for attribute in node.attribute:
+        for body in (attribute.g, *attribute.graphs):
+            own = {value.name for value in (*body.input, *body.initializer)}
+            own |= {output for inner in body.node for output in inner.output}
+            outer = {name: other for name, other in names.items() if name not in own}
+            for inner in body.node:
+                _read_instead(inner, outer)
+            for output in body.output:
+                output.name = outer.get(output.name, output.name)

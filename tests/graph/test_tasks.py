@@ -128,6 +128,19 @@ def test_parts_that_cannot_be_run_are_not_left_looking_proved(desk: Any, tmp_pat
     assert json.loads(done.out)["proof"] == proof_of(tmp_path / "parts")
 
 
+def test_what_crosses_may_be_read_before_the_border_too(desk: Any, tmp_path: Path) -> None:
+    """There the part goes on with what it has computed, and only the next one is given noise."""
+    b = models.Builder()
+    low = b.op("Sub", b.op("Neg", b.op("Abs", "x")), b.constant(1, np.float32))
+    beside = b.op("Tanh", low)
+    output = b.op("Relu", b.op("Min", low, b.op("Mul", low, b.op("Abs", beside))))
+    model = b.model([models.value("x", [1, 4])], [models.value(output, [1, 4])])
+    given = ("task=split", "model=onnx", f"model.path={models.save(model, tmp_path / 'm.onnx')}")
+    done = desk(*given, f"split.out={tmp_path}/parts", "split.at=[4]", "cuts=frontiers")
+    assert done.status == 0, done.err
+    assert "is the same whatever the input and proves nothing by itself" in done.out
+
+
 def test_outputs_that_are_no_numbers_or_constant_prove_nothing(desk: Any, tmp_path: Path) -> None:
     b = models.Builder()
     low = b.op("Sub", b.op("Neg", b.op("Abs", "x")), b.constant(1, np.float32))
