@@ -74,6 +74,10 @@ class Host(ABC):
         """Return the numbers of the cores that programs may use there, in order."""
 
     @abstractmethod
+    def installed(self, program: str) -> bool:
+        """Return whether a program that devices may be told to run is installed there, under this name."""
+
+    @abstractmethod
     def resolve(self, config: DeviceConfig) -> DeviceSpec:
         """Fill in what a device's configuration leaves open.
 

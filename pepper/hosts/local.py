@@ -1,6 +1,7 @@
 """This machine as a host."""
 
 import contextlib
+import shutil
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,10 @@ class LocalHost(Host):
     def cores(self) -> list[int]:
         """Return the cores that this process may use."""
         return host.allowed_cores()
+
+    def installed(self, program: str) -> bool:
+        """Return whether the PATH leads to it."""
+        return shutil.which(program) is not None
 
     def resolve(self, config: DeviceConfig) -> DeviceSpec:
         """Fill in a device's cores and threads."""

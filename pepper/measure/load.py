@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pepper.config import LoadConfig
 from pepper.devices.device import Device, DeviceSpec
 from pepper.errors import ConfigError
+from pepper.hosts.host import Host
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Load(ABC):
     def __init__(self, device: Device) -> None: ...
 
     @classmethod  # noqa: B027 - most loads can run anywhere
-    def check(cls, load: LoadConfig, device: DeviceSpec) -> None:
-        """Make sure, before anything is started, that this load can run on a device.
+    def check(cls, load: LoadConfig, device: DeviceSpec, host: Host) -> None:
+        """Make sure, before anything is started, that this load can run on a device of a host.
 
         Raises:
             ConfigError: It cannot; the message names the key.

@@ -1,11 +1,11 @@
 """stress-ng's CPU stressor as a load."""
 
-import shutil
 import time
 
 from pepper.config import LoadConfig
 from pepper.devices.device import Command, Device, DeviceSpec
 from pepper.errors import ConfigError, MeasureError
+from pepper.hosts.host import Host
 from pepper.measure.load import Load, Usage, loaded_cores
 
 STRESS_NG = "stress-ng"
@@ -20,9 +20,9 @@ class StressNg(Load):
         self._stressors: Command | None = None
 
     @classmethod
-    def check(cls, load: LoadConfig, device: DeviceSpec) -> None:
+    def check(cls, load: LoadConfig, device: DeviceSpec, host: Host) -> None:
         """Make sure that it is installed."""
-        if shutil.which(STRESS_NG) is None:
+        if not host.installed(STRESS_NG):
             raise ConfigError("load.generator=stress-ng: not installed; install stress-ng or use load.generator=pepper")
 
     def set(self, load: LoadConfig) -> None:

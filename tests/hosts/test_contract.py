@@ -60,6 +60,8 @@ def test_it_says_what_it_is_in_plain_values(host: Host) -> None:
     assert {"cpu_model", "instruction_sets", "caches", "frequency_mhz", "cores", "memory_bytes", "system"} <= {*facts}
     assert host.cores() == sorted(set(host.cores()))
     assert host.name
+    assert host.installed("sh")
+    assert not host.installed("no-such-command")
 
 
 def test_a_specification_is_whole_and_its_machine_is_the_hosts(host: Host) -> None:
