@@ -4,7 +4,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -18,7 +17,7 @@ from pepper.execution.conditions import Condition, ConditionMeter
 from pepper.execution.pool import IDLE, StagePool
 from pepper.execution.runner import Runner
 from pepper.execution.trials import saturated
-from pepper.fleet import FleetDevice
+from pepper.fleet import Fleet, FleetDevice, Link, everywhere
 
 CORE = host.allowed_cores()[-1]
 SHARE = 0.4
@@ -43,7 +42,7 @@ def conditions(bench: Bench, folder: Path) -> list[Condition]:
         name: FleetDevice(DeviceConfig(name=name, kind="emulated", cores=[CORE], threads=1, share=SHARE), IDLE)
         for name in "ab"
     }
-    fleet = replace(bench.fleet, devices=devices)
+    fleet = Fleet(devices, everywhere("ab", Link(1000, 0.1)), "a", "a")
     with (
         StagePool(fleet, SessionConfig(), 60.0) as pool,
         closing(bench.network(folder, fleet=fleet)) as network,
