@@ -7,13 +7,11 @@ makes it. Aim: 3 s for 10,000 runs after the first time.
 
 import argparse
 import contextlib
-import json
 import sqlite3
 import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import asdict
 from itertools import count, cycle, islice
 from pathlib import Path
 from typing import Any
@@ -27,9 +25,11 @@ from pepper.latency.collect import Collected, collect, write
 from pepper.measure.profile import Profile
 from pepper.sweep.cells import Cell
 from pepper.tracking.history import history
-from pepper.tracking.records import Record
-from pepper.tracking.runs import LOGGED_METRIC, log_once
+from pepper.tracking.profiles import record_profile
+from pepper.tracking.record import Record
+from pepper.tracking.runs import LOGGED_METRIC
 from pepper.tracking.store import Store
+from pepper.tracking.writer import write as log
 
 MODELS = ("alexnet", "densenet121", "googlenet", "inception_v2", "resnet50", "shufflenet", "squeezenet", "vgg19")
 TABLES = ("runs", "tags", "params", "metrics", "latest_metrics")
@@ -49,7 +49,7 @@ def main() -> None:
             f"tracking.artifacts={folder}/artifacts",
         ).tracking
         store = Store(tracking)
-        templates = [log_once(store, record) for record in _records()]
+        templates = [log(store, record).run_id for record in _records()]
         clock = count(time.time() - options.runs)  # a run was logged every second
         _copy(folder / "mlflow.db", templates, options.runs - len(templates), clock)
         lines = []
@@ -84,7 +84,7 @@ def _records() -> Iterator[Record]:
         metrics |= {"latency_p50_low_ms": 1.0, "latency_p50_high_ms": 2.0, "throughput_per_s": 1.0, "samples": 100.0}
         facts = {"device_gflops": 100.0, "device_gflops_single": 100.0, "device_memory_gbps": 20.0, "device_share": 0.5}
         profile = Profile("FINISHED", time.time() - 1, time.time(), "VALID", metrics=metrics)
-        yield Record(cell.name, cell.identity, {**cell.params(), **facts}, profile, json.dumps(asdict(config.measure)))
+        yield record_profile(cell.name, cell.identity, {**cell.params(), **facts}, profile)
 
 
 def _copy(database: Path, templates: list[str], number: int, clock: Iterator[float]) -> None:

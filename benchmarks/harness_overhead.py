@@ -27,15 +27,17 @@ main()
 
 PLAN = """
 import sys, time
+from functools import partial
 import numpy as np
 from hydra import compose, initialize_config_dir
 from pepper import config
 from pepper.config.composing import Composition
 from pepper.measure.profile import Profile
 from pepper.sweep.axes import plan
+from pepper.tracking.outbox import Outbox
 from pepper.tracking.posting import flush
 from pepper.tracking.history import history
-from pepper.tracking.records import Pending, Record
+from pepper.tracking.profiles import record_profile, write_artifacts
 from pepper.tracking.store import Store
 
 config.register()
@@ -60,7 +62,8 @@ if sys.argv[1] == "fill":
         metrics = dict.fromkeys([*figures, *(f"figure_{i}" for i in range(30))], 1.0)
         samples = {name: np.ones(3) for name in ("start_ns", "latency_ns")}
         profile = Profile("FINISHED", time.time(), time.time(), "VALID", metrics=metrics, samples=samples)
-        Pending(store.folder).add(Record(cell.name, cell.identity, cell.params(), profile, ""))
+        record = record_profile(cell.name, cell.identity, cell.params(), profile)
+        Outbox(store.folder).add(record, fill=partial(write_artifacts, profile, ""))
     before = time.perf_counter()
     flush(store)
     print("flush", len(cells), time.perf_counter() - before)

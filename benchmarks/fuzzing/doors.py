@@ -8,7 +8,7 @@ import json
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +42,10 @@ from pepper.planning.splitting import planned_cuts, written_layout
 from pepper.report import plans as plan_pages
 from pepper.tasks.cuts import list_cuts
 from pepper.tasks.split import split
-from pepper.tracking.executions import Execution, KeptExecution, Unlogged
-from pepper.tracking.outbox import UnusableError
-from pepper.tracking.records import Pending, Record
+from pepper.tracking.entries import UnusableError
+from pepper.tracking.outbox import Outbox
+from pepper.tracking.profiles import record_profile, write_artifacts
+from pepper.tracking.record import Child, Dataset, NewVersion, Record
 from tests.graph import models
 from tests.latency.measured import measured
 
@@ -230,27 +231,35 @@ def _make_records(folder: Path) -> None:
             samples=samples,
             environment={"host": {"cores": 2}, "worker": {"affinity": [0]}, "after": {"governor": ["x"]}},
         )
-        record = Record(
-            "model / local / idle", "cell", {"model": "m", "batch": 1}, profile, "task: x\n", None, None, "pepper"
-        )
-        Pending(folder / f"{number}").add(record)
+        record = record_profile("model / local / idle", "cell", {"model": "m", "batch": 1}, profile)
+        fill = partial(write_artifacts, profile, "task: x\n")
+        Outbox(folder / f"{number}").add(record, None, "pepper", fill)
     artifacts = folder.parent / "artifacts"
     artifacts.mkdir(exist_ok=True)
     (artifacts / "plan.json").write_text("{}")
-    execution = Execution("m on a", {"model": "m"}, {"latency_ms": 1.0}, {"placement_run": "0" * 32}, "note", artifacts)
-    Unlogged(folder / "2").add(KeptExecution(execution, "sqlite:///mlflow.db", "pepper"))
+    record = Record(
+        kind="training",
+        name="pepper-latency on 9 rows",
+        params={"rounds": 3},
+        metrics={"mape": 0.1},
+        tags={"pepper.placement_run": "0" * 32},
+        children=(Child("trial", "trial 0", params={"rounds": 3}),),
+        dataset=Dataset("profiles", "abc", "rows.parquet", ("macs",), 9),
+        version=NewVersion("pepper-latency", {"rows": "9"}, "note"),
+        artifacts=artifacts,
+    )
+    Outbox(folder / "2").add(record, "sqlite:///mlflow.db", "pepper")
 
 
 def _enter_records(folder: Path) -> None:
-    refused = []
-    for outbox in (Pending(folder), Unlogged(folder)):
-        for entry in outbox.entries():
-            try:
-                outbox.read(entry)
-            except UnusableError as error:
-                outbox.set_aside(entry, str(error))
-                refused.append(str(error))
-        outbox.clean()
+    refused, outbox = [], Outbox(folder)
+    for entry in outbox.entries():
+        try:
+            outbox.read(entry)
+        except UnusableError as error:
+            outbox.set_aside(entry, str(error))
+            refused.append(str(error))
+    outbox.clean()
     if refused:
         raise PepperError("; ".join(refused))
 

@@ -1,7 +1,7 @@
 """What one cell's measurement gives: samples, figures, surroundings and a verdict."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +23,7 @@ class Profile:
         ended_s: When it ended.
     """
 
-    status: str
+    status: Literal["FINISHED", "FAILED", "KILLED"]
     started_s: float
     ended_s: float
     verdict: str = ""

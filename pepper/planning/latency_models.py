@@ -12,9 +12,8 @@ from pepper.latency.error_components import error_components
 from pepper.latency.features import FEATURES
 from pepper.latency.model import LatencyModel
 from pepper.placement.decision import Spread
-from pepper.tracking.registry import Registry, write_signature
+from pepper.tracking.registry import MODEL_FOLDER, Registry, write_signature
 from pepper.tracking.store import Store
-from pepper.tracking.trainings import MODEL_FOLDER
 
 _OUTPUTS = ("p50_ms", "p95_ms", "low_ms", "high_ms")
 

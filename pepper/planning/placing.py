@@ -26,7 +26,6 @@ from pepper.planning.fleets import assemble
 from pepper.planning.forecast import Forecast
 from pepper.planning.latency_models import chosen_version, load_spread, load_version, open_registry
 from pepper.planning.posing import chain_problem, named_by_key, objective_of
-from pepper.tracking import placements
 
 BANDWIDTHS = np.geomspace(0.05, 20.0, 31)
 """Over that of the fleet's links."""
@@ -94,7 +93,7 @@ def find_plan(composition: Composition, told: Told = untold) -> Placed:
     told("solve", f"{figure(decision.best.value)} ms")
     front = pareto(problem, options.time_limit_seconds)
     told("trade off", f"{len(front)} plans")
-    lineage = placements.origin(registry, version)
+    lineage = registry.lineage(version)
     return Placed(
         forecast,
         problem,

@@ -17,7 +17,7 @@ class LatencyModelReport:
 
     Attributes:
         name: The registered model's name.
-        version: Its version.
+        version: Its version; None on the page of a training, which is not registered yet.
         champion: Whether it is the one in use.
         predictions: One row a cell: ``model``, ``device``, ``load``, ``p50_ms`` and ``predicted_without_model_ms``.
         scores: One row a way of leaving out: ``held_out``, ``predictor`` and fractions such as ``mape``.
@@ -25,7 +25,7 @@ class LatencyModelReport:
     """
 
     name: str
-    version: int
+    version: int | None
     champion: bool
     predictions: "pd.DataFrame"
     scores: "pd.DataFrame | None" = None
@@ -46,8 +46,8 @@ def section(model: LatencyModelReport) -> Section:
             " expect of a model that pepper has never seen.",
             Facts(
                 {
-                    "latency model": f"{model.name} version {model.version}",
-                    "role": "champion" if model.champion else "not the champion",
+                    "latency model": model.name if model.version is None else f"{model.name} version {model.version}",
+                    **({} if model.version is None else {"role": "champion" if model.champion else "not the champion"}),
                     "cells": f"{len(rows):,}",
                     "mean error": f"{error.mean():.1%}",
                     "median error": f"{error.median():.1%}",

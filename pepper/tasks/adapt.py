@@ -24,13 +24,15 @@ from pepper.planning.latency_models import chosen_version, load_version, write_v
 from pepper.planning.settings import run_params
 from pepper.sweep.axes import plan
 from pepper.sweep.cells import Cell
+from pepper.tasks.posting import flush_before
 from pepper.tasks.profile import measure
-from pepper.tasks.result import Registered
+from pepper.tasks.result import TRAINING, Registered
 from pepper.tracking.abandoned import close_abandoned
 from pepper.tracking.history import history
+from pepper.tracking.posting import log
+from pepper.tracking.record import Dataset, NewVersion, Record
 from pepper.tracking.registry import Registry
 from pepper.tracking.store import Store
-from pepper.tracking.trainings import Dataset, Training, log_training
 
 CANDIDATES = "parts"
 """The sweep that cells are chosen from if none is given."""
@@ -53,6 +55,9 @@ def adapt(composition: Composition) -> Registered:
     """
     config = composition.config
     profiles = Store(config.tracking)
+    store = Store(replace(config.tracking, experiment=config.latency.experiment))
+    flush_before(store)
+    close_abandoned(store)
     registry = Registry(profiles, config.latency.registered_model)
     version = chosen_version(registry, config.latency.version)
     champion = load_version(registry, version)
@@ -83,11 +88,6 @@ def adapt(composition: Composition) -> Registered:
         show(f"note: version {version} was trained on measurements of this device")
     train, test = joined(train, test, rows, rest)
     everything = Rows.join(train, test)
-    store = Store(replace(config.tracking, experiment=config.latency.experiment))
-    close_abandoned(store)
-    with tempfile.TemporaryDirectory() as scratch:
-        write_version(Path(scratch), adapted, everything, train, test)
-        run_id = log_training(store, _training(Path(scratch), config, version, adaptation, everything, results))
     tags = {
         "features_digest": features.digest(),
         "dataset_digest": everything.digest,
@@ -97,16 +97,19 @@ def adapt(composition: Composition) -> Registered:
         "mape_before": f"{results[-1].before['mape']:.4g}",
         "mape_after": f"{results[-1].after['mape']:.4g}",
     }
-    new = registry.register(run_id, tags)
+    with tempfile.TemporaryDirectory() as scratch:
+        write_version(Path(scratch), adapted, everything, train, test)
+        record = _record(Path(scratch), config, version, adaptation, everything, results)
+        done = log(store, replace(record, version=NewVersion(registry.name, tags)), "what was learned")
     show(
-        f"version {new} of {registry.name} is version {version} adapted to {config.device.name};"
-        f" task=promote promote.version={new} compares it with the champion",
-        version=new,
+        f"version {done.version} of {registry.name} is version {version} adapted to {config.device.name};"
+        f" task=promote promote.version={done.version} compares it with the champion",
+        version=done.version,
         registered_model=registry.name,
         adapted_from=version,
-        run_id=run_id,
+        run_id=done.run_id,
     )
-    return Registered(version=new, run_id=run_id)
+    return Registered.of(done)
 
 
 def _chosen(
@@ -154,16 +157,17 @@ def _score(title: str, rows: Rows, before_ms: Values, after_ms: Values) -> _Scor
     return _Score(title, scores(rows.p50_ms, before_ms), scores(rows.p50_ms, after_ms))
 
 
-def _training(
+def _record(
     folder: Path, config: PepperConfig, version: int, adaptation: Adaptation, rows: Rows, results: Sequence[_Score]
-) -> Training:
+) -> Record:
     """Return what is logged of an adaptation."""
     metrics: dict[str, float] = {}
     for name, result in zip(("left_out", "others"), results, strict=False):
         for key in ("mape", "median_error", "within_10", "rows"):
             metrics |= {f"{name}_{key}_before": result.before[key], f"{name}_{key}_after": result.after[key]}
     last = results[-1]
-    return Training(
+    return Record(
+        kind=TRAINING,
         name=f"{config.latency.registered_model} version {version} adapted to {config.device.name}",
         params={
             "adapted_from": version,
@@ -172,8 +176,7 @@ def _training(
             **{f"factor_{name}": np.exp(value) for name, value in adaptation.to_json()["factors"].items()},
         },
         metrics=metrics,
-        trials=(),
-        dataset=Dataset("profiles", rows.digest, "dataset/rows.parquet", list(FEATURES), len(rows)),
+        dataset=Dataset("profiles", rows.digest, "dataset/rows.parquet", FEATURES, len(rows)),
         note=f"mean error **{last.before['mape']:.1%}** before, **{last.after['mape']:.1%}** after ({last.title})",
         artifacts=folder,
     )

@@ -1,8 +1,9 @@
 """A sweep's cells as they come to an end: kept on disk at once, logged between blocks, shown in a table."""
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
@@ -15,10 +16,11 @@ from pepper.measure.profile import Profile
 from pepper.planning.settings import run_params
 from pepper.sweep.cells import Cell
 from pepper.tasks.posting import flush
-from pepper.tracking import runs
-from pepper.tracking.posting import outboxes
-from pepper.tracking.records import Pending, Record
+from pepper.tracking.outbox import Outbox
+from pepper.tracking.posting import waiting
+from pepper.tracking.profiles import record_profile, write_artifacts
 from pepper.tracking.store import Store
+from pepper.tracking.writer import run_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +46,7 @@ class CellLog:
         self._calibrations = calibrations
         self._described = described
         self._results = results
-        self._pending = Pending(store.folder)
+        self._outbox = Outbox(store.folder)
         self._cells: dict[str, Cell] = {}  # by the keys of their records
         self.progress = progress
         self.failures: list[str] = []
@@ -55,29 +57,21 @@ class CellLog:
         params = run_params(cell, self._calibrations.get(cell.device.identity))
         if cell.identity in self._described:
             params[description.PARAM] = self._described[cell.identity]
-        record = Record(
-            name=cell.name,
-            cell=cell.identity,
-            params=params,
-            profile=profile,
-            config=OmegaConf.to_yaml(
-                {key: asdict(getattr(cell, key)) for key in ("model_config", "device", "load", "measure")}
-            ),
-            parent=self._parent,
-            uri=self._store.uri,
-            experiment=self._store.config.experiment,
-        )
-        self._pending.add(record)
+        config = {key: asdict(getattr(cell, key)) for key in ("model_config", "device", "load", "measure")}
+        record = record_profile(cell.name, cell.identity, params, profile, parent=self._parent)
+        fill = partial(write_artifacts, profile, OmegaConf.to_yaml(config))
+        self._outbox.add(record, self._store.uri, self._store.config.experiment, fill)
         self._cells[record.key] = cell
-        self._results[cell.identity] = cell_row(cell, profile)
         reasons = "; ".join(profile.reasons)
+        outcome = {"status": profile.status, "verdict": profile.verdict, "reasons": reasons, **profile.metrics}
+        self._results[cell.identity] = cell_row(cell, outcome)
         if profile.status != "FINISHED":
             self.failures.append(f"{profile.status} {cell.name}: {reasons}")
-            outcome = f"{profile.status}: {reasons}"
+            said = f"{profile.status}: {reasons}"
         else:
-            outcome = f"{figure(profile.metrics['latency_p50_ms'])} ms, {profile.verdict}"
-            outcome += f": {reasons}" if reasons else ""
-        self.progress.advance(cell.name, outcome, failed=profile.status != "FINISHED")
+            said = f"{figure(profile.metrics['latency_p50_ms'])} ms, {profile.verdict}"
+            said += f": {reasons}" if reasons else ""
+        self.progress.advance(cell.name, said, failed=profile.status != "FINISHED")
 
     def reuse(self, cell: Cell, result: dict[str, Any]) -> None:
         """Take over what another sweep has measured meanwhile."""
@@ -87,14 +81,14 @@ class CellLog:
     @property
     def waiting(self) -> bool:
         """Whether a result is not logged yet."""
-        return any(box.entries() for box in outboxes(self._store.folder))
+        return bool(waiting(self._store.folder))
 
     def flush(self) -> None:
         """Log what waits; if the store fails, it goes on waiting."""
         posted = flush(self._store)
-        for key, run_id in posted.cells.items():
+        for key, done in posted.written.items():
             if key in self._cells:
-                self._results[self._cells[key].identity]["run_id"] = run_id
+                self._results[self._cells[key].identity]["run_id"] = done.run_id
         if posted.failure is None:
             self._look_up_runs()
         for each in posted.set_aside:
@@ -102,15 +96,15 @@ class CellLog:
                 self.failures.append(f"NOT LOGGED {self._cells[each.name].name}: {each.reason}; it is in {each.folder}")
         error = posted.failure
         if error is not None and self.unlogged is None:
-            print(f"warning: {error}; results are kept in {self._pending.folder}", file=sys.stderr)
+            print(f"warning: {error}; results are kept in {self._outbox.folder}", file=sys.stderr)
         self.unlogged = None if error is None else str(error)
 
     def _look_up_runs(self) -> None:
         """Find the runs of results that another process has logged: all that waits in a folder is one post."""
-        waiting = {entry.name for entry in self._pending.entries()}
+        still = {entry.name for entry in self._outbox.entries()}
         for key, cell in self._cells.items():
             result = self._results[cell.identity]
-            if "run_id" not in result and key not in waiting and (run_id := runs.run_of(self._store, key)):
+            if "run_id" not in result and key not in still and (run_id := run_of(self._store, key)):
                 result["run_id"] = run_id
 
 
@@ -138,26 +132,16 @@ def finished_cells(table: "pd.DataFrame", verdicts: Sequence[str], cells: Collec
     }
 
 
-def cell_row(cell: Cell, profile: Profile | None) -> dict[str, Any]:
-    """Return a line of the results table; without a profile, of a cell that was not reached."""
+def cell_row(cell: Cell, outcome: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return a line of the results table.
+
+    Args:
+        cell: The cell.
+        outcome: Its status, verdict, reasons and figures, as `pepper.tracking.profiles.outcome` returns them; None for
+            a cell that was not reached.
+    """
     params = cell.params()
     facts = {key: params[key] for key in ("model", "device", "load", "load_percent", "threads", "share")}
     facts["model"] = cell.label or facts["model"]
-    if profile is None:
-        return {
-            **facts,
-            "cell": cell.identity,
-            "status": "KILLED",
-            "verdict": "",
-            "reasons": "",
-            "reused": False,
-        }
-    return {
-        **facts,
-        "cell": cell.identity,
-        "status": profile.status,
-        "verdict": profile.verdict,
-        "reasons": "; ".join(profile.reasons),
-        "reused": False,
-        **profile.metrics,
-    }
+    ended = {"status": "KILLED", "verdict": "", "reasons": "", "reused": False, **(outcome or {})}
+    return {**facts, "cell": cell.identity, **ended}

@@ -14,7 +14,7 @@ from pepper.console.tables import finding_line, show
 from pepper.devices.checkup import FAIL, OK, WARN, Finding, checkup
 from pepper.errors import PepperError
 from pepper.tasks.result import Result
-from pepper.tracking.posting import outboxes
+from pepper.tracking.posting import waiting
 from pepper.tracking.store import Store, check_folder, check_writable
 
 PACKAGES = ("onnxruntime", "onnx", "numpy", "mlflow", "xgboost", "optuna", "pandas", "hydra-core")
@@ -73,10 +73,10 @@ def _tracking(config: TrackingConfig) -> Iterator[Finding]:
         store = Store(config)
         check_writable(store)
         yield Finding(OK, "tracking store", f"{config.uri} answers and can be written")
-        waiting = sum(len(box.entries()) for box in outboxes(folder))
+        count = len(waiting(folder))
     except PepperError as error:
         found, _, fix = str(error).rpartition("; ")
         yield Finding(FAIL, "tracking", found, fix)
     else:
-        level, fix = (WARN, "python -m pepper.run task=import") if waiting else (OK, "")
-        yield Finding(level, "waiting results", f"{waiting} wait to be logged", fix)
+        level, fix = (WARN, "python -m pepper.run task=import") if count else (OK, "")
+        yield Finding(level, "waiting results", f"{count} wait to be logged", fix)

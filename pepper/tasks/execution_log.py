@@ -14,7 +14,7 @@ import numpy as np
 from pepper.config import PepperConfig
 from pepper.console.output import add_results
 from pepper.console.tables import figure, show
-from pepper.errors import ConfigError, PepperError, TrackingError
+from pepper.errors import ConfigError, PepperError
 from pepper.measure.statistics import summarise
 from pepper.outputs import fill_folder, remove_stale
 from pepper.placement.plan import Plan
@@ -23,7 +23,9 @@ from pepper.report import plans, timeline_figures
 from pepper.report.execution_timelines import timelines
 from pepper.report.executions import metrics_of, move_lines, run_lines, step_lines, tables
 from pepper.report.page import render
-from pepper.tracking.executions import Execution, KeptExecution, Unlogged, log_execution
+from pepper.tracking.posting import log
+from pepper.tracking.record import Fact, Record
+from pepper.tracking.runs import EXECUTION
 from pepper.tracking.store import Store
 
 REQUESTS = "requests.csv"
@@ -136,7 +138,7 @@ def _log(
     failed: bool = False,
 ) -> str:
     """Log a run with a folder's files, and return its identifier."""
-    params = {
+    params: dict[str, Fact] = {
         "model": plan.model.name if plan.model else "",
         "model_sha256": plan.model.sha256 if plan.model else "",
         "objective": plan.objective,
@@ -145,19 +147,18 @@ def _log(
         "borders": " ".join(str(part.start) for part in plan.parts[1:]),
         "seed": config.execute.seed,
     }
-    execution = Execution(plan.title, params, metrics, plan.provenance, note, folder, failed)
-    try:
-        return log_execution(store, execution)
-    except (TrackingError, KeyboardInterrupt) as error:
-        try:
-            kept = Unlogged(store.folder).add(KeptExecution(execution, store.uri, store.config.experiment))
-            where = f"what was measured is in {kept}: log it with task=import"
-        except TrackingError as another:
-            where = str(another)
-        if isinstance(error, KeyboardInterrupt):
-            error.args = (where,)
-            raise
-        raise TrackingError(f"{error}; {where}") from error
+    record = Record(
+        kind=EXECUTION,
+        name=plan.title,
+        status="FAILED" if failed else "FINISHED",
+        params=params,
+        metrics=metrics,
+        tags={f"pepper.{key}": value for key, value in plan.provenance.items()},
+        note=note,
+        artifacts=folder,
+        data_of=plan.provenance.get("training_run") or None,
+    )
+    return log(store, record, "what was measured").run_id
 
 
 def _write_page(folder: Path, report: plans.PlanReport) -> None:

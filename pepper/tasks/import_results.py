@@ -5,13 +5,14 @@ from pathlib import Path
 
 from pepper.config import TrackingConfig
 from pepper.config.composing import Composition
+from pepper.console.output import add_results
 from pepper.console.progress import stepwise
 from pepper.console.tables import show
 from pepper.errors import TrackingError
-from pepper.tasks.posting import flush
+from pepper.tasks.posting import flush, warn
 from pepper.tasks.result import Result
 from pepper.tracking.abandoned import close_abandoned
-from pepper.tracking.posting import addresses
+from pepper.tracking.posting import addresses, adopt
 from pepper.tracking.store import Store
 
 
@@ -26,9 +27,13 @@ def import_results(composition: Composition) -> Result:
     """
     config = composition.config
     counts: dict[str, int] = {}
-    set_aside = 0
+    versions: list[tuple[str, int]] = []
     failed: TrackingError | None = None
-    for uri, experiment in addresses(Path(config.tracking.folder)) or [(None, None)]:
+    folder = Path(config.tracking.folder)
+    unusable = adopt(folder)
+    warn(unusable)
+    set_aside = len(unusable)
+    for uri, experiment in addresses(folder) or [(None, None)]:
         tracking = _at(config.tracking, uri, experiment)
         try:
             store = Store(tracking)
@@ -39,9 +44,14 @@ def import_results(composition: Composition) -> Result:
             continue
         failed = failed or posted.failure
         set_aside += len(posted.set_aside)
-        counts[tracking.uri] = counts.get(tracking.uri, 0) + posted.count
+        counts[tracking.uri] = counts.get(tracking.uri, 0) + len(posted.written)
+        versions += [(done.model, done.version) for done in posted.written.values() if done.model and done.version]
     for where, count in counts.items():
         show(f"logged {count} waiting results to {where}", logged=counts)
+    for model, version in versions:
+        show(f"version {version} of {model} is registered; task=promote compares it with the champion")
+    if versions:
+        add_results(registered=[{"registered_model": model, "version": version} for model, version in versions])
     if set_aside:
         show(f"{set_aside} cannot be logged", set_aside=set_aside)
     if failed is not None:

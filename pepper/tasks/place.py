@@ -12,6 +12,7 @@ from pepper.config.placing import PARETO
 from pepper.console.output import results_under
 from pepper.console.progress import StepProgress
 from pepper.console.tables import show
+from pepper.errors import TrackingError
 from pepper.graph.split import is_split
 from pepper.graph.split import split as write_parts
 from pepper.graph.verify import prove
@@ -37,10 +38,11 @@ from pepper.report.placements import (
 from pepper.tasks.execute import Executed, execute_plan
 from pepper.tasks.result import Result
 from pepper.tasks.split import say_proof
-from pepper.tracking import placements
 from pepper.tracking.abandoned import close_abandoned
-from pepper.tracking.placements import PlacementRecord
+from pepper.tracking.posting import log
+from pepper.tracking.record import Record
 from pepper.tracking.store import Store
+from pepper.tracking.writer import begin
 
 _STEPS = 9
 """What is told of while placing, and each device twice more."""
@@ -79,8 +81,7 @@ def place(composition: Composition) -> PlacedPlan:
         PlacementError: No plan keeps to the rules.
     """
     config = composition.config
-    out = results_folder("place.out", config.place.out)
-    if out and config.place.split:
+    if (out := results_folder("place.out", config.place.out)) and config.place.split:
         output_folder("place.out", out / "parts", is_split)
     store = Store(replace(config.tracking, experiment=config.place.experiment))
     close_abandoned(store)
@@ -150,22 +151,25 @@ def _log(
         remove_stale(file for file in out.glob("front_*.json") if is_plan(file))
         fill_folder("place.out", folder, out)
     title = f"{placed.forecast.model.name} on {config.fleet.name}"
-    run_id = placements.start_placement(store, title, verdict(placed, config.place.confidence), placed.lineage)
-    plans = {
-        name: replace(plan, provenance={**plan.provenance, "placement_run": run_id}) for name, plan in plans.items()
-    }
+    record = _record(config, title, placed, folder)
+    try:
+        record = replace(record, run_id=begin(store, replace(record, artifacts=None, data_of=None)))
+        link = {"placement_run": record.run_id}
+    except TrackingError:  # then it waits, and plans say by what it can be found later
+        link = {"placement_record": record.key}
+    plans = {name: replace(plan, provenance={**plan.provenance, **link}) for name, plan in plans.items()}
     for name, plan in plans.items():
         plan.save(folder / name)
     if out:
         fill_folder("place.out", folder, out)
     front = [plan for name, plan in plans.items() if name != "plan.json"]
-    page = pages.section(pages.PlanReport(title, plans["plan.json"], run_id, front))
-    (folder / "report.html").write_text(render(title, f"run {run_id}", [page]), encoding="utf-8")
-    placements.log_placement(store, run_id, _placement(config, placed, folder), placed.lineage)
-    return run_id, plans["plan.json"]
+    page = pages.section(pages.PlanReport(title, plans["plan.json"], record.run_id, front))
+    about = "" if record.run_id is None else f"run {record.run_id}"
+    (folder / "report.html").write_text(render(title, about, [page]), encoding="utf-8")
+    return log(store, record, "the plan").run_id, plans["plan.json"]
 
 
-def _placement(config: PepperConfig, placed: Placed, folder: Path) -> PlacementRecord:
+def _record(config: PepperConfig, title: str, placed: Placed, folder: Path) -> Record:
     """Return what is logged."""
     decision, forecast, plan = placed.decision, placed.forecast, placed.plan
     params = {
@@ -195,7 +199,16 @@ def _placement(config: PepperConfig, placed: Placed, folder: Path) -> PlacementR
     for name, entry in placed.baselines.items():
         if entry is not None:
             metrics[f"{name.replace(' ', '_')}_ms"] = placed.objective.value(entry[1])
-    return PlacementRecord(params, metrics, folder)
+    return Record(
+        kind="placement",
+        name=title,
+        params=params,
+        metrics=metrics,
+        tags={f"pepper.{key}": value for key, value in placed.lineage.items()},
+        note=verdict(placed, config.place.confidence),
+        artifacts=folder,
+        data_of=placed.lineage["training_run"],
+    )
 
 
 def _split(forecast: Forecast, plan: Plan, folder: Path) -> int:

@@ -2,36 +2,32 @@
 
 import contextlib
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from omegaconf import OmegaConf
 
 from pepper.config import PepperConfig
 from pepper.config.composing import Composition
 from pepper.console.progress import StepProgress, stepwise
 from pepper.console.tables import results_table, show
-from pepper.errors import TrackingError
-from pepper.report import notes
 from pepper.sweep.axes import plan
 from pepper.sweep.cells import Cell
 from pepper.sweep.runner import run
 from pepper.tasks.cell_facts import calibrated, described_models
 from pepper.tasks.cell_log import STANDING, CellLog, cell_row, finished_cells
-from pepper.tasks.posting import flush
-from pepper.tasks.report import page
+from pepper.tasks.posting import flush_before
 from pepper.tasks.result import Result
 from pepper.tasks.sharing import SharedCells
-from pepper.tracking import runs, views
+from pepper.tasks.sweep_log import attach_report, begin_sweep, end_sweep
+from pepper.tracking import views
 from pepper.tracking.abandoned import close_abandoned
 from pepper.tracking.history import history
 from pepper.tracking.leases import Leases
-from pepper.tracking.store import DeletedError, Store
-from pepper.tracking.sweeps import Ends, SweepEnd, end_sweep, start_sweep
+from pepper.tracking.outbox import PENDING
+from pepper.tracking.record import Status
+from pepper.tracking.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,11 +82,9 @@ def measure_cells(config: PepperConfig, cells: Sequence[Cell]) -> Profiled:
     store = Store(config.tracking)
     views.offer(store, views.CELLS)
     quiet = config.output == "quiet"
-    posted = flush(store, track=stepwise("log what waits", quiet))
-    if posted.failure is not None:
-        raise posted.failure
+    flush_before(store, stepwise("log what waits", quiet))
     close_abandoned(store)
-    results = {cell.identity: cell_row(cell, None) for cell in cells}
+    results = {cell.identity: cell_row(cell) for cell in cells}
     with contextlib.ExitStack() as shared:
         leases = shared.enter_context(Leases(store.folder)) if config.sweep is not None else None
         before: dict[str, dict[str, Any]] = {}
@@ -107,23 +101,25 @@ def measure_cells(config: PepperConfig, cells: Sequence[Cell]) -> Profiled:
             wanted, stepwise("calibrate devices", quiet), lenient=config.sweep is not None
         )
         described = described_models(wanted, store.folder / "cache", stepwise("describe models", quiet))
-        parent = None
+        sweep = None
         if config.sweep is not None and wanted:
-            parent = start_sweep(store, config.sweep.name, len(cells), OmegaConf.to_yaml(asdict(config)))
+            sweep = begin_sweep(config, config.sweep.name, store, len(cells))
+        parent = None if sweep is None else sweep.run_id
         log = CellLog(store, parent, calibrations, described, results, StepProgress(len(wanted), quiet))
         claims = SharedCells(leases, store, log, before) if leases is not None else None
-        status = "KILLED"
+        to_its_end = False
         started = time.monotonic()
         try:
             with log.progress:
                 run(wanted, config.sweep.seed if config.sweep else 0, log.record, log.flush, claims)
-            status = "FAILED" if log.failures else "FINISHED"
+            to_its_end = True
         finally:
             log.flush()
-            if parent is not None:
-                _close(store, parent, status, list(results.values()), time.monotonic() - started, log)
-                if status != "KILLED" and log.unlogged is None:
-                    _attach_report(config, store, parent, log)
+            if sweep is not None:
+                status: Status = "KILLED" if not to_its_end else "FAILED" if log.failures else "FINISHED"
+                end_sweep(store, sweep, status, list(results.values()), time.monotonic() - started, log)
+                if to_its_end and log.unlogged is None:
+                    attach_report(config, store, str(parent), log)
     rows = sorted(
         results.values(),
         key=lambda r: (r["model"], -r["share"], r["device"], r["threads"], r["load_percent"]),
@@ -139,49 +135,6 @@ def measure_cells(config: PepperConfig, cells: Sequence[Cell]) -> Profiled:
     )
 
 
-def _close(store: Store, parent: str, status: str, rows: list[dict[str, Any]], seconds: float, log: CellLog) -> None:
-    """End the parent run with its table, figures and overview."""
-    import pandas as pd
-
-    from pepper.report.figures import latency
-
-    counts = {
-        verdict: sum((row["verdict"] or row["status"]) == verdict for row in rows)
-        for verdict in ("VALID", "INVALID", "FAILED", "KILLED")
-    }
-    metrics = {f"cells_{verdict.lower()}": float(count) for verdict, count in counts.items()}
-    drawn = any("latency_p50_ms" in row for row in rows)
-    note = notes.sweep(rows, log.failures, runs.figure_address(parent, "latency.png") if drawn else None)
-    try:
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch)
-            runs.write_table(pd.DataFrame(rows), folder)
-            if drawn:
-                latency(rows, folder / "latency")
-            end = SweepEnd(
-                parent, status, {**metrics, "wall_s": seconds}, note, folder, store.uri, store.config.experiment
-            )
-            try:
-                end_sweep(store, end)
-            except DeletedError as error:  # nothing to wait for
-                log.unlogged = str(error)
-            except TrackingError as error:
-                log.unlogged = str(error)
-                Ends(store.folder).add(end)
-    except (TrackingError, OSError) as error:  # OSError: no room for the files on their way to the store
-        log.unlogged = str(error)
-
-
-def _attach_report(config: PepperConfig, store: Store, parent: str, log: CellLog) -> None:
-    """Keep the report of the sweep with its run."""
-    try:
-        html = page(config, store, parent)
-        with runs.artifacts(store, parent) as folder:
-            (folder / "report.html").write_text(html, encoding="utf-8")
-    except (TrackingError, OSError) as error:
-        log.unlogged = str(error)
-
-
 def _say(config: PepperConfig, measured: Profiled) -> None:
     show(results_table(measured.rows), cells=measured.rows)
     for row in measured.rows:
@@ -194,7 +147,7 @@ def _say(config: PepperConfig, measured: Profiled) -> None:
         show(f"logged as run {run_id}", run_id=run_id)
     if measured.unlogged:
         kept = (
-            f"results are kept in {config.tracking.folder}/pending: python -m pepper.run task=import logs them"
+            f"results are kept in {config.tracking.folder}/{PENDING}: python -m pepper.run task=import logs them"
             if measured.waiting
             else "every cell is logged, the sweep's overview is not"
         )

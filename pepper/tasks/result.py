@@ -1,6 +1,12 @@
 """What every task returns."""
 
 from dataclasses import dataclass
+from typing import Self
+
+from pepper.tracking.writer import Written
+
+TRAINING = "training"
+"""The kind of run that a version of the latency model comes from."""
 
 
 @dataclass(frozen=True)
@@ -25,3 +31,9 @@ class Registered(Result):
 
     version: int
     run_id: str
+
+    @classmethod
+    def of(cls, written: Written) -> Self:
+        """Return what a task returns that wrote a run with a version."""
+        assert written.version is not None
+        return cls(version=written.version, run_id=written.run_id)

@@ -12,7 +12,9 @@ from pepper.tasks.cell_log import STANDING, CellLog, cell_row, finished_cells
 from pepper.tracking.history import history
 from pepper.tracking.leases import Leases
 from pepper.tracking.locks import LOOK_MS, WORD_AFTER_S
-from pepper.tracking.records import Pending
+from pepper.tracking.outbox import Outbox
+from pepper.tracking.profiles import outcome
+from pepper.tracking.runs import CELL
 from pepper.tracking.store import Store
 
 _FINISHED = STANDING["none"]
@@ -76,9 +78,11 @@ class SharedCells:
         """Return what others have finished of some cells: first what waits to be logged, then what is logged."""
         wanted = {cell.identity: cell for cell in cells}
         found = {}
-        for record in Pending(self._store.folder).all() if wanted else ():
-            if record.cell in wanted and record.profile.status == "FINISHED":
-                found[record.cell] = cell_row(wanted[record.cell], record.profile)
+        for waiting in Outbox(self._store.folder).all() if wanted else ():
+            record = waiting.record
+            identity = str(record.tags.get("pepper.cell"))
+            if record.kind == CELL and identity in wanted and record.status == "FINISHED":
+                found[identity] = cell_row(wanted[identity], outcome(record))
         try:
             logged = finished_cells(history(self._store), _FINISHED, wanted) if wanted else {}
         except TrackingError:  # it will be said when this sweep logs its own

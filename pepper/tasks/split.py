@@ -151,12 +151,20 @@ def say_proof(result: Verification) -> None:
 
 
 def _log(config: PepperConfig, manifest: Manifest, out: Path, result: Verification) -> None:
-    from pepper.tracking import runs
     from pepper.tracking.abandoned import close_abandoned
+    from pepper.tracking.posting import log
+    from pepper.tracking.record import Record
     from pepper.tracking.store import Store
 
-    params = {"model": config.model.name, "parts": len(manifest.parts), "source_sha256": manifest.source_sha256}
     store = Store(config.tracking)
     close_abandoned(store)
-    run_id = runs.log_split(store, f"split {config.model.name}", params, result.difference, out)
+    record = Record(
+        kind="split",
+        name=f"split {config.model.name}",
+        params={"model": config.model.name, "parts": len(manifest.parts), "source_sha256": manifest.source_sha256},
+        metrics={"difference": result.difference},
+        artifacts=out,
+        below="parts",
+    )
+    run_id = log(store, record, "what is to be logged of the parts").run_id
     show(f"logged as run {run_id}", run_id=run_id)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pepper.config import PepperConfig
 from pepper.config.composing import Composition
 from pepper.console.progress import StepProgress, stepwise
 from pepper.console.tables import show
@@ -23,14 +22,16 @@ from pepper.report import notes
 from pepper.report.learning import LatencyModelReport, section
 from pepper.report.page import render
 from pepper.report.training import draw, scores, scores_table
-from pepper.tasks.result import Registered
+from pepper.tasks.posting import flush_before
+from pepper.tasks.result import TRAINING, Registered
 from pepper.tracking import views
 from pepper.tracking.abandoned import close_abandoned
 from pepper.tracking.history import history
+from pepper.tracking.posting import log
+from pepper.tracking.record import RUN_ID, Child, Dataset, NewVersion, Record
 from pepper.tracking.registry import Registry
-from pepper.tracking.runs import artifacts, figure_address
+from pepper.tracking.runs import figure_address
 from pepper.tracking.store import Store
-from pepper.tracking.trainings import Dataset, Training, TrialRecord, log_training
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,12 +47,19 @@ def train(composition: Composition) -> Registered:
     config = composition.config
     quiet = config.output == "quiet"
     profiles = Store(config.tracking)
+    store = Store(replace(config.tracking, experiment=config.latency.experiment))  # which fails now, if it does
+    registry = Registry(store, config.latency.registered_model)
+    champion = registry.champion()
+    before = None if champion is None else (champion, registry.tags(champion))
     collected = collect.collect(history(profiles), profiles.folder / "cache", stepwise("describe", quiet))
     rows = collected.rows
     models, devices, loads = (len(np.unique(getattr(rows, by))) for by in ("model", "device", "load"))
     show(f"{len(rows)} measurements of {models} models on {devices} devices under {loads} loads")
     for reason, count in collected.left_out.items():
         show(f"left out {count}: {reason}")
+    flush_before(store)  # an older version is registered before a newer one
+    close_abandoned(store)
+    views.offer(store, views.TRAININGS)
     with StepProgress(config.tuning.trials, quiet) as progress:
         trained = train_model(
             rows,
@@ -61,32 +69,19 @@ def train(composition: Composition) -> Registered:
             _telling(progress),
         )
     evidence = report(rows, trained.tuned.hyperparameters, track=stepwise("leave out models, devices, loads", quiet))
-    store = Store(replace(config.tracking, experiment=config.latency.experiment))
-    close_abandoned(store)
-    views.offer(store, views.TRAININGS)
-    with tempfile.TemporaryDirectory() as folder:
-        _write(Path(folder), rows, trained, evidence)
-        run_id = log_training(store, _training(Path(folder), config, rows, trained, evidence))
-    registry = Registry(store, config.latency.registered_model)
     facts = {
         "features_digest": features.digest(),
         "dataset_digest": rows.digest,
         "rows": str(len(rows)),
         **{f"test_{key}": f"{value:.4g}" for key, value in trained.test_scores.items()},
     }
-    champion = registry.champion()
-    note = notes.version(
-        registry.name,
-        facts,
-        scores(trained, evidence),
-        None if champion is None else (champion, registry.tags(champion)),
-        figure_address(run_id, "figures/predicted_against_measured.png"),
-    )
-    version = registry.register(run_id, facts, note)
-    model = LatencyModelReport(registry.name, version, False, _predictions(rows, evidence), evidence.table)
-    with artifacts(store, run_id) as attached:
-        html = render(f"{registry.name} version {version}", f"training run {run_id}", [section(model)])
-        (attached / "report.html").write_text(html, encoding="utf-8")
+    picture = figure_address(RUN_ID, "figures/predicted_against_measured.png")
+    note = notes.version(registry.name, facts, scores(trained, evidence), before, picture)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        _write(folder, registry.name, rows, trained, evidence)
+        record = _record(folder, registry.name, rows, trained, evidence)
+        done = log(store, replace(record, version=NewVersion(registry.name, facts, note)), "what was learned")
     show(
         scores_table(trained, evidence),
         test=trained.test_scores,
@@ -94,12 +89,12 @@ def train(composition: Composition) -> Registered:
         noise=evidence.noise,
     )
     show(
-        f"version {version} of {registry.name} is registered; task=promote compares it with the champion",
-        version=version,
+        f"version {done.version} of {registry.name} is registered; task=promote compares it with the champion",
+        version=done.version,
         registered_model=registry.name,
-        run_id=run_id,
+        run_id=done.run_id,
     )
-    return Registered(version=version, run_id=run_id)
+    return Registered.of(done)
 
 
 def _telling(progress: StepProgress) -> Callable[[TrialResult], None]:
@@ -116,7 +111,7 @@ def _telling(progress: StepProgress) -> Callable[[TrialResult], None]:
     return ended
 
 
-def _training(folder: Path, config: PepperConfig, rows: Rows, trained: Trained, evidence: Report) -> Training:
+def _record(folder: Path, name: str, rows: Rows, trained: Trained, evidence: Report) -> Record:
     """Return what is logged of a training."""
     metrics = {f"test_{key}": value for key, value in trained.test_scores.items()}
     metrics |= {"cv_mape": trained.tuned.error, "noise_floor": evidence.noise}
@@ -126,8 +121,9 @@ def _training(folder: Path, config: PepperConfig, rows: Rows, trained: Trained, 
             f"{where}_{key}": float(line[key])
             for key in ("mape", "median_error", "spearman", "fastest_picked", "outside")
         }
-    return Training(
-        name=f"{config.latency.registered_model} on {len(rows)} rows",
+    return Record(
+        kind=TRAINING,
+        name=f"{name} on {len(rows)} rows",
         params={
             **asdict(trained.tuned.hyperparameters),
             "trials": len(trained.tuned.trials),
@@ -136,25 +132,33 @@ def _training(folder: Path, config: PepperConfig, rows: Rows, trained: Trained, 
             "test_rows": len(trained.test),
             "test_models": " ".join(np.unique(trained.test.model))[:500],
         },
-        metrics={key: value for key, value in metrics.items() if np.isfinite(value)},
-        trials=[
-            TrialRecord(
-                trial.number, trial.error is not None, trial.params, {"mape": trial.error} if trial.error else {}
-            )
-            for trial in trained.tuned.trials
-        ],
-        dataset=Dataset("profiles", rows.digest, "dataset/rows.parquet", list(FEATURES), len(rows)),
+        metrics=metrics,
+        children=tuple(_trial(trial) for trial in trained.tuned.trials),
+        dataset=Dataset("profiles", rows.digest, "dataset/rows.parquet", FEATURES, len(rows)),
         note=f"**{metrics['test_mape']:.1%}** mean error on {len(trained.test)} held-out rows",
         artifacts=folder,
     )
 
 
-def _write(folder: Path, rows: Rows, trained: Trained, evidence: Report) -> None:
-    """Write the model, its datasets, tables and figures."""
+def _trial(trial: TrialResult) -> Child:
+    return Child(
+        kind="trial",
+        name=f"trial {trial.number}",
+        status="KILLED" if trial.error is None else "FINISHED",
+        params=trial.params,
+        metrics={"mape": trial.error} if trial.error else {},
+    )
+
+
+def _write(folder: Path, name: str, rows: Rows, trained: Trained, evidence: Report) -> None:
+    """Write the model, its datasets, tables and figures, and a page of them."""
     write_version(folder, trained.model, rows, trained.train, trained.test)
     evidence.table.to_csv(folder / "scores.csv", index=False)
-    _predictions(rows, evidence).to_csv(folder / "predictions.csv", index=False)
+    predictions = _predictions(rows, evidence)
+    predictions.to_csv(folder / "predictions.csv", index=False)
     draw(folder / "figures", rows, trained, evidence)
+    page = section(LatencyModelReport(name, None, False, predictions, evidence.table))
+    (folder / "report.html").write_text(render(f"{name} on {len(rows)} rows", "", [page]), encoding="utf-8")
 
 
 def _predictions(rows: Rows, evidence: Report) -> "pd.DataFrame":

@@ -1,34 +1,36 @@
-"""Folders of what waits to be logged: an entry is a folder, complete or absent, and known by its own name.
+"""What waits on disk to be logged: an entry is a folder, complete or absent, and known by its own name.
 
 What an entry's files say is only ever content: no path is made of it, and no link in an entry is followed.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
-import stat
 import tempfile
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Annotated, ClassVar, Final, Literal
 
+from annotated_types import Predicate
+
+from pepper.documents import first_fault
 from pepper.errors import TrackingError, refusal
+from pepper.tracking.entries import ARTIFACTS, UnusableError, files_below, read_facts
+from pepper.tracking.record import InnerPath, Name, Record, Strict
 
-ARTIFACTS = "artifacts"
+PENDING = "pending"
+"""The outbox's own folder below the tracking folder."""
 SET_ASIDE = "refused"
-"""Folder beside the outboxes for entries that cannot be logged: a folder each, with the reason."""
+"""Folder beside it for entries that cannot be logged: a folder each, with the reason."""
+FILE = "record.json"
+SCHEMA: Final = 2
 STALE_S = 3600.0  # an entry is written within seconds
-MOST_FACTS_BYTES = 32 * 2**20  # JSON takes up to thirty times as much in memory
 _MOST_REASON = 300  # characters
-
-
-class UnusableError(ValueError):
-    """An entry that cannot be logged; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -46,48 +48,79 @@ class SetAside:
     folder: Path
 
 
-class Addressed(Protocol):
-    """What waits for a store."""
-
-    @property
-    def uri(self) -> str | None:
-        """The store that it is meant for (a whole path for SQLite); None is whichever takes it."""
-
-    @property
-    def experiment(self) -> str | None:
-        """The experiment there."""
+def _is_digest(text: str) -> bool:
+    return len(text) == 64 and set(text) <= set("0123456789abcdef")
 
 
-Kept = TypeVar("Kept", bound=Addressed, covariant=True)
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """A record that waits; as JSON, what its entry's file holds.
+
+    Attributes:
+        record: The record.
+        uri: The store that it is meant for (a whole path for SQLite); None is whichever takes it.
+        experiment: The experiment there.
+        files: Hashes (SHA-256) of its artifacts, by their paths; None where it has none.
+        schema: The version of this form.
+    """
+
+    __pydantic_config__: ClassVar = Strict
+
+    record: Record
+    uri: Name | None = None
+    experiment: Name | None = None
+    files: Mapping[InnerPath, Annotated[str, Predicate(_is_digest)]] | None = None
+    schema: Literal[2] = 2
 
 
-class Outbox(ABC, Generic[Kept]):
-    """Entries of one kind that wait to be logged.
+class Outbox:
+    """The records that wait to be logged, of whatever kind.
 
     Args:
         folder: The tracking folder.
+        name: The outbox's own folder in it.
     """
 
-    NAME: ClassVar[str]
-    """The outbox's own folder in it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / self.NAME
+    def __init__(self, folder: Path, name: str = PENDING) -> None:
+        self.folder = folder / name
         self._set_aside = folder / SET_ASIDE
 
-    @abstractmethod
-    def read(self, entry: Path) -> Kept | None:
-        """Return what an entry holds; None if it is gone: another process has logged it.
+    def add(
+        self,
+        record: Record,
+        uri: str | None = None,
+        experiment: str | None = None,
+        fill: Callable[[Path], None] | None = None,
+    ) -> Path:
+        """Keep a record with its artifacts, and return its entry.
+
+        Args:
+            record: The record.
+            uri: The store that it is meant for.
+            experiment: The experiment there.
+            fill: Writes its artifacts into a new folder, where the record names none.
 
         Raises:
-            UnusableError: It cannot be logged: it is damaged, say.
+            TrackingError: It cannot be written (the disk is full, say); the message says where it is kept instead.
         """
+
+        def write(folder: Path) -> None:
+            if fill is not None:
+                (folder / ARTIFACTS).mkdir()
+                fill(folder / ARTIFACTS)
+            elif record.artifacts is not None:
+                shutil.copytree(record.artifacts, folder / ARTIFACTS)
+            files = _hashes(folder / ARTIFACTS) if (folder / ARTIFACTS).exists() else None
+            kept = Waiting(record=replace(record, artifacts=None), uri=uri, experiment=experiment, files=files)
+            (folder / FILE).write_text(json.dumps(asdict(kept), default=str))
+
+        return self.put(record.key, write)
 
     def put(self, name: str, write: Callable[[Path], None]) -> Path:
         """Keep an entry, written into a folder that appears when it is complete.
 
         Raises:
-            TrackingError: It cannot be written (the disk is full, say); the message says where it is kept instead.
+            TrackingError: As of `add`.
         """
         try:
             return _write_whole(self.folder, name, write)
@@ -109,26 +142,47 @@ class Outbox(ABC, Generic[Kept]):
             with contextlib.suppress(OSError):
                 folder = _instead_of(self.folder.parent, parent)
                 try:
-                    _write_whole(folder / self.NAME, name, write)
+                    _write_whole(folder / PENDING, name, write)
                 except OSError:
-                    for empty in (folder / self.NAME, folder):
+                    for empty in (folder / PENDING, folder):
                         empty.rmdir()
                     raise
                 return folder
         return None
 
-    def put_facts(self, name: str, file: str, facts: Mapping[str, Any], artifacts: Path) -> Path:
-        """Keep an entry of a JSON file and a folder of artifacts.
+    def read(self, entry: Path) -> Waiting | None:
+        """Return what an entry holds; None if it is gone: another process has logged it.
 
         Raises:
-            TrackingError: It cannot be written.
+            UnusableError: It is damaged, or of a version that this pepper does not know.
         """
+        from pydantic import TypeAdapter, ValidationError
 
-        def write(folder: Path) -> None:
-            shutil.copytree(artifacts, folder / ARTIFACTS)
-            (folder / file).write_text(json.dumps(facts))
-
-        return self.put(name, write)
+        facts = read_facts(entry, FILE)
+        if facts is None:
+            return None
+        if facts.get("schema") != SCHEMA:
+            schema = facts.get("schema")
+            raise UnusableError(f"{FILE} is of schema {schema!r}, not {SCHEMA}: log it with the pepper that wrote it")
+        try:
+            kept = TypeAdapter(Waiting).validate_json(json.dumps(facts), strict=True)
+        except (ValidationError, ValueError) as error:
+            raise UnusableError(first_fault(error) if isinstance(error, ValidationError) else str(error)) from error
+        if kept.record.key != entry.name:
+            raise UnusableError(f"{FILE} is of another record than its folder's name says")
+        if kept.record.artifacts is not None:
+            raise UnusableError(f"{FILE} names a folder of artifacts: they lie in the entry's own")
+        if kept.files is None:
+            return kept
+        try:
+            found = _hashes(entry / ARTIFACTS)
+        except UnusableError:
+            if not os.path.lexists(entry):
+                return None
+            raise
+        if found != kept.files:
+            raise UnusableError(f"{ARTIFACTS} are not those that {FILE} says")
+        return replace(kept, record=replace(kept.record, artifacts=entry / ARTIFACTS))
 
     def entries(self) -> list[Path]:
         """Return what waits, oldest first.
@@ -149,7 +203,7 @@ class Outbox(ABC, Generic[Kept]):
             raise TrackingError(f"{self.folder}: cannot be read ({error.strerror}); mend or remove it") from error
         return [path for _, path in sorted(found)]
 
-    def all(self) -> list[Kept]:
+    def all(self) -> list[Waiting]:
         """Return all that waits and can be logged, oldest first.
 
         Raises:
@@ -207,68 +261,17 @@ def _write_whole(outbox: Path, name: str, write: Callable[[Path], None]) -> Path
         raise
 
 
-def read_file(entry: Path, name: str, most_bytes: int) -> bytes:
-    """Return the content of an entry's file.
-
-    Args:
-        entry: The entry.
-        name: The file's name.
-        most_bytes: Larger files are not read.
+def _hashes(folder: Path) -> dict[str, str]:
+    """Return the hash of each file in a folder, by its path there.
 
     Raises:
-        FileNotFoundError: The file, or the entry, is not there.
-        UnusableError: It is something else than a plain file, or too large.
+        UnusableError: The folder holds something else than plain files and folders.
     """
-    try:
-        folder = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    found = {}
+    for file in files_below(folder):
         try:
-            file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
-        finally:
-            os.close(folder)
-        with os.fdopen(file, "rb") as stream:
-            status = os.fstat(file)
-            if not stat.S_ISREG(status.st_mode):
-                raise UnusableError(f"{name} is no plain file")
-            if status.st_size > most_bytes:
-                raise UnusableError(f"{name} is larger than {most_bytes // 2**20} MiB")
-            return stream.read(most_bytes)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise UnusableError(f"{name} cannot be read ({error.strerror})") from error
-
-
-def read_facts(entry: Path, name: str) -> dict[str, Any] | None:
-    """Return what an entry's JSON file says; None if the entry is gone: another process has logged it.
-
-    Raises:
-        UnusableError: There is no such file, or it is not the JSON of an object.
-    """
-    try:
-        facts = json.loads(read_file(entry, name, MOST_FACTS_BYTES))
-    except FileNotFoundError as error:
-        if not os.path.lexists(entry):
-            return None
-        raise UnusableError(f"has no {name}") from error
-    except (ValueError, RecursionError) as error:
-        raise error if isinstance(error, UnusableError) else UnusableError(f"{name} is no JSON ({error})") from error
-    if not isinstance(facts, dict):
-        raise UnusableError(f"{name} holds no object")
-    return facts
-
-
-def artifacts(entry: Path) -> Path:
-    """Return an entry's folder of artifacts: plain files and folders only, so that no link leads out of it.
-
-    Raises:
-        UnusableError: There is none, or it holds something else.
-    """
-    folder = entry / ARTIFACTS
-    try:
-        modes = {path: path.lstat().st_mode for path in (folder, *folder.rglob("*"))}
-    except OSError as error:
-        raise UnusableError(f"{ARTIFACTS} cannot be read ({error.strerror})") from error
-    for path, mode in modes.items():
-        if not (stat.S_ISDIR(mode) or (stat.S_ISREG(mode) and path != folder)):
-            raise UnusableError(f"{path.relative_to(entry)} is no plain {'folder' if path == folder else 'file'}")
-    return folder
+            with file.open("rb") as stream:
+                found[str(file.relative_to(folder))] = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise UnusableError(f"{file.relative_to(folder.parent)} cannot be read ({error.strerror})") from error
+    return found

@@ -1,19 +1,17 @@
-"""Logs what waits on disk. What cannot be logged is set aside, so that it stops nothing else."""
+"""Logs records or keeps them on disk; logs what waits there. What cannot be logged is set aside and stops nothing."""
 
-import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pepper.errors import TrackingError
-from pepper.tracking import runs
-from pepper.tracking.executions import KeptExecution, Unlogged, log_again
+from pepper.tracking import earlier
+from pepper.tracking.entries import UnusableError
 from pepper.tracking.locks import lock
-from pepper.tracking.outbox import Outbox, SetAside, UnusableError
-from pepper.tracking.records import Pending, Record
-from pepper.tracking.store import RefusedError, Store, insist
-from pepper.tracking.sweeps import Ends, SweepEnd, end_sweep
+from pepper.tracking.outbox import Outbox, SetAside
+from pepper.tracking.record import Record
+from pepper.tracking.store import DeletedError, RefusedError, Store, insist
+from pepper.tracking.writer import Written, forget, write
 
 
 @dataclass
@@ -21,44 +19,75 @@ class Posted:
     """What became of what waited.
 
     Attributes:
-        cells: The runs of the records that were logged, by the records' keys.
-        ends: The runs of the sweeps that were ended.
-        executions: The runs of the executions that were logged.
+        written: What became of the records that were logged, by their keys.
         set_aside: What cannot be logged.
         failure: Why the rest still waits; None if nothing does.
     """
 
-    cells: dict[str, str] = field(default_factory=dict)
-    ends: list[str] = field(default_factory=list)
-    executions: list[str] = field(default_factory=list)
+    written: dict[str, Written] = field(default_factory=dict)
     set_aside: list[SetAside] = field(default_factory=list)
     failure: TrackingError | None = None
 
-    @property
-    def count(self) -> int:
-        """How many were logged."""
-        return len(self.cells) + len(self.ends) + len(self.executions)
+
+def log(store: Store, record: Record, what: str) -> Written:
+    """Log a record; where that fails or is interrupted, keep it on disk for ``task=import``.
+
+    Args:
+        store: The store.
+        record: The record.
+        what: What it holds, as the error says it: ``what was measured``.
+
+    Raises:
+        TrackingError: The store does not answer; the message says where the record is.
+    """
+    try:
+        return write(store, record)
+    except (TrackingError, KeyboardInterrupt) as error:
+        if isinstance(error, DeletedError) and record.run_id is not None:  # it has no run to wait for
+            raise
+        try:
+            entry = Outbox(store.folder).add(record, store.uri, store.config.experiment)
+            where = f"{what} is in {entry}: log it with task=import"
+        except TrackingError as another:
+            where = str(another)
+        if isinstance(error, KeyboardInterrupt):
+            error.args = (where,)
+            raise
+        raise TrackingError(f"{error}; {where}") from error
 
 
-def outboxes(folder: Path) -> tuple[Pending, Ends, Unlogged]:
-    """Return all that may wait in a tracking folder: cells, the ends of sweeps, and executions."""
-    return Pending(folder), Ends(folder), Unlogged(folder)
+def waiting(folder: Path) -> list[Path]:
+    """Return all that waits in a tracking folder.
+
+    Raises:
+        TrackingError: It cannot be read.
+    """
+    return [entry for box in _boxes(folder) for entry in box.entries()]
+
+
+def _boxes(folder: Path) -> list[Outbox]:
+    return [Outbox(folder), *earlier.boxes(folder).values()]
+
+
+def adopt(folder: Path) -> list[SetAside]:
+    """Make records of what versions before left in a tracking folder, and return what cannot be used.
+
+    Raises:
+        TrackingError: The outbox cannot be read, or a record cannot be written.
+    """
+    if not waiting(folder):
+        return []
+    with lock(folder):
+        return earlier.adopt(folder)
 
 
 def addresses(folder: Path) -> list[tuple[str | None, str | None]]:
-    """Return the stores and experiments that something waits for in a tracking folder, each once.
+    """Return the stores and experiments that a record waits for in a tracking folder, each once.
 
     Raises:
-        TrackingError: An outbox cannot be read.
+        TrackingError: The outbox cannot be read.
     """
-    found: dict[tuple[str | None, str | None], None] = {}
-    for box in outboxes(folder):
-        for entry in box.entries():
-            with contextlib.suppress(UnusableError):
-                kept: Record | SweepEnd | KeptExecution | None = box.read(entry)
-                if kept is not None:
-                    found[kept.uri, kept.experiment] = None
-    return list(found)
+    return list(dict.fromkeys((kept.uri, kept.experiment) for kept in Outbox(folder).all()))
 
 
 def flush(
@@ -71,31 +100,21 @@ def flush(
         kept_for: Log what was kept for another store instead, by its URI.
         track: Passes the entries on, and may show how far that is.
     """
-    posted = Posted()
-
-    def log(kept: Record | SweepEnd | KeptExecution) -> None:
-        if isinstance(kept, Record):
-            posted.cells[kept.key] = _log_record(store, kept)
-        elif isinstance(kept, SweepEnd):
-            insist(store, lambda: end_sweep(store, kept))
-            posted.ends.append(kept.run_id)
-        else:
-            posted.executions.append(insist(store, lambda: log_again(store, kept.execution)))
-
-    boxes: Sequence[Outbox[Any]] = [box for box in outboxes(store.folder) if box.folder.exists()]
-    if boxes:
-        try:
+    posted, box = Posted(), Outbox(store.folder)
+    try:
+        if any(each.folder.exists() for each in _boxes(store.folder)):
             with lock(store.folder):
-                for box in boxes:
-                    box.clean()
-                    for entry in track(_meant_for(store, kept_for, box, posted)):
-                        _post(box, entry, log, posted)
-        except TrackingError as error:
-            posted.failure = error
+                for each in _boxes(store.folder):
+                    each.clean()
+                posted.set_aside += earlier.adopt(store.folder)
+                for entry in track(_meant_for(store, kept_for, box, posted)):
+                    _post(store, box, entry, posted)
+    except TrackingError as error:
+        posted.failure = error
     return posted
 
 
-def _meant_for(store: Store, kept_for: str | None, box: Outbox[Any], posted: Posted) -> list[Path]:
+def _meant_for(store: Store, kept_for: str | None, box: Outbox, posted: Posted) -> list[Path]:
     """Return the entries for a store; what cannot be read is set aside."""
     found = []
     for entry in box.entries():
@@ -113,21 +132,21 @@ def _meant_for(store: Store, kept_for: str | None, box: Outbox[Any], posted: Pos
     return found
 
 
-def _post(box: Outbox[Any], entry: Path, log: Callable[[Any], None], posted: Posted) -> None:
+def _post(store: Store, box: Outbox, entry: Path, posted: Posted) -> None:
     """Log an entry and forget it, or set it aside."""
     try:
-        kept = box.read(entry)  # again, one by one: all samples at once would fill the memory
+        kept = box.read(entry)  # again, one by one: all records at once would fill the memory
         if kept is not None:
-            log(kept)
+            posted.written[kept.record.key] = _log(store, kept.record)
     except (UnusableError, RefusedError) as error:
         posted.set_aside.append(box.set_aside(entry, str(error)))
     else:
         box.remove(entry)
 
 
-def _log_record(store: Store, record: Record) -> str:
+def _log(store: Store, record: Record) -> Written:
     try:
-        return insist(store, lambda: runs.log_once(store, record))
+        return insist(store, lambda: write(store, record))
     except RefusedError:
-        runs.forget(store, record)
+        forget(store, record)
         raise

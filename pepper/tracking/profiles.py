@@ -1,8 +1,10 @@
-"""Logged profiles, read back with their samples."""
+"""A profile as a run: what is recorded of it, and how it is read back with its samples."""
 
+import html
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +12,78 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pepper.errors import TrackingError
-from pepper.tracking.runs import CELL, SWEEP
+from pepper.measure.profile import Profile
+from pepper.tracking.record import Fact, Record
+from pepper.tracking.runs import CELL, LOGGED_METRIC, SWEEP
 from pepper.tracking.searching import CHUNK, listed, seldom_collecting
 from pepper.tracking.store import Store, reaching
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+
+
+_BINS, _BLOCKS = 40, " ▁▂▃▄▅▆▇█"
+
+
+def write_artifacts(profile: Profile, config: str, folder: Path) -> None:
+    """Write what a profile's run has as artifacts.
+
+    Args:
+        profile: What was measured.
+        config: The resolved configuration (YAML).
+        folder: Where.
+    """
+    (folder / "config.yaml").write_text(config)
+    if profile.environment:
+        (folder / "environment.json").write_text(json.dumps(profile.environment, indent=2))
+    if profile.samples:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        samples = profile.samples
+        table = pa.table({"start_s": samples["start_ns"] / 1e9, "latency_ms": samples["latency_ns"] / 1e6})
+        parquet.write_table(table, folder / "samples.parquet")
+    if profile.operators:
+        (folder / "operators.json").write_text(profile.operators)
+
+
+def record_profile(name: str, cell: str, params: Mapping[str, Fact], profile: Profile, **others: Any) -> Record:
+    """Return what is logged of a profile, but for its artifacts.
+
+    Args:
+        name: The run's name.
+        cell: The cell's identity.
+        params: The cell's facts.
+        profile: What was measured.
+        **others: More of the record, such as its parent.
+    """
+    return Record(
+        kind=CELL,
+        name=name,
+        status=profile.status,
+        params=params,
+        metrics={**profile.metrics, LOGGED_METRIC: time.time()},
+        tags={
+            "pepper.cell": cell,
+            "pepper.verdict": profile.verdict or None,
+            "pepper.reasons": "; ".join(profile.reasons) or None,
+            "pepper.onnxruntime": profile.environment.get("worker", {}).get("onnxruntime"),
+        },
+        note=_note(profile),
+        started_s=profile.started_s,
+        ended_s=profile.ended_s,
+        **others,
+    )
+
+
+def outcome(record: Record) -> dict[str, Any]:
+    """Return what a waiting record says of its cell: status, verdict, reasons and figures by name."""
+    return {
+        "status": record.status,
+        "verdict": record.tags.get("pepper.verdict") or "",
+        "reasons": record.tags.get("pepper.reasons") or "",
+        **{name: value for name, value in record.metrics.items() if name != LOGGED_METRIC},
+    }
 
 
 @dataclass(frozen=True)
@@ -138,3 +206,35 @@ def _profile(store: Store, run: "Run") -> LoggedProfile:
         onnxruntime=tags.get("pepper.onnxruntime", ""),
         latency_ms=latency_ms,
     )
+
+
+def _note(profile: Profile) -> str:
+    """Describe a run in Markdown: the verdict, the figures that matter, and how the samples are spread."""
+    verdict = f"**{profile.verdict or profile.status}**"
+    if "latency_p50_ms" in profile.metrics:
+        m = profile.metrics
+        tail = f", 95th percentile {m['latency_p95_ms']:.3g} ms" if "latency_p95_ms" in m else ""
+        verdict += (
+            f": median **{m['latency_p50_ms']:.3g} ms** (95 % interval {m['latency_p50_low_ms']:.3g} to"
+            f" {m['latency_p50_high_ms']:.3g}){tail}, {m['throughput_per_s']:.3g} inferences/s,"
+            f" {m['samples']:.0f} samples"
+        )
+    lines = [verdict]
+    if "latency_ns" in profile.samples:
+        lines.append(_spread(profile.samples["latency_ns"] / 1e6))
+    lines.append("\n".join(f"- {_line(why)}" for why in profile.reasons))
+    return "\n\n".join(filter(None, lines))
+
+
+def _line(text: str) -> str:
+    """Return a text as one line that is no markup."""
+    return html.escape(" ".join(text.split()), quote=False)
+
+
+def _spread(latency_ms: np.ndarray[Any, Any]) -> str:
+    """Return a histogram in characters: the samples up to their 99th percentile, in equal steps."""
+    end = float(np.percentile(latency_ms, 99))
+    counts, edges = np.histogram(latency_ms[latency_ms <= end], bins=_BINS)
+    levels = np.ceil(counts * (len(_BLOCKS) - 1) / max(1, counts.max())).astype(int)
+    bars = "".join(_BLOCKS[level] for level in levels)
+    return f"`{bars}` samples from {edges[0]:.3g} to {edges[-1]:.3g} ms (99th percentile)"

@@ -5,22 +5,24 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pepper.documents import first_fault
 from pepper.errors import TrackingError
+from pepper.tracking.record import NewVersion
 from pepper.tracking.store import Store, reaching
-from pepper.tracking.trainings import MODEL_FOLDER
 from pepper.tracking.user import user
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION = "champion"
+MODEL_FOLDER = "model"
+"""Where a training's run has the model, below its artifacts."""
 _PROMOTION = "pepper.promotion."
 
 
@@ -62,13 +64,12 @@ class Registry:
         self._store = store
         self._client = store.client
 
-    def register(self, run_id: str, tags: Mapping[str, str], description: str = "") -> int:
-        """Register the model that a training logged, and return the new version.
+    def register(self, run_id: str, new: NewVersion) -> int:
+        """Register the model that a run holds, and return its version.
 
         Args:
-            run_id: The training's run.
-            tags: Facts of the version.
-            description: What a person should know of it (Markdown).
+            run_id: The run.
+            new: What the version says of itself.
 
         Raises:
             TrackingError: The store does not answer.
@@ -85,9 +86,15 @@ class Registry:
                     raise
             source = f"{self._client.get_run(run_id).info.artifact_uri}/{MODEL_FOLDER}"
             version = self._client.create_model_version(
-                self.name, source, run_id, tags=dict(tags), description=description
+                self.name, source, run_id, tags=dict(new.tags), description=new.description
             )
         return int(version.version)
+
+    def version_of(self, run_id: str) -> int | None:
+        """Return the newest version that was made of a run; None if there is none."""
+        with reaching(self._store.config):
+            found = self._client.search_model_versions(f"run_id='{run_id}'")
+        return max((int(version.version) for version in found if version.name == self.name), default=None)
 
     def versions(self) -> list[int]:
         """Return every version that was not deleted, oldest first."""
@@ -120,6 +127,21 @@ class Registry:
             TrackingError: There is no such version.
         """
         return str(self._get(version).run_id)
+
+    def lineage(self, version: int) -> dict[str, Any]:
+        """Return where a version's predictions come from: its model, the training's run, the data it learned from.
+
+        Raises:
+            TrackingError: There is no such version.
+        """
+        tags = self.tags(version)
+        return {
+            "latency_model": self.name,
+            "latency_model_version": version,
+            "training_run": self.run_id(version),
+            "dataset_digest": tags.get("dataset_digest", ""),
+            "features_digest": tags.get("features_digest", ""),
+        }
 
     @contextmanager
     def artifacts(self, version: int, folder: str = "") -> Iterator[Path]:

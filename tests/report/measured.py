@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from harness import Desk
 
 from pepper.measure.profile import Profile
-from pepper.tracking.records import Pending, Record
+from pepper.tracking.outbox import Outbox
+from pepper.tracking.profiles import record_profile, write_artifacts
 
 DEVICES = {"share100": 1.0, "share50": 0.5, "share25": 0.25}
 LOADS = {"idle": 0.0, "cpu50": 50.0, "cpu90": 90.0}
@@ -16,21 +18,16 @@ LOADS = {"idle": 0.0, "cpu50": 50.0, "cpu90": 90.0}
 
 def log_cells(desk: Desk, models: Iterable[str], *, failed: bool = False, parent: str | None = None) -> None:
     """Log each model on three devices under three loads."""
-    pending = Pending(desk.folder / "mlruns")
+    outbox = Outbox(desk.folder / "mlruns")
     now = time.time()
     for number, model in enumerate(models, 1):
         for device, share in DEVICES.items():
             for load, percent in LOADS.items():
-                pending.add(
-                    Record(
-                        name=f"{model} / {device} / {load} / 1t",
-                        cell=f"{model}-{device}-{load}",
-                        params=_params(model, device, share, load, percent),
-                        profile=_failed(now) if failed else _finished(now, number / share * (1 + percent / 100)),
-                        config="{}",
-                        parent=parent,
-                    )
-                )
+                name, cell = f"{model} / {device} / {load} / 1t", f"{model}-{device}-{load}"
+                params = _params(model, device, share, load, percent)
+                profile = _failed(now) if failed else _finished(now, number / share * (1 + percent / 100))
+                record = record_profile(name, cell, params, profile, parent=parent)
+                outbox.add(record, fill=partial(write_artifacts, profile, "{}"))
     outcome = desk("task=import")
     assert outcome.status == 0, outcome.err
 

@@ -17,10 +17,10 @@ from harness import Desk, MakeDesk, composed, free_port, server, wait_until
 from measured import log_cells
 
 from pepper.report import notes
-from pepper.tracking.registry import Registry, promotion, write_signature
+from pepper.tracking.record import NewVersion
+from pepper.tracking.registry import MODEL_FOLDER, Registry, promotion, write_signature
 from pepper.tracking.runs import artifacts, figure_address
 from pepper.tracking.store import Store
-from pepper.tracking.trainings import MODEL_FOLDER
 from pepper.tracking.views import CELLS
 
 pytestmark = pytest.mark.slow
@@ -200,7 +200,7 @@ def test_mlflow_describes_a_version_of_the_latency_model(desk: Desk, ui: str, br
         before = None if champion is None else (champion, registry.tags(champion))
         figure = figure_address(sweep.info.run_id, "latency.png")
         note = notes.version(registry.name, {"rows": rows}, scores, before, figure)
-        version = registry.register(sweep.info.run_id, {"rows": rows}, note)
+        version = registry.register(sweep.info.run_id, NewVersion(registry.name, {"rows": rows}, note))
         registry.promote(promotion(version, champion, f"better than {NASTY}"))
     opened(browser, f"{ui}/#/models/pepper-latency/versions/2", "Version 2", "Since the champion, version 1", NASTY)
     shows(browser, "Champion since", "LatencyModel.load", "12.0%")

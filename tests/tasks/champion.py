@@ -17,9 +17,10 @@ from pepper.latency.evaluation import leave_one_out
 from pepper.latency.features import FEATURES
 from pepper.latency.model import Hyperparameters, LatencyModel
 from pepper.latency.training import trainer
+from pepper.tracking.record import Dataset, NewVersion, Record
 from pepper.tracking.registry import Registry, promotion, write_signature
 from pepper.tracking.store import Store
-from pepper.tracking.trainings import Dataset, Training, log_training
+from pepper.tracking.writer import write
 from tests.latency.measured import measured
 
 FLEET = """# A test's: two shares of one core.
@@ -61,7 +62,8 @@ def register(desk: Desk, errors: Sequence[float]) -> None:
     overrides = (f"tracking.uri={desk.uri}", f"tracking.folder={desk.folder}/mlruns")
     store = Store(composed(*overrides, f"tracking.artifacts={desk.folder}/mlruns/artifacts").tracking)
     registry = Registry(store, "pepper-latency")
-    dataset = Dataset("profiles", rows.digest, "dataset/rows.parquet", ["macs"], len(rows))
+    dataset = Dataset("profiles", rows.digest, "dataset/rows.parquet", ("macs",), len(rows))
+    version = NewVersion("pepper-latency", {"dataset_digest": rows.digest})
     folder = desk.folder / "training"
     model.with_interval(rows.p50_ms / unseen).save(folder / "model")
     write_signature(folder / "model", FEATURES, ("p50_ms",))
@@ -69,8 +71,7 @@ def register(desk: Desk, errors: Sequence[float]) -> None:
     for error in errors:
         noise = np.exp(error * np.random.default_rng(0).standard_normal(len(rows)))
         table.assign(predicted_without_model_ms=unseen * noise).to_csv(folder / "predictions.csv", index=False)
-        run_id = log_training(store, Training("test", {}, {}, [], dataset, "note", folder))
-        registry.register(run_id, {"dataset_digest": rows.digest})
+        write(store, Record(kind="training", name="test", note="n", artifacts=folder, dataset=dataset, version=version))
     registry.promote(promotion(1, None, "first"))
 
 

@@ -34,9 +34,11 @@ from pepper.placement.plan import Plan, PlanRules
 from pepper.planning import measuring, other_plans
 from pepper.planning.planned import Planned
 from pepper.planning.splitting import Splitter
-from pepper.tracking.executions import Execution, KeptExecution, Unlogged, log_execution
+from pepper.tracking.outbox import Outbox
 from pepper.tracking.posting import flush
+from pepper.tracking.record import Record
 from pepper.tracking.store import Store
+from pepper.tracking.writer import write
 from tests.tasks.plans import CORES, make_plan, save, shares
 
 QUICKLY = (
@@ -258,7 +260,7 @@ def test_results_are_kept_where_mlflow_refuses_them(
         outcome = shared_desk(*given)
     assert outcome.status == 2
     assert "the store does not answer (the disk is full)" in outcome.err.splitlines()[-1]
-    (left,) = (shared_desk.folder / "mlruns" / "unlogged").iterdir()
+    (left,) = (shared_desk.folder / "mlruns" / "pending").iterdir()
     assert outcome.err.endswith(f"; what was measured is in {left}: log it with task=import\n")
     assert {"plan.json", "requests.csv"} <= {file.name for file in (left / "artifacts").iterdir()}
     assert {file.name for file in out.iterdir()} == {"plan.json", *RESULTS}
@@ -303,8 +305,11 @@ def test_a_full_disk_leaves_no_half_of_what_the_store_refused(
     (artifacts / "requests.csv").write_text("latency_ms\n1\n")
     store = Store(composed(f"tracking.uri={desk.uri}", f"tracking.folder={desk.folder}/mlruns").tracking)
     started_ms = round(1000 * (time.time() - 3600))
-    execution = Execution("small on camera", {}, {}, {}, "", artifacts, ended_s=started_ms / 1000)
-    kept, unlogged = KeptExecution(execution, store.uri, store.config.experiment), Unlogged(store.folder)
+    at_s = started_ms / 1000
+    record, outbox = (
+        Record(kind="execution", name="small on camera", artifacts=artifacts, ended_s=at_s),
+        Outbox(store.folder),
+    )
 
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -312,16 +317,17 @@ def test_a_full_disk_leaves_no_half_of_what_the_store_refused(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_text", full)
         with pytest.raises(TrackingError, match=r"cannot keep results \(No space left on device\); free some space"):
-            unlogged.add(kept)
-    assert unlogged.all() == []
-    assert list(unlogged.folder.iterdir()) == []
-    entry = unlogged.add(kept)
-    (read,) = unlogged.all()
-    assert read == replace(kept, execution=replace(execution, artifacts=entry / "artifacts"))
+            outbox.add(record, store.uri, store.config.experiment)
+    assert outbox.all() == []
+    assert list(outbox.folder.iterdir()) == []
+    entry = outbox.add(record, store.uri, store.config.experiment)
+    (read,) = outbox.all()
+    assert read.record == replace(record, artifacts=entry / "artifacts")
+    assert (read.uri, read.experiment) == (store.uri, store.config.experiment)
     assert "1 wait to be logged" in desk("task=doctor").out
-    (run_id,) = flush(store).executions
-    assert store.client.get_run(run_id).info.start_time == started_ms
-    assert flush(store).executions == [], "it was logged before"
+    (written,) = flush(store).written.values()
+    assert store.client.get_run(written.run_id).info.start_time == started_ms
+    assert flush(store).written == {}, "it was logged before"
 
 
 @pytest.mark.slow
@@ -521,7 +527,7 @@ def test_two_runs_of_one_name_are_told_apart_in_the_report(desk: Desk, plan: Pla
     tracking = composed(f"tracking.uri={desk.uri}", f"tracking.folder={desk.folder}/mlruns").tracking
     kept = save(plan, tmp_path).parent
     for _ in range(2):
-        log_execution(Store(tracking), Execution("small on camera", {}, {}, {}, "", kept))
+        write(Store(tracking), Record(kind="execution", name="small on camera", artifacts=kept))
         time.sleep(1)
     html = tmp_path / "report.html"
     assert desk("task=report", f"report.out={html}").status == 0

@@ -304,3 +304,36 @@ def test_a_model_without_operators_is_refused_in_the_same_line_by_every_task(des
     (line,) = said
     assert "empty.onnx: has no operators" in line
     assert "give a model that computes something" in line
+
+
+@pytest.mark.parametrize(("step", "link"), [("log_artifacts", "placement_run"), ("create_run", "placement_record")])
+def test_a_plan_that_the_store_does_not_take_waits_with_its_page(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, link: str
+) -> None:
+    from mlflow import MlflowClient
+
+    def away(*_: Any, **__: Any) -> None:
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, step, away)
+        done = place(desk, f"place.out={out}")
+    assert done.status == 2
+    (entry,) = desk.pending
+    assert done.err.endswith(f"; the plan is in {entry}: log it with task=import\n")
+    plan = Plan.load(out / "plan.json")
+    imported = desk("task=import")
+    assert imported.status == 0, imported.err
+    client = MlflowClient(desk.uri)
+    experiment = client.get_experiment_by_name("pepper/placements")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id], f"tags.`pepper.record` = '{entry.name}'")
+    assert run.info.status == "FINISHED"
+    assert plan.provenance[link] == (run.info.run_id if link == "placement_run" else run.data.tags["pepper.record"])
+    assert run.data.metrics["latency_ms"] == plan.latency_ms
+    assert run.inputs.dataset_inputs[0].dataset.name == "profiles"
+    files = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert {"plan.json", "report.html", "flips.csv"} <= files
+    kept = Path(client.download_artifacts(run.info.run_id, "plan.json", str(tmp_path)))
+    assert Plan.load(kept) == plan

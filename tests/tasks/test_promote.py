@@ -10,8 +10,7 @@ from harness import Desk, MakeDesk, composed
 from pepper.latency.features import FEATURES
 from pepper.latency.model import LatencyModel
 from pepper.planning.latency_models import open_registry
-from pepper.tracking.registry import Registry, promotion
-from pepper.tracking.trainings import MODEL_FOLDER
+from pepper.tracking.registry import MODEL_FOLDER, Registry, promotion
 from tests.latency.measured import measured
 from tests.tasks.champion import register
 

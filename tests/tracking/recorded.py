@@ -1,18 +1,21 @@
-"""A finished cell as it waits to be logged."""
+"""A finished cell as it is to be logged."""
 
+import tempfile
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pepper.measure.profile import Profile
-from pepper.tracking.records import Record
+from pepper.tracking.profiles import record_profile, write_artifacts
+from pepper.tracking.record import Record
 
 
-def a_record(**changes: Any) -> Record:
+def a_profile() -> Profile:
     now = time.time()
-    profile = Profile(
+    return Profile(
         status="FINISHED",
         started_s=now - 1,
         ended_s=now,
@@ -27,4 +30,12 @@ def a_record(**changes: Any) -> Record:
         samples={"start_ns": np.array([0, 10, 20]), "latency_ns": np.array([2_400_000, 2_500_000, 2_600_000])},
         environment={"before": {"affinity": [0, 1]}, "worker": {"onnxruntime": "1.0"}},
     )
-    return replace(Record("a / b / c", "cell" * 16, {"model": "a", "none": None}, profile, "model: a\n"), **changes)
+
+
+def a_record(folder: Path, profile: Profile | None = None, **changes: Any) -> Record:
+    """A cell's record whose artifacts are in a folder of the test's."""
+    artifacts = Path(tempfile.mkdtemp(dir=folder))
+    params = {"model": "a", "none": None}
+    measured = profile or a_profile()
+    write_artifacts(measured, "model: a\n", artifacts)
+    return replace(record_profile("a / b / c", "cell" * 16, params, measured), artifacts=artifacts, **changes)

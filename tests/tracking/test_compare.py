@@ -1,8 +1,9 @@
 """``task=compare`` on logged profiles and sweeps: exit statuses, matching and refusals."""
 
 import json
+import tempfile
 import time
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,11 @@ from pepper.config import TrackingConfig
 from pepper.devices.host import cpu_facts
 from pepper.measure.profile import Profile
 from pepper.tracking import profiles, runs
-from pepper.tracking.records import Record
+from pepper.tracking.profiles import record_profile, write_artifacts
+from pepper.tracking.record import Record
+from pepper.tracking.runs import SWEEP
 from pepper.tracking.store import Store
-from pepper.tracking.sweeps import start_sweep
+from pepper.tracking.writer import begin, write
 
 
 @pytest.fixture
@@ -43,8 +46,15 @@ def log(store: Store, latency_ms: float, seed: int = 0, model: str = "m", **chan
         },
     )
     params = {"model": model, "device": "d", "load": "idle", "threads": 1}
-    record = Record(f"{model} / d / idle / 1t", f"cell of {model}", params, profile, "")
-    return runs.log_once(store, replace(record, **changes))
+    cell = changes.pop("cell", f"cell of {model}")
+    with tempfile.TemporaryDirectory() as scratch:
+        write_artifacts(profile, "", Path(scratch))
+        record = record_profile(f"{model} / d / idle / 1t", cell, params, profile, artifacts=Path(scratch), **changes)
+        return write(store, record).run_id
+
+
+def start_sweep(store: Store, name: str) -> str:
+    return begin(store, Record(kind=SWEEP, name=name))
 
 
 def compare(desk: Desk, baseline: str, candidate: str, *more: str) -> Any:
@@ -97,14 +107,14 @@ def test_what_is_no_profile_is_refused(desk: Desk, store: Store) -> None:
     old = log(store, 10.0)
     assert "compare.candidate" in desk("task=compare", f"compare.baseline={old}").error
     assert "not in sqlite" in compare(desk, old, "f" * 32).error
-    sweep = start_sweep(store, "empty", 1, "")
+    sweep = start_sweep(store, "empty")
     assert "holds no finished profile" in compare(desk, old, sweep).error
     other = store.client.create_run(store.experiment_id).info.run_id
     assert "is no profile" in compare(desk, old, other).error
 
 
 def test_two_sweeps_cell_by_cell(desk: Desk, store: Store) -> None:
-    old, new = (start_sweep(store, name, 3, "") for name in ("old", "new"))
+    old, new = (start_sweep(store, name) for name in ("old", "new"))
     for seed, (model, before_ms, after_ms) in enumerate([("a", 5.0, 4.0), ("b", 0.01, 0.01), ("c", 100.0, 130.0)]):
         log(store, before_ms, seed, model, parent=old)
         log(store, after_ms, seed + 10, model, parent=new, cell=f"another cell of {model}")  # the model changed
@@ -118,7 +128,7 @@ def test_two_sweeps_cell_by_cell(desk: Desk, store: Store) -> None:
 def test_sweeps_of_many_cells_ask_for_many_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that were reused, too, and one that was deleted since; nothing is asked of the store for each cell."""
     monkeypatch.setattr(profiles, "CHUNK", 2)
-    sweep = start_sweep(store, "new", 6, "")
+    sweep = start_sweep(store, "new")
     others = [log(store, 1.0, seed) for seed in range(4)]
     own = [log(store, 1.0, seed, parent=sweep) for seed in range(2)]
     store.client.delete_run(others[1])
@@ -141,7 +151,7 @@ def test_sweeps_of_many_cells_ask_for_many_at_once(store: Store, monkeypatch: py
 
 def test_repeated_measurements_are_one_comparison(desk: Desk, store: Store) -> None:
     """Processes differ by 10 %: one of each side looks slower beyond doubt, three do not."""
-    old, new = (start_sweep(store, name, 3, "") for name in ("old", "new"))
+    old, new = (start_sweep(store, name) for name in ("old", "new"))
     single = {}
     for parent, times_ms in ((old, (10.0, 11.0, 10.5)), (new, (11.0, 10.2, 10.6))):
         for seed, latency_ms in enumerate(times_ms):

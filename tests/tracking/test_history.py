@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from pepper.measure.profile import Profile
 from pepper.tracking import history as module
-from pepper.tracking import runs
 from pepper.tracking.history import history, store_identity
+from pepper.tracking.runs import LOGGED_METRIC
 from pepper.tracking.store import Store
+from pepper.tracking.writer import write
 from tests.tracking.recorded import a_record
 
 
@@ -25,7 +25,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def log(store: Store, number: int = 1, **changes: Any) -> list[str]:
-    return [runs.log_once(store, a_record(**changes)) for _ in range(number)]
+    return [write(store, a_record(store.folder.parent, **changes)).run_id for _ in range(number)]
 
 
 def read(store: Store) -> list[str]:
@@ -49,11 +49,11 @@ def asked(store: Store, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 def test_a_cell_as_a_row(store: Store) -> None:
     assert history(store).empty
-    record = a_record()
-    runs.log_once(store, record)
+    record = a_record(store.folder.parent)
+    write(store, record)
     for _ in range(2):
         table = history(store)
-        assert list(table["cell"]) == [record.cell]
+        assert list(table["cell"]) == [record.tags["pepper.cell"]]
         assert table["metrics.latency_p50_ms"].tolist() == [2.5]
         assert table["params.model"].tolist() == ["a"]
 
@@ -72,12 +72,9 @@ def test_what_is_known_is_not_read_again(store: Store, asked: Counter[str]) -> N
 
 
 @pytest.mark.parametrize("ahead_s", [300.0, 1e9, -1e9])
-def test_a_writer_with_a_wrong_clock_hides_nobodys_runs(
-    store: Store, monkeypatch: pytest.MonkeyPatch, ahead_s: float
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(runs, "_now_ms", lambda: round((time.time() + ahead_s) * 1000))
-        wrong = log(store, 4)
+def test_a_writer_with_a_wrong_clock_hides_nobodys_runs(store: Store, ahead_s: float) -> None:
+    then_s = time.time() + ahead_s
+    wrong = log(store, 4, started_s=then_s, ended_s=then_s, metrics={LOGGED_METRIC: then_s})
     assert read(store) == sorted(wrong)
     right = log(store, 4)
     assert read(store) == sorted([*wrong, *right])
@@ -85,7 +82,7 @@ def test_a_writer_with_a_wrong_clock_hides_nobodys_runs(
 
 def test_a_run_that_ends_later_is_read_again(store: Store) -> None:
     others = log(store, 6)
-    (run_id,) = log(store, profile=Profile("RUNNING", time.time() - 1, time.time()))
+    (run_id,) = log(store)
     for status in ("RUNNING", "KILLED", "FINISHED"):  # KILLED: as another machine took it to be
         store.client.set_terminated(run_id, status)
         table = history(store).set_index("run_id")
@@ -97,7 +94,7 @@ def test_a_run_that_is_being_logged_is_none_yet(store: Store) -> None:
     known = log(store, 3)
     half = store.client.create_run(store.experiment_id, tags={"pepper.kind": "cell"})
     assert read(store) == sorted(known)
-    store.client.log_metric(half.info.run_id, runs.LOGGED_METRIC, 1.0)
+    store.client.log_metric(half.info.run_id, LOGGED_METRIC, 1.0)
     assert read(store) == sorted([*known, half.info.run_id])
 
 

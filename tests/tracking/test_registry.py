@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from pepper.config import TrackingConfig
 from pepper.errors import TrackingError
 from pepper.latency.features import FEATURES
 from pepper.measure.profile import Profile
-from pepper.tracking.records import Pending, Record
+from pepper.tracking.outbox import Outbox
+from pepper.tracking.profiles import record_profile, write_artifacts
+from pepper.tracking.record import Child, Dataset, NewVersion, Record
 from pepper.tracking.registry import CHAMPION, Registry, promotion, write_signature
 from pepper.tracking.store import Store
-from pepper.tracking.trainings import Dataset, Training, TrialRecord, log_training
 from pepper.tracking.user import user
+from pepper.tracking.writer import write
 
 NAME = "pepper-latency"
 QUICK = ("tuning.trials=2", "tuning.folds=2")
@@ -46,16 +49,23 @@ def register(store: Store, registry: Registry, tmp_path: Path) -> int:
     folder = tmp_path / "model"
     (folder / "model").mkdir(parents=True, exist_ok=True)
     write_signature(folder / "model", ["macs"], ["p50_ms"])
-    training = Training(
-        "test",
-        {"rounds": 1},
-        {"mape": 0.1},
-        [TrialRecord(0, True, {"rounds": 1}, {"mape": 0.1}), TrialRecord(1, False, {"rounds": 2}, {})],
-        Dataset("profiles", "abc", "dataset/rows.parquet", ["macs"], 3),
-        "note",
-        folder,
+    training = Record(
+        kind="training",
+        name="test",
+        params={"rounds": 1},
+        metrics={"mape": 0.1},
+        children=(
+            Child("trial", "trial 0", params={"rounds": 1}, metrics={"mape": 0.1}),
+            Child("trial", "trial 1", "KILLED", {"rounds": 2}),
+        ),
+        dataset=Dataset("profiles", "abc", "dataset/rows.parquet", ("macs",), 3),
+        version=NewVersion(registry.name, {"dataset_digest": "abc"}),
+        note="note",
+        artifacts=folder,
     )
-    return registry.register(log_training(store, training), {"dataset_digest": "abc"})
+    version = write(store, training).version
+    assert version is not None
+    return version
 
 
 def test_a_version_carries_its_run_signature_and_tags(store: Store, registry: Registry, tmp_path: Path) -> None:
@@ -129,7 +139,7 @@ def log_cells(desk: Desk, slower: float = 1.0, seed: int = 0) -> None:
     folder.mkdir(exist_ok=True)
     protos = {"conv": convnet(), **{f"mlp{width}": mlp(width) for width in (16, 64, 128, 256)}}
     rng = np.random.default_rng(seed)
-    pending = Pending(desk.folder / "mlruns")
+    outbox = Outbox(desk.folder / "mlruns")
     for name, proto in protos.items():
         file = folder / f"{name}.onnx"
         onnx.save(proto, file)
@@ -158,7 +168,10 @@ def log_cells(desk: Desk, slower: float = 1.0, seed: int = 0) -> None:
                 metrics |= {"throughput_per_s": 1000 / latency_ms, "samples": 100.0}
                 samples = {"start_ns": np.arange(3), "latency_ns": np.full(3, round(latency_ms * 1e6))}
                 profile = Profile("FINISHED", 1e9, 1e9 + 1, "VALID", metrics=metrics, samples=samples)
-                pending.add(Record(name, f"{name}{device}{percent}{seed}", params, profile, "config"))
+                cell = f"{name}{device}{percent}{seed}"
+                outbox.add(
+                    record_profile(name, cell, params, profile), fill=partial(write_artifacts, profile, "config")
+                )
     assert desk("task=import").status == 0
 
 
@@ -198,6 +211,36 @@ def test_from_measurements_to_a_prediction(desk: Desk) -> None:
     assert "by pepper-latency version 2" in predicted.out
     assert "what was trained on" in predicted.err  # neither this machine nor convolutions are
     assert "no version 9" in desk("task=predict", "latency.version=9").error
+
+
+@pytest.mark.slow
+def test_a_training_that_the_store_misses_is_registered_later(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+
+    def away(*_: Any, **__: Any) -> None:
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    log_cells(desk)
+    for step in ("create_model_version", "create_run"):
+        with monkeypatch.context() as patch:
+            patch.setattr(MlflowClient, step, away)
+            outcome = desk("task=train", *QUICK)
+        assert outcome.status == 2
+        (entry,) = desk.pending
+        assert outcome.err.endswith(f"; what was learned is in {entry}: log it with task=import\n")
+        if step == "create_model_version":
+            imported = json.loads(desk("task=import", "output=json").out)
+            assert imported["registered"] == [{"registered_model": NAME, "version": 1}]
+    assert "version 3 of pepper-latency is registered" in desk("task=train", *QUICK).out, "the one that waits is before"
+    client = MlflowClient(desk.uri)
+    assert sorted(int(version.version) for version in client.search_model_versions(f"name='{NAME}'")) == [1, 2, 3]
+    version = client.get_model_version(NAME, "2")
+    run = client.get_run(version.run_id)
+    assert (run.info.status, run.data.tags["pepper.record"]) == ("FINISHED", entry.name)
+    assert f"run_uuid={run.info.run_id}" in version.description
+    assert {"model", "dataset", "report.html"} <= {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert desk("task=promote", "promote.version=2").status == 0
+    assert desk("task=predict", "model=tiny", "device=share100").status == 0
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Stores that cannot be reached, fail in mid-sweep or cannot be written: one line, and nothing measured is lost."""
 
+import multiprocessing
 import os
 import re
 import subprocess
@@ -10,6 +11,9 @@ from typing import Any
 
 import pytest
 from harness import Desk, MakeDesk, free_port, lasting, server, stop, wait_until
+
+from pepper.config import TrackingConfig
+from pepper.tracking.store import Store
 
 CELL = ("model=tiny", "device=share100")
 
@@ -177,7 +181,7 @@ def test_waiting_results_go_to_the_store_that_they_were_kept_for(
         raise OSError("away")
 
     with monkeypatch.context() as patch:
-        patch.setattr("pepper.tracking.runs.log_once", away)
+        patch.setattr("pepper.tracking.posting.write", away)
         assert desk("model=tiny", "device=share100", elsewhere).status == 1
     assert len(desk.pending) == 1
     assert desk("model=small", "device=share100").status == 0
@@ -187,3 +191,28 @@ def test_waiting_results_go_to_the_store_that_they_were_kept_for(
     assert f"logged 1 waiting results to {other.uri}" in imported.out
     assert [run.data.params["model"] for run in desk.runs()] == ["small"]
     assert [run.data.params["model"] for run in other.runs()] == ["tiny"]
+
+
+def open_store(folder: str, barrier: Any, results: Any) -> None:
+    config = TrackingConfig(uri=f"sqlite:///{folder}/mlflow.db", experiment="pepper/profiles", folder=folder)
+    import mlflow  # noqa: F401 - before the start signal, so that both begin at once
+
+    barrier.wait()
+    try:
+        results.put(Store(config).experiment_id)
+    except Exception as error:
+        results.put(repr(error))
+
+
+@pytest.mark.slow
+def test_two_processes_start_on_an_empty_store_at_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(2), context.Queue()
+    processes = [context.Process(target=open_store, args=(str(tmp_path), barrier, results)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    found = [results.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join()
+    assert found[0] == found[1]
+    assert found[0].isdigit()

@@ -1,18 +1,13 @@
-"""What may stand in the files of an outbox, checked whole before anything of it is used."""
+"""What stands in the files that versions before left to be logged, checked whole before anything of it is used."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
+from pepper.documents import first_fault
 from pepper.strict import StrictModel
-from pepper.tracking.outbox import UnusableError
-
-Text = Annotated[str, Field(pattern="^[^\\x00]*$")]  # no database takes a NUL
-Name = Annotated[Text, Field(min_length=1)]
-Hex = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
-RunId = Annotated[str, Field(pattern="^[0-9A-Za-z_-]+$")]
-UnixTime = Annotated[float, Field(ge=0, le=1e11)]  # seconds
-Fact = str | int | float | bool | None
+from pepper.tracking.entries import UnusableError
+from pepper.tracking.record import Fact, Key, Name, RunId, Text, UnixTime
 
 
 class _Worker(StrictModel):
@@ -47,8 +42,8 @@ class ProfileSchema(StrictModel):
         return self
 
 
-class RecordSchema(StrictModel):
-    """A `pepper.tracking.records.Record` without its samples."""
+class CellSchema(StrictModel):
+    """A cell, without its samples."""
 
     name: Name
     cell: Name
@@ -58,11 +53,11 @@ class RecordSchema(StrictModel):
     parent: Name | None = None
     uri: Name | None = None
     experiment: Name | None = None
-    key: Hex
+    key: Key
 
 
 class SweepEndSchema(StrictModel):
-    """A `pepper.tracking.sweeps.SweepEnd` without its artifacts."""
+    """How a sweep ended, without its artifacts."""
 
     run_id: RunId
     status: Literal["FINISHED", "FAILED", "KILLED"]
@@ -74,7 +69,7 @@ class SweepEndSchema(StrictModel):
 
 
 class ExecutionSchema(StrictModel):
-    """A `pepper.tracking.executions.Execution` without its artifacts."""
+    """An execution, without its artifacts."""
 
     name: Name
     params: dict[Name, Fact]
@@ -83,7 +78,7 @@ class ExecutionSchema(StrictModel):
     note: Text
     failed: bool
     ended_s: UnixTime
-    key: Hex
+    key: Key
 
 
 class UnloggedSchema(StrictModel):
@@ -94,44 +89,14 @@ class UnloggedSchema(StrictModel):
     execution: ExecutionSchema
 
 
-def checked_record(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return a record's facts as they are, once they are known to be such.
+def checked(schema: type[StrictModel], facts: dict[str, Any]) -> dict[str, Any]:
+    """Return facts as they are, once they are known to be such.
 
     Raises:
         UnusableError: Something is missing, of another type, or too much.
     """
-    return _checked(RecordSchema, facts)
-
-
-def checked_end(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return the facts of a sweep's end as they are, once they are known to be such.
-
-    Raises:
-        UnusableError: Something is missing, of another type, or too much.
-    """
-    return _checked(SweepEndSchema, facts)
-
-
-def checked_execution(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return an execution's facts as they are, once they are known to be such.
-
-    Raises:
-        UnusableError: Something is missing, of another type, or too much.
-    """
-    return _checked(UnloggedSchema, facts)
-
-
-def _checked(schema: type[StrictModel], facts: dict[str, Any]) -> dict[str, Any]:
     try:
         schema.model_validate(facts)
-    except (ValidationError, RecursionError) as error:
-        raise UnusableError(_first(error)) from error
+    except ValidationError as error:
+        raise UnusableError(first_fault(error)) from error
     return facts
-
-
-def _first(error: ValidationError | RecursionError) -> str:
-    if isinstance(error, RecursionError):
-        return "nested too deep"
-    first, *others = error.errors(include_url=False, include_input=False)
-    more = f" (and {len(others)} more)" if others else ""
-    return " ".join(f"{'.'.join(map(str, first['loc']))}: {first['msg']}{more}".split())
