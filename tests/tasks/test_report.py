@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from harness import Desk, lasting
-from measured import log_cells
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from pepper.tracking.views import CELLS
+from tests.report.measured import log_cells
 
 NASTY = '<script>alert(1)</script> & "名"\''
 
