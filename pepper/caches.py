@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pepper.documents import read_bytes
 from pepper.errors import ConfigError
 
+_HASH_BYTES = 64
 _MOST_BYTES = 2**29  # of a table, packed
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def read_table(file: Path, columns: Sequence[str]) -> "pd.DataFrame | None":
 
     try:
         content = read_bytes(file, _MOST_BYTES)
-        if hash_file(file).read_bytes() != digest(content):
+        if read_bytes(hash_file(file), _HASH_BYTES) != digest(content):
             return None
     except (OSError, ValueError):
         return None

@@ -249,7 +249,8 @@ def _refuse_at_once(argv: Sequence[str], error: Exception) -> int:
 
 def _refuse(error: Exception) -> int:
     """Say in one line what is wrong and return the exit status."""
-    line = str(error) if isinstance(error, PepperError) else explain(error)
+    said = str(error) if isinstance(error, PepperError) else explain(error)
+    line = " ".join(said.splitlines())  # a name that it shows may have several
     print(f"error: {line}", file=sys.stderr)
     add_results(error=line)
     return STATUS_ERROR

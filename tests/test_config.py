@@ -283,9 +283,24 @@ def test_a_mistake_is_said_in_one_line(clean_desk: Desk, typed_in: list[str], na
             "expand",
         ),
         (b"#" * (1 << 20) + b"\n", r": holds more than 1 MiB"),
+        (b"defaults: [{load: [idle, cpu50]}]\n", r": line 1: defaults must be a list of NAME or GROUP: NAME"),
         (b"# A.\nname: !!python/object/apply:os.system [ls]\n", r": line 2: no value has the tag .*os.system"),
     ],
-    ids=["tab", "open", "encoding", "binary", "nul", "twice", "digits", "depth", "circle", "aliases", "large", "tag"],
+    ids=[
+        "tab",
+        "open",
+        "encoding",
+        "binary",
+        "nul",
+        "twice",
+        "digits",
+        "depth",
+        "circle",
+        "aliases",
+        "large",
+        "defaults",
+        "tag",
+    ],
 )
 def test_an_option_file_that_cannot_be_composed(content: bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()

@@ -40,7 +40,9 @@ def _check(file: Path) -> None:
             content = stream.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:
             raise ValueError(f"holds more than {MOST_BYTES >> 20} MiB")
-        _ComposedSize().of(yaml.compose(content.decode(), Loader=yaml.SafeLoader), MOST_DEPTH)
+        root = yaml.compose(content.decode(), Loader=yaml.SafeLoader)
+        _ComposedSize().of(root, MOST_DEPTH)
+        _check_defaults(root)
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
@@ -56,6 +58,23 @@ def _check(file: Path) -> None:
         raise ConfigError(f"{file}: is no YAML: {reason}") from error
     except ValueError as error:
         raise ConfigError(f"{file}: {error}") from error
+
+
+def _check_defaults(root: yaml.Node | None) -> None:
+    """Make sure that a file's list of defaults is one that Hydra can read.
+
+    Raises:
+        ValueError: It is not.
+    """
+    pairs = root.value if isinstance(root, yaml.MappingNode) else []
+    for node in (value for key, value in pairs if isinstance(key, yaml.ScalarNode) and key.value == "defaults"):
+        entries = node.value if isinstance(node, yaml.SequenceNode) else [None]
+        for entry in entries:
+            parts = (entry,)
+            if isinstance(entry, yaml.MappingNode) and len(entry.value) == 1:
+                parts = entry.value[0]
+            if not all(isinstance(part, yaml.ScalarNode) for part in parts):
+                raise ValueError(f"line {node.start_mark.line + 1}: defaults must be a list of NAME or GROUP: NAME")
 
 
 class _ComposedSize:

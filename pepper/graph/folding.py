@@ -97,6 +97,8 @@ class Folding:
         tensor = self._weights.get(name)
         if tensor is None or math.prod(tensor.dims) > MOST_ELEMENTS:
             return False
+        if onnx.external_data_helper.uses_external_data(tensor):  # it lies beside a file that is not known here
+            return False
         try:
             self.values[name] = onnx.numpy_helper.to_array(tensor)
         except (TypeError, ValueError):  # fewer bytes than its sizes say

@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from tokenize import TokenError  # NumPy parses a header as Python does
 from typing import Any
 
 import numpy as np
@@ -141,7 +142,7 @@ def _read_samples(content: bytes) -> dict[str, np.ndarray[Any, Any]]:
             if not stored or sorted(archive.namelist()) != sorted(f"{name}.npy" for name in _SERIES):
                 raise ValueError(f"not {' and '.join(_SERIES)}, uncompressed")
             samples = {name: _read_array(archive.read(f"{name}.npy")) for name in _SERIES}
-    except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, RuntimeError, SyntaxError, TokenError, zipfile.BadZipFile) as error:
         raise UnusableError(f"{_SAMPLES} is damaged ({error})") from error
     lengths = {len(array) for array in samples.values()}
     if len(lengths) != 1 or lengths == {0}:
