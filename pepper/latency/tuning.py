@@ -96,7 +96,7 @@ def tune(
             if config.prune
             else optuna.pruners.NopPruner()
         )
-        study.enqueue_trial(_defaults(), skip_if_exists=True)
+        _queue_defaults(study)
 
         def ended(_: "Study", trial: "FrozenTrial") -> None:
             if progress is not None:
@@ -258,6 +258,19 @@ def _close_left_running(study: "Study") -> None:
         study.tell(trial.number, state=TrialState.FAIL)
         if trial.params:
             study.enqueue_trial(trial.params)
+
+
+def _queue_defaults(study: "Study") -> None:
+    """Queue the default hyperparameters, unless they wait already or were tried to the end.
+
+    Optuna's ``skip_if_exists`` takes a trial that was interrupted for one that was tried.
+    """
+    from optuna.trial import TrialState
+
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.WAITING))
+    # What a waiting trial will try is known from its attributes only.
+    if not any(trial.system_attrs.get("fixed_params", trial.params) == _defaults() for trial in trials):
+        study.enqueue_trial(_defaults())
 
 
 def _result(trial: "FrozenTrial") -> TrialResult:
