@@ -20,6 +20,11 @@ def bandwidth_mbit_s(count: float, took_ms: float) -> float:
     return _BYTE_MS * count / took_ms
 
 
+def period_of_ms(rate_per_s: float) -> float:
+    """Return how long something takes that happens so often a second."""
+    return 1000 / rate_per_s
+
+
 def per_second(period_ms: float) -> float:
     """Return how often a second something happens that takes so long."""
     return 1000 / period_ms

@@ -6,7 +6,7 @@ from typing import Annotated, Protocol
 from annotated_types import Ge
 
 from pepper.errors import PlacementError, nearest
-from pepper.units import per_second
+from pepper.units import period_of_ms
 
 
 class Costed(Protocol):
@@ -73,7 +73,7 @@ class Objective:
             parts: How many parts it has.
         """
         if self.bottleneck:
-            return per_second(rate_per_s)  # milliseconds a result: the one is the inverse of the other
+            return period_of_ms(rate_per_s)
         return self.per_ms * latency_ms + self.per_part * parts
 
 

@@ -16,6 +16,7 @@ from pepper.placement.problem import ChainProblem, DeviceKind, Limits, Links
 from pepper.placement.shortage import LimitError, TimeLimitError
 from pepper.planning.fleets import check_devices
 from pepper.planning.forecast import Forecast
+from pepper.units import period_of_ms
 
 _KEYS = {
     "latency_ms": "objective.max_latency_ms",
@@ -57,7 +58,7 @@ def chain_problem(config: PepperConfig, forecast: Forecast) -> ChainProblem:
     check_devices("place.excluded", place.excluded, names)
     limits = {
         "latency_ms": objective.max_latency_ms,
-        "period_ms": objective.min_per_second and 1000 / objective.min_per_second,
+        "period_ms": objective.min_per_second and period_of_ms(objective.min_per_second),
         "sent_bytes": objective.max_sent_bytes,
         "parts": place.max_parts,
     }
