@@ -4,8 +4,13 @@ Each message is one line that names the key or file, the value and the fix.
 """
 
 import difflib
+import re
+import shlex
 import shutil
 from collections.abc import Iterable, Sequence
+
+_PLAIN = re.compile(r"[\w@%+:,./-]*=[\w@%+=:,./\[\]-]*")
+"""A command-line argument that a shell takes as it stands; brackets in a name may be a pattern of files."""
 
 
 class PepperError(Exception):
@@ -26,6 +31,10 @@ class DeviceError(PepperError, RuntimeError):
 
 class MeasureError(PepperError, RuntimeError):
     """A measurement failed: the worker crashed, hung or refused the model."""
+
+
+class HungError(MeasureError):
+    """A program did not answer in time, and was killed."""
 
 
 class TrackingError(PepperError, RuntimeError):
@@ -61,6 +70,12 @@ def key_of(section: str, name: str) -> str:
     if "=" not in name and name[:1] not in ("'", '"'):
         return f"{section}.{name}"
     return f"{section}.'{name}'" if '"' in name else f'{section}."{name}"'
+
+
+def argument(key: str, value: object) -> str:
+    """Return ``KEY=VALUE`` as it is typed into a shell: in quotes where a name or a value needs them."""
+    written = f"{key}={value}"
+    return written if _PLAIN.fullmatch(written) else shlex.quote(written)
 
 
 def refusal(error: OSError) -> str:

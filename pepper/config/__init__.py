@@ -26,7 +26,7 @@ from pepper.config.measuring import (
 from pepper.config.placing import FleetConfig, FleetDeviceConfig, LinkConfig, ObjectiveConfig, PlaceConfig
 from pepper.config.reporting import ReportConfig
 from pepper.config.tracking import TrackingConfig
-from pepper.errors import ConfigError
+from pepper.errors import ConfigError, argument
 
 __all__ = [
     "MISSING",
@@ -62,7 +62,7 @@ __all__ = [
 
 OPEN_KEYS = re.compile(
     r"(model\.(shapes|dims|inputs)|place\.pinned|execute\.moves\.load_change|fleet\.(hub|links)"
-    r"|fleet\.devices\.[^.=]+\.overrides)[.=]"
+    r"|fleet\.devices\.[^.=]+\.overrides|objective\.weights)[.=]"
 )
 """Below these, the names are the model's, the device's or the fleet's own: any key is welcome."""
 
@@ -139,7 +139,7 @@ def typed(cfg: Any) -> PepperConfig:
         config = OmegaConf.to_object(cfg)
     except MissingMandatoryValue as error:
         key = getattr(error, "full_key", None) or "a key"
-        raise ConfigError(f"{key}: has no value; give {key}=... on the command line") from error
+        raise ConfigError(f"{key}: has no value; give {argument(key, '...')} on the command line") from error
     assert isinstance(config, PepperConfig)
     return config
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pepper import config
 from pepper.config import PepperConfig
-from pepper.config.overrides import entries, prepared
-from pepper.errors import ConfigError, nearest
+from pepper.config.overrides import entries, prepared, unreadable
+from pepper.errors import ConfigError, argument, nearest
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -18,6 +18,8 @@ _WRONG_TYPE = (
     re.compile(r"Value '(?P<value>.*)' (?:of type '.*' could not be converted to|is not a valid) (?P<wanted>\w+)"),
     re.compile(r"Cannot convert '.*' to (?P<wanted>string): '(?P<value>.*)'"),
 )
+_NO_GROUP = re.compile(r"Could not override '(?P<key>.*?)'.*list use (?P<add>\+\S+)", re.S)
+_GROUP_TWICE = re.compile(r"Multiple values for (?P<group>\w+)\.")
 _KINDS = {"float": "a number", "int": "a whole number", "bool": "true or false", "str": "text"}
 """By how OmegaConf's name for the type begins."""
 
@@ -102,13 +104,22 @@ def with_names(cfg: "DictConfig", named: Sequence[str]) -> "DictConfig":
     return cfg
 
 
+def _no_group(key: str, add: str) -> str:
+    """Say that a group cannot be chosen so: a sweep is added, the others have an option already."""
+    return f"{key}: there is none yet; give {add}" if key == "sweep" else f"{key}: no such group"
+
+
 def explain(error: Exception) -> str:
     """Say in one line what is wrong with the command line or an option file, and the fix."""
     from hydra.errors import MissingConfigException, OverrideParseException
     from omegaconf import OmegaConf
 
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: not a KEY=VALUE that can be read; quote the value or check its brackets"
+        return unreadable(str(error.override).removeprefix("++"))
+    if found := _NO_GROUP.match(str(error)):
+        return _no_group(found["key"], found["add"])
+    if found := _GROUP_TWICE.match(str(error)):
+        return f"+{found['group']}: has an option already; give {found['group']}=OPTION"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         options = error.options or []
@@ -124,7 +135,7 @@ def explain(error: Exception) -> str:
         hint = nearest(name, known) if name not in known else ""
         listed = f" (keys: {', '.join(known)})" if name not in known and known and not hint else ""
         if "is not a ListConfig" in message:
-            return f"{key}: must be a list; give {key}=[...]"
+            return f"{key}: must be a list; give {argument(str(key), '[...]')}"
         if "is not Optional" in message:
             return f"{key}=null: must have a value"
         for wrong in filter(None, (pattern.match(message) for pattern in _WRONG_TYPE)):

@@ -71,7 +71,7 @@ class PromoteConfig:
         version: The challenger; None is the newest version.
         force: Promote whatever the scores say; needs a reason.
         reason: Why, in a person's words.
-        rollback: Give the alias back to the champion before.
+        rollback: Give the alias back to the champion before, or to ``version``.
         history: Only print who was champion, when and why.
         confidence: Of the interval that must lie below 0 for the challenger to be better.
     """

@@ -14,12 +14,16 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from pepper import config
 from pepper.config.executing import RENAMED
-from pepper.errors import ConfigError, key_of
+from pepper.errors import ConfigError, argument, key_of
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-NAMED = ("model.shapes", "model.dims", "model.inputs", "place.pinned", "execute.moves.load_change", "sweep.axes")
+_OF_FLEET = ("fleet.hub", "fleet.links")
+NAMED = (
+    *("model.shapes", "model.dims", "model.inputs", "place.pinned", "execute.moves.load_change", "sweep.axes"),
+    *_OF_FLEET,
+)
 """What holds values by names that are not pepper's."""
 
 _SECTION = re.compile(rf"(?P<sign>~|\+{{0,2}})(?P<section>{'|'.join(map(re.escape, NAMED))})(?P<rest>[.=].*)", re.S)
@@ -97,7 +101,7 @@ def _check_name(override: str) -> None:
     old = next((old for old in RENAMED if key == old or key.startswith(f"{old}.")), None)
     if old is not None and "=" in override:
         new = RENAMED[old] + key.removeprefix(old)
-        raise ConfigError(f"{key}: is now called {new}; give {new}={override.partition('=')[2]}")
+        raise ConfigError(f"{key}: is now called {new}; give {argument(new, override.partition('=')[2])}")
 
 
 def entries(override: str, multirun: bool = False) -> list[Entry] | None:
@@ -114,15 +118,26 @@ def entries(override: str, multirun: bool = False) -> list[Entry] | None:
         value = None if _hydra_reads(override) else _yaml(rest[1:])
         return [Entry(section, str(name), item) for name, item in value.items()] if isinstance(value, dict) else None
     if (named := _NAME.fullmatch(rest)) is None:
-        raise ConfigError(f"{override}: a quoted name must end before the '='; give {section}.\"NAME\"=VALUE")
+        raise ConfigError(f"{override}: a quoted name must end before the '='; give '{section}.\"NAME\"=VALUE'")
     name = next(group for group in (named["double"], named["single"], named["plain"]) if group is not None)
     if named["plain"] and _SIMPLE.fullmatch(name) and (multirun or section != "model.inputs"):
+        return None
+    if section in _OF_FLEET and _hydra_reads(override):  # a device's name may be followed by a key of its link
         return None
     if found["sign"] == "~":
         return [Entry(section, name, dropped=True)]
     if not name or named["value"] is None:
         raise ConfigError(f"{override}: not a KEY=VALUE; give {section}.NAME=VALUE")
     return [Entry(section, name, _value(override, section, named["value"]))]
+
+
+def unreadable(override: str) -> str:
+    """Say that an override cannot be read, and what to look at."""
+    section = next((each for each in NAMED if override.lstrip("+~").startswith(f"{each}.")), None)
+    fix = "quote the value or check its brackets"
+    if section is not None and override.count("=") > 1:
+        fix += f", and write a name that holds '=' as '{section}.\"NAME\"=VALUE'"
+    return f"{override}: not a KEY=VALUE that can be read; {fix}"
 
 
 def keys_of(override: str) -> list[str]:
@@ -200,7 +215,7 @@ def _value(override: str, section: str, written: str) -> Any:
         pass
     if section == "model.inputs":
         return written
-    raise ConfigError(f"{override}: not a KEY=VALUE that can be read; quote the value or check its brackets")
+    raise ConfigError(unreadable(override))
 
 
 def _hydra_reads(override: str) -> bool:

@@ -81,7 +81,9 @@ class FleetConfig:
 
     def __post_init__(self) -> None:
         if not self.devices:
-            raise ConfigError("fleet.devices: is empty; give fleet.devices.NAME.device=OPTION")
+            raise ConfigError(
+                "fleet.devices: is empty; list some in the fleet's option file, or give fleet=three_shares"
+            )
         if self.hub and self.links:
             raise ConfigError("fleet.hub: fleet.links connects the devices already; drop one of them")
         for device in self.devices:
@@ -108,7 +110,7 @@ class ObjectiveConfig:
     """
 
     name: str = MISSING
-    weights: dict[str, float] | None = None
+    weights: dict[str, float] = field(default_factory=dict)
     max_latency_ms: float | None = None
     min_per_second: float | None = None
     max_memory_bytes: float | None = None
@@ -116,7 +118,7 @@ class ObjectiveConfig:
 
     def __post_init__(self) -> None:
         named = ("latency", "throughput", PARETO)
-        if self.weights is None:
+        if not self.weights:
             one_of("objective.name", self.name, named)
         elif self.name in named:
             raise ConfigError(f"objective.name={self.name}: has no weights; give objective.name one of your own")

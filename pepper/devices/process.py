@@ -17,7 +17,7 @@ from typing import Any, Self
 import psutil
 
 from pepper.devices.protocol import Arrays, GarbledError, Json, receive, send
-from pepper.errors import MeasureError
+from pepper.errors import HungError, MeasureError
 from pepper.interrupts import wait_readable
 
 PACKAGE_ROOT = str(Path(__file__).parents[2])
@@ -124,10 +124,7 @@ class Process:
                 raise MeasureError(helper._obituary(op))
         if stopped := [helper.module for helper in self.helpers[:1] if helper.stopped]:
             raise MeasureError(f"{stopped[0]}: was stopped by a signal, so {self.module} could not answer {op!r}")
-        raise MeasureError(
-            f"{self.module}: no answer to {op!r} within {timeout_s:g} s (hung); it was killed;"
-            " raise measure.time_limit_seconds if the model is that slow"
-        )
+        raise HungError(f"{self.module}: no answer to {op!r} within {timeout_s:g} s (hung); it was killed")
 
     def ends(self) -> list[int]:
         """Return file descriptors of which one becomes readable, between requests, when it or a helper ends."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pepper.errors import ModelError, key_of
+from pepper.errors import ModelError, argument, key_of
 from pepper.graph.balance import balanced_cuts
 from pepper.graph.cuts import find_cuts
 from pepper.graph.ir import Graph, check_operators
@@ -55,7 +55,7 @@ def find_borders(graph: Graph, kind: str, max_tensors: int, most: int, cost: Seq
         if tensor.bytes is None:
             raise ModelError(
                 f"{graph.file}: the size of {tensor.name!r} is unknown;"
-                f" give {key_of('model.shapes', tensor.name)}=[...]"
+                f" give {argument(key_of('model.shapes', tensor.name), '[...]')}"
             )
     return Borders(
         positions=(0, *(cut.position for cut in cuts), len(graph.operators)),

@@ -149,14 +149,17 @@ def why_no_cut(graph: Graph, name: str) -> str:
 def how_to_cut(graph: Graph, parts: int = 2) -> str:
     """Say what to give to get so many parts: the least number of crossing tensors that allows them, or fewer parts."""
     count = len(graph.operators)
+    widths = sorted(len(cut.tensors) for cut in find_cuts(graph, "frontiers", len(graph.tensors)) if cut.in_order)
+    most = min(parts, len(widths) + 1)
+    allow = f"cuts=frontiers cuts.max_tensors={max(widths[most - 2], 1)}" if most > 1 else ""
+    if most == parts:
+        return f"allow more crossing tensors with {allow}"
+    fewer = f"give split.parts={most} {allow}".rstrip()
     if count < parts:
         has = "no operators" if not count else "a single operator" if count == 1 else f"{count} operators"
-        return f"it has {has}; give split.parts={max(count, 1)}"
-    widths = sorted(len(cut.tensors) for cut in find_cuts(graph, "frontiers", len(graph.tensors)) if cut.in_order)
-    if len(widths) >= parts - 1:
-        return f"allow more crossing tensors with cuts=frontiers cuts.max_tensors={max(widths[parts - 2], 1)}"
+        return f"it has {has}; {fewer}"
     stuck = next(tensor for tensor in graph.tensors if not tensor.can_cross and _span(graph, tensor.id))
-    return f"{_no_crossing(stuck)}; give split.parts={len(widths) + 1}"
+    return f"{_no_crossing(stuck)}; {fewer}"
 
 
 def _crossing(graph: Graph, position: int) -> tuple[int, ...]:

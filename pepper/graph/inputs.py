@@ -14,7 +14,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from pepper.errors import ModelError, key_of
+from pepper.errors import ModelError, argument, key_of
 
 Array = np.ndarray[Any, Any]
 
@@ -120,9 +120,8 @@ def drawn_hint(specs: Sequence[InputSpec]) -> str:
     """Return what to try where a model refuses its inputs: those that decide what happens cannot be guessed."""
     for spec in specs:
         if spec.value is None and spec.low is None and not spec.dtype.startswith(("float", "double")):
-            return (
-                f"; the value of {spec.name!r} was drawn; if that is why, give {key_of('model.inputs', spec.name)}=..."
-            )
+            fix = argument(key_of("model.inputs", spec.name), "...")
+            return f"; the value of {spec.name!r} was drawn; if that is why, give {fix}"
     return ""
 
 
@@ -216,7 +215,7 @@ def _value(name: str, dtype: str, shape: tuple[int, ...], given: Any, size: int 
     if array.ndim and array.shape != shape:  # before memory is taken for another type
         raise ModelError(
             f"{key}: has the shape {list(array.shape)}, the input has {list(shape)}; give one value for all,"
-            f" or values of that shape, or {key_of('model.shapes', name)}=[...]"
+            f" or values of that shape, or {argument(key_of('model.shapes', name), '[...]')}"
         )
     if wanted.kind == "O":
         fits = array.size == 0 or array.dtype.kind in "UO"

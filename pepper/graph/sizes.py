@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from pepper.errors import ModelError, key_of, nearest
+from pepper.errors import ModelError, argument, key_of, nearest
 from pepper.graph.ir import is_tensor
 from pepper.graph.source import TensorSpec
 
@@ -159,9 +159,8 @@ def _given_first(spec: TensorSpec, shapes: Mapping[str, Sequence[int]], bound: _
 
 def _shape(spec: TensorSpec, bound: _Bound, batch: int | None) -> list[int]:
     if spec.shape is None:
-        raise ModelError(
-            f"input {spec.name!r}: the model does not say its shape; give {key_of('model.shapes', spec.name)}=[...]"
-        )
+        fix = argument(key_of("model.shapes", spec.name), "[...]")
+        raise ModelError(f"input {spec.name!r}: the model does not say its shape; give {fix}")
     sizes = []
     for axis, dim in enumerate(spec.shape):
         if isinstance(dim, int):
@@ -171,9 +170,9 @@ def _shape(spec: TensorSpec, bound: _Bound, batch: int | None) -> list[int]:
         elif axis == 0:
             sizes.append(1 if batch is None else batch)
         else:
-            fix = f"{key_of('model.dims', dim)}=N or " if dim else ""
+            fix = f"{argument(key_of('model.dims', dim), 'N')} or " if dim else ""
             raise ModelError(
                 f"input {spec.name!r}: dimension {axis} ({dim or 'unnamed'}) is dynamic and has no value;"
-                f" give {fix}{key_of('model.shapes', spec.name)}=[...]"
+                f" give {fix}{argument(key_of('model.shapes', spec.name), '[...]')}"
             )
     return sizes

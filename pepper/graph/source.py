@@ -50,7 +50,7 @@ def resolve_path(path: str) -> Path:
     if path.startswith(variants.SCHEME):
         number = path.removeprefix(variants.SCHEME)
         if not number.isdecimal():
-            raise ModelError(f"model.path={path}: a variant is a number of at least 0; give model.variant=N")
+            raise ModelError(f"model.path={path}: a variant is a number of at least 0; give model.path=variant://N")
         return variants.variant_file(int(number))
     if path.startswith(PACKAGE_SCHEME):
         package, _, inside = path.removeprefix(PACKAGE_SCHEME).partition("/")

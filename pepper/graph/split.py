@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from pepper.documents import first_fault, read_json
-from pepper.errors import ModelError, key_of
+from pepper.errors import ModelError, argument, key_of
 from pepper.graph import cuts as cutting
 from pepper.graph import infer, source
 from pepper.graph.external import gather_external
@@ -178,12 +178,16 @@ def read_manifest(folder: Path) -> Manifest:
             proof=content.get("proof") or Manifest.proof,
         )
     except FileNotFoundError:
-        raise ModelError(f"{file}: no such file; make parts with task=split") from None
+        raise ModelError(f"{file}: no such file; {_make_parts(folder)}") from None
     except OSError as error:
-        raise ModelError(f"{file}: cannot be read ({error.strerror}); make parts with task=split") from error
+        raise ModelError(f"{file}: cannot be read ({error.strerror}); {_make_parts(folder)}") from error
     except ValueError as error:
         said = first_fault(error) if isinstance(error, ValidationError) else error
         raise ModelError(f"{file}: not a manifest that pepper can read ({said}); split again") from error
+
+
+def _make_parts(folder: Path) -> str:
+    return f"make parts with task=split {argument('split.out', folder)}"
 
 
 def _specs(entries: Sequence[dict[str, Any]]) -> tuple[TensorSpec, ...]:
@@ -400,7 +404,7 @@ def _value(graph: Graph, tensor_id: int, types: _Types) -> onnx.ValueInfoProto:
         maker = "" if tensor.producer is None else f" ({graph.operators[tensor.producer].kind} writes it)"
         raise ModelError(
             f"{graph.file}: the type of tensor {tensor.name!r}{maker} is unknown, so no part can end there;"
-            f" give {key_of('model.shapes', tensor.name)}=[...] or cut elsewhere"
+            f" give {argument(key_of('model.shapes', tensor.name), '[...]')} or cut elsewhere"
         )
     elem_type = onnx.TensorProto.DataType.Value(tensor.dtype.upper())
     return onnx.helper.make_tensor_value_info(tensor.name, elem_type, tensor.shape)

@@ -59,7 +59,7 @@ def collect(history: "pd.DataFrame", folder: Path, track: Track = iter) -> Colle
     if len(valid) < len(history):
         left_out["not finished or INVALID"] = len(history) - len(valid)
     if valid.empty:
-        raise LatencyError("no VALID measurement to learn from; measure first, such as +sweep=loads")
+        raise LatencyError("no VALID measurement to learn from; measure first, such as task=profile +sweep=loads")
     merged, described = _described(valid.sort_values("ended_ms", kind="stable"), folder, left_out, track)
     if merged.empty:
         raise LatencyError(f"no measured model can be described ({listed(list(left_out))}); measure again")

@@ -94,7 +94,7 @@ def held_out(rows: Rows, fraction: float = 0.2) -> Mask:
     if len(names) < 3:
         raise LatencyError(
             f"{len(names)} model{'s' * (len(names) != 1)} measured ({', '.join(names)}); at least 3 are needed to hold"
-            " some out: measure more, such as +sweep=parts"
+            " some out: measure more, such as task=profile +sweep=parts"
         )
     places = {name: int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64 for name in names}
     ranked = sorted(names, key=places.__getitem__)

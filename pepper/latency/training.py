@@ -68,7 +68,9 @@ def train(
         LatencyError: Too few rows or models were measured.
     """
     if len(rows) < LEAST_ROWS:
-        raise LatencyError(f"{len(rows)} rows to learn from; measure at least {LEAST_ROWS}, such as +sweep=parts")
+        raise LatencyError(
+            f"{len(rows)} rows to learn from; measure at least {LEAST_ROWS}, such as task=profile +sweep=parts"
+        )
     test = held_out(rows, test_fraction)
     known = rows.take(~test)
     tuned = tune(known, config, storage, progress)

@@ -9,7 +9,7 @@ from typing import Any, Self
 from pepper.config import LoadConfig, MeasureConfig
 from pepper.devices.device import DeviceSpec
 from pepper.devices.protocol import Arrays
-from pepper.errors import MeasureError
+from pepper.errors import HungError, MeasureError
 from pepper.graph.inputs import packed
 from pepper.graph.model import ModelFile
 from pepper.hosts.local import here
@@ -79,7 +79,10 @@ class Bench:
 
     def _ask(self, op: str, given: Arrays | None = None, **fields: Any) -> dict[str, Any]:
         limit_s = self._measure.time_limit_seconds
-        result, arrays = self._worker.request(op, timeout_s=limit_s, arrays=given, **fields)
+        try:
+            result, arrays = self._worker.request(op, timeout_s=limit_s, arrays=given, **fields)
+        except HungError as error:
+            raise HungError(f"{error}; raise measure.time_limit_seconds if the model is that slow") from error
         return {**result, **arrays}
 
     def _measure_share(self) -> float:

@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pepper.config import FleetDeviceConfig, LinkConfig, LoadConfig, PepperConfig, typed
 from pepper.config.composing import Composition, explain
 from pepper.config.placing import MEASURED
-from pepper.errors import ConfigError, nearest
+from pepper.errors import ConfigError, argument, nearest
 from pepper.execution.pool import specs
 from pepper.fleet import Fleet, FleetDevice, Link, connected
 from pepper.hosts.local import here
@@ -130,7 +130,9 @@ def _links(
         check_devices("fleet.hub", fleet.hub, names)
         missing = [name for name in names if name not in fleet.hub]
         if missing:
-            raise ConfigError(f"fleet.hub: no link of {missing[0]!r}; give fleet.hub.{missing[0]}=OPTION of link")
+            raise ConfigError(
+                f"fleet.hub: no link of {missing[0]!r}; give {argument(f'fleet.hub.{missing[0]}', 'OPTION')} of link"
+            )
         sides = {}
         for side in ("up", "down"):
             given = {name: fleet.hub[name] for name in names}

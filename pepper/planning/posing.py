@@ -33,7 +33,7 @@ def objective_of(config: ObjectiveConfig) -> Objective:
     Raises:
         ConfigError: There is no such objective, or its weights are none.
     """
-    if config.weights is not None:
+    if config.weights:
         try:
             weights = config.weights
             return Objective(config.name, config.name, per_ms=weights.get("ms", 1.0), per_part=weights.get("part", 0.0))

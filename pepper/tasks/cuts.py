@@ -7,7 +7,7 @@ from pepper.config import PepperConfig
 from pepper.config.composing import Composition
 from pepper.console.frames import Framed
 from pepper.console.tables import cuts_table, show
-from pepper.errors import key_of
+from pepper.errors import argument, key_of
 from pepper.graph.cuts import Cut, find_cuts, how_to_cut, why_no_cut
 from pepper.graph.ir import Graph
 from pepper.graph.load import collection_held
@@ -49,7 +49,8 @@ def list_cuts(composition: Composition) -> Result:
     unknown = graph.unknown_shapes()
     if unknown:
         first = unknown[0].name
-        show(f"shapes unknown: {len(unknown)} tensors, the first {first!r}; give {key_of('model.shapes', first)}=[...]")
+        fix = argument(key_of("model.shapes", first), "[...]")
+        show(f"shapes unknown: {len(unknown)} tensors, the first {first!r}; give {fix}")
     return Result()
 
 

@@ -14,6 +14,7 @@ from pepper.console.tables import finding_line, show
 from pepper.devices.checkup import FAIL, OK, WARN, Finding, checkup
 from pepper.errors import PepperError
 from pepper.tasks.result import Result
+from pepper.tracking.outbox import import_command
 from pepper.tracking.posting import waiting
 from pepper.tracking.store import Store, check_folder, check_writable
 
@@ -78,5 +79,5 @@ def _tracking(config: TrackingConfig) -> Iterator[Finding]:
         found, _, fix = str(error).rpartition("; ")
         yield Finding(FAIL, "tracking", found, fix)
     else:
-        level, fix = (WARN, "python -m pepper.run task=import") if count else (OK, "")
+        level, fix = (WARN, import_command(config.folder)) if count else (OK, "")
         yield Finding(level, "waiting results", f"{count} wait to be logged", fix)

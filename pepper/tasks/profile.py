@@ -25,7 +25,7 @@ from pepper.tracking import views
 from pepper.tracking.abandoned import close_abandoned
 from pepper.tracking.history import history
 from pepper.tracking.leases import Leases
-from pepper.tracking.outbox import PENDING
+from pepper.tracking.outbox import PENDING, import_command
 from pepper.tracking.record import Status
 from pepper.tracking.store import Store
 
@@ -146,8 +146,9 @@ def _say(config: PepperConfig, measured: Profiled) -> None:
     if run_id:
         show(f"logged as run {run_id}", run_id=run_id)
     if measured.unlogged:
+        folder = config.tracking.folder
         kept = (
-            f"results are kept in {config.tracking.folder}/{PENDING}: python -m pepper.run task=import logs them"
+            f"results are kept in {folder}/{PENDING}: {import_command(folder)} logs them"
             if measured.waiting
             else "every cell is logged, the sweep's overview is not"
         )

@@ -46,7 +46,7 @@ def promote(composition: Composition) -> Promoted:
         return _show_history(registry)
     champion = registry.champion()
     if config.promote.rollback:
-        return _roll_back(registry, champion, config.promote.reason)
+        return _roll_back(registry, champion, config.promote.version, config.promote.reason)
     versions = registry.versions()
     if not versions:
         raise LatencyError(f"{registry.name} has no version; train one with task=train")
@@ -130,8 +130,8 @@ def _models(file: Path) -> list[str]:
     return [str(name) for name in pd.read_parquet(file, columns=["model"])["model"].unique()]
 
 
-def _roll_back(registry: Registry, champion: int | None, reason: str | None) -> Promoted:
-    previous = registry.before(champion) if champion is not None else None
+def _roll_back(registry: Registry, champion: int | None, version: int | None, reason: str | None) -> Promoted:
+    previous = version if version is not None or champion is None else registry.before(champion)
     if previous is None:
         raise LatencyError(f"{registry.name} has no champion before this one to go back to; set promote.version")
     versions = registry.versions()

@@ -84,7 +84,7 @@ def _cuts(graph: Graph, config: PepperConfig, work: Sequence[float]) -> list[Cut
     found = find_cuts(graph, config.cuts.kind, config.cuts.max_tensors)
     if not found and parts > 1:
         raise ModelError(
-            f"split.parts={parts}: {graph.file} has no cuts of kind {config.cuts.kind}; {how_to_cut(graph)}"
+            f"split.parts={parts}: {graph.file} has no cuts of kind {config.cuts.kind}; {how_to_cut(graph, parts)}"
         )
     return balanced_cuts(graph, found, parts, work)
 

@@ -19,7 +19,7 @@ from typing import Annotated, ClassVar, Final, Literal
 from annotated_types import Predicate
 
 from pepper.documents import first_fault
-from pepper.errors import TrackingError, refusal
+from pepper.errors import TrackingError, argument, refusal
 from pepper.tracking.entries import ARTIFACTS, UnusableError, files_below, read_facts
 from pepper.tracking.record import InnerPath, Name, Record, Strict
 
@@ -71,6 +71,11 @@ class Waiting:
     experiment: Name | None = None
     files: Mapping[InnerPath, Annotated[str, Predicate(_is_digest)]] | None = None
     schema: Literal[2] = 2
+
+
+def import_command(folder: str | Path) -> str:
+    """Return the command that logs what waits in a tracking folder."""
+    return f"python -m pepper.run task=import {argument('tracking.folder', folder)}"
 
 
 class Outbox:
@@ -127,7 +132,7 @@ class Outbox:
         except OSError as error:
             kept = self._keep_elsewhere(name, write)
             said = (
-                f"then python -m pepper.run task=import tracking.folder={kept} logs what was measured last: it is there"
+                f"then {import_command(kept)} logs what was measured last: it is there"
                 if kept
                 else "what was measured last is lost: nor can the user's folder for states or /var/tmp be written"
             )
