@@ -9,18 +9,22 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pepper needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --upgrade pip
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e . --group dev
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu]' --group dev
 	touch $@
 
 run: $(VENV)/.installed
 	$(BIN)/python -m pepper.run +sweep=loads
+
+$(VENV)/.plugins: $(VENV)/.installed
+	-$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --group plugins
+	touch $@
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint
+test: lint $(VENV)/.plugins
 	$(BIN)/python -m pytest -m "not quiet" --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations 10
 	$(BIN)/python -m pytest -m quiet --durations 10
 

@@ -94,6 +94,18 @@ def convnet() -> onnx.ModelProto:
     return make_model(nodes, {"input": [1, 32, 64, 64]}, {"output": [1, 64, 64, 64]}, {"w": weight})
 
 
+def half_accelerated() -> onnx.ModelProto:
+    """Two operators that any accelerator has, two that WebGPU's provider lacks."""
+    nodes = [
+        helper.make_node("MatMul", ["input", "w"], ["h"]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("NonZero", ["r"], ["positions"]),
+        helper.make_node("Cast", ["positions"], ["output"], to=TensorProto.FLOAT),
+    ]
+    weight = np.random.default_rng(0).random((16, 16), dtype=np.float32)
+    return make_model(nodes, {"input": [1, 16]}, {"output": [2, None]}, {"w": weight})
+
+
 def endless() -> onnx.ModelProto:
     """A loop of 2^60 rounds."""
     body = helper.make_graph(

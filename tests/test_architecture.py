@@ -21,6 +21,7 @@ FOUNDATION = {
     "outputs",
     "scratch",
     "names",
+    "packages",
 }
 BELOW_PLANNING = FOUNDATION | {
     "graph",
@@ -44,6 +45,7 @@ MAY_IMPORT = {
     "caches": {"errors", "documents"},
     "interrupts": set(),
     "names": set(),
+    "packages": set(),
     "documents": {"errors"},
     "outputs": {"errors"},
     "scratch": {"errors"},

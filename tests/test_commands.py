@@ -30,7 +30,7 @@ pytestmark = [
 
 # What is not run, and why.
 NOT_RUN = {
-    "pip install .": "sets up an environment",
+    "pip install '.[cpu]'": "sets up an environment",
     "make run": "sets up an environment, and then runs +sweep=loads, which is run here",
     "make test": "runs this",
     "make lint": "part of make test",
@@ -43,6 +43,9 @@ NOT_RUN = {
     "git checkout main": "changes the repository",
     "git checkout -": "changes the repository",
     f"{PEPPER} GROUP=OPTION KEY=VALUE": "the form of all commands",
+    f"{PEPPER} model=squeezenet device.provider=OpenVINOExecutionProvider device.library=onnxruntime_ep_openvino": (
+        "needs an Intel processor; tests/tasks/test_accelerators.py runs other plug-ins"
+    ),
     "taskset": "a program's name, not a command",
 }
 

@@ -61,7 +61,7 @@ __all__ = [
 ]
 
 OPEN_KEYS = re.compile(
-    r"(model\.(shapes|dims|inputs)|place\.pinned|execute\.moves\.load_change|fleet\.(hub|links)"
+    r"(model\.(shapes|dims|inputs)|device\.options|place\.pinned|execute\.moves\.load_change|fleet\.(hub|links)"
     r"|fleet\.devices\.[^.=]+\.overrides|objective\.weights)[.=]"
 )
 """Below these, the names are the model's, the device's or the fleet's own: any key is welcome."""

@@ -1,5 +1,6 @@
 """What is measured: models, devices, loads, how, and sweeps over them."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,13 @@ class DeviceConfig:
             as threads.
         threads: onnxruntime's intra-operator threads; None is one per core.
         provider: onnxruntime execution provider.
+        library: The plug-in library that brings the provider: its file, or the installed Python module that knows where
+            it is; None where onnxruntime itself has it.
+        options: The provider's own options by name, such as ``device_id``.
+        accelerator: Which of the hardware devices that a plug-in can use: ``cpu``, ``gpu`` or ``npu``, and a number
+            where there are several (``gpu:1`` is the second); None is the first.
+        fallback: Whether operators that the provider lacks may run on the CPU: ``allow`` (they are counted and
+            named) or ``refuse`` (the cell fails).
         share: CPU time that each core gives to the device, 0 < share <= 1.
         throttle: How a share is enforced: ``suspend``, ``cgroup``, or ``auto`` (suspend: it is finer).
         period_ms: Mean length of one run-and-wait cycle of a throttled device; None is 3 (suspend) or 10 (cgroup).
@@ -85,6 +93,10 @@ class DeviceConfig:
     cores: list[int] | None = None
     threads: int | None = None
     provider: str = "CPUExecutionProvider"
+    library: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    accelerator: str | None = None
+    fallback: str = "allow"
     share: float = 1.0
     throttle: str = "auto"
     period_ms: float | None = None
@@ -93,6 +105,14 @@ class DeviceConfig:
     def __post_init__(self) -> None:
         additions.check("device.kind", self.kind, KINDS, additions.DEVICES)
         one_of("device.throttle", self.throttle, ("auto", "cgroup", "suspend"))
+        one_of("device.fallback", self.fallback, ("allow", "refuse"))
+        if self.accelerator is not None and not re.fullmatch(r"(cpu|gpu|npu)(:\d+)?", self.accelerator):
+            raise ConfigError(f"device.accelerator={self.accelerator}: give cpu, gpu or npu, or one by number: gpu:1")
+        if self.accelerator is not None and self.library is None:
+            raise ConfigError(
+                f"device.accelerator={self.accelerator}: only a plug-in (device.library) is told which; {self.provider}"
+                " takes it as an option, such as device.options.device_id=1"
+            )
         within("device.share", self.share, 0, 1, above=True)
         within("device.threads", self.threads, 1)
         within("device.period_ms", self.period_ms, 1, 1000)

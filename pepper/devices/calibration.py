@@ -11,6 +11,7 @@ from pepper.caches import cache_folder
 from pepper.devices import host
 from pepper.devices.cores import likeness, together
 from pepper.devices.device import Device, DeviceSpec, Program
+from pepper.devices.providers.choice import Choice
 from pepper.documents import read_json
 
 SECONDS = 0.15
@@ -108,7 +109,7 @@ def measure(spec: DeviceSpec) -> Calibration:
         one = device.start("pepper.devices.calibrator", 0)
         one.confine()
         share = _share(one)
-        memory_gbps = _best(one, spec.provider, "memory_gbps")
+        memory_gbps = _best(one, spec.choice, "memory_gbps")
         method = device.throttle_method
     # A process of its own for each thread count: a library fixes it at its start.
     single_spec = replace(spec, cores=spec.cores[:1], threads=1)
@@ -141,19 +142,21 @@ def _alone(spec: DeviceSpec) -> Device:
 
 
 def _gflops(device: Device) -> float:
-    program, provider = device.start("pepper.devices.calibrator"), device.spec.provider
+    program, provider = device.start("pepper.devices.calibrator"), device.spec.choice
     _probe(program, provider, "gflops", 0.05)  # loads the library, starts its threads
     program.confine()
     return _best(program, provider, "gflops")
 
 
-def _best(program: Program, provider: str, kernel: str) -> float:
+def _best(program: Program, provider: Choice, kernel: str) -> float:
     """Return the best of a few trials: whatever else runs here can only take from it."""
     return max(_probe(program, provider, kernel, SECONDS) for _ in range(TRIALS))
 
 
-def _probe(program: Program, provider: str, kernel: str, seconds: float) -> float:
-    answer, _ = program.request("probe", timeout_s=TIMEOUT_S, provider=provider, kernel=kernel, seconds=seconds)
+def _probe(program: Program, provider: Choice, kernel: str, seconds: float) -> float:
+    answer, _ = program.request(
+        "probe", timeout_s=TIMEOUT_S, provider=provider.to_json(), kernel=kernel, seconds=seconds
+    )
     return float(answer["value"])
 
 

@@ -12,9 +12,9 @@ def share(seconds: float) -> dict[str, Any]:
     return {"value": cpu_fraction(seconds)}
 
 
-def probe(provider: str, kernel: str, seconds: float) -> dict[str, Any]:
+def probe(provider: dict[str, Any], kernel: str, seconds: float) -> dict[str, Any]:
     """Return a speed; see :meth:`pepper.devices.providers.provider.Provider.probe`."""
-    return {"value": provider_named(provider).probe(kernel, seconds)}
+    return {"value": provider_named(**provider).probe(kernel, seconds)}
 
 
 if __name__ == "__main__":

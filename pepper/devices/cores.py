@@ -1,22 +1,26 @@
 """Devices that are cores of this machine, all of their time or a share of it."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import psutil
 
 from pepper import additions
 from pepper.config import DeviceConfig
 from pepper.config.measuring import KINDS
-from pepper.devices import host
+from pepper.devices import host, runtimes
 from pepper.devices.device import Command, Device, DeviceSpec, Program, short_hash
 from pepper.devices.process import PACKAGE_ROOT, Process
+from pepper.devices.providers.choice import Choice
+from pepper.devices.providers.known import computes_on_cores
 from pepper.devices.throttle import Cycle, Suspend, Throttle, make_throttle, memory_limit
 from pepper.errors import ConfigError, MeasureError
 
@@ -44,6 +48,9 @@ def resolve(config: DeviceConfig) -> DeviceSpec:
         if missing:
             raise ConfigError(f"device.cores={config.cores}: core {missing[0]} is not among this machine's {allowed}")
         cores = sorted(config.cores)
+    choice = Choice(config.provider, config.library, _texts(config.options), config.accelerator, config.fallback)
+    found = runtimes.found(choice)
+    _check_share(config, dict(found).get("kind"))
     return DeviceSpec(
         name=config.name,
         machine=host.machine_id(),
@@ -55,7 +62,37 @@ def resolve(config: DeviceConfig) -> DeviceSpec:
         throttle=config.throttle,
         period_ms=PERIOD_MS[config.throttle] if config.period_ms is None else config.period_ms,
         memory_bytes=config.memory_bytes,
+        library=choice.library,
+        options=tuple(sorted(choice.options.items())),
+        accelerator=choice.accelerator,
+        fallback=choice.fallback,
+        found=found,
     )
+
+
+def _texts(options: Mapping[str, Any]) -> dict[str, str]:
+    """Return a provider's options as onnxruntime takes them."""
+
+    def text(value: Any) -> str:
+        if isinstance(value, bool):
+            return str(int(value))
+        return json.dumps(value) if isinstance(value, dict | list) else str(value)
+
+    return {name: text(value) for name, value in options.items()}
+
+
+def _check_share(config: DeviceConfig, kind: str | None) -> None:
+    """Refuse a share of an accelerator: what stops and continues the program that feeds it does not slow it.
+
+    Raises:
+        ConfigError: It is one.
+    """
+    on_cores = computes_on_cores(config.provider) and kind in (None, "cpu")
+    if config.share < 1 and not on_cores:
+        raise ConfigError(
+            f"device.share={config.share:g}: {config.provider} computes on an accelerator, which goes on while the"
+            " program that feeds it is stopped; give device.share=1"
+        )
 
 
 def likeness(spec: DeviceSpec) -> str:

@@ -4,11 +4,12 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import TracebackType
 from typing import Any, Self
 
 from pepper.devices.protocol import Arrays, Json
+from pepper.devices.providers.choice import Choice
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,12 @@ class DeviceSpec:
         cores: CPU indices that it runs on, as its host numbers them.
         threads: onnxruntime's intra-operator threads.
         provider: onnxruntime execution provider.
+        library: Where the plug-in library is that brings it; None where onnxruntime has it.
+        options: The provider's own options, by name and in order.
+        accelerator: Which of the hardware devices that a plug-in can use; None is the first.
+        fallback: Whether operators may run on the CPU instead: ``allow`` or ``refuse``.
+        found: What the provider and its hardware are here, as far as they tell: see
+            :func:`pepper.devices.inspector.facts`.
         share: CPU time that each core gives to it, 0 < share <= 1.
         throttle: How the share is asked to be enforced.
         period_ms: Length of one run-and-wait cycle.
@@ -38,12 +45,24 @@ class DeviceSpec:
     throttle: str
     period_ms: float
     memory_bytes: int | None
+    library: str | None = None
+    options: tuple[tuple[str, str], ...] = ()
+    accelerator: str | None = None
+    fallback: str = "allow"
+    found: tuple[tuple[str, str], ...] = ()
 
     def facts(self) -> dict[str, Any]:
-        """Return what makes this device itself, its machine included and its name left out."""
-        facts = dict(vars(self))
+        """Return what makes this device itself, its machine included and its name left out; what only some have is left
+        out of the others'."""
+        defaults = {each.name: each.default for each in fields(self)}
+        facts = {name: value for name, value in vars(self).items() if value != defaults[name]}
         del facts["name"]
         return facts
+
+    @property
+    def choice(self) -> Choice:
+        """The provider, as programs on the device are told."""
+        return Choice(self.provider, self.library, dict(self.options), self.accelerator, self.fallback)
 
     @property
     def identity(self) -> str:

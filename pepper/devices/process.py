@@ -22,8 +22,21 @@ from pepper.interrupts import wait_readable
 
 PACKAGE_ROOT = str(Path(__file__).parents[2])
 
+CHOOSING = (
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
+    "HIP_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+    "ZE_AFFINITY_MASK",
+    "VK_DRIVER_FILES",
+    "VK_ICD_FILENAMES",
+    "ORT_WEBGPU_EP_ALLOW_SOFTWARE_ADAPTER",
+)
+"""Variables by which users say which accelerators there are for a program: part of what a device is."""
+
 # All else is left out: a stray OMP_* or ORT_* setting must not change what is measured.
 ENVIRONMENT_KEPT = (
+    *CHOOSING,
     "PATH",
     "HOME",
     "LANG",

@@ -209,7 +209,7 @@ class StagePool:
                 "open",
                 self._time_limit_s,
                 path=str(part.file),
-                provider=device.spec.provider,
+                provider=device.spec.choice.to_json(),
                 threads=device.spec.threads,
                 options=self._options,
                 host=device.host,

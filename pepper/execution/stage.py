@@ -12,6 +12,7 @@ from typing import Any
 
 from pepper.devices.memory import memory_bytes, peak_memory_bytes
 from pepper.devices.protocol import GarbledError, Handler, answer, connect
+from pepper.devices.providers.opening import open_checked
 from pepper.devices.providers.options import session_options
 from pepper.devices.providers.registry import provider_named
 from pepper.devices.spin import cpu_fraction
@@ -91,12 +92,14 @@ class StageServer:
     def ready(self) -> None:
         """Answer: the process lives, and does what it is asked."""
 
-    def open(self, path: str, provider: str, threads: int, options: dict[str, Any], host: str) -> dict[str, Any]:
+    def open(
+        self, path: str, provider: dict[str, Any], threads: int, options: dict[str, Any], host: str
+    ) -> dict[str, Any]:
         """Open the part; returns how long that took and the memory after it."""
         start = time.perf_counter()
         self._host = host
-        self._provider = provider_named(provider)
-        self._session = self._provider.open(path, session_options(threads, **options))
+        self._provider = provider_named(**provider)
+        self._session, _ = open_checked(self._provider, path, session_options(threads, **options))
         self._reads = [value.name for value in self._session.get_inputs()]
         self._gives = [value.name for value in self._session.get_outputs()]
         return {"open_ms": 1000 * (time.perf_counter() - start), **self.usage()}

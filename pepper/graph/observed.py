@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from pepper.graph.given import input_specs
 from pepper.graph.inputs import draw_inputs
 from pepper.graph.onnx_types import named_type
 from pepper.graph.source import content_hash
+from pepper.packages import onnxruntime_version
 
 SECONDS, MOST_SECONDS = 12, 60
 """Longer than this onnxruntime may not take, neither of wall nor of processor time: with few weights, and with many."""
@@ -72,7 +72,7 @@ def observe(
     question = {
         "format": _FORMAT,
         "content": content_hash([file, *weights]),
-        "onnxruntime": version("onnxruntime"),
+        "onnxruntime": onnxruntime_version(),
         "shapes": {name: list(shape) for name, shape in shapes.items()},
         "values": described,
         "names": sorted(names),

@@ -56,12 +56,13 @@ class Bench:
                 "open",
                 values,
                 path=str(self._model.file),
-                provider=self._spec.provider,
+                provider=self._spec.choice.to_json(),
                 threads=self._spec.threads,
                 inputs=inputs,
                 seed=self._measure.seed,
                 **vars(self._measure.session),
             )
+            self._assignment = self._opened.pop("assignment")
             self._load = None
             if self._generator is not None:
                 self._load = start_load(self._generator, self._device)
@@ -153,6 +154,10 @@ class Bench:
             "steal_percent": 100 * found.stolen_s / capacity_s,
             "throttled_periods": found.throttled_periods,
         }
+        notes: list[str] = []
+        if self._assignment:
+            metrics["operators_on_cpu"] = len(self._assignment["elsewhere"])
+            notes += filter(None, [self._assignment["said"]])
         metrics["latency_ci_percent"] = (
             50 * (metrics["latency_p50_high_ms"] - metrics["latency_p50_low_ms"]) / metrics["latency_p50_ms"]
         )
@@ -170,11 +175,13 @@ class Bench:
             ended_s=time.time(),
             verdict="INVALID" if reasons else "VALID",
             reasons=reasons,
+            notes=notes,
             metrics={name: float(value) for name, value in metrics.items()},
             samples=samples,
             environment={
                 "host": self._host.facts(),
                 "worker": self._facts,
+                "provider": {**spec.choice.to_json(), **dict(spec.found), "assignment": self._assignment},
                 "throttle_method": self._device.throttle_method,
                 "before": before,
                 "after": after,

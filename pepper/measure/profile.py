@@ -15,6 +15,7 @@ class Profile:
         status: ``FINISHED``, ``FAILED`` or ``KILLED``.
         verdict: ``VALID`` or ``INVALID``; empty where nothing was measured.
         reasons: Why it is INVALID or FAILED, one sentence each.
+        notes: What else to know of the figures, one sentence each.
         metrics: Figures; each name carries its unit.
         samples: ``start_ns`` (since the timed span's start) and ``latency_ns``, shape (n,) each.
         environment: State of the machine before and after, and facts of the worker.
@@ -28,6 +29,7 @@ class Profile:
     ended_s: float
     verdict: str = ""
     reasons: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
     samples: "dict[str, np.ndarray[Any, Any]]" = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)

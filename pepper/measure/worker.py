@@ -12,6 +12,7 @@ import onnxruntime as ort
 
 from pepper.devices.memory import peak_memory_bytes
 from pepper.devices.protocol import serve
+from pepper.devices.providers.opening import open_checked
 from pepper.devices.providers.options import session_options
 from pepper.devices.providers.registry import provider_named
 from pepper.devices.spin import cpu_fraction
@@ -40,7 +41,7 @@ class Worker:
     def open(
         self,
         path: str,
-        provider: str,
+        provider: Mapping[str, Any],
         threads: int,
         optimization: str,
         spinning: bool,
@@ -49,14 +50,14 @@ class Worker:
         seed: int,
         **values: np.ndarray[Any, Any],
     ) -> dict[str, Any]:
-        """Create the session and run it once; returns both times in ms.
+        """Create the session and run it once; returns both times in ms, and which operators the provider did not take.
 
         ``inputs`` and ``values`` are what :func:`pepper.graph.inputs.packed` makes.
         """
-        self._path, self._provider = path, provider_named(provider)
+        self._path, self._provider = path, provider_named(**provider)
         self._options = session_options(threads, optimization, spinning, parallel)
         start = time.perf_counter_ns()
-        session = self._provider.open(path, self._options)
+        session, assignment = open_checked(self._provider, path, self._options)
         created = time.perf_counter_ns()
         specs = unpacked(inputs, values)
         self._inputs = draw_inputs(specs, seed)
@@ -73,6 +74,7 @@ class Worker:
             "first_inference_ms": (first - ready) / 1e6,
             "input_bytes": sum(value.nbytes for value in self._inputs.values()),
             "output_bytes": sum(getattr(value, "nbytes", 0) for value in outputs),
+            "assignment": assignment and assignment.to_json(),
         }
 
     def warm_up(self, min_seconds: float, max_seconds: float) -> dict[str, Any]:

@@ -4,12 +4,12 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from importlib.metadata import version
 from typing import Any
 
 from pepper.config import LoadConfig, MeasureConfig, ModelConfig
 from pepper.devices.device import DeviceSpec
 from pepper.graph.model import ModelFile
+from pepper.packages import onnxruntime_version
 
 IDENTITY_VERSION = 1  # raise it when the meaning of a measurement changes: finished cells are then measured again
 
@@ -50,7 +50,7 @@ class Cell:
         del measure["time_limit_seconds"]
         facts = {
             "identity_version": IDENTITY_VERSION,
-            "onnxruntime": version("onnxruntime"),
+            "onnxruntime": onnxruntime_version(),
             "model": self.model.content_hash if self.model else self.model_config.path,
             "shapes": self.model.shapes if self.model else None,
             "device": self.device.facts(),
@@ -88,6 +88,10 @@ class Cell:
             "share": device.share,
             "cores": ",".join(map(str, device.cores)),
             "provider": device.provider,
+            "provider_options": json.dumps(dict(device.options)) if device.options else None,
+            "accelerator": dict(device.found).get("hardware"),
+            "accelerator_driver": dict(device.found).get("driver"),
+            "fallback": device.fallback if device.found else None,
             "memory_limit_bytes": device.memory_bytes,
             "throttle": device.throttle,
             "throttle_period_ms": device.period_ms,

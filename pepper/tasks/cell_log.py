@@ -70,7 +70,7 @@ class CellLog:
             said = f"{profile.status}: {reasons}"
         else:
             said = f"{figure(profile.metrics['latency_p50_ms'])} ms, {profile.verdict}"
-            said += f": {reasons}" if reasons else ""
+            said += "".join(f": {why}" for why in filter(None, [reasons, "; ".join(profile.notes)]))
         self.progress.advance(cell.name, said, failed=profile.status != "FINISHED")
 
     def reuse(self, cell: Cell, result: dict[str, Any]) -> None:

@@ -13,12 +13,13 @@ from pepper.console.output import add_results
 from pepper.console.tables import finding_line, show
 from pepper.devices.checkup import FAIL, OK, WARN, Finding, checkup
 from pepper.errors import PepperError
+from pepper.packages import ONNXRUNTIME, XGBOOST, installed, onnxruntime
 from pepper.tasks.result import Result
 from pepper.tracking.outbox import import_command
 from pepper.tracking.posting import waiting
 from pepper.tracking.store import Store, check_folder, check_writable
 
-PACKAGES = ("onnxruntime", "onnx", "numpy", "mlflow", "xgboost", "optuna", "pandas", "hydra-core")
+PACKAGES = ("onnx", "numpy", "mlflow", "optuna", "pandas", "hydra-core")
 PLENTY_BYTES = 2**30
 
 
@@ -29,7 +30,7 @@ def doctor(composition: Composition) -> Result:
         Its status is 0, or 1 if something keeps pepper from working.
     """
     config = composition.config
-    findings = [*checkup(), _packages(), *_tracking(config.tracking)]
+    findings = [*checkup(), _packages(), *_variants(), *_tracking(config.tracking)]
     for finding in findings:
         line = finding_line(**asdict(finding))
         show(line)
@@ -45,7 +46,8 @@ def _packages() -> Finding:
     from packaging.requirements import Requirement
 
     try:
-        wanted = [Requirement(line) for line in requires("pepper-harness") or ()]
+        lines = [Requirement(line) for line in requires("pepper-harness") or ()]
+        wanted = [each for each in lines if each.marker is None and each.name not in (ONNXRUNTIME[0], XGBOOST[0])]
     except PackageNotFoundError:  # run from a checkout that is not installed: only their presence can be told
         wanted = [Requirement(name) for name in PACKAGES]
     found = {each.name: _version(each.name) for each in wanted}
@@ -54,6 +56,24 @@ def _packages() -> Finding:
         if have is None or not each.specifier.contains(have, prereleases=True):
             return Finding(FAIL, "packages", f"{each.name} is {have or 'absent'}", f"pip install '{each}'")
     return Finding(OK, "packages", ", ".join(f"{name} {found[name]}" for name in PACKAGES))
+
+
+def _variants() -> Iterator[Finding]:
+    """Look at what comes in packages of several names, which hold the same module."""
+    runtime = onnxruntime()
+    several = installed(ONNXRUNTIME)
+    if runtime is None:
+        yield Finding(FAIL, "onnxruntime", "absent", "pip install 'pepper-harness[cpu]', or [cuda]")
+    elif len(several) > 1:
+        found = f"{', '.join(map(str, several))} overwrite each other; what runs is {runtime}"
+        names = " ".join(each.name for each in several)
+        yield Finding(WARN, "onnxruntime", found, f"pip uninstall {names}, then install the one that you want")
+    else:
+        yield Finding(OK, "onnxruntime", str(runtime))
+    if trees := installed(XGBOOST):
+        yield Finding(OK, "xgboost", ", ".join(map(str, trees)))
+    else:
+        yield Finding(FAIL, "xgboost", "absent", "pip install xgboost, or xgboost-cpu: smaller, without GPUs")
 
 
 def _version(name: str) -> str | None:

@@ -67,6 +67,7 @@ def record_profile(name: str, cell: str, params: Mapping[str, Fact], profile: Pr
             "pepper.cell": cell,
             "pepper.verdict": profile.verdict or None,
             "pepper.reasons": "; ".join(profile.reasons) or None,
+            "pepper.notes": "; ".join(profile.notes) or None,
             "pepper.onnxruntime": profile.environment.get("worker", {}).get("onnxruntime"),
         },
         note=_note(profile),
@@ -222,7 +223,7 @@ def _note(profile: Profile) -> str:
     lines = [verdict]
     if "latency_ns" in profile.samples:
         lines.append(_spread(profile.samples["latency_ns"] / 1e6))
-    lines.append("\n".join(f"- {_line(why)}" for why in profile.reasons))
+    lines.append("\n".join(f"- {_line(why)}" for why in (*profile.reasons, *profile.notes)))
     return "\n\n".join(filter(None, lines))
 
 

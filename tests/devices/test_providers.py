@@ -1,20 +1,32 @@
 """What every execution provider keeps; one more is one more entry of `PROVIDERS`."""
 
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 import pytest
+from harness import ROOT
+from numpy._core import _multiarray_umath as multiarray
 
+from pepper.devices.providers.choice import Choice
 from pepper.devices.providers.cpu import CpuProvider
+from pepper.devices.providers.facts import facts, of_nvidia
+from pepper.devices.providers.opening import open_checked
 from pepper.devices.providers.options import session_options
 from pepper.devices.providers.provider import Provider
 from pepper.devices.providers.registry import BuiltInProvider, provider_named
+from tests.devices.plugins import GGML, OPENVINO, WEBGPU, needs
 
 PROVIDERS: dict[str, Callable[[], Provider]] = {
     "cpu": CpuProvider,
-    "built in": lambda: BuiltInProvider("CPUExecutionProvider"),
+    "built in": lambda: BuiltInProvider(Choice("CPUExecutionProvider")),
+    "ggml": lambda: provider_named(**needs(GGML).to_json()),
+    "webgpu": lambda: provider_named(**needs(WEBGPU).to_json()),
+    "openvino": lambda: provider_named(**needs(OPENVINO).to_json()),
 }
 
 
@@ -28,8 +40,9 @@ def options() -> ort.SessionOptions:
 
 
 def test_a_model_is_opened_on_it(provider: Provider, models: dict[str, Path]) -> None:
-    session = provider.open(str(models["tiny"]), options())
+    session, assignment = open_checked(provider, str(models["tiny"]), options())
     assert session.get_providers()[0] == provider.name
+    assert assignment is None or (assignment.operators, assignment.elsewhere) == (3, ())
 
 
 def test_what_is_bound_runs_again_and_again_on_its_own_inputs(provider: Provider, models: dict[str, Path]) -> None:
@@ -60,3 +73,100 @@ def test_a_provider_is_found_by_its_name() -> None:
 def test_one_that_this_onnxruntime_lacks_is_told(models: dict[str, Path]) -> None:
     with pytest.raises(ValueError, match=r"this onnxruntime has .*CPUExecutionProvider.*, not NoSuchProvider"):
         provider_named("NoSuchProvider").open(str(models["tiny"]), options())
+    with pytest.raises(ValueError, match=r"not QNNExecutionProvider; pip install onnxruntime-qnn"):
+        provider_named("QNNExecutionProvider").open(str(models["tiny"]), options())
+
+
+class Believed(CpuProvider):
+    """What onnxruntime does where a provider's libraries are missing: it opens the model on the CPU, and goes on."""
+
+    name = "CUDAExecutionProvider"
+
+    def open(self, path: str, options: ort.SessionOptions) -> ort.InferenceSession:
+        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def why_absent(self) -> str:
+        return "libcublas.so: cannot open shared object file"
+
+
+@pytest.mark.parametrize(
+    ("provider", "said"),
+    [
+        (Believed(), "CUDAExecutionProvider did not take the model: .* on CPUExecutionProvider: libcublas"),
+        (provider_named("AzureExecutionProvider"), r"AzureExecutionProvider took no operator .* all 3 .*MatMul, Relu"),
+    ],
+)
+def test_what_runs_on_the_cpu_instead_is_refused(provider: Provider, said: str, models: dict[str, Path]) -> None:
+    if provider.name not in (*ort.get_available_providers(), Believed.name):
+        pytest.skip(f"this onnxruntime has no {provider.name}")
+    with pytest.raises(RuntimeError, match=said):
+        open_checked(provider, str(models["tiny"]), options())
+
+
+def test_operators_that_run_on_the_cpu_are_counted_and_named(models: dict[str, Path]) -> None:
+    _, assignment = open_checked(provider_named(**needs(WEBGPU).to_json()), str(models["mixed"]), options())
+    assert assignment is not None
+    assert (assignment.operators, len(assignment.elsewhere)) == (4, 2)
+    assert assignment.said() == "2 of 4 operators run on the CPU: 1 NonZero, 1 Cast"
+
+
+def test_operators_may_be_kept_from_the_cpu(models: dict[str, Path]) -> None:
+    provider = provider_named(**replace(needs(WEBGPU), fallback="refuse").to_json())
+    with pytest.raises(RuntimeError, match=r"device.fallback=refuse: 2 of 4 operators .*NonZero.*; set"):
+        open_checked(provider, str(models["mixed"]), options())
+    open_checked(provider, str(models["tiny"]), options())
+
+
+def test_a_second_session_may_have_the_same_options(models: dict[str, Path]) -> None:
+    provider, shared = provider_named(**needs(GGML).to_json()), options()
+    for _ in range(2):
+        open_checked(provider, str(models["tiny"]), shared)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"library": "no/such.so"}, "device.library=no/such.so: no such file"),
+        ({"library": "no_such_module"}, "no such Python module; pip install no-such-module"),
+        ({"library": "numpy"}, "device.library=numpy: this module does not say where its library is"),
+        ({"library": multiarray.__file__, "name": "Other"}, r"no plug-in that onnxruntime [\d.]+ can load"),
+        ({"accelerator": "gpu"}, "device.accelerator=gpu: ggml can use cpu; give one"),
+        ({"accelerator": "cpu:3"}, "device.accelerator=cpu:3: ggml can use cpu; give one"),
+    ],
+)
+def test_a_plug_in_that_is_not_there_is_told(changes: dict[str, str], said: str, models: dict[str, Path]) -> None:
+    provider = provider_named(**replace(needs(GGML), **changes).to_json())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=said):
+        provider.open(str(models["tiny"]), options())
+
+
+def test_a_name_that_the_library_does_not_have_is_told() -> None:
+    """In a process of its own: a library is registered once."""
+    look = (
+        "from pepper.devices.providers.plugin import devices_of\n"
+        "from pepper.devices.providers.choice import Choice\n"
+        f"devices_of(Choice('Other', {needs(WEBGPU).library!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", look], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (
+        "device.provider=Other: libonnxruntime_providers_webgpu.so brings WebGpuExecutionProvider; give that name"
+        in done.stderr
+    )
+
+
+def test_a_gpu_is_told_by_what_its_driver_says(tmp_path: Path) -> None:
+    (tmp_path / "version").write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.86.15  Thu Jan 2026\n")
+    for bus, model in (("0000:01:00.0", "NVIDIA L4"), ("0000:41:00.0", "NVIDIA H200")):
+        (tmp_path / "gpus" / bus).mkdir(parents=True)
+        text = f"Model: \t\t {model}\nIRQ:   \t 62\nGPU UUID: \t GPU-{bus}\nBus Location: \t {bus}\n"
+        (tmp_path / "gpus" / bus / "information").write_text(text)
+    assert of_nvidia(tmp_path, 1) == {"driver": "570.86.15", "hardware": "NVIDIA H200", "uuid": "GPU-0000:41:00.0"}
+    assert of_nvidia(tmp_path, 2) == {"driver": "570.86.15"}
+    assert of_nvidia(tmp_path / "none", 0) == {}
+
+
+def test_a_plug_in_says_what_it_computes_on() -> None:
+    found = facts(needs(GGML))
+    assert (found["kind"], found["library"], found["backend"]) == ("cpu", "libonnxruntime_ggml.so", "ggml")
+    assert found["provider_version"]
+    assert not any("/" in value for value in found.values()), "where it is installed does not count"

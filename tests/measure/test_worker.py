@@ -11,6 +11,7 @@ import pytest
 from harness import ROOT, make_model
 from onnx import TensorProto, helper, save
 
+from pepper.devices.providers.choice import Choice
 from pepper.errors import ModelError
 from pepper.graph.inputs import InputSpec, input_spec, packed
 from pepper.measure.worker import Worker
@@ -41,7 +42,7 @@ def test_the_generator_does_without_numpy() -> None:
 def opened(file: Path, inputs: list[InputSpec], **changes: Any) -> Worker:
     worker = Worker()
     sent, values = packed(inputs)
-    options = {"optimization": "all", "spinning": False, "parallel": False, "provider": "CPUExecutionProvider"}
+    options = {"optimization": "all", "spinning": False, "parallel": False, "provider": Choice().to_json()}
     facts = worker.open(path=str(file), threads=1, inputs=sent, seed=0, **values, **{**options, **changes})
     assert facts["session_create_ms"] > 0
     assert facts["first_inference_ms"] > 0
@@ -127,7 +128,7 @@ def test_every_session_option_opens(models: dict[str, Path], optimization: str, 
 
 def test_an_unknown_provider_is_told(models: dict[str, Path]) -> None:
     with pytest.raises(ValueError, match=r"this onnxruntime has .*CPUExecutionProvider.*, not NoSuchProvider"):
-        opened(models["tiny"], INPUT, provider="NoSuchProvider")
+        opened(models["tiny"], INPUT, provider={"name": "NoSuchProvider"})
 
 
 TYPES = ("FLOAT", "DOUBLE", "FLOAT16", "BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64")

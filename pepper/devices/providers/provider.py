@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pepper.devices.protocol import Arrays
+from pepper.devices.providers.choice import Choice
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -19,11 +20,22 @@ class Provider(ABC):
     It is used inside of the programs on a device: the timed worker, a stage, the calibrator. So its module imports
     nothing but numpy, onnxruntime and what the provider itself needs. Sessions belong to whoever opens them.
 
+    What runs must be what was asked for: a session whose operators all went to the CPU instead is refused (see
+    :func:`pepper.devices.providers.opening.open_checked`), whoever opened it.
+
+    Args:
+        choice: The settings: options, which accelerator, whether operators may run on the CPU.
+
     Attributes:
         name: onnxruntime's name of the provider, such as ``CPUExecutionProvider``: what ``device.provider`` says.
+        runs_as: The provider under which onnxruntime lists what it runs; the name, unless it stands for another.
     """
 
     name: str
+    runs_as: str | None = None
+
+    def __init__(self, choice: Choice | None = None) -> None:
+        self.choice = choice or Choice(self.name)
 
     @abstractmethod
     def open(self, path: str, options: "ort.SessionOptions") -> "ort.InferenceSession":
@@ -57,3 +69,7 @@ class Provider(ABC):
                 ``memory_gbps``, a copy beyond all caches in GB/s (each byte is read once and written once).
             seconds: How long.
         """
+
+    def why_absent(self) -> str:
+        """Return, for an error's end, why the provider may not have taken a model, and what to do; empty if unknown."""
+        return ""

@@ -1,9 +1,15 @@
 """Providers by onnxruntime's name of them."""
 
+import ctypes
+from pathlib import Path
+
 import onnxruntime as ort
 
 from pepper import additions
+from pepper.devices.providers.choice import Choice
 from pepper.devices.providers.cpu import CpuProvider
+from pepper.devices.providers.known import KNOWN, how_to_install
+from pepper.devices.providers.plugin import PluginProvider
 from pepper.devices.providers.provider import Provider
 
 
@@ -11,13 +17,11 @@ class BuiltInProvider(CpuProvider):
     """A provider that this build of onnxruntime has, and that nothing more is known of.
 
     It takes arrays in the host's memory and gives such; what it is probed for is the cores that feed it.
-
-    Args:
-        name: onnxruntime's name of it.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, choice: Choice) -> None:
+        self.name = choice.name
+        super().__init__(choice)
 
     def open(self, path: str, options: ort.SessionOptions) -> ort.InferenceSession:
         """Open a model on this provider, if onnxruntime has it.
@@ -28,19 +32,46 @@ class BuiltInProvider(CpuProvider):
         available = ort.get_available_providers()
         if self.name not in available:
             known = ", ".join([*available, *additions.names(additions.PROVIDERS)])
-            raise ValueError(f"this onnxruntime has {known}, not {self.name}")
-        return super().open(path, options)
+            raise ValueError(f"this onnxruntime has {known}, not {self.name}; {how_to_install(self.name)}")
+        if self.name.startswith(("CUDA", "Tensorrt")):
+            ort.preload_dlls()  # those of NVIDIA's packages, which no search path leads to
+        chosen = [(self.name, dict(self.choice.options))]
+        # Without this onnxruntime opens the model on the CPU, if the provider fails, and prints a line.
+        return ort.InferenceSession(path, options, providers=chosen, enable_fallback=0)
+
+    def why_absent(self) -> str:
+        """Return which library the provider's own one lacks."""
+        stem = self.name.removesuffix("ExecutionProvider").lower()
+        library = Path(ort.__file__).parent / "capi" / f"libonnxruntime_providers_{stem}.so"
+        if not library.is_file():
+            return ""
+        try:
+            ctypes.CDLL(str(library))
+        except OSError as error:
+            known = KNOWN.get(self.name)
+            fix = f"; {known.needs}" if known and known.needs else ""
+            return f"{error}{fix}"
+        return "its libraries are there, so its accelerator is not, or not with this driver: task=doctor looks"
 
 
-def provider_named(name: str) -> Provider:
-    """Return the provider of this name: pepper's own, one that an installed package adds, or one of onnxruntime's.
+def provider_named(name: str, library: str | None = None, **settings: object) -> Provider:
+    """Return the provider of this name: pepper's own, one that an installed package adds, of a plug-in library, or one
+    of onnxruntime's.
+
+    Args:
+        name: onnxruntime's name of it.
+        library: Where a plug-in is.
+        **settings: The rest of :class:`Choice`.
 
     Raises:
         ConfigError: What was added cannot be imported, or is no `Provider`.
     """
+    choice = Choice(name, library, **settings)  # type: ignore[arg-type]
+    if library is not None:
+        return PluginProvider(choice)
     if name == CpuProvider.name:
-        return CpuProvider()
+        return CpuProvider(choice)
     if name in additions.names(additions.PROVIDERS):
-        added: Provider = additions.load_class(additions.PROVIDERS, name, Provider)()
+        added: Provider = additions.load_class(additions.PROVIDERS, name, Provider)(choice)
         return added
-    return BuiltInProvider(name)
+    return BuiltInProvider(choice)
