@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from pepper import additions
 from pepper.devices.protocol import serve
+from pepper.devices.providers import trial
 from pepper.devices.providers.choice import Choice
 from pepper.devices.providers.facts import facts
 
@@ -12,5 +14,15 @@ def look(choice: dict[str, Any]) -> dict[str, str]:
     return facts(Choice(**choice))
 
 
+def available() -> dict[str, Any]:
+    """Return the names of the providers that onnxruntime has, and of those that packages add."""
+    return {"built_in": trial.built_in(), "added": additions.names(additions.PROVIDERS)}
+
+
+def run(choice: dict[str, Any]) -> dict[str, float]:
+    """Run a small model on a provider; see :func:`pepper.devices.providers.trial.first_run`."""
+    return {"first_ms": trial.first_run(choice)}
+
+
 if __name__ == "__main__":
-    serve({"look": look})
+    serve({"look": look, "available": available, "run": run})

@@ -3,14 +3,19 @@
 import json
 import os
 from functools import cache
+from importlib.util import find_spec
+from typing import Any
 
 from pepper.devices import host
 from pepper.devices.process import CHOOSING, Process
 from pepper.devices.providers.choice import CPU, Choice
+from pepper.devices.providers.known import KNOWN
 from pepper.errors import MeasureError
 from pepper.packages import onnxruntime
 
 TIMEOUT_S = 60.0
+REMOTE = ("AzureExecutionProvider",)
+"""Providers that onnxruntime lists and that run no model: they ask a service."""
 
 
 def found(choice: Choice) -> tuple[tuple[str, str], ...]:
@@ -28,8 +33,33 @@ def found(choice: Choice) -> tuple[tuple[str, str], ...]:
 @cache
 def _looked(choice: str) -> dict[str, str]:
     try:
-        with Process("pepper.devices.inspector", host.allowed_cores()) as inspector:
-            answer, _ = inspector.request("look", timeout_s=TIMEOUT_S, choice=json.loads(choice))
+        answer = _asked("look", choice=json.loads(choice))
     except MeasureError:
         return {}
     return {str(name): str(value) for name, value in answer.items()}
+
+
+def choices() -> list[Choice]:
+    """Return the providers that there may be here: onnxruntime's, those of known plug-ins, those that packages add.
+
+    Raises:
+        MeasureError: onnxruntime cannot be imported.
+    """
+    answer = _asked("available")
+    plugins = [Choice(name, known.module) for name, known in KNOWN.items() if known.module and find_spec(known.module)]
+    names = [name for name in answer["built_in"] if name not in REMOTE]
+    return [*map(Choice, names), *plugins, *map(Choice, answer["added"])]
+
+
+def first_run_ms(choice: Choice) -> float:
+    """Run a small model on a provider, in a process of its own; return how long opening and running it took, ms.
+
+    Raises:
+        MeasureError: It does not run it, with the reason.
+    """
+    return float(_asked("run", choice=choice.to_json())["first_ms"])
+
+
+def _asked(op: str, **fields: Any) -> dict[str, Any]:
+    with Process("pepper.devices.inspector", host.allowed_cores()) as inspector:
+        return inspector.request(op, timeout_s=TIMEOUT_S, **fields)[0]

@@ -12,8 +12,9 @@ from pepper.config.composing import Composition
 from pepper.console.output import add_results
 from pepper.console.tables import finding_line, show
 from pepper.devices.checkup import FAIL, OK, WARN, Finding, checkup
+from pepper.devices.runtime_checkup import runtime_checkup
 from pepper.errors import PepperError
-from pepper.packages import ONNXRUNTIME, XGBOOST, installed, onnxruntime
+from pepper.packages import ONNXRUNTIME, XGBOOST
 from pepper.tasks.result import Result
 from pepper.tracking.outbox import import_command
 from pepper.tracking.posting import waiting
@@ -30,7 +31,7 @@ def doctor(composition: Composition) -> Result:
         Its status is 0, or 1 if something keeps pepper from working.
     """
     config = composition.config
-    findings = [*checkup(), _packages(), *_variants(), *_tracking(config.tracking)]
+    findings = [*checkup(), _packages(), *runtime_checkup(), *_tracking(config.tracking)]
     for finding in findings:
         line = finding_line(**asdict(finding))
         show(line)
@@ -56,24 +57,6 @@ def _packages() -> Finding:
         if have is None or not each.specifier.contains(have, prereleases=True):
             return Finding(FAIL, "packages", f"{each.name} is {have or 'absent'}", f"pip install '{each}'")
     return Finding(OK, "packages", ", ".join(f"{name} {found[name]}" for name in PACKAGES))
-
-
-def _variants() -> Iterator[Finding]:
-    """Look at what comes in packages of several names, which hold the same module."""
-    runtime = onnxruntime()
-    several = installed(ONNXRUNTIME)
-    if runtime is None:
-        yield Finding(FAIL, "onnxruntime", "absent", "pip install 'pepper-harness[cpu]', or [cuda]")
-    elif len(several) > 1:
-        found = f"{', '.join(map(str, several))} overwrite each other; what runs is {runtime}"
-        names = " ".join(each.name for each in several)
-        yield Finding(WARN, "onnxruntime", found, f"pip uninstall {names}, then install the one that you want")
-    else:
-        yield Finding(OK, "onnxruntime", str(runtime))
-    if trees := installed(XGBOOST):
-        yield Finding(OK, "xgboost", ", ".join(map(str, trees)))
-    else:
-        yield Finding(FAIL, "xgboost", "absent", "pip install xgboost, or xgboost-cpu: smaller, without GPUs")
 
 
 def _version(name: str) -> str | None:

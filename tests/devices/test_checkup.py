@@ -9,8 +9,10 @@ import psutil
 import pytest
 from harness import Desk
 
-from pepper.devices import checkup, host
+from pepper.devices import checkup, host, runtimes
 from pepper.devices.checkup import OK, WARN
+from pepper.devices.providers.choice import Choice
+from pepper.errors import MeasureError
 
 
 def write(file: Path, text: str) -> None:
@@ -92,8 +94,25 @@ def test_a_neighbour_is_named() -> None:
 def test_the_task_lists_everything(desk: Desk) -> None:
     done = desk("task=doctor")
     assert done.status == 0, done.out
-    for what in ("governor", "turbo", "SMT", "real-time", "steal", "memory", "packages", "disk", "tracking store"):
+    for what in (
+        "governor",
+        "turbo",
+        "SMT",
+        "real-time",
+        "steal",
+        "memory",
+        "packages",
+        "disk",
+        "tracking store",
+        "xgboost",
+    ):
         assert what in done.out
+
+
+def test_each_provider_is_given_a_small_model() -> None:
+    assert runtimes.first_run_ms(Choice()) > 0
+    with pytest.raises(MeasureError, match="AzureExecutionProvider took no operator"):
+        runtimes.first_run_ms(Choice("AzureExecutionProvider"))
 
 
 def test_a_store_that_is_away_is_a_failure(desk: Desk) -> None:

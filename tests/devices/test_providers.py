@@ -7,10 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 from harness import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy._core import _multiarray_umath as multiarray
+from onnx import numpy_helper
 
 from pepper.devices.providers.choice import Choice
 from pepper.devices.providers.cpu import CpuProvider
@@ -19,6 +23,7 @@ from pepper.devices.providers.opening import open_checked
 from pepper.devices.providers.options import session_options
 from pepper.devices.providers.provider import Provider
 from pepper.devices.providers.registry import BuiltInProvider, provider_named
+from pepper.devices.providers.small_models import products
 from tests.devices.plugins import GGML, OPENVINO, WEBGPU, needs
 
 PROVIDERS: dict[str, Callable[[], Provider]] = {
@@ -85,7 +90,7 @@ class Believed(CpuProvider):
     def open(self, path: str, options: ort.SessionOptions) -> ort.InferenceSession:
         return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
-    def why_absent(self) -> str:
+    def missing(self) -> str:
         return "libcublas.so: cannot open shared object file"
 
 
@@ -170,3 +175,16 @@ def test_a_plug_in_says_what_it_computes_on() -> None:
     assert (found["kind"], found["library"], found["backend"]) == ("cpu", "libonnxruntime_ggml.so", "ggml")
     assert found["provider_version"]
     assert not any("/" in value for value in found.values()), "where it is installed does not count"
+
+
+@given(st.integers(1, 40), st.integers(1, 5), st.integers(1, 4))
+@settings(max_examples=20, deadline=None)
+def test_small_models_are_what_onnx_reads_and_onnxruntime_runs(size: int, rows: int, count: int) -> None:
+    content = products(size, rows, count)
+    onnx.checker.check_model(onnx.load_from_string(content), full_check=True)
+    given = np.random.default_rng(1).random((rows, size), dtype=np.float32)
+    (answer,) = ort.InferenceSession(content, providers=["CPUExecutionProvider"]).run(None, {"input": given})
+    expected = given
+    for weight in onnx.load_from_string(content).graph.initializer:
+        expected = expected @ numpy_helper.to_array(weight)
+    np.testing.assert_allclose(answer, expected, rtol=1e-3, atol=1e-4)

@@ -10,17 +10,25 @@ class Known:
     Attributes:
         install: What brings it.
         needs: What brings the libraries that it needs besides, where these are missing.
+        module: The Python module of its plug-in.
         on_cores: Whether it may compute on the host's cores, so that a share of their time holds it too.
     """
 
     install: str
     needs: str = ""
     on_cores: bool = False
+    module: str | None = None
 
 
 KNOWN = {
-    "OpenVINOExecutionProvider": Known("pip install 'pepper-harness[openvino]', and choose device=openvino", "", True),
-    "WebGpuExecutionProvider": Known("pip install 'pepper-harness[webgpu]', and choose device=webgpu"),
+    "OpenVINOExecutionProvider": Known(
+        "pip install 'pepper-harness[openvino]', and choose device=openvino",
+        on_cores=True,
+        module="onnxruntime_ep_openvino",
+    ),
+    "WebGpuExecutionProvider": Known(
+        "pip install 'pepper-harness[webgpu]', and choose device=webgpu", module="onnxruntime_ep_webgpu"
+    ),
     "CUDAExecutionProvider": Known(
         "pip uninstall onnxruntime, then pip install 'pepper-harness[cuda]'",
         "pip install 'onnxruntime-gpu[cuda,cudnn]'",

@@ -33,6 +33,8 @@ def open_checked(
     try:
         session = provider.open(path, options)
     except Exception as error:  # onnxruntime's own exceptions have no common base
+        if missing := provider.missing():
+            raise RuntimeError(f"{name} cannot be used: {missing}") from error
         if not (refuse and "fallback to CPU EP has been explicitly disabled" in str(error)):
             raise
         options.add_session_config_entry(_REFUSE, "0")
@@ -43,5 +45,5 @@ def open_checked(
     try:
         return session, taken_by(name, session)
     except RuntimeError as error:
-        why = provider.why_absent()
-        raise RuntimeError(f"{error}{': ' if why else ''}{why}") from error
+        missing = provider.missing()
+        raise RuntimeError(f"{error}{': ' if missing else ''}{missing}") from error

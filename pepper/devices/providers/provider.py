@@ -70,6 +70,6 @@ class Provider(ABC):
             seconds: How long.
         """
 
-    def why_absent(self) -> str:
-        """Return, for an error's end, why the provider may not have taken a model, and what to do; empty if unknown."""
+    def missing(self) -> str:
+        """Return which library the provider lacks here, and what brings it; empty if none is known to be missing."""
         return ""

@@ -39,8 +39,8 @@ class BuiltInProvider(CpuProvider):
         # Without this onnxruntime opens the model on the CPU, if the provider fails, and prints a line.
         return ort.InferenceSession(path, options, providers=chosen, enable_fallback=0)
 
-    def why_absent(self) -> str:
-        """Return which library the provider's own one lacks."""
+    def missing(self) -> str:
+        """Return which library the provider's own one does not find."""
         stem = self.name.removesuffix("ExecutionProvider").lower()
         library = Path(ort.__file__).parent / "capi" / f"libonnxruntime_providers_{stem}.so"
         if not library.is_file():
@@ -48,10 +48,10 @@ class BuiltInProvider(CpuProvider):
         try:
             ctypes.CDLL(str(library))
         except OSError as error:
-            known = KNOWN.get(self.name)
-            fix = f"; {known.needs}" if known and known.needs else ""
-            return f"{error}{fix}"
-        return "its libraries are there, so its accelerator is not, or not with this driver: task=doctor looks"
+            if "cannot open shared object file" in str(error):
+                known = KNOWN.get(self.name)
+                return f"{error}{f'; {known.needs}' if known and known.needs else ''}"
+        return ""
 
 
 def provider_named(name: str, library: str | None = None, **settings: object) -> Provider:

@@ -1,0 +1,84 @@
+"""Models of a few operators, written as ONNX's protocol buffer directly: programs on a device do without onnx."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+_FLOAT = 1  # onnx.TensorProto.FLOAT
+_IR_VERSION, _OPSET = 8, 17
+
+Node = tuple[str, Sequence[str], str]
+"""A type of operator, its inputs and its output."""
+
+
+def model(
+    nodes: Sequence[Node],
+    inputs: Mapping[str, Sequence[int]],
+    outputs: Mapping[str, Sequence[int]],
+    weights: "Mapping[str, np.ndarray[Any, Any]]",
+) -> bytes:
+    """Return a model as the content of an ONNX file.
+
+    Field numbers are those of onnx.proto (IR version 8).
+
+    Args:
+        nodes: Its operators, of the default domain and without attributes.
+        inputs: Shapes by name, single precision.
+        outputs: Likewise.
+        weights: Arrays by name, single precision.
+    """
+    graph = b"".join(
+        (
+            *(_field(1, _node(*node)) for node in nodes),
+            _field(2, b"small"),
+            *(_field(5, _tensor(name, array)) for name, array in weights.items()),
+            *(_field(11, _value(name, shape)) for name, shape in inputs.items()),
+            *(_field(12, _value(name, shape)) for name, shape in outputs.items()),
+        )
+    )
+    return _number(1, _IR_VERSION) + _field(7, graph) + _field(8, _number(2, _OPSET))
+
+
+def _node(kind: str, inputs: Sequence[str], output: str) -> bytes:
+    named = b"".join(_field(1, name.encode()) for name in inputs)
+    return named + _field(2, output.encode()) + _field(3, output.encode()) + _field(4, kind.encode())
+
+
+def _tensor(name: str, array: "np.ndarray[Any, Any]") -> bytes:
+    dims = b"".join(_number(1, size) for size in array.shape)
+    return dims + _number(2, _FLOAT) + _field(8, name.encode()) + _field(9, array.astype("<f4").tobytes())
+
+
+def _value(name: str, shape: Sequence[int]) -> bytes:
+    dims = b"".join(_field(1, _number(1, size)) for size in shape)
+    return _field(1, name.encode()) + _field(2, _field(1, _number(1, _FLOAT) + _field(2, dims)))
+
+
+def _varint(number: int) -> bytes:
+    low, high = number & 0x7F, number >> 7
+    return bytes([low | 0x80]) + _varint(high) if high else bytes([low])
+
+
+def _number(field: int, value: int) -> bytes:
+    return _varint(field << 3) + _varint(value)
+
+
+def _field(field: int, content: bytes) -> bytes:
+    return _varint(field << 3 | 2) + _varint(len(content)) + content
+
+
+def products(size: int, rows: int, count: int, seed: int = 0) -> bytes:
+    """Return a chain of matrix products, each with a square matrix of its own: none can be left out or joined.
+
+    Args:
+        size: Rows and columns of the matrices.
+        rows: Rows of what is multiplied.
+        count: How many products.
+        seed: Of the matrices' values.
+    """
+    rng = np.random.default_rng(seed)
+    names = ["input", *(f"h{number}" for number in range(1, count)), "output"]
+    weights = {f"w{n}": rng.standard_normal((size, size), np.float32) / size**0.5 for n in range(count)}
+    nodes: list[Node] = [("MatMul", (names[n], f"w{n}"), names[n + 1]) for n in range(count)]
+    return model(nodes, {"input": (rows, size)}, {"output": (rows, size)}, weights)
