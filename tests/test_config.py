@@ -144,6 +144,11 @@ MISTAKES = [
     (["task.name=nothing"], ["task.name=nothing"]),
     (["tracking=server", "tracking.uri=???"], ["tracking.uri"]),
     (["tracking.timeout_seconds=0"], ["tracking.timeout_seconds=0"]),
+    (["model=[squeezenet]"], ["model=[squeezenet]: no such option; did you mean 'squeezenet'"]),
+    (["model@x=resnet50"], ["model@x: no such group"]),
+    (["model.shapes.a=b=[1]"], ["write a name that holds '=' as 'model.shapes.\"NAME\"=VALUE'"]),
+    (["objective.weights={ms: 1}"], ["objective.name=latency", "one of your own"]),
+    (["fleet.links.camera=lte"], ["fleet.links.camera: must name two devices"]),
     (["+sweep=load"], ["sweep=load", "did you mean 'loads'"]),
     (["sweep=loads"], ["+sweep=loads"]),
     (["+sweep=loads", "sweep.rerun=never"], ["sweep.rerun=never", "failed, all, none"]),
@@ -175,6 +180,11 @@ def test_a_fleets_devices_can_be_changed_one_by_one() -> None:
     cfg = compose(["fleet.devices.server.overrides.share=0.3", "fleet.hub.server=lte", "fleet.hub={edge: lte}"])
     assert cfg.fleet.devices["server"].overrides == {"share": 0.3}
     assert cfg.fleet.hub == {"server": "lte", "edge": "lte"}
+    cfg = compose(["fleet.links.camera->server=lte", "objective.name=mine", "objective.weights.part=5"])
+    assert cfg.fleet.links == {"camera->server": "lte"}
+    assert cfg.objective.weights == {"part": 5.0}
+    cfg = compose(["fleet.hub.camera.up=lte", "fleet.hub.my cam=wifi", "fleet.hub.edge={up: lte, down: wifi}"])
+    assert cfg.fleet.hub == {"camera": {"up": "lte"}, "my cam": "wifi", "edge": {"up": "lte", "down": "wifi"}}
 
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12)

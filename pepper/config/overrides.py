@@ -30,8 +30,8 @@ _SECTION = re.compile(rf"(?P<sign>~|\+{{0,2}})(?P<section>{'|'.join(map(re.escap
 _NAME = re.compile(r"""\.(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<plain>[^=]*))(?:=(?P<value>.*))?""", re.S)
 _SIMPLE = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
 _TEXT = re.compile(r"(?P<key>\+{0,2}[\w.]+)=(?P<text>.+)", re.S)
-_NO_NAME = re.compile(r"true|false|nan|[+-]?(?:inf|[\d.][\w.+-]*)", re.I | re.ASCII)
-"""What Hydra reads as a truth value or a number."""
+_NO_NAME = re.compile(r"true|false|nan|[+-]?(?:inf|[\d.][\w.+-]*)|[\[{].*", re.I | re.S | re.ASCII)
+"""What Hydra reads as a truth value, a number, a list or a mapping."""
 _SWEEP, _OF_SWEEP = re.compile(r"\+{0,2}sweep="), re.compile(r"[~+]{0,2}sweep\.\w")
 _UNTOUCHED = re.compile(
     r"null|\?\?\?|.*\$\{.*|'.*'|\".*\"|(?!(?:true|false|nan|inf)$)[a-z_./][\w./-]*", re.I | re.S | re.ASCII

@@ -189,7 +189,8 @@ def _range(name: str, dtype: str, given: Mapping[Any, Any], size: int | None) ->
     kind = np.dtype(NUMPY_TYPES[dtype])
     low, high = given.get("low", 0), given.get("high")
     if set(given) - {"low", "high"} or not (_is_number(low) and _is_number(high)):
-        raise ModelError(f"{key}: is no range; write {{low: 0, high: 100}} with two numbers")
+        fix = argument(key_of("model.inputs", name), "{low: 0, high: 100}")
+        raise ModelError(f"{key}: is no range; give two numbers, as {fix} does")
     if kind.kind not in "iuf":
         raise ModelError(f"{key}: the input is of type {dtype}, which has no ranges; give values")
     if low >= high:
@@ -215,7 +216,7 @@ def _value(name: str, dtype: str, shape: tuple[int, ...], given: Any, size: int 
     if array.ndim and array.shape != shape:  # before memory is taken for another type
         raise ModelError(
             f"{key}: has the shape {list(array.shape)}, the input has {list(shape)}; give one value for all,"
-            f" or values of that shape, or {argument(key_of('model.shapes', name), '[...]')}"
+            " or values of that shape"
         )
     if wanted.kind == "O":
         fits = array.size == 0 or array.dtype.kind in "UO"

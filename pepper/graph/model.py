@@ -79,7 +79,7 @@ def find_model(config: ModelConfig) -> ModelFile:
     fed = input_specs(proto.graph, shapes, given)
     digest = content_hash([file, *external_files(proto, file)])
     if config.part is None and config.grid is not None:
-        raise ModelError(f"model.grid={config.grid}: which of its parts? give model.part=N, from 0")
+        raise ModelError(f"model.grid={config.grid}: does not say which of its parts; give model.part=N, from 0")
     whole = ModelFile(str(config.name), file.absolute(), digest, shapes, fed, given, inner)
     if config.part is None:
         return whole

@@ -136,10 +136,10 @@ def _roll_back(registry: Registry, champion: int | None, version: int | None, re
         raise LatencyError(f"{registry.name} has no champion before this one to go back to; set promote.version")
     versions = registry.versions()
     if previous not in versions:
-        raise LatencyError(
-            f"version {previous} of {registry.name}, the champion before version {champion}, was deleted; choose"
-            f" another with promote.version=... (versions: {', '.join(map(str, versions))})"
-        )
+        gone = f"version {previous} of {registry.name}, the champion before version {champion}, was deleted"
+        said = gone if version is None else f"{registry.name} has no version {version}"
+        known = ", ".join(map(str, versions))
+        raise LatencyError(f"{said}; choose another with promote.version=... (versions: {known})")
     why = f"rollback{f': {reason}' if reason else ''}"
     registry.promote(promotion(previous, champion, why, rollback=True))
     show(

@@ -6,10 +6,14 @@ import models
 import numpy as np
 import pytest
 import random_models
+from advice import advised
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pepper.errors import ModelError
-from pepper.graph.cuts import Cut, before, cut_at, find_cuts, why_no_cut
+from pepper.graph.balance import balanced_cuts
+from pepper.graph.costs import operator_work
+from pepper.graph.cuts import Cut, before, cut_at, find_cuts, how_to_cut, why_no_cut
 from pepper.graph.ir import Graph
 from pepper.graph.load import load_graph
 
@@ -123,6 +127,15 @@ def test_why_no_cut_names_what_crosses_beside(tmp_path: Path) -> None:
     assert "cuts=frontiers" in reason
     assert "is a cut" in why_no_cut(graph, skipping.name)
     assert "weight" in why_no_cut(graph, next(t.name for t in graph.tensors if t.is_weight))
+
+
+@given(model=random_models.models(), parts=st.integers(2, 9))
+@settings(per_folder, max_examples=100)
+def test_what_is_advised_for_too_few_cuts_is_enough(model: object, parts: int, tmp_path: Path) -> None:
+    graph = load_graph(random_models.saved(model, tmp_path))
+    given = dict(word.split("=") for word in advised(f"too few; {how_to_cut(graph, parts)}")[0].split())
+    parts, most = int(given.get("split.parts", parts)), int(given.get("cuts.max_tensors", 0))
+    assert len(balanced_cuts(graph, find_cuts(graph, "frontiers", most), parts, operator_work(graph))) == parts - 1
 
 
 def test_a_cut_that_does_not_exist_suggests_the_nearest(tmp_path: Path) -> None:

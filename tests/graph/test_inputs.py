@@ -104,7 +104,7 @@ def test_given_arrays_fix_dynamic_dimensions(tmp_path: Path) -> None:
             r"model\.inputs\.ids=.*: must be whole numbers with low at least -50 and high at.*50",
         ),
         ({"ids": {"low": 3, "high": 3}}, r"model\.inputs\.ids=.*: is empty; high must be above low"),
-        ({"ids": {"from": 0}}, r"model\.inputs\.ids=.*: is no range; write \{low: 0, high: 100\} with two numbers"),
+        ({"ids": {"from": 0}}, r"model\.inputs\.ids=.*: is no range; give two numbers, as .* does"),
     ],
 )
 def test_values_that_do_not_fit_are_refused_in_one_line(inputs: dict[str, Any], message: str, tmp_path: Path) -> None:

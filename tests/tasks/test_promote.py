@@ -74,6 +74,13 @@ def test_a_champion_deleted_meanwhile_is_named(desk: Desk) -> None:
     error = desk("task=promote", "promote.rollback=true").error
     assert "version 2 of pepper-latency, the champion before version 3, was deleted" in error
     assert "promote.version=... (versions: 1, 3)" in error
+    done = desk("task=promote", "promote.rollback=true", "promote.version=1")
+    assert done.out.strip() == "version 1 is the champion again, after version 3"
+    assert "set promote.version" in desk("task=promote", "promote.rollback=true").error
+    done = desk("task=promote", "promote.rollback=true", "promote.version=3")
+    assert done.out.strip() == "version 3 is the champion again, after version 1"
+    error = desk("task=promote", "promote.rollback=true", "promote.version=2").error
+    assert error.startswith("error: pepper-latency has no version 2; choose another with promote.version=...")
 
 
 def test_mlflow_loads_and_predicts_with_a_version(desk: Desk) -> None:

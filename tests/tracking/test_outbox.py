@@ -1,6 +1,7 @@
 """Records wait on disk, complete or absent."""
 
 import json
+import shlex
 import tempfile
 import time
 from dataclasses import replace
@@ -9,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from pepper.config.composing import compose
 from pepper.errors import TrackingError
-from pepper.tracking.outbox import Outbox
+from pepper.tracking.outbox import Outbox, import_command
 from pepper.tracking.record import RUN_ID, Child, Dataset, NewVersion, Record
 from pepper.tracking.store import Store
 from tests.tracking.recorded import a_record
@@ -77,6 +79,12 @@ def test_records_are_json_that_others_can_read(tmp_path: Path) -> None:
     facts = json.loads((tmp_path / "pending" / record.key / "record.json").read_text())
     assert facts["schema"] == 2
     assert (facts["record"]["kind"], facts["record"]["metrics"]["latency_p50_ms"]) == ("cell", 2.5)
+
+
+def test_the_command_that_logs_what_waits_can_be_pasted(tmp_path: Path) -> None:
+    folder = tmp_path / "my runs (1)"
+    _, _, _, *overrides = shlex.split(import_command(folder))
+    assert compose(overrides).tracking.folder == str(folder)
 
 
 def test_what_cannot_wait_is_kept_elsewhere(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
