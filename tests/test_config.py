@@ -149,6 +149,8 @@ MISTAKES = [
     (["model.shapes.a=b=[1]"], ["write a name that holds '=' as 'model.shapes.\"NAME\"=VALUE'"]),
     (["objective.weights={ms: 1}"], ["objective.name=latency", "one of your own"]),
     (["fleet.links.camera=lte"], ["fleet.links.camera: must name two devices"]),
+    (["tracking.experiment="], ["tracking.experiment=: must be a name"]),
+    (["latency.registered_model=a/b"], ["latency.registered_model=a/b: must be a name without / or :"]),
     (["+sweep=load"], ["sweep=load", "did you mean 'loads'"]),
     (["sweep=loads"], ["+sweep=loads"]),
     (["+sweep=loads", "sweep.rerun=never"], ["sweep.rerun=never", "failed, all, none"]),

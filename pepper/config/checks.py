@@ -23,3 +23,10 @@ def within(key: str, value: float | None, low: float, high: float = float("inf")
         bound = f"above {low:g}" if above else f"at least {low:g}"
         limit = f" and at most {high:g}" if high != float("inf") else ""
         raise ConfigError(f"{key}={value}: must be {bound}{limit}")
+
+
+def a_name(key: str, value: str, without: str = "") -> None:
+    """Check that MLflow takes a value for the name of something that it keeps."""
+    if value != MISSING and (not value.strip() or set(value) & set(without)):
+        said = f" without {' or '.join(without)}" if without else ""
+        raise ConfigError(f"{key}={value}: must be a name{said}")

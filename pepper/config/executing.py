@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from pepper.config.checks import within
+from pepper.config.checks import a_name, within
 from pepper.errors import ConfigError
 
 MOST_QUEUED = 64
@@ -138,6 +138,7 @@ class ExecuteConfig:
     experiment: str = "pepper/executions"
 
     def __post_init__(self) -> None:
+        a_name("execute.experiment", self.experiment)
         within("execute.time_limit_seconds", self.time_limit_seconds, 0, above=True)
         within("execute.tolerance", self.tolerance, 0)
         within("execute.seed", self.seed, 0)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pepper.config.checks import MISSING, within
+from pepper.config.checks import MISSING, a_name, within
 from pepper.errors import ConfigError
 
 
@@ -23,6 +23,8 @@ class LatencyConfig:
     version: int | None = None
 
     def __post_init__(self) -> None:
+        a_name("latency.registered_model", self.registered_model, without="/:")
+        a_name("latency.experiment", self.experiment)
         within("latency.test_fraction", self.test_fraction, 0, 0.9, above=True)
         within("latency.version", self.version, 1)
 

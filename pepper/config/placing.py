@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from pepper.config.checks import MISSING, one_of, within
+from pepper.config.checks import MISSING, a_name, one_of, within
 from pepper.errors import ConfigError
 
 PARETO = "pareto"
@@ -165,6 +165,7 @@ class PlaceConfig:
     experiment: str = "pepper/placements"
 
     def __post_init__(self) -> None:
+        a_name("place.experiment", self.experiment)
         within("place.max_parts", self.max_parts, 1)
         within("place.max_cuts", self.max_cuts, 1)
         within("place.confidence", self.confidence, 0, 1)

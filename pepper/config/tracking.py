@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pepper.config.checks import MISSING, within
+from pepper.config.checks import MISSING, a_name, within
 
 
 @dataclass
@@ -24,4 +24,5 @@ class TrackingConfig:
     timeout_seconds: int = 10
 
     def __post_init__(self) -> None:
+        a_name("tracking.experiment", self.experiment)
         within("tracking.timeout_seconds", self.timeout_seconds, 1)

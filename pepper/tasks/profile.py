@@ -1,6 +1,7 @@
 """``task=profile``: measure one cell, or every cell of a sweep, and log them."""
 
 import contextlib
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -157,10 +158,11 @@ def _say(config: PepperConfig, measured: Profiled) -> None:
         show(f"compare the runs: {ui_command(config.tracking.uri, measured.view)}")
 
 
-def ui_command(uri: str, view: str) -> str:
+def ui_command(uri: str, view: str = "") -> str:
     """Return the line that opens MLflow's UI on the store, and where the runs are in it."""
     if uri.startswith("http"):
         return f"{uri.rstrip('/')}/{view}"
     program = Path(sys.executable)
     shown = program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else program
-    return f"{shown} -m mlflow ui --backend-store-uri {uri}  (then open http://127.0.0.1:5000/{view})"
+    command = shlex.join([str(shown), "-m", "mlflow", "ui", "--backend-store-uri", uri])
+    return f"{command}  (then open http://127.0.0.1:5000/{view})"

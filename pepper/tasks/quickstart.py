@@ -19,7 +19,7 @@ from pepper.report.executions import THE_PLAN
 from pepper.report.quickstart_table import RanLine, ran_table
 from pepper.tasks.execute import Executed, execute_plan
 from pepper.tasks.place import PlacedPlan, place
-from pepper.tasks.profile import profile
+from pepper.tasks.profile import profile, ui_command
 from pepper.tasks.promote import STATUS_NOT_BETTER, promote
 from pepper.tasks.result import Result
 from pepper.tasks.train import train
@@ -80,7 +80,8 @@ def quickstart(composition: Composition) -> Result:
     show(ran_table(lines), plans=[asdict(line) for line in lines])
     show(_verdict(lines, placed[0].plan.minimised.bottleneck))
     seconds = time.monotonic() - started
-    show(f"{_clock(seconds)} in all: {', '.join(took)}; make ui shows the runs", seconds=seconds)
+    show(f"{_clock(seconds)} in all: {', '.join(took)}", seconds=seconds)
+    show(f"see the runs: {ui_command(to_place.tracking.uri)}")
     return Result()
 
 
