@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from dataclasses import fields, is_dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -114,6 +115,7 @@ def _worded(text: str) -> str:
 
 
 def _type(hint: Any) -> str:
+    hint = str if isinstance(hint, type) and issubclass(hint, Enum) else hint
     text = hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
     return re.sub(r"[\w.]+\.(?=\w)", "", text).replace(" | None", " or null").replace("|", "or")
 
@@ -121,6 +123,7 @@ def _type(hint: Any) -> str:
 def _shown(value: Any) -> str:
     if value == "???":
         return "*you give it*"
+    value = value.value if isinstance(value, Enum) else value
     text = yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("\n...\n").strip()
     return f"`{text if len(text) <= 60 else text[:57] + '...'}`"
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pepper.config import ModelConfig, PepperConfig
+from pepper.config import ModelConfig, OutputMode, PepperConfig
 from pepper.config.composing import Composition, compose, compose_tree
 from pepper.config.placing import PARETO
 from pepper.console.frames import Framed, FramedRows
@@ -215,7 +215,7 @@ class Model:
                 raise ConfigError(f"{text}: this model is meant, alone; pepper.load another one")
             if group in ("task", "output"):
                 raise ConfigError(f"{text}: has no meaning here; call the method that does what you want")
-        return replace(compose(overrides), model=self.config, output="quiet")
+        return replace(compose(overrides), model=self.config, output=OutputMode.quiet)
 
 
 def _written(overrides: Sequence[str], options: Mapping[str, object]) -> list[str]:

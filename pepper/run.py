@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pepper
 from pepper import config
+from pepper.config import OutputMode
 from pepper.config.composing import Composition, explain, recompose, with_names
 from pepper.config.option_files import check_option_files
 from pepper.config.overrides import prepared
@@ -242,7 +243,7 @@ def _task(name: str) -> Task:
 
 def _refuse_at_once(argv: Sequence[str], error: Exception) -> int:
     """Refuse what could not be composed; a script that asked for a document gets one all the same."""
-    with speaking("json" if "output=json" in argv else "text") as results:
+    with speaking(OutputMode.json if "output=json" in argv else OutputMode.text) as results:
         results["status"] = _refuse(error)
     return STATUS_ERROR
 

@@ -2,7 +2,11 @@
 
 import os
 import re
+from collections.abc import Iterator
+from dataclasses import is_dataclass
+from enum import Enum
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 import yaml
@@ -13,7 +17,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from pepper import config
-from pepper.config import ModelConfig
+from pepper.config import ModelConfig, PepperConfig
 from pepper.config.composing import compose
 from pepper.config.option_files import check_option_files
 from pepper.config.overrides import Entry, entries, prepared
@@ -160,7 +164,10 @@ MISTAKES = [
     (["measure.max_seconds=long"], ["measure.max_seconds=long: must be a number"]),
     (["measure.min_samples=2.5"], ["measure.min_samples=2.5: must be a whole number"]),
     (["measure.min_samples=null"], ["measure.min_samples=null: must have a value"]),
-    (["output=[text]"], ["output=[text]: must be one of text, json, quiet"]),
+    (["output=[text]"], ["output=[text]: must be one of text, json, quiet; did you mean 'text'?"]),
+    (["output=1.5"], ["output=1.5: must be one of text, json, quiet"]),
+    (["cuts.kind={a: 1}"], ["cuts.kind={a: 1}: must be one of tensors, bridges, frontiers"]),
+    (["+sweep=threads", "sweep.axes.device.throttle=[none]"], ["sweep.axes.device.throttle: 'none'", "auto, cgroup"]),
     (["device.cores=text"], ["device.cores: must be a list", "device.cores=[...]"]),
     (["model.shapes.input:0=[1,5"], ["model.shapes.input:0=[1,5: not a KEY=VALUE that can be read"]),
     (["model.shapes.input:0=[1,a]"], ["model.shapes.input:0"]),
@@ -176,6 +183,31 @@ MISTAKES = [
     (["device.cores=[0"], ["device.cores=[0"]),
     (["--config-dir", "nowhere"], ["nowhere"]),
 ]
+
+
+def test_a_choice_is_called_what_it_is_written_as() -> None:
+    """OmegaConf reads the members' names; files, runs and results hold their values."""
+    choices = [kind for kind in kinds_of(PepperConfig) if issubclass(kind, Enum)]
+    assert len(choices) == 6
+    for choice in choices:
+        assert {member.name: member.value for member in choice} == {text: text for text in choice}
+
+
+def kinds_of(schema: type) -> Iterator[type]:
+    for hint in get_type_hints(schema).values():
+        for kind in (hint, *get_args(hint)):
+            if is_dataclass(kind):
+                yield from kinds_of(kind)
+            elif isinstance(kind, type):
+                yield kind
+
+
+def test_an_option_file_chooses_one_of_a_few(desk: Desk) -> None:
+    (desk.folder / "options" / "device").mkdir(parents=True, exist_ok=True)
+    for value, said in (("[suspend]", "['suspend']"), ("2.5", "2.5"), ("suspended", "suspended")):
+        (desk.folder / "options" / "device" / "mine.yaml").write_text(f"# Mine.\nname: mine\nthrottle: {value}\n")
+        refused = desk("task=profile", "device=mine")
+        assert f"device.throttle={said}: must be one of auto, cgroup, suspend" in refused.error
 
 
 def test_a_fleets_devices_can_be_changed_one_by_one() -> None:

@@ -15,6 +15,7 @@ from harness import ROOT, Desk
 
 import pepper
 from pepper import run
+from pepper.config import OutputMode
 from pepper.console.output import add_results, results_under, speaking
 from pepper.console.progress import StepProgress
 from pepper.console.tables import comparisons_table, cuts_table, figure, parts_table, results_table, show
@@ -103,7 +104,7 @@ def test_quiet_names_problems(desk: Desk) -> None:
 
 
 def test_results_of_a_step_stand_under_its_name(capsys: pytest.CaptureFixture[str]) -> None:
-    with speaking("json"):
+    with speaking(OutputMode.json):
         with results_under("first"):
             add_results(run_id="a")
         add_results(run_id="b")
@@ -138,7 +139,7 @@ def test_an_interrupted_task_says_what_is_kept(
 
 
 def test_results_that_are_no_numbers(capsys: pytest.CaptureFixture[str]) -> None:
-    with speaking("json"):
+    with speaking(OutputMode.json):
         print("for people")
         add_results(nan=math.nan, infinite=[math.inf], pair=(1, 2.5), none=None)
     assert document(capsys.readouterr().out) == {"nan": None, "infinite": [None], "pair": [1, 2.5], "none": None}

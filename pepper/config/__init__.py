@@ -6,10 +6,11 @@ composition, and :func:`typed` checks the values when it makes plain objects of 
 
 import re
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from pepper.config.checks import MISSING, one_of
+from pepper.config.checks import MISSING
 from pepper.config.comparing import CompareConfig
 from pepper.config.cutting import CutsConfig, SplitConfig
 from pepper.config.executing import ExecuteConfig
@@ -45,6 +46,7 @@ __all__ = [
     "MeasureConfig",
     "ModelConfig",
     "ObjectiveConfig",
+    "OutputMode",
     "PepperConfig",
     "PlaceConfig",
     "PromoteConfig",
@@ -85,6 +87,14 @@ class TaskConfig:
     name: str = MISSING
 
 
+class OutputMode(StrEnum):
+    """What a task says, and to whom."""
+
+    text = "text"
+    json = "json"
+    quiet = "quiet"
+
+
 @dataclass
 class PepperConfig:
     """The whole configuration.
@@ -112,11 +122,13 @@ class PepperConfig:
     place: PlaceConfig = field(default_factory=PlaceConfig)
     execute: ExecuteConfig = field(default_factory=ExecuteConfig)
     report: ReportConfig = MISSING
-    output: str = "text"
+    output: OutputMode = OutputMode.text
     sweep: SweepConfig | None = None
 
-    def __post_init__(self) -> None:
-        one_of("output", self.output, ("text", "json", "quiet"))
+    @property
+    def is_quiet(self) -> bool:
+        """Whether problems only are to be said."""
+        return self.output == OutputMode.quiet
 
 
 def register() -> None:

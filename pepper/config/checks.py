@@ -12,7 +12,12 @@ MISSING: Any = "???"
 def one_of(key: str, value: str, allowed: Collection[str]) -> None:
     """Check that a value is among those allowed."""
     if value not in allowed:
-        raise ConfigError(f"{key}={value}: must be one of {', '.join(allowed)}{nearest(value, allowed)}")
+        raise ConfigError(not_one_of(key, value, allowed))
+
+
+def not_one_of(key: str, value: str, allowed: Collection[str]) -> str:
+    """Say that a value is not among those allowed."""
+    return f"{key}={value}: must be one of {', '.join(allowed)}{nearest(value, allowed)}"
 
 
 def within(key: str, value: float | None, low: float, high: float = float("inf"), *, above: bool = False) -> None:

@@ -3,10 +3,12 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from enum import Enum
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from pepper import config
 from pepper.config import PepperConfig
+from pepper.config.checks import not_one_of
 from pepper.config.overrides import entries, prepared, unreadable
 from pepper.errors import ConfigError, argument, nearest
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 _WRONG_TYPE = (
     re.compile(r"Value '(?P<value>.*)' (?:of type '.*' could not be converted to|is not a valid) (?P<wanted>\w+)"),
     re.compile(r"Cannot convert '.*' to (?P<wanted>string): '(?P<value>.*)'"),
+    re.compile(r"Invalid value '(?P<value>.*)', expected (?P<wanted>one) of"),
+    re.compile(r"Value (?P<value>.*) \(\w+\) is not a valid input for <(?P<wanted>enum)"),
 )
 _NO_GROUP = re.compile(r"Could not override '(?P<key>.*?)'.*list use (?P<add>\+\S+)", re.S)
 _GROUP_TWICE = re.compile(r"Multiple values for (?P<group>\w+)\.")
@@ -111,8 +115,9 @@ def _no_group(key: str, add: str) -> str:
 
 def explain(error: Exception) -> str:
     """Say in one line what is wrong with the command line or an option file, and the fix."""
-    from hydra.errors import MissingConfigException, OverrideParseException
+    from hydra.errors import HydraException, MissingConfigException, OverrideParseException
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     if isinstance(error, OverrideParseException):
         return unreadable(str(error.override).removeprefix("++"))
@@ -125,6 +130,8 @@ def explain(error: Exception) -> str:
         options = error.options or []
         return f"{group}={option}: no such option{nearest(option, options)} (options: {', '.join(options)})"
     cause: Any = error.__cause__ or error
+    if isinstance(cause, HydraException) and isinstance(cause.__context__, OmegaConfBaseException):
+        cause = cause.__context__  # what an option file says
     key = getattr(cause, "full_key", None)
     lines = [line.strip() for line in str(cause).splitlines()]
     message = next((line for line in lines if not line.startswith(("full_key", "object_type"))), "")
@@ -139,8 +146,18 @@ def explain(error: Exception) -> str:
         if "is not Optional" in message:
             return f"{key}=null: must have a value"
         for wrong in filter(None, (pattern.match(message) for pattern in _WRONG_TYPE)):
+            if choices := _choices(schema, name):
+                return not_one_of(key, wrong["value"], choices)
             wanted = wrong["wanted"].lower()
             kind = next((kind for name, kind in _KINDS.items() if wanted.startswith(name)), wanted)
             return f"{key}={wrong['value']}: must be {kind}"
         return f"{key}: {message}{hint}{listed}"
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+
+
+def _choices(schema: "DictConfig | None", name: str) -> list[str]:
+    """Return what a key may be, where that is one of a few."""
+    from omegaconf import OmegaConf
+
+    kind = None if schema is None else get_type_hints(OmegaConf.get_type(schema) or object).get(name)
+    return [choice.value for choice in kind] if isinstance(kind, type) and issubclass(kind, Enum) else []

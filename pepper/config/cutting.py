@@ -1,9 +1,18 @@
 """Where models are cut and how they are split."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
-from pepper.config.checks import MISSING, one_of, within
+from pepper.config.checks import MISSING, within
 from pepper.errors import ConfigError
+
+
+class CutKind(StrEnum):
+    """What may cross at a cut."""
+
+    tensors = "tensors"
+    bridges = "bridges"
+    frontiers = "frontiers"
 
 
 @dataclass
@@ -17,12 +26,11 @@ class CutsConfig:
         why: A tensor; ``task=cuts`` says why no cut is there.
     """
 
-    kind: str = MISSING
+    kind: CutKind = MISSING
     max_tensors: int = 4
     why: str | None = None
 
     def __post_init__(self) -> None:
-        one_of("cuts.kind", self.kind, ("tensors", "bridges", "frontiers"))
         within("cuts.max_tensors", self.max_tensors, 1)
 
 

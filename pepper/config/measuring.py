@@ -2,11 +2,12 @@
 
 import re
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from pepper import additions
-from pepper.config.checks import MISSING, one_of, within
+from pepper.config.checks import MISSING, within
 from pepper.errors import ConfigError, key_of
 
 KINDS = ("local", "emulated")
@@ -63,6 +64,21 @@ class ModelConfig:
             within(key_of("model.dims", name), size, 0)
 
 
+class Fallback(StrEnum):
+    """Whether operators that a provider lacks may run on the CPU."""
+
+    allow = "allow"
+    refuse = "refuse"
+
+
+class ThrottleMethod(StrEnum):
+    """How a share may be asked to be enforced."""
+
+    auto = "auto"
+    cgroup = "cgroup"
+    suspend = "suspend"
+
+
 @dataclass
 class DeviceConfig:
     """Something that runs models: this machine, or a share of it.
@@ -96,16 +112,14 @@ class DeviceConfig:
     library: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     accelerator: str | None = None
-    fallback: str = "allow"
+    fallback: Fallback = Fallback.allow
     share: float = 1.0
-    throttle: str = "auto"
+    throttle: ThrottleMethod = ThrottleMethod.auto
     period_ms: float | None = None
     memory_bytes: int | None = None
 
     def __post_init__(self) -> None:
         additions.check("device.kind", self.kind, KINDS, additions.DEVICES)
-        one_of("device.throttle", self.throttle, ("auto", "cgroup", "suspend"))
-        one_of("device.fallback", self.fallback, ("allow", "refuse"))
         if self.accelerator is not None and not re.fullmatch(r"(cpu|gpu|npu)(:\d+)?", self.accelerator):
             raise ConfigError(f"device.accelerator={self.accelerator}: give cpu, gpu or npu, or one by number: gpu:1")
         if self.accelerator is not None and self.library is None:
@@ -158,6 +172,15 @@ class LoadConfig:
         within("load.period_ms", self.period_ms, 1, 1000)
 
 
+class Optimization(StrEnum):
+    """Levels of onnxruntime's graph optimisation."""
+
+    disabled = "disabled"
+    basic = "basic"
+    extended = "extended"
+    all = "all"
+
+
 @dataclass
 class SessionConfig:
     """How onnxruntime opens a model.
@@ -169,12 +192,9 @@ class SessionConfig:
         parallel: Whether independent operators run side by side (``ORT_PARALLEL``).
     """
 
-    optimization: str = "all"
+    optimization: Optimization = Optimization.all
     spinning: bool = False
     parallel: bool = False
-
-    def __post_init__(self) -> None:
-        one_of("measure.session.optimization", self.optimization, ("disabled", "basic", "extended", "all"))
 
 
 @dataclass
@@ -252,6 +272,14 @@ class MeasureConfig:
         within("measure.seed", self.seed, 0)
 
 
+class Rerun(StrEnum):
+    """Which finished cells are measured again."""
+
+    failed = "failed"
+    all = "all"
+    none = "none"
+
+
 @dataclass
 class SweepConfig:
     """A product of axes, one cell for each combination.
@@ -267,10 +295,9 @@ class SweepConfig:
     name: str = MISSING
     axes: dict[str, list[Any]] = field(default_factory=dict)
     seed: int = 0
-    rerun: str = "failed"
+    rerun: Rerun = Rerun.failed
 
     def __post_init__(self) -> None:
-        one_of("sweep.rerun", self.rerun, ("failed", "all", "none"))
         if not self.axes:
             raise ConfigError("sweep.axes: empty; name at least one group or key with its values")
         for axis, values in self.axes.items():

@@ -197,7 +197,7 @@ def _texts(schema: type, prefix: str) -> list[str]:
         for kind in kinds:
             if isinstance(kind, type) and is_dataclass(kind):
                 keys += _texts(kind, f"{prefix}{name}.")
-        if kinds == {str}:
+        if all(isinstance(kind, type) and issubclass(kind, str) for kind in kinds):
             keys.append(prefix + name)
     return keys
 

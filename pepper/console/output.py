@@ -9,18 +9,20 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from pepper.config import OutputMode
+
 _results: ContextVar[dict[str, Any]] = ContextVar("results")
 
 
 @contextlib.contextmanager
-def speaking(mode: str) -> Iterator[dict[str, Any]]:
+def speaking(mode: OutputMode) -> Iterator[dict[str, Any]]:
     """Collect a task's results meanwhile, and keep what it prints from stdout unless the mode is ``text``.
 
     In ``json`` mode, stdout gets one line at the end: the collected results as a JSON object. What the task says on
     stderr, progress and problems, is left alone in every mode.
 
     Args:
-        mode: ``text``, ``json`` or ``quiet``.
+        mode: For whom.
 
     Yields:
         The collected results; what is put in there belongs to the document too.
@@ -28,9 +30,9 @@ def speaking(mode: str) -> Iterator[dict[str, Any]]:
     results: dict[str, Any] = {}
     token = _results.set(results)
     try:
-        with contextlib.nullcontext() if mode == "text" else contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.nullcontext() if mode == OutputMode.text else contextlib.redirect_stdout(io.StringIO()):
             yield results
-        if mode == "json":
+        if mode == OutputMode.json:
             print(json.dumps(_plain(results), allow_nan=False))
     finally:
         _results.reset(token)

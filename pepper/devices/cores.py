@@ -15,7 +15,7 @@ import psutil
 
 from pepper import additions
 from pepper.config import DeviceConfig
-from pepper.config.measuring import KINDS
+from pepper.config.measuring import KINDS, ThrottleMethod
 from pepper.devices import host, runtimes
 from pepper.devices.device import Command, Device, DeviceSpec, Program, short_hash
 from pepper.devices.process import PACKAGE_ROOT, Process
@@ -25,7 +25,7 @@ from pepper.devices.throttle import Cycle, Suspend, Throttle, make_throttle, mem
 from pepper.errors import ConfigError, MeasureError
 
 # As short as each method allows without costing the device time: a quota acts at the scheduler's tick only.
-PERIOD_MS = {"auto": 3.0, "suspend": 3.0, "cgroup": 10.0}
+PERIOD_MS = {ThrottleMethod.auto: 3.0, ThrottleMethod.suspend: 3.0, ThrottleMethod.cgroup: 10.0}
 _POLL_S = 0.005
 
 
@@ -283,7 +283,7 @@ def together(specs: Sequence[DeviceSpec]) -> list[Device]:
                 f"core {core} is wanted {wanted:g} times ({names}); give a device other cores"
                 " (fleet.devices.NAME.cores) or less of them (fleet.devices.NAME.overrides.share)"
             )
-        turns = {(spec.cores, spec.period_ms) for spec in users if spec.throttle != "cgroup"}
+        turns = {(spec.cores, spec.period_ms) for spec in users if spec.throttle != ThrottleMethod.cgroup}
         if len(turns) > 1:
             raise ConfigError(
                 f"{names} share core {core} but not all their cores and device.period_ms; give them the same ones"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from types import TracebackType
 from typing import Any, Self
 
+from pepper.config.measuring import ThrottleMethod
 from pepper.devices.protocol import Arrays, Json
 from pepper.devices.providers.choice import Choice
 
@@ -42,7 +43,7 @@ class DeviceSpec:
     threads: int
     provider: str
     share: float
-    throttle: str
+    throttle: ThrottleMethod
     period_ms: float
     memory_bytes: int | None
     library: str | None = None

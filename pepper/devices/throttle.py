@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import psutil
 
+from pepper.config.measuring import ThrottleMethod
 from pepper.devices import host
 from pepper.devices.process import Process
 from pepper.errors import DeviceError, MeasureError
@@ -241,12 +242,14 @@ def _remove_stale(parent: Path) -> None:
                 folder.rmdir()
 
 
-def make_throttle(method: str, share: float, cores: Sequence[int], period_ms: float, cycle: Cycle) -> Throttle:
+def make_throttle(
+    method: ThrottleMethod, share: float, cores: Sequence[int], period_ms: float, cycle: Cycle
+) -> Throttle:
     """Return the throttle asked for; ``auto`` is suspend and resume, whose steps are the finer ones.
 
     Raises:
         DeviceError: The method asked for cannot be used here.
     """
-    if method == "cgroup":
+    if method == ThrottleMethod.cgroup:
         return cpu_quota(share, len(cores), period_ms)
     return Suspend(share, cycle)

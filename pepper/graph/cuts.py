@@ -7,11 +7,10 @@ from itertools import accumulate
 import numpy as np
 import numpy.typing as npt
 
+from pepper.config.cutting import CutKind
 from pepper.errors import ModelError, nearest
 from pepper.graph.ir import Graph, Separator, Tensor
 from pepper.graph.separators import flow_neighbours
-
-CUT_KINDS = ("bridges", "tensors", "frontiers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,7 @@ class Cut:
     in_order: bool = True
 
 
-def find_cuts(graph: Graph, kind: str = "tensors", max_tensors: int = 4) -> list[Cut]:
+def find_cuts(graph: Graph, kind: str = CutKind.tensors, max_tensors: int = 4) -> list[Cut]:
     """Find the cuts of a graph, by position, in linear time.
 
     Args:
@@ -50,18 +49,18 @@ def find_cuts(graph: Graph, kind: str = "tensors", max_tensors: int = 4) -> list
     Raises:
         ModelError: There is no such kind.
     """
-    if kind not in CUT_KINDS:
-        raise ModelError(f"cuts.kind={kind}: no such kind; use {', '.join(CUT_KINDS)}")
-    limit = max_tensors if kind == "frontiers" else 1
+    if kind not in list(CutKind):
+        raise ModelError(f"cuts.kind={kind}: no such kind; use {', '.join(CutKind)}")
+    limit = max_tensors if kind == CutKind.frontiers else 1
     cuts = [
         Cut(position, tensors, _bytes(graph, tensors))
         for position, tensors in _frontiers(graph, limit)
-        if kind == "frontiers" or len(tensors) == 1
+        if kind == CutKind.frontiers or len(tensors) == 1
     ]
     separators = {separator.tensor: separator for separator in graph.separators}
     listed = {cut.tensors for cut in cuts}
     cuts += [_branch_cut(graph, s) for t, s in separators.items() if (t,) not in listed]
-    if kind == "bridges":
+    if kind == CutKind.bridges:
         cuts = [cut for cut in cuts if any(len(group) == 1 for group in separators[cut.tensors[0]].far)]
     cuts = [cut for cut in cuts if all(graph.tensors[t].can_cross for t in cut.tensors)]
     return sorted(cuts, key=lambda cut: (cut.position, cut.tensors))
@@ -91,7 +90,7 @@ def cut_at(graph: Graph, name: str, max_tensors: int = 4) -> Cut:
             f"{nearest(name, flowing) or '; task=cuts lists the cuts'}"
         )
     tensor = flowing[name]
-    for cut in find_cuts(graph, "tensors"):
+    for cut in find_cuts(graph):
         if cut.tensors == (tensor.id,):
             return cut
     assert tensor.producer is not None
@@ -134,7 +133,7 @@ def why_no_cut(graph: Graph, name: str) -> str:
         return f"{name!r} is only {border}: nothing lies on its other side"
     if not tensor.can_cross:
         return _no_crossing(tensor)
-    if any(cut.tensors == (tensor.id,) for cut in find_cuts(graph, "tensors")):
+    if any(cut.tensors == (tensor.id,) for cut in find_cuts(graph)):
         return f"{name!r} is a cut"
     crossing = _crossing(graph, span[0])
     beside = [graph.tensors[t] for t in crossing if t != tensor.id]
@@ -149,7 +148,7 @@ def why_no_cut(graph: Graph, name: str) -> str:
 def how_to_cut(graph: Graph, parts: int = 2) -> str:
     """Say what to give to get so many parts: the least number of crossing tensors that allows them, or fewer parts."""
     count = len(graph.operators)
-    widths = sorted(len(cut.tensors) for cut in find_cuts(graph, "frontiers", len(graph.tensors)) if cut.in_order)
+    widths = sorted(len(cut.tensors) for cut in find_cuts(graph, CutKind.frontiers, len(graph.tensors)) if cut.in_order)
     most = min(parts, len(widths) + 1)
     allow = f"cuts=frontiers cuts.max_tensors={max(widths[most - 2], 1)}" if most > 1 else ""
     if most == parts:

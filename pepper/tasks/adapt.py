@@ -66,7 +66,7 @@ def adapt(composition: Composition) -> Registered:
     if config.sweep is None:
         composition = composition.anew([*composition.overrides, f"+sweep={CANDIDATES}"])
         config = composition.config
-    cells = plan(composition, stepwise("find the models", config.output == "quiet"))
+    cells = plan(composition, stepwise("find the models", config.is_quiet))
     cells = _chosen(config, cells, champion, set(test.model), profiles.folder / "cache")
     measure(config, cells)
     rows, others = _measured(profiles, cells)
@@ -127,7 +127,7 @@ def _chosen(
         )
     calibration = here().calibrate(free[0].device)
     candidates = collect.describe(
-        [run_params(cell, calibration) for cell in free], cache, stepwise("describe", config.output == "quiet")
+        [run_params(cell, calibration) for cell in free], cache, stepwise("describe", config.is_quiet)
     )
     parts = np.array([cell.model.content_hash for cell in free if cell.model])
     return [free[index] for index in choose(candidates, parts, champion.roofline, config.adapt.measurements)]

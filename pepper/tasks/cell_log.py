@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
+from pepper.config.measuring import Rerun
 from pepper.console.progress import StepProgress
 from pepper.console.tables import figure
 from pepper.devices.calibration import Calibration
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # Which verdicts let a finished cell stand, by sweep.rerun.
-STANDING: dict[str, list[str]] = {"failed": ["VALID"], "none": ["VALID", "INVALID"], "all": []}
+STANDING: dict[Rerun, list[str]] = {Rerun.failed: ["VALID"], Rerun.none: ["VALID", "INVALID"], Rerun.all: []}
 
 
 class CellLog:

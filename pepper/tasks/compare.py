@@ -50,7 +50,7 @@ def compare(composition: Composition) -> Result:
     config = composition.config
     options = config.compare
     store = Store(config.tracking)
-    quiet = config.output == "quiet"
+    quiet = config.is_quiet
     baseline, candidate = (
         _trusted(logged_profiles(store, _given(options, key), stepwise(f"read the {key}", quiet)), key, options.force)
         for key in ("baseline", "candidate")

@@ -35,7 +35,7 @@ def doctor(composition: Composition) -> Result:
     for finding in findings:
         line = finding_line(**asdict(finding))
         show(line)
-        if config.output == "quiet" and finding.level != OK:
+        if config.is_quiet and finding.level != OK:
             print(line.plain, file=sys.stderr)
     add_results(findings=[asdict(finding) for finding in findings])
     counts = {level: sum(finding.level == level for finding in findings) for level in (OK, WARN, FAIL)}

@@ -108,7 +108,7 @@ def execute_plan(config: PepperConfig, plan: Plan, name: str) -> Executed:
         with (
             closing(Network(fleet, folder / "net", options.transport.queue, options.transport.port)) as network,
             StagePool(fleet, config.measure.session, options.time_limit_seconds) as pool,
-            StepProgress(4 + options.moves.allowed + len(others), config.output == "quiet") as progress,
+            StepProgress(4 + options.moves.allowed + len(others), config.is_quiet) as progress,
         ):
             measured = measure_plan(planned, splitter, pool, network, layout, samples, foresight, progress, kept)
             run_others(others, config, splitter, pool, network, samples, progress, kept.others)

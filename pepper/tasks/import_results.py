@@ -37,7 +37,7 @@ def import_results(composition: Composition) -> Result:
         tracking = _at(config.tracking, uri, experiment)
         try:
             store = Store(tracking)
-            posted = flush(store, uri, stepwise("log", config.output == "quiet"))
+            posted = flush(store, uri, stepwise("log", config.is_quiet))
             close_abandoned(store)
         except TrackingError as error:
             failed = failed or error

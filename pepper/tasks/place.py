@@ -88,7 +88,7 @@ def place(composition: Composition) -> PlacedPlan:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         steps = _STEPS + 2 * len(config.fleet.devices)
-        with StepProgress(steps, config.output == "quiet", seldom=True) as progress:
+        with StepProgress(steps, config.is_quiet, seldom=True) as progress:
             placed = find_plan(composition, progress.advance)
             found = flips(placed, progress.advance)
             draw(placed, folder, progress.advance)

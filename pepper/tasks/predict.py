@@ -66,7 +66,7 @@ def prediction(config: PepperConfig) -> ModelPrediction:
         LatencyError: There is no champion, or it has another feature list.
         ModelError: The model cannot be read, or has no operators.
     """
-    with StepProgress(3, config.output == "quiet", seldom=True) as progress:
+    with StepProgress(3, config.is_quiet, seldom=True) as progress:
         registry = open_registry(config)
         version = chosen_version(registry, config.latency.version)
         model = load_version(registry, version)

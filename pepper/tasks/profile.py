@@ -11,6 +11,7 @@ from typing import Any
 
 from pepper.config import PepperConfig
 from pepper.config.composing import Composition
+from pepper.config.measuring import Rerun
 from pepper.console.progress import StepProgress, stepwise
 from pepper.console.tables import results_table, show
 from pepper.sweep.axes import plan
@@ -59,7 +60,7 @@ def profile(composition: Composition) -> Profiled:
         Its status is 0, or 1 if a cell failed or its result could not be logged.
     """
     config = composition.config
-    return measure(config, plan(composition, stepwise("find the models", config.output == "quiet")))
+    return measure(config, plan(composition, stepwise("find the models", config.is_quiet)))
 
 
 def measure(config: PepperConfig, cells: Sequence[Cell]) -> Profiled:
@@ -82,7 +83,7 @@ def measure_cells(config: PepperConfig, cells: Sequence[Cell]) -> Profiled:
     """
     store = Store(config.tracking)
     views.offer(store, views.CELLS)
-    quiet = config.output == "quiet"
+    quiet = config.is_quiet
     flush_before(store, stepwise("log what waits", quiet))
     close_abandoned(store)
     results = {cell.identity: cell_row(cell) for cell in cells}
@@ -92,7 +93,7 @@ def measure_cells(config: PepperConfig, cells: Sequence[Cell]) -> Profiled:
         wanted = list(cells)
         if config.sweep is not None:
             table = history(store)
-            before = finished_cells(table, STANDING["none"], results)
+            before = finished_cells(table, STANDING[Rerun.none], results)
             reused = finished_cells(table, STANDING[config.sweep.rerun], results)
             for identity, result in reused.items():
                 results[identity].update(result, reused=True)

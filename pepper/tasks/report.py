@@ -41,7 +41,7 @@ def report(composition: Composition) -> Result:
     config = composition.config
     out = output_file("report.out", config.report.out)
     store = Store(config.tracking)
-    with StepProgress(4, config.output == "quiet", seldom=True) as progress:
+    with StepProgress(4, config.is_quiet, seldom=True) as progress:
         html = page(config, store, config.report.sweep, progress.advance)
     write_file("report.out", out, html)
     size = len(html.encode())

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from pepper.config.measuring import Rerun
 from pepper.errors import TrackingError
 from pepper.interrupts import wait_readable
 from pepper.sweep.cells import Cell
@@ -17,7 +18,7 @@ from pepper.tracking.profiles import outcome
 from pepper.tracking.runs import CELL
 from pepper.tracking.store import Store
 
-_FINISHED = STANDING["none"]
+_FINISHED = STANDING[Rerun.none]
 
 
 class SharedCells:

@@ -43,7 +43,7 @@ def split(composition: Composition) -> Result:
     if not config.split.out:
         raise ConfigError("split.out: has no value; give split.out=DIR, the folder for the parts")
     out = output_folder("split.out", Path(config.split.out), is_split)
-    with StepProgress(3, config.output == "quiet", seldom=True) as progress:
+    with StepProgress(3, config.is_quiet, seldom=True) as progress:
         graph = load(config)
         macs = _macs(graph)
         work = operator_work(graph)

@@ -45,7 +45,7 @@ def train(composition: Composition) -> Registered:
         TrackingError: The store does not answer.
     """
     config = composition.config
-    quiet = config.output == "quiet"
+    quiet = config.is_quiet
     profiles = Store(config.tracking)
     store = Store(replace(config.tracking, experiment=config.latency.experiment))  # which fails now, if it does
     registry = Registry(store, config.latency.registered_model)

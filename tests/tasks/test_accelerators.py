@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from harness import Desk, composed
 
+from pepper.config.composing import compose
 from pepper.devices.cores import resolve
 from pepper.errors import ConfigError
 from tests.devices.plugins import GGML, WEBGPU, needs, overrides
@@ -71,4 +72,4 @@ def test_an_accelerator_has_no_share() -> None:
 )
 def test_what_no_provider_takes_is_refused(changes: list[str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        composed("model=squeezenet", *changes)
+        compose(["model=squeezenet", *changes])
