@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 import psutil
 import pytest
-from harness import Desk, MakeDesk, alive, convnet, endless, half_accelerated, mlp, unknown_operator
+from harness import Desk, MakeDesk, alive, convnet, endless, half_accelerated, mlp, positions, unknown_operator
 
 TIMED = ("devices", "measure", "execution", "planning", "sweep", "tasks")
 """Folders whose tests throttle cores or time what runs there: two at once would disturb each other much."""
@@ -44,6 +44,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "conv": convnet(),
         "endless": endless(),
         "mixed": half_accelerated(),
+        "positions": positions(),
         "unknown": unknown_operator(),
     }
     for name, model in made.items():

@@ -106,6 +106,15 @@ def half_accelerated() -> onnx.ModelProto:
     return make_model(nodes, {"input": [1, 16]}, {"output": [2, None]}, {"w": weight})
 
 
+def positions() -> onnx.ModelProto:
+    """An operator that accelerators lack, and one that they have."""
+    nodes = [
+        helper.make_node("NonZero", ["input"], ["positions"]),
+        helper.make_node("Cast", ["positions"], ["output"], to=TensorProto.FLOAT),
+    ]
+    return make_model(nodes, {"input": [1, 16]}, {"output": [2, None]})
+
+
 def endless() -> onnx.ModelProto:
     """A loop of 2^60 rounds."""
     body = helper.make_graph(

@@ -11,11 +11,12 @@ from pepper.caches import cache_folder
 from pepper.devices import host
 from pepper.devices.cores import likeness, together
 from pepper.devices.device import Device, DeviceSpec, Program
-from pepper.devices.providers.choice import Choice
+from pepper.devices.providers.choice import CPU, Choice
 from pepper.documents import read_json
 
 SECONDS = 0.15
 TRIALS = 4
+RUNTIME_SECONDS = 0.05
 TIMEOUT_S = 120.0
 _MOST, _MOST_SHARE = 1e7, 1.5  # GFLOP/s and GB/s that no device has, and more than a core has to give, measured anyhow
 VERSION = 2  # raise it when a kernel changes: old cache files are then measured again
@@ -38,6 +39,8 @@ class Calibration:
         instruction_sets: Those that decide which kernels onnxruntime picks.
         cpu_model: The processor's name.
         throttle_method: What held the device to its share.
+        runtime: What its execution provider does, as :class:`pepper.devices.providers.speeds.Speeds` has it; None for
+            the CPU's own, which computes as fast as the cores do.
     """
 
     gflops_single: float
@@ -52,6 +55,7 @@ class Calibration:
     instruction_sets: list[str]
     cpu_model: str
     throttle_method: str
+    runtime: dict[str, float] | None = None
 
 
 def calibrate(spec: DeviceSpec, folder: Path | None = None) -> Calibration:
@@ -90,7 +94,8 @@ def _checked(kept: Calibration) -> Calibration:
         TypeError: A field is of another type.
         ValueError: A speed is none.
     """
-    speeds = (kept.gflops_single, kept.gflops, kept.memory_gbps, kept.share, kept.cores)
+    runtime = (kept.runtime or {}).values()
+    speeds = (kept.gflops_single, kept.gflops, kept.memory_gbps, kept.share, kept.cores, *runtime)
     sizes = (kept.l1_bytes, kept.l2_bytes, kept.l3_bytes, kept.frequency_mhz or 0)
     if any(isinstance(value, bool) for value in (*speeds, *sizes)):
         raise TypeError("a truth value")
@@ -105,6 +110,10 @@ def _checked(kept: Calibration) -> Calibration:
 
 def measure(spec: DeviceSpec) -> Calibration:
     """Measure the device now."""
+    runtime = None
+    if spec.choice.name != CPU:
+        with _alone(spec) as device:
+            runtime = _runtime(device)
     with _alone(spec) as device:
         one = device.start("pepper.devices.calibrator", 0)
         one.confine()
@@ -134,6 +143,7 @@ def measure(spec: DeviceSpec) -> Calibration:
         instruction_sets=facts["instruction_sets"],
         cpu_model=facts["cpu_model"],
         throttle_method=method,
+        runtime=runtime,
     )
 
 
@@ -146,6 +156,23 @@ def _gflops(device: Device) -> float:
     _probe(program, provider, "gflops", 0.05)  # loads the library, starts its threads
     program.confine()
     return _best(program, provider, "gflops")
+
+
+def _runtime(device: Device) -> dict[str, float]:
+    """Return what the device's provider does.
+
+    Raises:
+        MeasureError: It runs nothing.
+    """
+    program, spec = device.start("pepper.devices.calibrator"), device.spec
+    program.confine()
+    return program.request(
+        "speeds",
+        timeout_s=TIMEOUT_S,
+        provider=spec.choice.to_json(),
+        threads=spec.threads,
+        seconds=RUNTIME_SECONDS,
+    )[0]
 
 
 def _best(program: Program, provider: Choice, kernel: str) -> float:

@@ -1,9 +1,11 @@
 """The program that measures a device's speed from inside it: ``python -m pepper.devices.calibrator``."""
 
+from dataclasses import asdict
 from typing import Any
 
 from pepper.devices.protocol import serve
 from pepper.devices.providers.registry import provider_named
+from pepper.devices.providers.speeds import measure_speeds
 from pepper.devices.spin import cpu_fraction
 
 
@@ -17,5 +19,10 @@ def probe(provider: dict[str, Any], kernel: str, seconds: float) -> dict[str, An
     return {"value": provider_named(**provider).probe(kernel, seconds)}
 
 
+def speeds(provider: dict[str, Any], threads: int, seconds: float) -> dict[str, float]:
+    """Return what a provider does; see :func:`pepper.devices.providers.speeds.measure_speeds`."""
+    return asdict(measure_speeds(provider_named(**provider), threads, seconds))
+
+
 if __name__ == "__main__":
-    serve({"share": share, "probe": probe})
+    serve({"share": share, "probe": probe, "speeds": speeds})

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from pepper.errors import LatencyError
 from pepper.latency.dataset import Names
-from pepper.latency.features import COLUMN, Values
+from pepper.latency.features import COLUMN, SETTING, Values
 from pepper.latency.roofline import BYTE_TERMS, MAC_TERMS, TERMS, Roofline
 
 DEVICE = (
@@ -28,6 +28,7 @@ DEVICE = (
     "device_cores",
     "device_l2_bytes",
     "device_l3_bytes",
+    *(name for name in SETTING if name.startswith("device_runtime_")),
 )
 """Features that describe a device."""
 FACTORS = ("arithmetic", "memory", "overhead", "throttle", "load")

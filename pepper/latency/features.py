@@ -30,6 +30,14 @@ class Setting:
         device_cores: Cores of the device.
         device_l2_bytes: Second-level cache.
         device_l3_bytes: Third-level cache.
+        device_runtime_gflops: What the execution provider does in large matrix products, GFLOP/s; this and the others
+            like it are NaN for the CPU's own, which does what the cores do.
+        device_runtime_small_gflops: The same in small ones.
+        device_runtime_memory_gbps: Weights read, GB/s.
+        device_runtime_launch_ms: One operator more in a model, however small.
+        device_runtime_call_ms: An inference of one operator, however small.
+        device_runtime_in_gbps: Inputs brought to where it computes, GB/s.
+        device_runtime_out_gbps: Outputs brought back.
         threads: onnxruntime's intra-operator threads.
         load_percent: What the neighbour would use of each loaded core if it ran there alone.
         load_cores: How many cores are loaded.
@@ -45,6 +53,13 @@ class Setting:
     device_cores: float = 1
     device_l2_bytes: float = np.nan
     device_l3_bytes: float = np.nan
+    device_runtime_gflops: float = np.nan
+    device_runtime_small_gflops: float = np.nan
+    device_runtime_memory_gbps: float = np.nan
+    device_runtime_launch_ms: float = np.nan
+    device_runtime_call_ms: float = np.nan
+    device_runtime_in_gbps: float = np.nan
+    device_runtime_out_gbps: float = np.nan
     threads: float = 1
     load_percent: float = 0.0
     load_cores: float = 0

@@ -134,19 +134,29 @@ def _times(features: Values) -> Values:
     def speed(name: str) -> Values:
         return np.nan_to_num(features[:, COLUMN[name]], nan=1.0)
 
-    def column(values: Values) -> Values:
-        return values[:, None]
+    def own(name: str, otherwise: Values) -> Values:
+        """Return what the execution provider does, where it is not the cores' own."""
+        known = features[:, COLUMN[name]]
+        return np.where(np.isfinite(known), known, otherwise)[:, None]
 
-    single = column(speed("device_gflops_single"))
-    overhead = _OVERHEAD_FLOP / single / 1e6
+    overhead = _OVERHEAD_FLOP / speed("device_gflops_single") / 1e6
+    gflops = own("device_runtime_gflops", speed("device_gflops"))
+    launched = features[:, _LAUNCHED].sum(axis=1)[:, None]
     blocks = (
-        2 * features[:, _MACS] / column(speed("device_gflops")) / 1e6,
-        features[:, _BYTES] / column(speed("device_memory_gbps")) / 1e6,
-        2 * features[:, _LOADS] / column(speed("device_gflops")) / 1e6,
-        column(features[:, _LAUNCHED].sum(axis=1)) * overhead,
-        overhead,
+        2 * features[:, _MACS] / gflops / 1e6,
+        features[:, _BYTES] / own("device_runtime_memory_gbps", speed("device_memory_gbps")) / 1e6,
+        2 * features[:, _LOADS] / gflops / 1e6,
+        launched * own("device_runtime_launch_ms", overhead),
+        own("device_runtime_call_ms", overhead) + _moved_ms(features),
     )
-    return np.asarray(np.hstack(blocks) * column(features[:, COLUMN["device_share"]]))
+    return np.asarray(np.hstack(blocks) * features[:, [COLUMN["device_share"]]])
+
+
+def _moved_ms(features: Values) -> Values:
+    """Milliseconds that inputs and outputs take to where a provider computes and back; 0 for the cores' own."""
+    ways = (("input_bytes", "device_runtime_in_gbps"), ("output_bytes", "device_runtime_out_gbps"))
+    moved = [features[:, COLUMN[size]] / features[:, COLUMN[speed]] / 1e6 for size, speed in ways]
+    return np.asarray(np.nan_to_num(np.sum(moved, axis=0)))[:, None]
 
 
 def _slowdown(features: Values, credit: float) -> Values:

@@ -19,4 +19,5 @@ def run_params(cell: Cell, calibration: Calibration | None) -> dict[str, Any]:
         return cell.params()
     facts = {**asdict(calibration), "instruction_sets": " ".join(calibration.instruction_sets)}
     del facts["throttle_method"]
+    facts |= {f"runtime_{key}": value for key, value in (facts.pop("runtime") or {}).items()}
     return {**cell.params(), **{f"device_{key}": value for key, value in facts.items()}}

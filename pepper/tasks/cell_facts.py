@@ -18,14 +18,18 @@ from pepper.sweep.cells import Cell
 def calibrated(
     cells: Sequence[Cell], track: Callable[[Sequence[DeviceSpec]], Iterable[DeviceSpec]], *, lenient: bool
 ) -> tuple[dict[str, Calibration], list[Cell]]:
-    """Calibrate the cells' devices; return what was found, and the cells with the error of those that cannot be."""
+    """Calibrate the cells' devices; return what was found, and the cells with the error of those that cannot be.
+
+    Raises:
+        DeviceError: A device cannot be set up, and `lenient` does not say that its cells are to fail.
+    """
     calibrations: dict[str, Calibration] = {}
     errors: dict[str, str] = {}
     for device in track(list({cell.device.identity: cell.device for cell in cells}.values())):
         try:
             calibrations[device.identity] = here().calibrate(device)
         except (DeviceError, MeasureError) as error:
-            if not lenient:
+            if isinstance(error, DeviceError) and not lenient:
                 raise
             errors[device.identity] = str(error)
     return calibrations, [replace(cell, error=errors.get(cell.device.identity, cell.error)) for cell in cells]

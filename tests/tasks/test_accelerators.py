@@ -8,20 +8,26 @@ from harness import Desk, composed
 from pepper.config.composing import compose
 from pepper.devices.cores import resolve
 from pepper.errors import ConfigError
-from tests.devices.plugins import GGML, WEBGPU, needs, overrides
+from tests.devices.plugins import GGML, needs, overrides
 
 CORE = ("device=share100", "load=idle")
 
 
-def test_a_cell_on_a_plug_in_holds_what_it_ran_on(desk: Desk) -> None:
-    done = desk("model=tiny", *CORE, *overrides(needs(GGML)))
-    assert done.status == 0, done.err
-    (run,) = desk.runs()
-    assert run.data.tags["pepper.verdict"] == "VALID"
-    assert run.data.metrics["operators_on_cpu"] == 0
-    assert run.data.params["provider"] == "ggml"
-    assert '"weights": "f32"' in run.data.params["provider_options"]
-    assert "cpu" in run.data.params["accelerator"]
+def test_cells_on_a_plug_in_hold_what_they_ran_on_and_what_did_not(desk: Desk) -> None:
+    desk.sweep("plug", "name: plug\naxes: {model: [tiny, positions, unknown]}\n")
+    done = desk("+sweep=plug", *CORE, *overrides(needs(GGML)), "device.options.partial=1")
+    assert done.status == 1, "one of the models has an operator that nobody knows"
+    runs = {run.data.params["model"]: run for run in desk.runs() if "model" in run.data.params}
+    assert runs["unknown"].info.status == "FAILED"
+    tiny, positions = runs["tiny"].data, runs["positions"].data
+    assert (tiny.tags["pepper.verdict"], tiny.metrics["operators_on_cpu"]) == ("VALID", 0)
+    assert tiny.params["provider"] == "ggml"
+    assert '"weights": "f32"' in tiny.params["provider_options"]
+    assert "cpu" in tiny.params["accelerator"]
+    for speed in ("gflops", "memory_gbps", "launch_ms", "call_ms", "in_gbps", "out_gbps"):
+        assert float(tiny.params[f"device_runtime_{speed}"]) > 0
+    assert (positions.tags["pepper.verdict"], positions.metrics["operators_on_cpu"]) == ("VALID", 1)
+    assert positions.tags["pepper.notes"] == "1 of 2 operators run on the CPU: 1 NonZero"
 
 
 @pytest.mark.parametrize("provider", ["AzureExecutionProvider", "CUDAExecutionProvider"])
@@ -32,15 +38,6 @@ def test_what_the_provider_does_not_run_fails(desk: Desk, provider: str) -> None
     assert run.info.status == "FAILED"
     assert "latency_p50_ms" not in run.data.metrics
     assert provider in run.data.tags["pepper.reasons"]
-
-
-def test_operators_on_the_cpu_are_a_note_of_the_verdict(desk: Desk) -> None:
-    done = desk("model=mixed", *CORE, *overrides(needs(WEBGPU)))
-    assert done.status == 0, done.err
-    assert "VALID: 2 of 4 operators run on the CPU: 1 NonZero, 1 Cast" in done.err
-    (run,) = desk.runs()
-    assert run.data.metrics["operators_on_cpu"] == 2
-    assert run.data.tags["pepper.notes"] == "2 of 4 operators run on the CPU: 1 NonZero, 1 Cast"
 
 
 def identity(*changes: str) -> str:

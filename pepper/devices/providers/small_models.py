@@ -1,6 +1,7 @@
 """Models of a few operators, written as ONNX's protocol buffer directly: programs on a device do without onnx."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -68,17 +69,17 @@ def _field(field: int, content: bytes) -> bytes:
     return _varint(field << 3 | 2) + _varint(len(content)) + content
 
 
-def products(size: int, rows: int, count: int, seed: int = 0) -> bytes:
-    """Return a chain of matrix products, each with a square matrix of its own: none can be left out or joined.
+def products(rows: int, *widths: int) -> bytes:
+    """Return a chain of matrix products, each with a matrix of its own: none can be left out, or joined with others.
 
     Args:
-        size: Rows and columns of the matrices.
         rows: Rows of what is multiplied.
-        count: How many products.
-        seed: Of the matrices' values.
+        *widths: Columns of what is multiplied: at first, and after each product.
     """
-    rng = np.random.default_rng(seed)
-    names = ["input", *(f"h{number}" for number in range(1, count)), "output"]
-    weights = {f"w{n}": rng.standard_normal((size, size), np.float32) / size**0.5 for n in range(count)}
-    nodes: list[Node] = [("MatMul", (names[n], f"w{n}"), names[n + 1]) for n in range(count)]
-    return model(nodes, {"input": (rows, size)}, {"output": (rows, size)}, weights)
+    rng = np.random.default_rng(0)
+    last = len(widths) - 1
+    names = ["input", *(f"h{number}" for number in range(1, last)), "output"]
+    shapes = list(pairwise(widths))
+    weights = {f"w{n}": rng.standard_normal(shape, np.float32) / shape[0] ** 0.5 for n, shape in enumerate(shapes)}
+    nodes: list[Node] = [("MatMul", (names[n], f"w{n}"), names[n + 1]) for n in range(last)]
+    return model(nodes, {"input": (rows, widths[0])}, {"output": (rows, widths[-1])}, weights)

@@ -35,7 +35,7 @@ def first_run(choice: Mapping[str, Any]) -> float:
     given = {"input": np.ones((_SIZE, _SIZE), np.float32)}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "small.onnx"
-        file.write_bytes(products(_SIZE, _SIZE, 2))
+        file.write_bytes(products(_SIZE, _SIZE, _SIZE, _SIZE))
         start = time.perf_counter()
         session, _ = open_checked(provider, str(file), options)
         (answer,) = provider.bind(session, given)()
