@@ -12,6 +12,7 @@ import pytest
 import yaml
 from harness import Desk, Outcome, composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -155,6 +156,7 @@ MISTAKES = [
     (["fleet.links.camera=lte"], ["fleet.links.camera: must name two devices"]),
     (["tracking.experiment="], ["tracking.experiment=: must be a name"]),
     (["latency.registered_model=a/b"], ["latency.registered_model=a/b: must be a name without / or :"]),
+    (["split.at=/m/y (1)"], ["split.at=/m/y (1): must be a list; give split.at=[...]"]),
     (["+sweep=load"], ["sweep=load", "did you mean 'loads'"]),
     (["sweep=loads"], ["+sweep=loads"]),
     (["+sweep=loads", "sweep.rerun=never"], ["sweep.rerun=never", "failed, all, none"]),
@@ -281,6 +283,25 @@ def test_names_can_be_given_in_every_form() -> None:
     assert compose(["model.inputs.ids={low: 0, high: 30000}"]).model.inputs == {"ids": {"low": 0, "high": 30000}}
     assert compose(["place.pinned.edge.1=[0,2]"]).place.pinned == {"edge.1": [0, 2]}
     assert compose(["model.path='a b'", "cuts.why=null"]).model.path == "a b"
+
+
+@settings(deadline=None)
+@given(st.lists(ANY_TEXT.filter(lambda text: "," not in text and text.strip() == text), min_size=1, max_size=3))
+@example(["/m/y (1)", "p[0]", "input:0", "é", "x=1", "it's"])
+def test_a_list_of_names_is_taken_as_it_stands(names: list[str]) -> None:
+    whole = f"split.at=[{','.join(names)}]"
+    assume(not _reads_as_others(whole, names))
+    (written,), named = prepared([whole])
+    assert named == []
+    assert OverridesParser.create().parse_override(written).value() == names
+
+
+def _reads_as_others(override: str, names: list[str]) -> bool:
+    """Whether Hydra has a meaning of its own for it: quotes, numbers, references, lists in lists."""
+    try:
+        return bool(OverridesParser.create().parse_override(override).value() != names)
+    except HydraException:
+        return any(name[0] in "'\"" and name[0] == name[-1] for name in names)
 
 
 def test_a_sweep_takes_names_out_of_files_for_axes() -> None:

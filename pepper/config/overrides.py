@@ -7,7 +7,7 @@ too), and everything behind the ``=`` of a key that takes text is text.
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, is_dataclass
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
@@ -32,6 +32,7 @@ _SIMPLE = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
 _TEXT = re.compile(r"(?P<key>\+{0,2}[\w.]+)=(?P<text>.+)", re.S)
 _NO_NAME = re.compile(r"true|false|nan|[+-]?(?:inf|[\d.][\w.+-]*)|[\[{].*", re.I | re.S | re.ASCII)
 """What Hydra reads as a truth value, a number, a list or a mapping."""
+_LIST = re.compile(r"\[(.+)\]", re.S)
 _SWEEP, _OF_SWEEP = re.compile(r"\+{0,2}sweep="), re.compile(r"[~+]{0,2}sweep\.\w")
 _UNTOUCHED = re.compile(
     r"null|\?\?\?|.*\$\{.*|'.*'|\".*\"|(?!(?:true|false|nan|inf)$)[a-z_./][\w./-]*", re.I | re.S | re.ASCII
@@ -133,7 +134,10 @@ def entries(override: str, multirun: bool = False) -> list[Entry] | None:
 
 def unreadable(override: str) -> str:
     """Say that an override cannot be read, and what to look at."""
-    section = next((each for each in NAMED if override.lstrip("+~").startswith(f"{each}.")), None)
+    key = override.partition("=")[0].lstrip("+~")
+    if key in _keys_of(_is_list_of_texts) and "=[" not in override:
+        return f"{override}: must be a list; give {key}=[...]"
+    section = next((each for each in NAMED if key.startswith(f"{each}.")), None)
     fix = "quote the value or check its brackets"
     if section is not None and override.count("=") > 1:
         fix += f", and write a name that holds '=' as '{section}.\"NAME\"=VALUE'"
@@ -166,16 +170,25 @@ def _written(override: str, multirun: bool) -> str:
     if config.OPEN_KEYS.match(override):
         return f"++{override}"
     found = _TEXT.fullmatch(override)
-    if found and found["key"].lstrip("+") in _groups() and _NO_NAME.fullmatch(found["text"]):
-        return f"{found['key']}='{found['text']}'"  # as the name of an option that is not there
-    if found is None or found["key"].lstrip("+") not in _text_keys() or _UNTOUCHED.fullmatch(found["text"]):
+    if found is None:
         return override
-    if multirun and "," in found["text"]:
+    key, text = found["key"].lstrip("+"), found["text"]
+    if key in _groups() and _NO_NAME.fullmatch(text):
+        return f"{found['key']}='{text}'"  # as the name of an option that is not there
+    if key in _keys_of(_is_list_of_texts) and (texts := _LIST.fullmatch(text)) and not _hydra_reads(override):
+        return f"{found['key']}=[{','.join(_quoted(each.strip()) for each in texts[1].split(','))}]"
+    if key not in _keys_of(_is_text) or _UNTOUCHED.fullmatch(text) or (multirun and "," in text):
         return override
+    return f"{found['key']}={_quoted(text)}"
+
+
+def _quoted(text: str) -> str:
+    """Return text as Hydra reads it as it stands; in quotes it is left."""
     from hydra.core.override_parser.types import Quote, QuotedString
 
-    quote = Quote.double if "'" in found["text"] else Quote.single
-    return f"{found['key']}={QuotedString(found['text'], quote).with_quotes()}"
+    if text[:1] == text[-1:] and text[:1] in ("'", '"') and len(text) > 1:
+        return text
+    return QuotedString(text, Quote.double if "'" in text else Quote.single).with_quotes()
 
 
 @functools.cache
@@ -184,20 +197,28 @@ def _groups() -> frozenset[str]:
     return frozenset(path.name for path in config.conf_dir().iterdir() if path.is_dir())
 
 
+def _is_text(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, str)
+
+
+def _is_list_of_texts(kind: Any) -> bool:
+    return bool(kind == list[str])
+
+
 @functools.cache
-def _text_keys() -> frozenset[str]:
-    """The keys whose values are text."""
-    return frozenset(_texts(config.PepperConfig, ""))
+def _keys_of(wanted: Callable[[Any], bool]) -> frozenset[str]:
+    """The keys whose values are of a wanted type."""
+    return frozenset(_keys_below(config.PepperConfig, "", wanted))
 
 
-def _texts(schema: type, prefix: str) -> list[str]:
+def _keys_below(schema: type, prefix: str, wanted: Callable[[Any], bool]) -> list[str]:
     keys = []
     for name, hint in get_type_hints(schema).items():
         kinds = set(get_args(hint)) - {NoneType} if get_origin(hint) is UnionType else {hint}
         for kind in kinds:
             if isinstance(kind, type) and is_dataclass(kind):
-                keys += _texts(kind, f"{prefix}{name}.")
-        if all(isinstance(kind, type) and issubclass(kind, str) for kind in kinds):
+                keys += _keys_below(kind, f"{prefix}{name}.", wanted)
+        if all(map(wanted, kinds)):
             keys.append(prefix + name)
     return keys
 
