@@ -8,8 +8,17 @@ from harness import ROOT
 FILES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PEPPER = "python -m pepper.run"
 
-_PROGRAM = re.compile(r"(?:\w+=\$\()?(?:\.venv/bin/)?(?:python|make|git|source|mlflow|pip|jq|taskset)\b|\.\.\. ")
+_PROGRAM = re.compile(
+    r"(?:\w+=(?:\$\(|\S+ ))?(?:\.venv/bin/)?(?:python|make|git|source|mlflow|pip|jq|taskset)\b|\.\.\. "
+)
 """How a line begins that people type into a shell; three dots stand for the command before."""
+
+
+SERVE = (
+    "MLFLOW_TRACKING_URI=sqlite:///mlruns/mlflow.db mlflow models serve --env-manager local"
+    " --model-uri models:/pepper-latency@champion --port 5001"
+)
+"""What docs/tasks/promote.md gives to serve a champion."""
 
 
 def name(file: Path) -> str:

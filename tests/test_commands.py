@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from documents import FILES, PEPPER, commands, name, titled, write_files
+from documents import FILES, PEPPER, SERVE, commands, name, titled, write_files
 from harness import ROOT, Desk, MakeDesk, Outcome, free_port, make_model, server
 from onnx import helper
 
@@ -47,6 +47,7 @@ NOT_RUN = {
         "needs an Intel processor; tests/tasks/test_accelerators.py runs other plug-ins"
     ),
     "taskset": "a program's name, not a command",
+    SERVE: "a server that nothing ends; tests/tasks/test_promote.py starts it",
 }
 
 # By task: little to learn from, few plans to choose from, few requests. The tutorial's model is a small one.

@@ -1,11 +1,19 @@
 """``task=promote`` where the champion cannot be used any more, or is to be taken back."""
 
 import json
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from harness import Desk, MakeDesk, composed
+from documents import SERVE, commands
+from harness import ROOT, Desk, MakeDesk, composed, free_port, stop, wait_until
 
 from pepper.latency.features import FEATURES
 from pepper.latency.model import LatencyModel
@@ -13,6 +21,9 @@ from pepper.planning.latency_models import open_registry
 from pepper.tracking.registry import MODEL_FOLDER, Registry, promotion
 from tests.latency.measured import measured
 from tests.tasks.champion import register
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @pytest.fixture
@@ -83,15 +94,70 @@ def test_a_champion_deleted_meanwhile_is_named(desk: Desk) -> None:
     assert error.startswith("error: pepper-latency has no version 2; choose another with promote.version=...")
 
 
-def test_mlflow_loads_and_predicts_with_a_version(desk: Desk) -> None:
+def as_frame(features: np.ndarray) -> "pd.DataFrame":
     import pandas as pd
+
+    return pd.DataFrame(features, columns=list(FEATURES))
+
+
+def test_mlflow_loads_and_predicts_with_a_version(desk: Desk) -> None:
     from mlflow import pyfunc
 
     registry = registry_of(desk)
     features = measured(models=2, parts=2).features
-    frame = pd.DataFrame(features, columns=list(FEATURES)).sample(frac=1, axis=1, random_state=0)
+    frame = as_frame(features).sample(frac=1, axis=1, random_state=0)
     with registry.artifacts(1, MODEL_FOLDER) as folder:
         found = pyfunc.load_model(str(folder)).predict(frame)
         expected = LatencyModel.load(folder).predict(features)
     assert list(found.columns) == ["p50_ms", "p95_ms", "low_ms", "high_ms"]
     assert np.array_equal(found["p50_ms"], expected.p50_ms)
+
+
+@pytest.mark.slow
+def test_the_documents_command_serves_the_champion(desk: Desk) -> None:
+    from mlflow import pyfunc
+
+    assert SERVE in commands(ROOT / "docs" / "tasks" / "promote.md")
+    registry = registry_of(desk)
+    features = measured(models=2, parts=2).features
+    with serving(desk) as ask:
+        rows = ask({"dataframe_split": {"columns": list(FEATURES), "data": features.tolist()}})["predictions"]
+    with registry.artifacts(1, MODEL_FOLDER) as folder:
+        assert rows == pyfunc.load_model(str(folder)).predict(as_frame(features)).to_dict("records")
+        assert [row["p50_ms"] for row in rows] == LatencyModel.load(folder).predict(features).p50_ms.tolist()
+
+
+@contextmanager
+def serving(desk: Desk) -> Iterator[Callable[[dict[str, Any]], dict[str, Any]]]:
+    """A server of the champion, as the documents start it; gives what asks it."""
+    port = free_port()
+    process = subprocess.Popen(
+        SERVE.replace("5001", str(port)),
+        shell=True,
+        cwd=desk.folder,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+    def ask(question: dict[str, Any]) -> dict[str, Any]:
+        body, kind = json.dumps(question).encode(), {"Content-Type": "application/json"}
+        asked = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", body, kind)
+        with urllib.request.urlopen(asked, timeout=30) as answer:
+            found: dict[str, Any] = json.load(answer)
+        return found
+
+    def up() -> bool:
+        assert process.poll() is None, "the server ended"
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=1):
+                return True
+        except OSError:
+            return False
+
+    try:
+        wait_until(up, timeout_s=90)
+        yield ask
+    finally:
+        stop(process)
