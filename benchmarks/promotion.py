@@ -36,7 +36,7 @@ def cells(models: int, parts: int, settings: int) -> Rows:
     named = [np.char.add(name, index.astype(str)) for name, index in (("model", model), ("device", device))]
     parts_of = np.char.add(np.char.add(named[0], "/"), part.astype(str))
     loads = np.full(len(model), "idle")
-    return Rows(np.zeros((len(model), len(FEATURES))), ones, ones, named[0], parts_of, named[1], loads)
+    return Rows(np.zeros((len(model), len(FEATURES))), ones, ones, named[0], parts_of, named[1], loads, named[0])
 
 
 def chances(rows: Rows, deviations: Sequence[float], rng: np.random.Generator) -> Values:

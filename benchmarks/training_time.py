@@ -73,7 +73,7 @@ def _rows(count: int, rng: np.random.Generator) -> Rows:
         for setting in settings:
             features.append(rows(table, setting))
             device, load = f"share{setting.device_share:g}", f"cpu{setting.load_percent:g}"
-            names += [(model, f"{model}{index}", device, load) for index in range(each)]
+            names += [(model, f"{model}{index}", device, load, model) for index in range(each)]
     stacked = np.vstack(features)
     factors = rng.uniform(0.5, 3, len(TERMS))
     p50_ms = Roofline(factors).latency_ms(stacked) * np.exp(0.1 * rng.standard_normal(len(stacked)))

@@ -77,9 +77,10 @@ def distinct_names(models: Sequence[Whole]) -> list[str]:
 
 
 def wholes(measured: Sequence[Measured]) -> list[Whole]:
-    """Return the model of each run, called in one way: a model goes by its last name, made different from others'.
+    """Return the model of each run, which goes by the last name that it had.
 
-    A part whose run did not keep the model's hash is counted to the only model of that name, if there is one.
+    A part whose run did not keep the model's hash is counted to the only model of that name, if there is one; else it
+    has what `only_named` says for a hash.
     """
     hashes: dict[str, set[str]] = {}
     for each in measured:
@@ -90,18 +91,22 @@ def wholes(measured: Sequence[Measured]) -> list[Whole]:
         whole, of_name = each.whole, hashes[each.whole.name]
         if not whole.sha256 and len(of_name) == 1:
             whole = replace(whole, sha256=next(iter(of_name)))
-        key = whole.sha256 or f"named {whole.name}"
+        key = whole.sha256 or only_named(whole.name)
         before = latest.get(key)
         latest[key] = replace(whole, path=whole.path or (before.path if before else ""))
         found.append(key)
-    names = dict(zip(latest, distinct_names(list(latest.values())), strict=True))
-    return [replace(latest[key], name=names[key], sha256=key) for key in found]
+    return [replace(latest[key], sha256=key) for key in found]
+
+
+def only_named(name: str) -> str:
+    """Return what stands for the hash of a model of which only the name is known."""
+    return f"named {name}"
 
 
 def display_names(measured: Sequence[Measured]) -> list[str]:
     """Return what each measured model or part is called beside the others."""
-    named = zip(wholes(measured), measured, strict=True)
-    return distinct_names([Whole(whole.name + each.part, "", each.sha256) for whole, each in named])
+    names = zip(distinct_names(wholes(measured)), measured, strict=True)
+    return distinct_names([Whole(name + each.part, "", each.sha256) for name, each in names])
 
 
 def _distinct(name: str, paths: Mapping[str, str]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """From logged cells to rows that a latency model learns from."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from pepper.latency import description, features
 from pepper.latency.dataset import Rows
 from pepper.latency.description import Track
 from pepper.latency.features import FEATURES, SETTING, Setting, Values
+from pepper.names import PARAMS, Measured, only_named, wholes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +26,7 @@ CARRIED = f"params.{description.PARAM}"
 _MOST_BYTES = 2**29
 _MOST_SAID = 200  # letters of a library's reason
 TARGETS = ("p50_ms", "p95_ms")
-NAMES = ("model", "part", "device", "load")
+NAMES = ("model", "part", "device", "load", "group")
 
 
 @dataclass(frozen=True)
@@ -63,16 +64,17 @@ def collect(history: "pd.DataFrame", folder: Path, track: Track = iter) -> Colle
     merged, described = _described(valid.sort_values("ended_ms", kind="stable"), folder, left_out, track)
     if merged.empty:
         raise LatencyError(f"no measured model can be described ({listed(list(left_out))}); measure again")
-    family = merged.get("params.family", pd.Series(index=merged.index, dtype=object))
     tails = merged.get("metrics.latency_p95_ms", pd.Series(np.nan, index=merged.index))
+    models = wholes([Measured.of(params) for params in _params(merged, PARAMS)])
     rows = Rows(
         features=described,
         p50_ms=merged["metrics.latency_p50_ms"].to_numpy(float),
         p95_ms=np.asarray(tails, float),
-        model=family.where(family.notna() & (family != "None"), merged["params.model"]).to_numpy(str),
+        model=np.array([model.name for model in models], str),
         part=merged["params.model_sha256"].to_numpy(str),
         device=merged["params.device"].to_numpy(str),
         load=merged["params.load"].to_numpy(str),
+        group=np.array([model.sha256 for model in models], str),
     )
     return Collected(rows, left_out)
 
@@ -148,6 +150,8 @@ def read(file: Path) -> Rows:
             if about.get(key) != wanted:
                 raise LatencyError(f"{file}: {key} is {about.get(key)}, not {wanted}; make it again with task=train")
         frame = table.to_pandas(ignore_metadata=True)
+        if "group" not in frame:  # written before models were told apart by their hashes
+            frame["group"] = frame["model"].map(only_named)
         return Rows(
             frame[list(FEATURES)].to_numpy(float),
             *(frame[name].to_numpy(float) for name in TARGETS),
@@ -191,16 +195,22 @@ def _described(
 
 def _settings(cells: "pd.DataFrame") -> Values:
     """Columns of the setting of each cell, each distinct setting read once."""
-    columns = [f"params.{name}" for name in SETTING if f"params.{name}" in cells]
     empty = np.zeros((1, len(characteristics.FEATURES)))
     known: dict[tuple[Any, ...], Values] = {}
     result = np.empty((len(cells), len(FEATURES) - len(characteristics.FEATURES)))
-    for index, values in enumerate(cells[columns].itertuples(index=False, name=None)):
+    for index, params in enumerate(_params(cells, SETTING)):
+        values = tuple(params.values())
         if values not in known:
-            params = {column.removeprefix("params."): value for column, value in zip(columns, values, strict=True)}
             known[values] = features.rows(empty, Setting.from_params(params))[0, len(characteristics.FEATURES) :]
         result[index] = known[values]
     return result
+
+
+def _params(cells: "pd.DataFrame", names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield some of each run's parameters, as far as the table has them."""
+    known = [name for name in names if f"params.{name}" in cells]
+    for values in cells[[f"params.{name}" for name in known]].itertuples(index=False, name=None):
+        yield dict(zip(known, values, strict=True))
 
 
 def _characteristics(

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from pepper.errors import LatencyError
 from pepper.latency.features import FEATURES, Values
+from pepper.names import Whole, distinct_names, only_named
 
 Names = npt.NDArray[np.str_]
 Mask = npt.NDArray[np.bool_]
@@ -22,10 +23,12 @@ class Rows:
         features: See `features.FEATURES`, shape (n, len(FEATURES)).
         p50_ms: Measured median latency.
         p95_ms: 95th percentile of single inferences; NaN where too few samples were taken.
-        model: The model that was measured, or that it is a part of: what folds are grouped by.
+        model: Name of the model that was measured, or that it is a part of.
         part: What was measured of it; equal for equal ONNX files.
         device: Name of the device.
         load: Name of the load.
+        group: What tells the model from others, whatever they are called: the beginning of its file's hash, or
+            what `only_named` says where an older run or dataset does not know it.
     """
 
     features: Values
@@ -35,6 +38,7 @@ class Rows:
     part: Names
     device: Names
     load: Names
+    group: Names
 
     def __post_init__(self) -> None:
         if self.features.shape != (len(self), len(FEATURES)):
@@ -57,6 +61,26 @@ class Rows:
         known = set(others._keys())
         return self.take(np.array([key not in known for key in self._keys()], bool))
 
+    def groups(self, by: str) -> Names:
+        """Return each row's group by ``model``, ``device`` or ``load``, shape (n,).
+
+        Models of one name are told apart by the beginning of their hashes.
+        """
+        if by != "model":
+            return np.asarray(getattr(self, by))
+        pairs, row_of = np.unique(np.stack((self.model, self.group)), axis=1, return_inverse=True)
+        models = [Whole(name, "", sha256) for name, sha256 in pairs.T.tolist()]
+        return np.array(distinct_names(models), str)[row_of]
+
+    def holds(self, models: Names, groups: Names) -> Mask:
+        """Return which of some models have rows here: known by their hash, or by name where only that was kept here.
+
+        Args:
+            models: Their names, shape (m,).
+            groups: What `group` says of them, shape (m,).
+        """
+        return np.isin(groups, self.group) | np.isin([only_named(name) for name in models], self.group)
+
     def _keys(self) -> list[tuple[bytes, float, str, str, str]]:
         names = (self.part.tolist(), self.device.tolist(), self.load.tolist())
         rows = [row.tobytes() for row in self.features]
@@ -68,7 +92,7 @@ class Rows:
         lines = sorted(
             repr((*row.tolist(), p50, *names))
             for row, p50, *names in zip(
-                self.features, self.p50_ms.tolist(), self.model, self.part, self.device, self.load, strict=True
+                self.features, self.p50_ms.tolist(), self.group, self.part, self.device, self.load, strict=True
             )
         )
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
@@ -90,17 +114,20 @@ def held_out(rows: Rows, fraction: float = 0.2) -> Mask:
     Raises:
         LatencyError: The rows hold fewer than three models.
     """
-    names = np.unique(rows.model).tolist()
+    names = dict(zip(rows.group.tolist(), rows.model.tolist(), strict=True))
     if len(names) < 3:
+        called = np.unique(rows.groups("model")).tolist()
         raise LatencyError(
-            f"{len(names)} model{'s' * (len(names) != 1)} measured ({', '.join(names)}); at least 3 are needed to hold"
+            f"{len(names)} model{'s' * (len(names) != 1)} measured ({', '.join(called)}); at least 3 are needed to hold"
             " some out: measure more, such as task=profile +sweep=parts"
         )
-    places = {name: int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64 for name in names}
-    ranked = sorted(names, key=places.__getitem__)
+    places = {
+        group: int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64 for group, name in names.items()
+    }
+    ranked = sorted(names, key=lambda group: (places[group], group))
     below = sum(place < fraction for place in places.values())
     least = 2 if len(ranked) >= 6 else 1
-    return np.isin(rows.model, ranked[: min(max(least, below), len(ranked) - 2)])
+    return np.isin(rows.group, ranked[: min(max(least, below), len(ranked) - 2)])
 
 
 def grouped_folds(groups: Names, folds: int, seed: int = 0) -> list[tuple[Mask, Mask]]:

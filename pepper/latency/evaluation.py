@@ -57,7 +57,7 @@ def leave_one_out(rows: Rows, by: str, train: Trainer, most: int = 20, only: Col
     Raises:
         LatencyError: There is only one.
     """
-    groups = getattr(rows, by)
+    groups = rows.groups(by)
     names = np.unique(groups)
     if len(names) < 2:
         raise LatencyError(f"only one {by} was measured ({names[0]}): leaving it out leaves nothing to learn from")
@@ -172,7 +172,7 @@ def compare(
     from scipy.stats import norm, t
 
     gain = relative_error(rows.p50_ms, challenger_ms) - relative_error(rows.p50_ms, champion_ms)
-    clusters = rows.model if len(np.unique(rows.model)) >= 5 else rows.part
+    clusters = rows.group if len(np.unique(rows.group)) >= 5 else rows.part
     _, member = np.unique(clusters, return_inverse=True)
     sums, sizes = np.bincount(member, gain), np.bincount(member)
     drawn = np.random.default_rng(seed).integers(len(sums), size=(resamples, len(sums)))
@@ -189,5 +189,6 @@ def by_group(rows: Rows, predicted_ms: Values) -> dict[str, dict[str, dict[str, 
     """Score each model, device and load alone: ``{"model": {"resnet50": scores}}``."""
     return {
         by: {str(name): scores(rows.p50_ms[groups == name], predicted_ms[groups == name]) for name in np.unique(groups)}
-        for by, groups in (("model", rows.model), ("device", rows.device), ("load", rows.load))
+        for by in ("model", "device", "load")
+        for groups in [rows.groups(by)]
     }

@@ -127,10 +127,10 @@ def report(
     lines = []
     predictions: dict[str, Values] = {}
     for by in track(HELD_OUT):
-        _, counts = np.unique(getattr(rows, by), return_counts=True)
+        _, counts = np.unique(rows.groups(by), return_counts=True)
         if len(counts) < 2 or len(rows) - counts.max() < LEAST_TO_TRAIN:
             continue
-        scored = np.isin(rows.model, list(models)) if models is not None else np.ones(len(rows), bool)
+        scored = np.isin(rows.groups("model"), list(models)) if models is not None else np.ones(len(rows), bool)
         of, only = rows.take(scored), models if by == "model" else None
         beyond = float(leave_one_out(rows, by, outside, only=only)[scored].mean())
         for name, train_one in predictors.items():

@@ -114,11 +114,11 @@ class _Folds:
     """The folds that every trial is scored on, with what does not depend on the trial computed once."""
 
     def __init__(self, rows: Rows, config: TuningConfig) -> None:
-        if len(np.unique(rows.model)) < 2:
+        if len(np.unique(rows.group)) < 2:
             raise LatencyError("only one model to train on: folds are grouped by model; measure a second one")
         self._rows = rows
         self._seed = config.seed
-        self._folds = grouped_folds(rows.model, config.folds, config.seed)
+        self._folds = grouped_folds(rows.groups("model"), config.folds, config.seed)
         self._rooflines: dict[tuple[int, float], Roofline] = {}
 
     def error(self, trial: "Trial") -> float:

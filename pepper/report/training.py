@@ -25,7 +25,7 @@ def draw(folder: Path, rows: Rows, trained: Trained, evidence: Report) -> None:
     figures.predicted_against_measured(
         rows.p50_ms.tolist(),
         predicted.tolist(),
-        rows.model.tolist(),
+        rows.groups("model").tolist(),
         folder / "predicted_against_measured",
     )
     figures.error_by_group(errors, evidence.noise, folder / "error_by_group")
@@ -39,11 +39,12 @@ def _curves(rows: Rows, predicted: Values) -> dict[str, dict[str, list[tuple[flo
     """Latency against load of the models that were measured under the most loads."""
     load = rows.features[:, COLUMN["load_percent"]]
     curves: dict[str, dict[str, dict[float, tuple[float, float, float]]]] = {}
-    largest = {str(model): rows.p50_ms[rows.model == model].max() for model in np.unique(rows.model)}
-    whole = {model: rows.part[(rows.model == model) & (rows.p50_ms == peak)][0] for model, peak in largest.items()}
-    for index in np.flatnonzero([rows.part[i] == whole[str(rows.model[i])] for i in range(len(rows))]).tolist():
+    models = rows.groups("model")
+    largest = {str(model): rows.p50_ms[models == model].max() for model in np.unique(models)}
+    whole = {model: rows.part[(models == model) & (rows.p50_ms == peak)][0] for model, peak in largest.items()}
+    for index in np.flatnonzero([rows.part[i] == whole[str(models[i])] for i in range(len(rows))]).tolist():
         point = (float(load[index]), float(rows.p50_ms[index]), float(predicted[index]))
-        curves.setdefault(str(rows.model[index]), {}).setdefault(str(rows.device[index]), {})[point[0]] = point
+        curves.setdefault(str(models[index]), {}).setdefault(str(rows.device[index]), {})[point[0]] = point
     ranked = sorted(curves, key=lambda model: (-sum(map(len, curves[model].values())), model))[:_MOST_CURVES]
     return {
         model: {device: sorted(points.values()) for device, points in curves[model].items()} for model in sorted(ranked)

@@ -20,6 +20,7 @@ from pepper.latency.dataset import Rows
 from pepper.latency.evaluation import scores
 from pepper.latency.features import FEATURES, Values
 from pepper.latency.model import LatencyModel
+from pepper.names import Measured
 from pepper.planning.latency_models import chosen_version, load_version, write_version
 from pepper.planning.settings import run_params
 from pepper.sweep.axes import plan
@@ -67,7 +68,7 @@ def adapt(composition: Composition) -> Registered:
         composition = composition.anew([*composition.overrides, f"+sweep={CANDIDATES}"])
         config = composition.config
     cells = plan(composition, stepwise("find the models", config.is_quiet))
-    cells = _chosen(config, cells, champion, set(test.model), profiles.folder / "cache")
+    cells = _chosen(config, cells, champion, test, profiles.folder / "cache")
     measure(config, cells)
     rows, others = _measured(profiles, cells)
     if rows is None:
@@ -112,17 +113,19 @@ def adapt(composition: Composition) -> Registered:
     return Registered.of(done)
 
 
-def _chosen(
-    config: PepperConfig, cells: Sequence[Cell], champion: LatencyModel, kept: set[str], cache: Path
-) -> list[Cell]:
+def _chosen(config: PepperConfig, cells: Sequence[Cell], champion: LatencyModel, kept: Rows, cache: Path) -> list[Cell]:
     """The cells that stand best for all, without the models that are kept for tests."""
     devices = sorted({cell.device.name for cell in cells})
     if len(devices) > 1:
         raise ConfigError(f"task=adapt: one device at a time; give device=... ({', '.join(devices)})")
-    free = [cell for cell in cells if cell.model is not None and cell.model_config.name not in kept]
+    readable = [cell for cell in cells if cell.model is not None]
+    models = [Measured.of(cell.params()).whole for cell in readable]
+    held_out = kept.holds(np.array([model.name for model in models]), np.array([model.sha256 for model in models]))
+    free = [cell for cell, held in zip(readable, held_out, strict=True) if not held]
     if not free:
+        names = ", ".join(np.unique(kept.groups("model")))
         raise LatencyError(
-            f"nothing to measure: the sweep's models cannot be read, or are held out ({', '.join(sorted(kept))});"
+            f"nothing to measure: the sweep's models cannot be read, or are held out ({names});"
             " give another with +sweep=..."
         )
     calibration = here().calibrate(free[0].device)
@@ -149,7 +152,7 @@ def joined(train: Rows, test: Rows, rows: Rows, rest: Rows | None) -> tuple[Rows
     """Add what was measured to the rows trained on, and the rest of the models held out to those; no row twice."""
     known = Rows.join(train, test)
     if rest is not None:
-        test = Rows.join(test, rest.take(np.isin(rest.model, test.model)).without(known))
+        test = Rows.join(test, rest.take(test.holds(rest.model, rest.group)).without(known))
     return Rows.join(train, rows.without(known)), test
 
 

@@ -2,8 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from pepper.config import CompareConfig
@@ -12,29 +10,13 @@ from pepper.console.progress import stepwise
 from pepper.console.tables import comparisons_table, show
 from pepper.devices.device import machine_hash
 from pepper.errors import ConfigError
-from pepper.measure.comparison import Ratio, geometric_mean, median_ratio, typical
+from pepper.measure.comparison import geometric_mean, typical
 from pepper.tasks.result import Result
+from pepper.tracking.matching import Matched, match
 from pepper.tracking.profiles import LoggedProfile, logged_profiles
 from pepper.tracking.store import Store
 
 STATUS_SLOWER = 3
-
-# What makes two cells comparable where the model's file is another one.
-_SAME = ("model", "device", "load", "threads", "share", "throttle", "provider", "optimization", "spinning", "parallel")
-
-
-@dataclass(frozen=True)
-class _Compared:
-    """What measured the same cell on each side: several processes, if it was repeated."""
-
-    baseline: list[LoggedProfile]
-    candidate: list[LoggedProfile]
-
-    @cached_property
-    def ratio(self) -> Ratio:
-        return median_ratio(
-            [profile.latency_ms for profile in self.baseline], [profile.latency_ms for profile in self.candidate]
-        )
 
 
 def compare(composition: Composition) -> Result:
@@ -55,7 +37,7 @@ def compare(composition: Composition) -> Result:
         _trusted(logged_profiles(store, _given(options, key), stepwise(f"read the {key}", quiet)), key, options.force)
         for key in ("baseline", "candidate")
     )
-    compared = _matched(baseline, candidate)
+    compared = match(baseline, candidate)
     if not options.force:
         for each in compared:
             for other in (*each.baseline[1:], *each.candidate):
@@ -84,22 +66,6 @@ def _trusted(profiles: Sequence[LoggedProfile], key: str, force: bool) -> list[L
     return kept
 
 
-def _matched(baseline: Sequence[LoggedProfile], candidate: Sequence[LoggedProfile]) -> list[_Compared]:
-    """Match the cells by model, device, load and session: two single ones as they are."""
-    if len(baseline) == len(candidate) == 1:
-        return [_Compared(list(baseline), list(candidate))]
-    sides: list[dict[tuple[str | None, ...], list[LoggedProfile]]] = [{}, {}]
-    for side, profiles in zip(sides, (baseline, candidate), strict=True):
-        for profile in profiles:
-            side.setdefault(tuple(profile.params.get(name) for name in _SAME), []).append(profile)
-    old, new = sides
-    if not old.keys() & new.keys():
-        raise ConfigError("compare.candidate: shares no cell with the baseline; name runs of like models and devices")
-    if alone := len(old.keys() ^ new.keys()):
-        print(f"{alone} cells are in one of the two only: left out", file=sys.stderr)
-    return [_Compared(old[key], new[key]) for key in new if key in old]
-
-
 def _check_alike(old: LoggedProfile, new: LoggedProfile) -> None:
     remedy = "measure both alike, or set compare.force=true"
     if machine_hash(old.host) != machine_hash(new.host):
@@ -113,7 +79,7 @@ def _check_alike(old: LoggedProfile, new: LoggedProfile) -> None:
         )
 
 
-def _say(compared: Sequence[_Compared], options: CompareConfig) -> int:
+def _say(compared: Sequence[Matched], options: CompareConfig) -> int:
     together = 1 - (1 - options.confidence) / len(compared)  # Bonferroni: all intervals hold at once
     rows = [_row(each, together, 1 + options.threshold_percent / 100) for each in compared]
     show(comparisons_table(rows, options.confidence), comparisons=rows)
@@ -136,7 +102,7 @@ def _say(compared: Sequence[_Compared], options: CompareConfig) -> int:
     return STATUS_SLOWER if slower else 0
 
 
-def _row(compared: _Compared, confidence: float, limit: float) -> dict[str, Any]:
+def _row(compared: Matched, confidence: float, limit: float) -> dict[str, Any]:
     low, high = compared.ratio.interval(confidence)
     old, new = compared.baseline, compared.candidate
     name = new[0].name if new[0].name == old[0].name else f"{old[0].name} -> {new[0].name}"

@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -105,8 +104,8 @@ def _compare(
     with registry.artifacts(challenger[0], "dataset") as folder:
         rows = read(folder / "test.parquet")
     with registry.artifacts(champion[0], "dataset") as folder:
-        trained_on = _models(folder / "train.parquet")
-    unseen = rows.take(~np.isin(rows.model, trained_on))
+        known = read(folder / "train.parquet")
+    unseen = rows.take(~known.holds(rows.model, rows.group))
     if not len(unseen):
         raise LatencyError(
             f"version {champion[0]} was trained on every model that version {challenger[0]} holds out: they cannot be"
@@ -116,18 +115,12 @@ def _compare(
     errors = [float(relative_error(unseen.p50_ms, each).mean()) for each in predicted]
     result = compare(unseen, predicted[0], predicted[1], confidence)
     interval = f"{confidence:.0%} interval of the difference {result.low:+.2%} to {result.high:+.2%}"
-    models = len(np.unique(unseen.model))
+    models = len(np.unique(unseen.group))
     why = (
         f"mean error {errors[0]:.2%} against {errors[1]:.2%} on {len(unseen)} held-out rows of {models} models,"
         f" {interval}: {'better' if result.better else 'not better'} beyond noise"
     )
     return result.better, why, (errors[0], errors[1])
-
-
-def _models(file: Path) -> list[str]:
-    import pandas as pd
-
-    return [str(name) for name in pd.read_parquet(file, columns=["model"])["model"].unique()]
 
 
 def _roll_back(registry: Registry, champion: int | None, version: int | None, reason: str | None) -> Promoted:

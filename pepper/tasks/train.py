@@ -53,7 +53,7 @@ def train(composition: Composition) -> Registered:
     before = None if champion is None else (champion, registry.tags(champion))
     collected = collect.collect(history(profiles), profiles.folder / "cache", stepwise("describe", quiet))
     rows = collected.rows
-    models, devices, loads = (len(np.unique(getattr(rows, by))) for by in ("model", "device", "load"))
+    models, devices, loads = (len(np.unique(rows.groups(by))) for by in ("model", "device", "load"))
     show(f"{len(rows)} measurements of {models} models on {devices} devices under {loads} loads")
     for reason, count in collected.left_out.items():
         show(f"left out {count}: {reason}")
@@ -130,7 +130,7 @@ def _record(folder: Path, name: str, rows: Rows, trained: Trained, evidence: Rep
             "features": len(FEATURES),
             "train_rows": len(trained.train),
             "test_rows": len(trained.test),
-            "test_models": " ".join(np.unique(trained.test.model))[:500],
+            "test_models": " ".join(np.unique(trained.test.groups("model")))[:500],
         },
         metrics=metrics,
         children=tuple(_trial(trial) for trial in trained.tuned.trials),
@@ -163,7 +163,7 @@ def _write(folder: Path, name: str, rows: Rows, trained: Trained, evidence: Repo
 
 def _predictions(rows: Rows, evidence: Report) -> "pd.DataFrame":
     """Return each row with what was predicted of it, once for every way of leaving out."""
-    table = collect.to_frame(rows)[["model", "part", "device", "load", "p50_ms"]]
+    table = collect.to_frame(rows)[["model", "part", "device", "load", "p50_ms"]].assign(model=rows.groups("model"))
     for by, predicted in evidence.predictions.items():
         table = table.assign(
             **{f"predicted_without_{by}_ms": predicted, f"error_without_{by}": predicted / rows.p50_ms - 1}

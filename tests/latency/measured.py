@@ -62,4 +62,4 @@ def measured(models: int = 6, parts: int = 4, noise: float = 0.02, seed: int = 0
     work += stacked[:, columns["operators"]] * 0.02 * 100 / gflops_of
     p50_ms = work * slowdown * np.exp(noise * rng.standard_normal(len(work)))
     model, part, device_name, load_name = (np.array(column) for column in zip(*names, strict=True))
-    return Rows(stacked, p50_ms, p50_ms * 1.1, model, part, device_name, load_name)
+    return Rows(stacked, p50_ms, p50_ms * 1.1, model, part, device_name, load_name, model)

@@ -1,14 +1,17 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from pepper.errors import LatencyError
+from pepper.latency import collect
 from pepper.latency.baselines import BASELINES
 from pepper.latency.dataset import grouped_folds, held_out
-from pepper.latency.evaluation import compare, fastest_picked, leave_one_out, noise_floor, scores
+from pepper.latency.evaluation import by_group, compare, fastest_picked, leave_one_out, noise_floor, scores
 from pepper.latency.model import Hyperparameters
 from pepper.latency.training import report, trainer
 from tests.latency.measured import measured
@@ -47,10 +50,41 @@ def test_whole_models_are_held_out_whatever_their_order() -> None:
 @given(st.sets(st.text("abcdef", min_size=1), min_size=3, max_size=30), st.floats(0.05, 0.9))
 def test_something_is_held_out_and_two_models_are_left(names: set[str], fraction: float) -> None:
     rows = measured(models=len(names), parts=1)
-    rows = replace(rows, model=np.array([sorted(names)[int(name[5:])] for name in rows.model]))
+    called = np.array([sorted(names)[int(name[5:])] for name in rows.model])
+    rows = replace(rows, model=called, group=called)
     out = held_out(rows, fraction)
     assert out.any()
     assert len(set(rows.model[~out])) >= 2
+
+
+def test_different_files_of_one_name_are_different_groups() -> None:
+    rows = measured(models=4)
+    alike = replace(rows, model=np.where(rows.model == "model3", "model3", "model"), group=rows.model)
+    assert set(alike.groups("model")) == {"model (model0)", "model (model1)", "model (model2)", "model3"}
+    assert set(by_group(alike, alike.p50_ms)["model"]) == set(alike.groups("model"))
+    out = held_out(alike)
+    assert out.any()
+    assert not set(alike.group[out]) & set(alike.group[~out])
+    assert alike.digest == rows.digest, "names are for people"
+
+
+def test_models_are_known_by_their_hash_or_by_the_name_that_older_rows_have() -> None:
+    rows = measured(models=3)
+    renamed = replace(rows, model=np.char.add("my ", rows.model))
+    known = renamed.take(renamed.group == "model1")
+    assert np.array_equal(known.holds(rows.model, rows.group), rows.group == "model1")
+    older = replace(known, model=rows.model[rows.model == "model1"], group=np.char.add("named ", known.group))
+    assert np.array_equal(older.holds(rows.model, rows.group), rows.group == "model1")
+
+
+def test_rows_are_read_back_also_those_of_before_groups(tmp_path: Path) -> None:
+    rows = measured(models=3)
+    collect.write(rows, tmp_path / "rows.parquet")
+    assert collect.read(tmp_path / "rows.parquet").digest == rows.digest
+    table = parquet.read_table(tmp_path / "rows.parquet")
+    parquet.write_table(table.drop_columns("group"), tmp_path / "older.parquet")
+    older = collect.read(tmp_path / "older.parquet")
+    assert set(older.group) == {"named model0", "named model1", "named model2"}
 
 
 def test_a_model_that_joins_moves_no_other() -> None:

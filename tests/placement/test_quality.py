@@ -62,12 +62,12 @@ def measured() -> tuple[Rows, pd.DataFrame]:
                 gflops = SPEED[device]
                 setting = Setting(gflops, gflops, gflops / 5, gflops / 100, load_percent=PERCENT[load], load_cores=1)
                 features.append(described(part, setting))
-                names.append((model, sha256, device, load))
+                names.append((model, sha256, device, load, model))
                 cells.append((model, name, sha256, device, load))
     stacked = np.vstack(features)
     work = stacked[:, FEATURES.index("macs")] / 1e6 + stacked[:, FEATURES.index("operators")] / 2
-    speed = np.array([SPEED[device] for *_, device, _ in names])
-    slow = np.array([1 + PERCENT[load] / 100 for *_, load in names])
+    speed = np.array([SPEED[device] for *_, device, _, _ in names])
+    slow = np.array([1 + PERCENT[load] / 100 for *_, load, _ in names])
     p50_ms = work * 100 / speed * slow / 30 * np.exp(0.03 * rng.standard_normal(len(names)))
     columns = (np.array(column) for column in zip(*names, strict=True))
     keys = [f"params.{key}" for key in ("family", "model", "model_sha256", "device", "load")]

@@ -8,11 +8,17 @@ import subprocess
 import time
 from pathlib import Path
 
+import onnx
 import pandas as pd
 import psutil
 import pytest
-from harness import Desk, MakeDesk, alive, descendants, lasting, wait_until
+from harness import Desk, MakeDesk, alive, composed, descendants, lasting, mlp, wait_until
 from mlflow import MlflowClient
+
+from pepper.graph.source import model_hash
+from pepper.latency.collect import collect
+from pepper.tracking.history import history
+from pepper.tracking.store import Store
 
 FOUR = """# Two models under two loads, on half a core.
 name: four
@@ -137,6 +143,27 @@ def test_multirun_measures_a_cell_for_each_job(finished: Desk) -> None:
 
 
 @pytest.mark.slow
+def test_files_of_one_name_are_told_apart_everywhere(desk: Desk) -> None:
+    for folder, proto in (("first", mlp()), ("second", mlp(width=24))):
+        (desk.folder / folder).mkdir(parents=True)
+        onnx.save(proto, desk.folder / folder / "model.onnx")
+    paths = [str(desk.folder / folder / "model.onnx") for folder in ("first", "second")]
+    desk.sweep("alike", f"name: alike\naxes:\n  model: [onnx]\n  model.path: {json.dumps(paths)}\n")
+    done = desk("+sweep=alike")
+    assert done.status == 0, done.err
+    for name in ("first/model", "second/model"):
+        assert name in done.out
+    assert desk("task=report", f"report.out={desk.folder}/alike.html").status == 0
+    page = (desk.folder / "alike.html").read_text()
+    assert "first/model" in page
+    assert "second/model" in page
+    tracking = composed(f"tracking.uri={desk.uri}", f"tracking.folder={desk.folder}/mlruns").tracking
+    rows = collect(history(Store(tracking)), desk.folder / "cache").rows
+    assert set(rows.model) == {"model"}
+    assert sorted(rows.group) == sorted(model_hash(Path(path))[:24] for path in paths)
+    assert len(set(rows.groups("model"))) == 2
+
+
 def test_what_is_measured_again(desk: Desk) -> None:
     """Finished cells stand or fall by verdict and ``sweep.rerun``."""
     desk.sweep("one", "# One.\nname: one\naxes:\n  model: [tiny]\n  device: [share100]\n  load: [cpu50]\n")

@@ -45,7 +45,7 @@ def log(store: Store, latency_ms: float, seed: int = 0, model: str = "m", **chan
             "worker": {"onnxruntime": changes.pop("onnxruntime", "1.0")},
         },
     )
-    params = {"model": model, "device": "d", "load": "idle", "threads": 1}
+    params = {"model": model, "device": "d", "load": "idle", "threads": 1, "model_sha256": changes.pop("file", model)}
     cell = changes.pop("cell", f"cell of {model}")
     with tempfile.TemporaryDirectory() as scratch:
         write_artifacts(profile, "", Path(scratch))
@@ -123,6 +123,23 @@ def test_two_sweeps_cell_by_cell(desk: Desk, store: Store) -> None:
     assert done.status == 3
     assert "slower beyond 5 %: c / d / idle / 1t; 3 compared" in done.out
     assert "1 cells are in one of the two only" in done.err
+
+
+def test_models_are_told_by_their_files_then_by_their_names(desk: Desk, store: Store) -> None:
+    old, new = (start_sweep(store, name) for name in ("old", "new"))
+    files = {"model": ("first", "second"), "exported": ("before", "after"), "unclear": ("x", "y")}
+    for name, (one, other) in files.items():
+        log(store, 10.0, 0, name, parent=old, file=one, cell=f"{name} {one}")
+        log(store, 10.0 if name == "exported" else 30.0, 1, name, parent=new, file=other, cell=f"{name} {other}")
+    log(store, 30.0, 2, "model", parent=old, file="second", cell="model second")
+    log(store, 10.0, 3, "renamed", parent=new, file="first", cell="model first")
+    log(store, 10.0, 3, "unclear", parent=new, file="z", cell="unclear z")
+    done = compare(desk, old, new, "output=json")
+    rows = {row["name"].replace(" / d / idle / 1t", ""): row for row in json.loads(done.out)["comparisons"]}
+    assert set(rows) == {"model", "model -> renamed", "exported"}
+    assert all(abs(row["change_percent"]) < 5 for row in rows.values()), "each file against itself"
+    assert "exported: another file in the candidate" in done.err
+    assert "unclear: several files have this name" in done.err
 
 
 def test_sweeps_of_many_cells_ask_for_many_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
