@@ -272,7 +272,7 @@ def _streams(desk: Desk, rng: Random) -> list[Ended]:
 
 
 def _surroundings(desk: Desk, rng: Random) -> list[Ended]:
-    folder = desk.folder / rng.choice(("a b", "it's", "[red]x[/red]", "größe", "new\nline", "-rf", "%d{x}"))
+    folder = desk.folder / rng.choice(("a b", "it's", "[red]x", "größe", "new\nline", "-rf", "%d{x}"))
     folder.mkdir()
     locale = rng.choice(("C", "POSIX", "tr_TR.UTF-8", "xx_YY", "", "C.UTF-8"))
     command = desk.start(program=True, environment={"TMPDIR": str(folder), "LC_ALL": locale, "LANG": locale})
