@@ -244,13 +244,13 @@ def _task(name: str) -> Task:
 def _refuse_at_once(argv: Sequence[str], error: Exception) -> int:
     """Refuse what could not be composed; a script that asked for a document gets one all the same."""
     with speaking(OutputMode.json if "output=json" in argv else OutputMode.text) as results:
-        results["status"] = _refuse(error)
+        results["status"] = _refuse(error, argv)
     return STATUS_ERROR
 
 
-def _refuse(error: Exception) -> int:
+def _refuse(error: Exception, argv: Sequence[str] = ()) -> int:
     """Say in one line what is wrong and return the exit status."""
-    said = str(error) if isinstance(error, PepperError) else explain(error)
+    said = str(error) if isinstance(error, PepperError) else explain(error, argv)
     line = " ".join(said.splitlines())  # a name that it shows may have several
     print(f"error: {line}", file=sys.stderr)
     add_results(error=line)

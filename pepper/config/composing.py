@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from pepper import config
 from pepper.config import PepperConfig
 from pepper.config.checks import not_one_of
-from pepper.config.overrides import entries, prepared, unreadable
+from pepper.config.overrides import entries, keys_of, prepared, several_values, unreadable
 from pepper.errors import ConfigError, argument, nearest
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ _WRONG_TYPE = (
     re.compile(r"Value (?P<value>.*) \(\w+\) is not a valid input for <(?P<wanted>enum)"),
 )
 _NO_GROUP = re.compile(r"Could not override '(?P<key>.*?)'.*list use (?P<add>\+\S+)", re.S)
+_SEVERAL = re.compile(r"Ambiguous value for argument '(?P<override>.*?)'\s", re.S)
+_NO_MAPPING = re.compile(r"Cannot (?:assign \w+ to Dict\[|merge DictConfig with ListConfig)")
 _GROUP_TWICE = re.compile(r"Multiple values for (?P<group>\w+)\.")
 _KINDS = {"float": "a number", "int": "a whole number", "bool": "true or false", "str": "text"}
 """By how OmegaConf's name for the type begins."""
@@ -62,7 +64,7 @@ def compose(overrides: Sequence[str] = ()) -> PepperConfig:
     try:
         return config.typed(compose_tree(overrides))
     except OmegaConfBaseException as error:
-        raise ConfigError(explain(error)) from error
+        raise ConfigError(explain(error, overrides)) from error
 
 
 def compose_tree(overrides: Sequence[str]) -> "DictConfig":
@@ -92,7 +94,7 @@ def recompose(overrides: Sequence[str]) -> "DictConfig":
         readable, named = prepared(overrides)
         return with_names(hydra.compose("run", overrides=readable), named)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(explain(error)) from error
+        raise ConfigError(explain(error, overrides)) from error
 
 
 def with_names(cfg: "DictConfig", named: Sequence[str]) -> "DictConfig":
@@ -108,13 +110,24 @@ def with_names(cfg: "DictConfig", named: Sequence[str]) -> "DictConfig":
     return cfg
 
 
+def _whole_key(end: str, overrides: Sequence[str]) -> str:
+    """Return the key of the override that an error is about, of which it may know the end only."""
+    given = [key for override in overrides if "=" in override for key in keys_of(override)]
+    return next((key for key in given if end and f".{key}".endswith(f".{end}")), end)
+
+
 def _no_group(key: str, add: str) -> str:
     """Say that a group cannot be chosen so: a sweep is added, the others have an option already."""
     return f"{key}: there is none yet; give {add}" if key == "sweep" else f"{key}: no such group"
 
 
-def explain(error: Exception) -> str:
-    """Say in one line what is wrong with the command line or an option file, and the fix."""
+def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
+    """Say in one line what is wrong with the command line or an option file, and the fix.
+
+    Args:
+        error: What Hydra or OmegaConf raised.
+        overrides: The command line's, which tell the whole key where the error has the end of it only.
+    """
     from hydra.errors import HydraException, MissingConfigException, OverrideParseException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -123,6 +136,8 @@ def explain(error: Exception) -> str:
         return unreadable(str(error.override).removeprefix("++"))
     if found := _NO_GROUP.match(str(error)):
         return _no_group(found["key"], found["add"])
+    if found := _SEVERAL.search(str(error)):
+        return several_values(found["override"])
     if found := _GROUP_TWICE.match(str(error)):
         return f"+{found['group']}: has an option already; give {found['group']}=OPTION"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
@@ -132,7 +147,7 @@ def explain(error: Exception) -> str:
     cause: Any = error.__cause__ or error
     if isinstance(cause, HydraException) and isinstance(cause.__context__, OmegaConfBaseException):
         cause = cause.__context__  # what an option file says
-    key = getattr(cause, "full_key", None)
+    key = _whole_key(str(getattr(cause, "full_key", None) or ""), overrides)
     lines = [line.strip() for line in str(cause).splitlines()]
     message = next((line for line in lines if not line.startswith(("full_key", "object_type"))), "")
     if key:
@@ -141,6 +156,8 @@ def explain(error: Exception) -> str:
         name = str(key).rpartition(".")[2]
         hint = nearest(name, known) if name not in known else ""
         listed = f" (keys: {', '.join(known)})" if name not in known and known and not hint else ""
+        if _NO_MAPPING.match(message):
+            return f"{key}: must be values by name; give {key}.NAME=..."
         if "is not a ListConfig" in message:
             return f"{key}: must be a list; give {argument(str(key), '[...]')}"
         if "is not Optional" in message:

@@ -144,6 +144,13 @@ def unreadable(override: str) -> str:
     return f"{override}: not a KEY=VALUE that can be read; {fix}"
 
 
+def several_values(override: str) -> str:
+    """Say what to do about values with commas between them."""
+    key, _, values = override.partition("=")
+    fix = f"give {argument(key, f'[{values}]')}" if key in _keys_of(_is_list) else "add -m to run once for each"
+    return f"{override}: several values; {fix}"
+
+
 def keys_of(override: str) -> list[str]:
     """Return the keys that an override sets, names out of files as they are."""
     named = entries(override)
@@ -203,6 +210,10 @@ def _is_text(kind: Any) -> bool:
 
 def _is_list_of_texts(kind: Any) -> bool:
     return bool(kind == list[str])
+
+
+def _is_list(kind: Any) -> bool:
+    return get_origin(kind) is list
 
 
 @functools.cache
