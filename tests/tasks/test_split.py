@@ -1,4 +1,4 @@
-"""``task=cuts`` and ``task=split`` from the command line: what they say, write, prove, log and refuse."""
+"""``task=split`` from the command line: what it says, writes, proves, logs and refuses."""
 
 import json
 import re
@@ -6,7 +6,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import models
 import numpy as np
 import onnx
 import pytest
@@ -16,6 +15,7 @@ from onnx import helper
 from pepper.fleet import Fleet, FleetDevice
 from pepper.graph.split import read_manifest
 from pepper.placement.plan import Plan, PlannedPart
+from tests.graph import models
 
 
 def test_a_real_model_in_four_parts(desk: Any, tmp_path: Path) -> None:
@@ -158,16 +158,6 @@ def test_outputs_that_are_no_numbers_or_constant_prove_nothing(desk: Any, tmp_pa
     assert said["all"][0] == 0
     assert f"output {outputs['relu']!r} is the same whatever the input and proves nothing" in said["all"][1]
     assert f"output {outputs['log']!r} holds no finite number and proves nothing" in said["all"][1]
-
-
-def test_cuts_are_listed_and_explained(desk: Any, tmp_path: Path) -> None:
-    file = models.save(models.unet(), tmp_path / "u.onnx")
-    base = ("task=cuts", "model=onnx", f"model.path={file}")
-    listed = desk(*base)
-    assert listed.status == 0, listed.err
-    assert "20 operators, 7 cuts (tensors)" in listed.out
-    assert "19 cuts (frontiers)" in desk(*base, "cuts=frontiers").out
-    assert "tensors cross behind" in desk(*base, "cuts.why=conv_3_0").out
 
 
 def _bad(name: str, folder: Path) -> Path:
