@@ -222,6 +222,13 @@ class LimitsConfig:
             within(f"measure.limits.{name}", value, 0, above=True)
 
 
+class Binding(StrEnum):
+    """Where the inputs and outputs of an inference that is timed are."""
+
+    host = "host"
+    device = "device"
+
+
 @dataclass
 class MeasureConfig:
     """When timing starts, when it stops, and what is recorded.
@@ -240,6 +247,8 @@ class MeasureConfig:
         verify_load_seconds: How long the load runs alone to verify it.
         time_limit_seconds: Longest wait for the worker's answer; then the cell fails.
         seed: Seed of the inputs' values.
+        binding: Where inputs and outputs are: ``host`` (arrays in, arrays out: what a stage costs) or ``device`` (in
+            the memory of what computes; transfers are timed apart).
         operators: Whether to add a separate pass with onnxruntime's per-operator profiler.
         session: How onnxruntime opens the model.
         limits: What a trusted profile must keep to.
@@ -255,6 +264,7 @@ class MeasureConfig:
     verify_load_seconds: float = MISSING
     time_limit_seconds: float = MISSING
     seed: int = 0
+    binding: Binding = Binding.host
     operators: bool = False
     session: SessionConfig = field(default_factory=SessionConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)

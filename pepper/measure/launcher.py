@@ -60,6 +60,7 @@ class Bench:
                 threads=self._spec.threads,
                 inputs=inputs,
                 seed=self._measure.seed,
+                binding=self._measure.binding,
                 **vars(self._measure.session),
             )
             self._assignment = self._opened.pop("assignment")
@@ -144,6 +145,7 @@ class Bench:
             **span,
             "throughput_per_s": len(latency_ms) / span["timed_s"],
             "cpu_per_inference_ms": 1000 * span["cpu_s"] / len(latency_ms),
+            "feeding_percent": 100 * span["cpu_s"] / span["timed_s"],
             "drift_percent": drift_percent(latency_ms),
             "share_before": self._share,
             "share_achieved": share,

@@ -40,7 +40,17 @@ _NUMBERS = {
     "ended_ms": "ended_ms",
 }
 # Settings beside the threads that tell two cells of a model, device and load apart, where a sweep varies them.
-_VARIED = ("optimization", "spinning", "parallel", "batch", "input_shapes", "provider", "load_cores")
+_VARIED = (
+    "optimization",
+    "spinning",
+    "parallel",
+    "batch",
+    "input_shapes",
+    "provider",
+    "provider_options",
+    "binding",
+    "load_cores",
+)
 
 
 def tidy(runs: "pd.DataFrame") -> "pd.DataFrame":
@@ -97,9 +107,10 @@ def _series(runs: "pd.DataFrame", table: "pd.DataFrame") -> "pd.Series":
         column = f"params.{key}"
         if column not in runs:
             continue
+        values = runs[column].fillna("default")
         # Idle cells load no core, whatever a sweep asks for; a part's shapes are its model's own.
         loaded = table["load_percent"] > 0 if key == "load_cores" else table["load_percent"].notna()
-        groups = runs[column].where(loaded).groupby([table["model"], table["device"], table["threads"]])
+        groups = values.where(loaded).groupby([table["model"], table["device"], table["threads"]])
         varied = (groups.transform("nunique") > 1) & loaded
-        series = series.where(~varied, series + f", {key}=" + runs[column].astype(str))
+        series = series.where(~varied, series + f", {key}=" + values.astype(str))
     return series

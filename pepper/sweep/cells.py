@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from pepper.config import LoadConfig, MeasureConfig, ModelConfig
+from pepper.config.measuring import Binding
 from pepper.devices.device import DeviceSpec
 from pepper.graph.model import ModelFile
 from pepper.packages import onnxruntime_version
@@ -48,6 +49,8 @@ class Cell:
         del load["name"]
         measure = asdict(self.measure)
         del measure["time_limit_seconds"]
+        if self.measure.binding == Binding.host:  # as it was before there was a choice
+            del measure["binding"]
         facts = {
             "identity_version": IDENTITY_VERSION,
             "onnxruntime": onnxruntime_version(),
@@ -98,6 +101,7 @@ class Cell:
             "optimization": session.optimization,
             "spinning": session.spinning,
             "parallel": session.parallel,
+            "binding": None if self.measure.binding == Binding.host else str(self.measure.binding),
             "seed": self.measure.seed,
             "batch": next(iter(self.model.shapes.values()), [1])[0] if self.model else None,
             "input_shapes": json.dumps(self.model.shapes) if self.model else None,

@@ -10,7 +10,10 @@ from pepper.measure.comparison import Ratio, median_ratio
 from pepper.tracking.profiles import LoggedProfile
 
 # What makes cells of one model comparable.
-_SETTING = ("device", "load", "threads", "share", "throttle", "provider", "optimization", "spinning", "parallel")
+_SETTING = (
+    *("device", "load", "threads", "share", "throttle", "provider", "provider_options", "binding"),
+    *("optimization", "spinning", "parallel"),
+)
 
 
 @dataclass(frozen=True)

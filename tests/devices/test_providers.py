@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from numpy._core import _multiarray_umath as multiarray
 from onnx import numpy_helper
 
+from pepper.devices.providers.binding import bound_to_device
 from pepper.devices.providers.choice import Choice
 from pepper.devices.providers.cpu import CpuProvider
 from pepper.devices.providers.facts import facts, of_nvidia
@@ -188,3 +189,23 @@ def test_small_models_are_what_onnx_reads_and_onnxruntime_runs(rows: int, widths
     for weight in onnx.load_from_string(content).graph.initializer:
         expected = expected @ numpy_helper.to_array(weight)
     np.testing.assert_allclose(answer, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("choice", [Choice("CPUExecutionProvider"), GGML], ids=lambda choice: choice.name)
+def test_inputs_and_outputs_can_be_where_the_provider_computes(choice: Choice, models: dict[str, Path]) -> None:
+    provider = provider_named(**(needs(choice) if choice.library else choice).to_json())
+    session, _ = open_checked(provider, str(models["tiny"]), options())
+    bound = bound_to_device(session, {"input": np.ones((1, 16), np.float32)})
+    assert bound.run() == ()
+    assert not bound.moved, "the host's memory is its own"
+    assert bound.in_ms < 1
+
+
+def test_a_device_that_is_not_waited_for_is_refused(tmp_path: Path) -> None:
+    """WebGPU's runs return before their end, whatever onnxruntime is asked: their times tell nothing."""
+    provider = provider_named(**needs(WEBGPU).to_json())
+    file = tmp_path / "large.onnx"
+    file.write_bytes(products(64, 256, 256, 256))
+    session, _ = open_checked(provider, str(file), options())
+    with pytest.raises(ValueError, match=r"does not wait for its device \(.*\); give measure.binding=host"):
+        bound_to_device(session, {"input": np.ones((64, 256), np.float32)})

@@ -6,8 +6,10 @@ import pytest
 from harness import Desk, composed
 
 from pepper.config.composing import compose
+from pepper.config.measuring import Binding
 from pepper.devices.cores import resolve
 from pepper.errors import ConfigError
+from pepper.sweep.axes import single_cell
 from tests.devices.plugins import GGML, needs, overrides
 
 CORE = ("device=share100", "load=idle")
@@ -38,6 +40,17 @@ def test_what_the_provider_does_not_run_fails(desk: Desk, provider: str) -> None
     assert run.info.status == "FAILED"
     assert "latency_p50_ms" not in run.data.metrics
     assert provider in run.data.tags["pepper.reasons"]
+
+
+def test_inputs_and_outputs_may_stay_on_the_device(desk: Desk) -> None:
+    done = desk("model=tiny", *CORE, "measure.binding=device")
+    assert done.status == 0, done.err
+    (run,) = desk.runs()
+    assert run.data.params["binding"] == "device"
+    assert {"input_transfer_ms", "output_transfer_ms", "feeding_percent"} <= set(run.data.metrics)
+    host, device = (single_cell(composed("model=squeezenet", *CORE, f"measure.binding={b}")) for b in Binding)
+    assert host.identity != device.identity
+    assert host.params()["binding"] is None, "as before there was a choice"
 
 
 def identity(*changes: str) -> str:
