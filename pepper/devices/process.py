@@ -96,17 +96,7 @@ class Process:
     def request(
         self, op: str, *, timeout_s: float, arrays: Arrays | None = None, **fields: Any
     ) -> tuple[Json, dict[str, Any]]:
-        """Send a request and wait for its answer.
-
-        Args:
-            op: The handler's name.
-            timeout_s: Longest wait; then the process is killed.
-            arrays: Arrays that go with the request.
-            **fields: The handler's arguments, JSON-able.
-
-        Raises:
-            MeasureError: The program refused the request, crashed, or did not answer in time.
-        """
+        """Send a request and wait for its answer, as :meth:`pepper.devices.device.Program.request` does."""
         try:
             send(self._connection, {"op": op, **fields}, arrays)
             self._wait(op, timeout_s)
