@@ -71,3 +71,21 @@ def test_what_a_busy_neighbour_leaves_of_a_throttled_core_is_fitted() -> None:
     slowdown = roofline.mean_ms(known.features) / roofline.work_ms(known.features)
     assert np.allclose(slowdown[throttled & busy], 4 / 0.56, rtol=0.02)
     assert np.allclose(slowdown[~throttled & busy], 2)
+
+
+def test_a_provider_of_its_own_is_estimated_by_what_it_does() -> None:
+    """Its products, weights, launches, calls and transfers; what the cores that feed it do no longer counts."""
+    parts = random_parts(20, seed=3)
+    cores = setting(100.0)
+    model = Roofline(np.ones(len(TERMS)))
+    quick = {"gflops": 1e4, "small_gflops": 1e3, "memory_gbps": 1e3, "launch_ms": 1e-4, "call_ms": 1e-4}
+    runtime = {f"device_runtime_{name}": value for name, value in quick.items()}
+    ways = {"device_runtime_in_gbps": 10.0, "device_runtime_out_gbps": 5.0}
+    alone, moved = (replace(cores, **runtime, **extra) for extra in ({}, ways))
+    on_cores, on_it = (model.work_ms(rows(parts, each)) for each in (cores, alone))
+    assert (on_it < on_cores).all()
+    slower = replace(alone, device_gflops=1.0, device_gflops_single=1.0, device_memory_gbps=1.0)
+    np.testing.assert_allclose(model.work_ms(rows(parts, slower)), on_it)
+    features = rows(parts, moved)
+    transfers = features[:, COLUMN["input_bytes"]] / 10e6 + features[:, COLUMN["output_bytes"]] / 5e6
+    np.testing.assert_allclose(model.work_ms(features) - on_it, transfers)

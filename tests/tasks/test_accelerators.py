@@ -1,16 +1,20 @@
 """Models on providers other than the CPU's own, from the command line to the run."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from harness import Desk, composed
 
+from pepper.config import DeviceConfig, LoadConfig
 from pepper.config.composing import compose
 from pepper.config.measuring import Binding
 from pepper.devices.cores import resolve
 from pepper.errors import ConfigError
+from pepper.fleet import FleetDevice
 from pepper.sweep.axes import single_cell
 from tests.devices.plugins import GGML, needs, overrides
+from tests.tasks.plans import CORES, make_plan, save
 
 CORE = ("device=share100", "load=idle")
 
@@ -83,3 +87,22 @@ def test_an_accelerator_has_no_share() -> None:
 def test_what_no_provider_takes_is_refused(changes: list[str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         compose(["model=squeezenet", *changes])
+
+
+@pytest.mark.slow
+def test_a_plan_over_cores_and_a_plug_in_is_run_and_answers_like_the_whole(
+    desk: Desk, models: dict[str, Path], tmp_path: Path
+) -> None:
+    ggml = needs(GGML)
+    idle = LoadConfig(percent=0, name="idle")
+    cores = DeviceConfig(name="cores", cores=[CORES[0]], threads=1)
+    other = replace(
+        cores, name="other", cores=[CORES[-1]], provider=ggml.name, library=ggml.library, options=dict(ggml.options)
+    )
+    fleet = {device.name: FleetDevice(device, idle) for device in (cores, other)}
+    plan = save(make_plan(str(models["small"]), ["cores", "other"], fleet), tmp_path)
+    quickly = ("execute.trials.seconds=0.1", "execute.trials.min_requests=5")
+    done = desk("task=execute", f"execute.plan={plan}", *quickly)
+    assert done.status == 0, done.err
+    assert "stage 2" in done.out
+    assert "largest difference to the whole model" in done.out
