@@ -130,8 +130,8 @@ class CoresDevice(Device):
         self._commands.append(started)
         return started
 
-    def confine(self, pid: int) -> None:
-        """Hold a process to the device's limits, together with those confined before.
+    def confine(self, pid: int, wants: float | None = None) -> None:
+        """Hold a process to the device's limits, together with those confined before; see `Program.confine`.
 
         Raises:
             DeviceError: The throttle asked for cannot be used on this machine.
@@ -140,7 +140,7 @@ class CoresDevice(Device):
         if self._throttles is None:
             self._throttles = self._make_throttles()
         for throttle in self._throttles:
-            throttle.add(pid)
+            throttle.add(pid, wants)
         helpers = [helper for throttle in self._throttles for helper in throttle.helpers]
         for program in self._programs:
             program.helpers = helpers
@@ -166,6 +166,11 @@ class CoresDevice(Device):
         """What holds the processes to the share: ``none``, ``cgroup-v1``, ``cgroup-v2`` or ``suspend``."""
         return self._throttles[-1].method if self._throttles and self.spec.share < 1 else "none"
 
+    @property
+    def hands_out(self) -> bool:
+        """Whether it stops and continues its processes in turn."""
+        return self.spec.share < 1 and self.spec.throttle != ThrottleMethod.cgroup
+
     def given(self) -> tuple[float, float] | None:
         """Return how long its processes were let run so far, and that span, in s; None where nothing stops them."""
         held = [throttle for throttle in self._throttles or () if isinstance(throttle, Suspend)]
@@ -190,9 +195,9 @@ class CoresProgram(Process, Program):
         super().__init__(module, cores, device.spec.threads)
         self._device = device
 
-    def confine(self) -> None:
+    def confine(self, wants: float | None = None) -> None:
         """Hold it to the device's limits from now on."""
-        self._device.confine(self.pid)
+        self._device.confine(self.pid, wants)
 
     def pause(self) -> None:
         """Stop it until it is confined again."""

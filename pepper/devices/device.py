@@ -117,8 +117,13 @@ class Program(ABC):
         """
 
     @abstractmethod
-    def confine(self) -> None:
+    def confine(self, wants: float | None = None) -> None:
         """Hold it to the device's limits from now on, together with what was confined there before.
+
+        Args:
+            wants: Where the device :attr:`hands out <Device.hands_out>` its time: the part of it that the program, a
+                neighbour of the others, wants, 0 to 1: it is let run for as much, but never more than they are; None
+                is a program that takes what it can get. Once more, and it wants something else.
 
         Raises:
             DeviceError: The host cannot hold anything to these limits.
@@ -207,6 +212,11 @@ class Device(ABC):
     @abstractmethod
     def throttle_method(self) -> str:
         """What holds the programs to the share: ``none``, ``cgroup-v1``, ``cgroup-v2``, ``suspend``, or another."""
+
+    @property
+    def hands_out(self) -> bool:
+        """Whether it decides itself which of its programs runs, and when; elsewhere the system's scheduler does."""
+        return False
 
     @abstractmethod
     def given(self) -> tuple[float, float] | None:

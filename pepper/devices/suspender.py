@@ -1,5 +1,9 @@
 """The program that stops and continues others in turn: ``python -m pepper.devices.suspender``.
 
+A device's turn goes to its programs or to their neighbour, as on a slow processor whose scheduler is fair: the
+neighbour has what it wants, but no more than the programs do where both want all. The system's own scheduler has no say
+in it, so that no habit of its (who wakes runs first, who was stopped for long runs longer) is measured as the device's.
+
 A process of its own, so that nothing the parent does delays its signals. The kernel ends it, and the
 stopped processes, if the parent dies.
 """
@@ -17,6 +21,8 @@ from pepper.devices.protocol import Handler, answer, connect
 CYCLE_RANGE = (0.5, 1.5)  # of the mean length
 MOST_CORRECTION = 0.5  # of a turn: a long delay is not made up for by a long unthrottled run
 LEAST_REST = 1e-6  # of a cycle: with less, the turns fill it
+LEAST_DUE = 0.5  # of a turn: with less due, a neighbour waits, so that it has what it wants on average
+MOST_DUE = 4.0  # turns: what a neighbour wants beyond, and cannot have, is not made up for
 
 
 class Held:
@@ -49,18 +55,54 @@ class Turn:
 
     Attributes:
         share: Part of each cycle, 0 < share <= 1.
-        processes: Those that run in it.
+        programs: Those that run in it, whenever the neighbours do not.
+        neighbours: Those that run in it by themselves, as much as they want.
+        wants: Part of the turns that the neighbours want, 0 to 1.
+        due_s: For how long the neighbours still want to run.
+        lead_s: How much longer the neighbours have run than the programs, while both wanted to.
+        running: Those that run if it is this turn.
         ahead_s: How much longer than their share they have run: grows by 1 - share a second while they run,
             falls by share a second while they are stopped.
-        ran_s: For how long they were not stopped.
+        ran_s: How long the turns were in all.
         joined_s: Since when they take turns.
     """
 
     share: float
-    processes: list[Held] = field(default_factory=list)
+    programs: list[Held] = field(default_factory=list)
+    neighbours: list[Held] = field(default_factory=list)
+    wants: float = 0.0
+    due_s: float = 0.0
+    lead_s: float = 0.0
+    running: list[Held] = field(default_factory=list)
     ahead_s: float = 0.0
     ran_s: float = 0.0
     joined_s: float = field(default_factory=time.perf_counter)
+
+    @property
+    def members(self) -> list[Held]:
+        """All that take part."""
+        return [*self.programs, *self.neighbours]
+
+    def choose(self, turn_s: float) -> None:
+        """Decide who runs in the next turn, of about this length."""
+        self.due_s = min(self.due_s, MOST_DUE * turn_s)
+        wanted = bool(self.neighbours) and self.due_s >= LEAST_DUE * turn_s
+        if not self.programs:
+            self.lead_s = 0.0
+        if not wanted:
+            self.lead_s = max(0.0, self.lead_s)  # who does not want to run has nothing to make up for
+        self.running = self.neighbours if wanted and self.lead_s <= 0 else self.programs
+
+    def ran(self, seconds: float) -> None:
+        """Put the time of a turn down to who had it."""
+        self.ahead_s += seconds
+        self.ran_s += seconds
+        self.due_s += self.wants * seconds
+        if self.running is self.neighbours:
+            self.due_s -= seconds
+            self.lead_s += seconds
+        else:
+            self.lead_s -= seconds
 
 
 class Suspender:
@@ -78,36 +120,54 @@ class Suspender:
         """Say what runs in the time that no turn takes, and how long a cycle is on average."""
         self._fillers, self._period_s = [Held(pid) for pid in fillers], period_ms / 1000
 
-    def add(self, turn: int, share: float, pid: int) -> None:
-        """Stop and continue one more process from now on, together with those of the same turn."""
+    def add(self, turn: int, share: float, pid: int, wants: float | None = None) -> None:
+        """Stop and continue one more process from now on, together with those of the same turn.
+
+        Args:
+            turn: The device's.
+            share: Part of each cycle that the turn takes.
+            pid: The process.
+            wants: Part of the turns that it wants for itself, as a neighbour; None is all that it can get. Who wants
+                nothing is left alone.
+        """
         if not self.turns:
             self._since_s = time.perf_counter()
         joined = self.turns.setdefault(turn, Turn(share))
-        with contextlib.suppress(ProcessLookupError):  # its parent will find out
-            joined.processes.append(Held(pid))
-            joined.processes[-1].signal(signal.SIGCONT if joined is self._current else signal.SIGSTOP)
+        self._drop(joined, pid, signal.SIGCONT)
+        if wants is not None:
+            joined.wants = wants
+        if wants != 0:
+            members = joined.programs if wants is None else joined.neighbours
+            with contextlib.suppress(ProcessLookupError):  # its parent will find out
+                members.append(Held(pid))
+                runs = joined is self._current and members is joined.running
+                members[-1].signal(signal.SIGCONT if runs else signal.SIGSTOP)
 
     def pause(self, turn: int, pid: int) -> None:
         """Leave a process stopped, and out of the turns, until it is added again."""
-        processes = self.turns[turn].processes
-        for held in [held for held in processes if held.pid == pid]:
-            processes.remove(held)
-            held.signal(signal.SIGSTOP)
-            held.forget()
+        self._drop(self.turns[turn], pid, signal.SIGSTOP)
+
+    def _drop(self, turn: Turn, pid: int, last: int) -> None:
+        """Take a process out of the turns with a last signal."""
+        for members in (turn.programs, turn.neighbours):
+            for held in [held for held in members if held.pid == pid]:
+                members.remove(held)
+                held.signal(last)
+                held.forget()
 
     def leave(self, turn: int) -> None:
         """Let the processes of a turn run on their own."""
         left = self.turns.pop(turn)
         if left is self._current:
             self._current = None
-        _signal(left.processes, signal.SIGCONT)
-        for held in left.processes:
+        _signal(left.members, signal.SIGCONT)
+        for held in left.members:
             held.forget()
         if not self.turns:
             _signal(self._fillers, signal.SIGSTOP)
 
     def given(self, turn: int) -> dict[str, Any]:
-        """Return for how long a turn's processes were not stopped, and since when that counts, in seconds."""
+        """Return how long a turn was in all, and since when that counts, in seconds."""
         asked = self.turns[turn]
         return {"ran_s": asked.ran_s, "wall_s": time.perf_counter() - asked.joined_s}
 
@@ -137,12 +197,14 @@ class Suspender:
     def hand_over(self, turn: Turn | None) -> None:
         """Stop who runs and let another turn run, or the fillers; the switching counts as the turn's time."""
         before = self._current
-        if before is None:
+        if before is None or before is turn:
             self.account()
-        if turn is not None and turn.processes:
-            turn.processes.append(turn.processes.pop(0))  # who wakes first runs first: take turns
-        _signal(self._fillers if before is None else before.processes, signal.SIGSTOP)
-        _signal(self._fillers if turn is None else turn.processes, signal.SIGCONT)
+        _signal(self._fillers if before is None else before.running, signal.SIGSTOP)
+        if turn is not None:
+            turn.choose(turn.share * self._period_s)
+            if turn.running:
+                turn.running.append(turn.running.pop(0))  # who wakes first runs first: take turns
+        _signal(self._fillers if turn is None else turn.running, signal.SIGCONT)
         if before is not None:
             self.account()
         self._current = turn
@@ -154,8 +216,7 @@ class Suspender:
         for turn in self.turns.values():
             turn.ahead_s -= elapsed_s * turn.share
         if self._current is not None:
-            self._current.ahead_s += elapsed_s
-            self._current.ran_s += elapsed_s
+            self._current.ran(elapsed_s)
 
     def rest(self) -> None:
         """Let the fillers run until all shares are even."""
@@ -168,7 +229,7 @@ class Suspender:
         """Let every process run, and no filler."""
         _signal(self._fillers, signal.SIGSTOP)
         for turn in self.turns.values():
-            _signal(turn.processes, signal.SIGCONT)
+            _signal(turn.members, signal.SIGCONT)
 
 
 def _signal(processes: list[Held], number: int) -> None:

@@ -30,8 +30,8 @@ class Throttle(Protocol):
     def helpers(self) -> Sequence[Process]:
         """Processes that hold it to the limit: where one ends, the limit does."""
 
-    def add(self, pid: int) -> None:
-        """Hold one more process (all its threads)."""
+    def add(self, pid: int, wants: float | None = None) -> None:
+        """Hold one more process (all its threads); see `pepper.devices.device.Program.confine`."""
 
     def close(self) -> None:
         """Let go of every process."""
@@ -108,9 +108,9 @@ class Suspend:
         """Whoever hands out the turns and fills the time between them."""
         return self._cycle.helpers
 
-    def add(self, pid: int) -> None:
+    def add(self, pid: int, wants: float | None = None) -> None:
         """Stop and continue this process with the others from now on."""
-        self._cycle.ask("add", turn=self._turn, share=self._share, pid=pid)
+        self._cycle.ask("add", turn=self._turn, share=self._share, pid=pid, wants=wants)
         self._used = True
 
     def pause(self, pid: int) -> None:
@@ -119,7 +119,7 @@ class Suspend:
             self._cycle.ask("pause", turn=self._turn, pid=pid)
 
     def given(self) -> tuple[float, float]:
-        """Return for how long the processes were not stopped since the first was added, and that span, in s."""
+        """Return how long the device's turns were since the first process was added, and that span, in s."""
         answer = self._cycle.ask("given", turn=self._turn)
         return answer["ran_s"], answer["wall_s"]
 
@@ -176,8 +176,8 @@ class Cgroup:
                 f" run as root{' or set device.throttle=suspend' if controller == 'cpu' else ''}"
             ) from error
 
-    def add(self, pid: int) -> None:
-        """Move the process into the group.
+    def add(self, pid: int, wants: float | None = None) -> None:
+        """Move the process into the group, where the system's scheduler decides who runs.
 
         Raises:
             MeasureError: It has ended.

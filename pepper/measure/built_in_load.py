@@ -14,19 +14,25 @@ class BuiltIn(Load):
 
     def __init__(self, device: Device) -> None:
         self._share = device.spec.share
+        self._hands_out = device.hands_out
         self._programs: list[Program] = []
         for core in range(len(device.spec.cores)):
             program = device.start("pepper.measure.generator", core)
             program.request("usage", timeout_s=TIMEOUT_S)  # it is up
-            program.confine()
+            program.confine(0.0 if self._hands_out else None)
             self._programs.append(program)
 
     def set(self, load: LoadConfig) -> None:
         """Run this load on the first cores that it asks for, and silence the others."""
         count = loaded_cores(load, len(self._programs))
+        # A device that hands out its time stops its programs on all its cores or on none.
+        handed_out = self._hands_out and count in (0, len(self._programs))
         for index, program in enumerate(self._programs):
-            fraction = load.percent / 100 * self._share if index < count else 0.0
+            wants = load.percent / 100 if index < count else 0.0
+            fraction = float(wants > 0) if handed_out else wants * self._share
             program.request("set", timeout_s=TIMEOUT_S, fraction=fraction, period_ms=load.period_ms)
+            if self._hands_out:
+                program.confine(wants if handed_out else None)
 
     def usage(self) -> Usage:
         """Return what the generators have used so far."""

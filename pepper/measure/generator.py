@@ -12,6 +12,7 @@ from pepper.devices.protocol import Handler, answer, connect
 
 PERIOD_RANGE = (0.5, 1.5)  # of the mean length
 LONGEST_BACKLOG_S = 0.02  # work that waits longer is dropped
+LONGEST_BURST_S = 0.001  # then it looks whether the parent has spoken
 
 
 class Generator:
@@ -25,7 +26,7 @@ class Generator:
         self._rng = random.Random(0)
 
     def set(self, fraction: float, period_ms: float) -> None:
-        """Use this fraction of one core's time from now on; 0 is silence."""
+        """Use this fraction of one core's time from now on: 0 is silence, 1 all that it gets."""
         self.fraction, self.period_s = fraction, period_ms / 1000
         self._due_s = 0.0
         self._clock_s, self._cpu_s = time.perf_counter(), time.process_time()
@@ -41,9 +42,13 @@ class Generator:
         self._due_s += self.fraction * (clock_s - self._clock_s) - (cpu_s - self._cpu_s)
         self._due_s = min(self._due_s, self.fraction * LONGEST_BACKLOG_S)
         self._clock_s, self._cpu_s = clock_s, cpu_s
+        if self.fraction == 1:
+            self._due_s = LONGEST_BURST_S
         end = cpu_s + self._due_s
         while time.process_time() < end:
             pass
+        if self.fraction == 1:
+            return 0.0
         # Periods of constant length would lock in step with the inferences and bias their median.
         period_s = self.period_s * self._rng.uniform(*PERIOD_RANGE)
         missing_s = self.fraction * period_s - max(0.0, self._due_s - (time.process_time() - cpu_s))

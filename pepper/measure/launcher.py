@@ -201,10 +201,14 @@ class Bench:
         if self._load is None:
             raise MeasureError("no load generator was started for this device")
         self._load.set(load)
-        time.sleep(SETTLE_SECONDS)
-        before = self._load.usage()
-        time.sleep(self._measure.verify_load_seconds)
-        return percent_between(before, self._load.usage(), self._spec.share, cores)
+        self._worker.pause()
+        try:
+            time.sleep(SETTLE_SECONDS)
+            before = self._load.usage()
+            time.sleep(self._measure.verify_load_seconds)
+            return percent_between(before, self._load.usage(), self._spec.share, cores)
+        finally:
+            self._worker.confine()
 
 
 def failed(error: Exception, started_s: float) -> Profile:
