@@ -16,7 +16,7 @@ run: $(VENV)/.installed
 	$(BIN)/python -m pepper.run +sweep=loads
 
 $(VENV)/.plugins: $(VENV)/.installed
-	-$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --group plugins
+	-$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps --group plugins
 	touch $@
 
 lint: $(VENV)/.installed

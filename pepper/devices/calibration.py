@@ -94,6 +94,8 @@ def _checked(kept: Calibration) -> Calibration:
         TypeError: A field is of another type.
         ValueError: A speed is none.
     """
+    if not isinstance(kept.runtime, dict | None):
+        raise TypeError("no speeds by name")
     runtime = (kept.runtime or {}).values()
     speeds = (kept.gflops_single, kept.gflops, kept.memory_gbps, kept.share, kept.cores, *runtime)
     sizes = (kept.l1_bytes, kept.l2_bytes, kept.l3_bytes, kept.frequency_mhz or 0)

@@ -30,6 +30,7 @@ SET_ASIDE = "refused"
 FILE = "record.json"
 SCHEMA: Final = 2
 STALE_S = 3600.0  # an entry is written within seconds
+_MOST_BYTES = 2**29  # of one artifact
 _MOST_REASON = 300  # characters
 
 
@@ -275,6 +276,8 @@ def _hashes(folder: Path) -> dict[str, str]:
     found = {}
     for file in files_below(folder):
         try:
+            if file.stat().st_size > _MOST_BYTES:
+                raise UnusableError(f"{file.relative_to(folder.parent)} is larger than any that pepper writes")
             with file.open("rb") as stream:
                 found[str(file.relative_to(folder))] = hashlib.file_digest(stream, "sha256").hexdigest()
         except OSError as error:
