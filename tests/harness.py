@@ -48,6 +48,7 @@ QUICK = (
             "share_percent",
             "foreign_percent",
             "steal_percent",
+            "pace_percent",
         )
     ),
 )

@@ -208,6 +208,7 @@ class LimitsConfig:
         share_percent: CPU share achieved against the requested one, percent of the request.
         foreign_percent: CPU time on the device's cores that went to other processes, percent.
         steal_percent: CPU time that the hypervisor kept from the machine, percent.
+        pace_percent: Difference between the times that the reference kernel took around and amid the samples, percent.
     """
 
     ci_percent: float = 10.0
@@ -216,6 +217,7 @@ class LimitsConfig:
     share_percent: float = 10.0
     foreign_percent: float = 10.0
     steal_percent: float = 5.0
+    pace_percent: float = 10.0
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

@@ -13,13 +13,14 @@ from pepper.devices.cores import likeness, together
 from pepper.devices.device import Device, DeviceSpec, Program
 from pepper.devices.providers.choice import CPU, Choice
 from pepper.documents import read_json
+from pepper.errors import MeasureError
 
 SECONDS = 0.15
 TRIALS = 4
 RUNTIME_SECONDS = 0.05
 TIMEOUT_S = 120.0
 _MOST, _MOST_SHARE = 1e7, 1.5  # GFLOP/s and GB/s that no device has, and more than a core has to give, measured anyhow
-VERSION = 2  # raise it when a kernel changes: old cache files are then measured again
+VERSION = 3  # raise it when a kernel changes: old cache files are then measured again
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,9 @@ class Calibration:
         throttle_method: What held the device to its share.
         runtime: What its execution provider does, as :class:`pepper.devices.providers.speeds.Speeds` has it; None for
             the CPU's own, which computes as fast as the cores do.
+        kernel_us: CPU time of the reference kernel (see :mod:`pepper.devices.pace`) at that speed, the least of some
+            trials, microseconds: the device's pace now is this over what it takes now. None where it cannot be timed
+            or the provider is not the CPU's own.
     """
 
     gflops_single: float
@@ -56,6 +60,7 @@ class Calibration:
     cpu_model: str
     throttle_method: str
     runtime: dict[str, float] | None = None
+    kernel_us: float | None = None
 
 
 def calibrate(spec: DeviceSpec, folder: Path | None = None) -> Calibration:
@@ -98,6 +103,8 @@ def _checked(kept: Calibration) -> Calibration:
         raise TypeError("no speeds by name")
     runtime = (kept.runtime or {}).values()
     speeds = (kept.gflops_single, kept.gflops, kept.memory_gbps, kept.share, kept.cores, *runtime)
+    if kept.kernel_us is not None:
+        speeds = (*speeds, kept.kernel_us)
     sizes = (kept.l1_bytes, kept.l2_bytes, kept.l3_bytes, kept.frequency_mhz or 0)
     if any(isinstance(value, bool) for value in (*speeds, *sizes)):
         raise TypeError("a truth value")
@@ -122,6 +129,10 @@ def measure(spec: DeviceSpec) -> Calibration:
         share = _share(one)
         memory_gbps = _best(one, spec.choice, "memory_gbps")
         method = device.throttle_method
+    kernel_us = None
+    if spec.choice.name == CPU:
+        with _alone(spec) as device:
+            kernel_us = _kernel_us(device)
     # A process of its own for each thread count: a library fixes it at its start.
     single_spec = replace(spec, cores=spec.cores[:1], threads=1)
     with _alone(single_spec) as device:
@@ -146,6 +157,7 @@ def measure(spec: DeviceSpec) -> Calibration:
         cpu_model=facts["cpu_model"],
         throttle_method=method,
         runtime=runtime,
+        kernel_us=kernel_us,
     )
 
 
@@ -158,6 +170,17 @@ def _gflops(device: Device) -> float:
     _probe(program, provider, "gflops", 0.05)  # loads the library, starts its threads
     program.confine()
     return _best(program, provider, "gflops")
+
+
+def _kernel_us(device: Device) -> float | None:
+    program = device.start("pepper.devices.calibrator")
+    program.confine()
+    try:
+        return min(float(program.request("pace", timeout_s=TIMEOUT_S)[0]["value"]) for _ in range(TRIALS))
+    except MeasureError:
+        if not program.alive:
+            raise
+        return None  # this host does not let it be timed: the profiles say why
 
 
 def _runtime(device: Device) -> dict[str, float]:

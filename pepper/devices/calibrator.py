@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
+from pepper.devices.pace import ReferenceKernel
 from pepper.devices.protocol import serve
 from pepper.devices.providers.registry import provider_named
 from pepper.devices.providers.speeds import measure_speeds
@@ -19,10 +20,15 @@ def probe(provider: dict[str, Any], kernel: str, seconds: float) -> dict[str, An
     return {"value": provider_named(**provider).probe(kernel, seconds)}
 
 
+def pace() -> dict[str, Any]:
+    """Return what the reference kernel takes; see :class:`pepper.devices.pace.ReferenceKernel`."""
+    return {"value": ReferenceKernel().time_us()}
+
+
 def speeds(provider: dict[str, Any], threads: int, seconds: float) -> dict[str, float]:
     """Return what a provider does; see :func:`pepper.devices.providers.speeds.measure_speeds`."""
     return asdict(measure_speeds(provider_named(**provider), threads, seconds))
 
 
 if __name__ == "__main__":
-    serve({"share": share, "probe": probe, "speeds": speeds})
+    serve({"share": share, "probe": probe, "pace": pace, "speeds": speeds})

@@ -2,6 +2,7 @@
 
 import time
 from contextlib import ExitStack
+from dataclasses import asdict
 from statistics import median
 from types import TracebackType
 from typing import Any, Self
@@ -9,12 +10,14 @@ from typing import Any, Self
 from pepper.config import LoadConfig, MeasureConfig
 from pepper.devices.device import DeviceSpec
 from pepper.devices.protocol import Arrays
+from pepper.devices.providers.choice import CPU
 from pepper.errors import HungError, MeasureError
 from pepper.graph.inputs import packed
 from pepper.graph.model import ModelFile
 from pepper.hosts.local import here
 from pepper.measure.load import Usage, loaded_cores, percent_between
 from pepper.measure.loads import start_load
+from pepper.measure.pace import Paces
 from pepper.measure.profile import Profile
 from pepper.measure.statistics import summarise
 from pepper.measure.validity import drift_percent, invalid_reasons
@@ -100,6 +103,7 @@ class Bench:
         started_s = time.time()
         measure, spec = self._measure, self._spec
         cores = loaded_cores(load, len(spec.cores))
+        kernel = [self._kernel_time()]
         try:
             load_alone = self._set_load(load, cores)
             before = self._host.state()
@@ -122,12 +126,19 @@ class Bench:
         finally:
             if self._load is not None and self._worker.alive:
                 self._load.set(LoadConfig(name="idle", percent=0))
+        kernel.append(self._kernel_time())
+        paces = Paces(
+            [each["kernel_us"] for each in kernel if "kernel_us" in each],
+            span.pop("kernel_us").tolist(),
+            loaded=cores > 0,
+            why=next((each["why"] for each in kernel if "why" in each), ""),
+        )
         samples = {"start_ns": span.pop("start_ns"), "latency_ns": span.pop("latency_ns")}
         latency_ms = samples["latency_ns"] / 1e6
         wall_s = used_after.clock_s - used_before.clock_s
         load_s = used_after.cpu_s - used_before.cpu_s
         capacity_s = wall_s * len(spec.cores)
-        used_s = span["cpu_s"] + load_s
+        used_s = span["cpu_s"] + span.pop("pace_cpu_s") + load_s
         share, foreign_s = self._share, 0.0
         if spec.threads == len(spec.cores) == 1:
             # A worker with one thread never sleeps: what it and the load used is what the device really gave. That
@@ -155,8 +166,11 @@ class Bench:
             "foreign_percent": 100 * foreign_s / capacity_s,
             "steal_percent": 100 * found.stolen_s / capacity_s,
             "throttled_periods": found.throttled_periods,
+            **paces.metrics(),
         }
         notes: list[str] = []
+        if paces.why:
+            notes.append(f"pace: not measured ({paces.why})")
         if self._assignment:
             metrics["operators_on_cpu"] = len(self._assignment["elsewhere"])
             notes += filter(None, [self._assignment["said"]])
@@ -187,9 +201,14 @@ class Bench:
                 "throttle_method": self._device.throttle_method,
                 "before": before,
                 "after": after,
+                "reference_kernel": asdict(paces),
             },
             operators=self._ask("operators", runs=OPERATOR_RUNS)["profile"] if measure.operators else None,
         )
+
+    def _kernel_time(self) -> dict[str, Any]:
+        """Return what the reference kernel takes of the device's cores now; nothing where they do not compute."""
+        return self._ask("pace") if self._spec.choice.name == CPU else {}
 
     def _usage(self) -> Usage:
         return self._load.usage() if self._load else Usage(0.0, time.perf_counter())

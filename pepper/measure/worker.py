@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime as ort
 
 from pepper.devices.memory import peak_memory_bytes
+from pepper.devices.pace import ReferenceKernel
 from pepper.devices.protocol import serve
 from pepper.devices.providers.binding import bound_to_device
 from pepper.devices.providers.opening import open_checked
@@ -20,11 +21,14 @@ from pepper.devices.spin import cpu_fraction
 from pepper.graph.inputs import draw_inputs, drawn_hint, unpacked
 from pepper.measure.statistics import median_interval
 
+PACE_EVERY_S = 1.0  # of timing, between two looks at the pace
 STEADY = 0.95  # warm-up is over once the latest third is no faster than this times the third before it
 
 
 class Worker:
     """One model on one device; answers the parent's requests."""
+
+    _kernel: ReferenceKernel | None = None
 
     def facts(self) -> dict[str, Any]:
         """Return the versions and the surroundings of the process that times."""
@@ -38,6 +42,15 @@ class Worker:
     def share(self, seconds: float) -> dict[str, Any]:
         """Return the fraction of wall time in which a busy loop really ran here."""
         return {"share": cpu_fraction(seconds)}
+
+    def pace(self) -> dict[str, Any]:
+        """Return what the reference kernel takes here now, or why that cannot be told; times it from then on."""
+        try:
+            self._kernel = self._kernel or ReferenceKernel()
+            return {"kernel_us": self._kernel.time_us()}
+        except OSError as error:
+            self._kernel = None
+            return {"why": error.strerror or str(error)}
 
     def open(
         self,
@@ -107,13 +120,19 @@ class Worker:
     ) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
         """Time inferences until the stop rule is met (see :class:`pepper.config.MeasureConfig`).
 
+        Once in a while the reference kernel runs instead, and one inference that is not timed, since the kernel has
+        taken its caches.
+
         Returns:
-            CPU and wall seconds of the span, peak memory of the process so far; and, for each inference,
-            its start since the span's start and its duration, both in ns.
+            CPU and wall seconds of the span without these, and the CPU seconds of these; peak memory of the process so
+            far; and, for each inference, its start since the span's start and its duration, both in ns; what the
+            reference kernel took each time, in microseconds.
         """
         run, clock = self._run, time.perf_counter_ns
         starts: list[int] = []
         durations: list[int] = []
+        paces: list[float] = []
+        away_ns, away_cpu_s, pace_at_s = 0, 0.0, PACE_EVERY_S
         check_at = min_samples
         cpu_start = time.process_time()
         span_start = clock()
@@ -124,9 +143,17 @@ class Worker:
             starts.append(before - span_start)
             durations.append(after - before)
             count = len(durations)
+            elapsed = (after - span_start - away_ns) / 1e9
+            if self._kernel and elapsed > pace_at_s:
+                cpu_s = time.process_time()
+                if "kernel_us" in (found := self.pace()):
+                    paces.append(found["kernel_us"])
+                    run()
+                away_cpu_s += time.process_time() - cpu_s
+                away_ns += clock() - after
+                pace_at_s += PACE_EVERY_S
             if count < check_at:
                 continue
-            elapsed = (after - span_start) / 1e9
             if elapsed >= max_seconds or count >= max_samples:
                 break
             if elapsed >= min_seconds:
@@ -137,11 +164,16 @@ class Worker:
             left = min(max_samples - count, int((max_seconds - elapsed) * count / elapsed))
             check_at = count + max(1, min(count // 8, left))
         span = {
-            "timed_s": (clock() - span_start) / 1e9,
-            "cpu_s": time.process_time() - cpu_start,
+            "timed_s": (clock() - span_start - away_ns) / 1e9,
+            "cpu_s": time.process_time() - cpu_start - away_cpu_s,
+            "pace_cpu_s": away_cpu_s,
             "peak_memory_bytes": peak_memory_bytes(),
         }
-        return span, {"start_ns": np.array(starts), "latency_ns": np.array(durations)}
+        return span, {
+            "start_ns": np.array(starts),
+            "latency_ns": np.array(durations),
+            "kernel_us": np.array(paces, float),
+        }
 
     def operators(self, runs: int) -> dict[str, Any]:
         """Profile each operator in a session of its own; returns onnxruntime's profile (JSON text).
@@ -163,4 +195,4 @@ class Worker:
 
 if __name__ == "__main__":
     worker = Worker()
-    serve({name: getattr(worker, name) for name in ("facts", "share", "open", "warm_up", "time", "operators")})
+    serve({name: getattr(worker, name) for name in ("facts", "share", "pace", "open", "warm_up", "time", "operators")})

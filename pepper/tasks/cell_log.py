@@ -13,6 +13,7 @@ from pepper.console.progress import StepProgress
 from pepper.console.tables import figure
 from pepper.devices.calibration import Calibration
 from pepper.latency import description
+from pepper.measure.pace import pace_of
 from pepper.measure.profile import Profile
 from pepper.planning.settings import run_params
 from pepper.sweep.cells import Cell
@@ -55,7 +56,9 @@ class CellLog:
 
     def record(self, cell: Cell, profile: Profile) -> None:
         """Keep a finished cell."""
-        params = run_params(cell, self._calibrations.get(cell.device.identity))
+        calibration = self._calibrations.get(cell.device.identity)
+        profile.metrics |= pace_of(profile.metrics, calibration.kernel_us if calibration else None)
+        params = run_params(cell, calibration)
         if cell.identity in self._described:
             params[description.PARAM] = self._described[cell.identity]
         config = {key: asdict(getattr(cell, key)) for key in ("model_config", "device", "load", "measure")}

@@ -63,6 +63,8 @@ def test_one_worker_serves_several_loads(models: dict[str, Path], device: str) -
         assert metrics["output_bytes"] == 64 * 64 * 64 * 4
         assert all(np.isfinite(value) for value in metrics.values())
         assert profile.operators is None
+        assert metrics["kernel_us"] > 0
+        assert metrics["pace_change_percent"] >= 0
         json.dumps(profile.environment)
     idle, loaded, idle_again = profiles
     for profile in (idle, idle_again):
@@ -105,7 +107,7 @@ def test_a_worker_that_dies_is_told(models: dict[str, Path]) -> None:
     with bench(models["tiny"], "device=share50") as opened:
         opened.profile(IDLE)
         os.kill(opened._worker.pid, signal.SIGKILL)
-        with pytest.raises(MeasureError, match=r"crashed during 'warm_up'.*SIGKILL"):
+        with pytest.raises(MeasureError, match=r"crashed during 'pace'.*SIGKILL"):
             opened.profile(LoadConfig(percent=50))
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,16 @@ def test_it_stops_at_the_cap_of_samples(worker: Worker, most: int) -> None:
 
 def test_it_takes_the_least_samples_even_beyond_the_cap_of_time(worker: Worker) -> None:
     assert len(timed(worker, min_samples=50, max_seconds=0)[1]) == 50
+
+
+def test_the_pace_is_looked_at_amid_the_samples_and_counts_as_none_of_their_time(worker: Worker) -> None:
+    assert worker.pace()["kernel_us"] > 0
+    worker_time_s = time.perf_counter()
+    span, arrays = worker.time(**{**RULE, "min_seconds": 2.5, "max_seconds": 2.5})  # type: ignore[arg-type]
+    worker_time_s = time.perf_counter() - worker_time_s
+    assert len(arrays["kernel_us"]) == 2
+    assert 2.5 <= span["timed_s"] <= worker_time_s - span["pace_cpu_s"] + 0.01
+    assert span["pace_cpu_s"] > 1e-6 * arrays["kernel_us"].sum()
 
 
 def test_warm_up_keeps_to_its_limits(worker: Worker) -> None:

@@ -66,7 +66,7 @@ def test_a_run_holds_facts_figures_and_files(finished: Desk, tmp_path: Path) -> 
     run = next(run for run in finished.runs() if run.data.params["load"] == "cpu50")
     for fact in ("model", "device", "load_percent", "threads", "share", "batch", "device_gflops", "model_sha256"):
         assert run.data.params[fact], fact
-    units = ("_ms", "_s", "_bytes", "_percent", "_per_s", "samples", "share_achieved", "share_before", "_periods")
+    units = ("_ms", "_s", "_bytes", "_percent", "_per_s", "samples", "share_achieved", "share_before", "_periods", "_us", "pace")
     assert [name for name in run.data.metrics if not name.endswith(units)] == []
     for figure in (
         "latency_p50_ms",
@@ -158,10 +158,16 @@ def test_files_of_one_name_are_told_apart_everywhere(desk: Desk) -> None:
     assert "first/model" in page
     assert "second/model" in page
     tracking = composed(f"tracking.uri={desk.uri}", f"tracking.folder={desk.folder}/mlruns").tracking
-    rows = collect(history(Store(tracking)), desk.folder / "cache").rows
+    cells = history(Store(tracking))
+    rows = collect(cells, desk.folder / "cache").rows
     assert set(rows.model) == {"model"}
     assert sorted(rows.group) == sorted(model_hash(Path(path))[:24] for path in paths)
     assert len(set(rows.groups("model"))) == 2
+    assert (cells["metrics.pace"] > 0).all()
+    at_pace_1 = collect(cells.assign(**{"metrics.pace": [0.5, None]}), desk.folder / "cache").rows
+    logged_ms = cells.sort_values("ended_ms", kind="stable")["metrics.latency_p50_ms"].to_numpy()
+    paces = cells.assign(pace=[0.5, 1.0]).sort_values("ended_ms", kind="stable")["pace"].to_numpy()
+    assert at_pace_1.p50_ms == pytest.approx(paces * logged_ms)
 
 
 def test_what_is_measured_again(desk: Desk) -> None:

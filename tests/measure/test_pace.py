@@ -1,0 +1,84 @@
+"""The reference kernel, and what its times say of a cell."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from threading import Event, Thread
+
+import pytest
+from harness import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pepper.devices.pace import ReferenceKernel
+from pepper.measure.pace import Paces, pace_of
+from pepper.measure.worker import Worker
+
+times = st.lists(st.floats(1, 1e4), min_size=1, max_size=6)
+
+LEAST = "from pepper.devices.pace import ReferenceKernel as K; k = K(); print(min(k.time_us() for _ in range(30)))"
+
+
+def least_us(stopped: bool) -> float:
+    """The least time of many in a process of its own, which is stopped for half of the time where that is wanted."""
+    process = subprocess.Popen([sys.executable, "-c", LEAST], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    over = Event()
+
+    def stop_and_continue() -> None:
+        while not over.is_set():
+            for number in (signal.SIGSTOP, signal.SIGCONT):
+                with suppress(ProcessLookupError):
+                    process.send_signal(number)
+                time.sleep(0.001)
+
+    thread = Thread(target=stop_and_continue)
+    if stopped:
+        thread.start()
+    try:
+        out, _ = process.communicate(timeout=60)
+    finally:
+        over.set()
+        if stopped:
+            thread.join()
+        process.kill()
+    return float(out)
+
+
+@pytest.mark.quiet
+def test_being_stopped_is_not_being_slow() -> None:
+    assert least_us(stopped=True) == pytest.approx(least_us(stopped=False), rel=0.2)
+
+
+def test_it_leaves_the_cores_as_they_were() -> None:
+    before = os.sched_getaffinity(0)
+    assert ReferenceKernel().time_us() > 0
+    assert os.sched_getaffinity(0) == before
+
+
+def test_a_core_taken_away_is_told_and_the_worker_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    beyond = {*os.sched_getaffinity(0), 4000}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: beyond)
+    assert Worker().pace() == {"why": "Invalid argument"}
+
+
+@given(times, times)
+def test_times_beside_a_load_are_held_against_one_another(quiet_us: list[float], timed_us: list[float]) -> None:
+    apart = Paces(quiet_us, timed_us, loaded=True).metrics()
+    together = Paces(quiet_us, timed_us, loaded=False).metrics()
+    assert apart["kernel_us"] == together["kernel_us"] == pytest.approx(sum(quiet_us) / len(quiet_us))
+    assert 0 <= apart.get("pace_change_percent", 0) <= together["pace_change_percent"]
+    assert apart.get("pace_change_percent", 0) == pytest.approx(
+        max(100 * (max(group) / min(group) - 1) for group in (quiet_us, timed_us)), abs=1e-6
+    )
+
+
+def test_without_times_nothing_is_said() -> None:
+    assert Paces([], [], loaded=False, why="no permission").metrics() == {}
+    assert pace_of({}, 100.0) == pace_of({"kernel_us": 100.0}, None) == {}
+
+
+def test_a_kernel_that_takes_twice_as_long_is_half_the_pace() -> None:
+    assert pace_of({"kernel_us": 200.0}, 100.0) == {"pace": 0.5}
