@@ -20,11 +20,11 @@ class LinkConfig:
 
     Attributes:
         name: How tables call it.
-        bandwidth_mbit_s: What it carries, in megabits (1e6) a second of payload.
+        bandwidth_mbit_s: What it carries, in megabits (1e6) a second of payload; None is unlimited.
         latency_ms: Time that a message takes besides, one way.
     """
 
-    bandwidth_mbit_s: float = MISSING
+    bandwidth_mbit_s: float | None = MISSING
     latency_ms: float = MISSING
     name: str | None = None
 

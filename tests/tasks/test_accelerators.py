@@ -1,20 +1,19 @@
 """Models on providers other than the CPU's own, from the command line to the run."""
 
+import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from harness import Desk, composed
 
-from pepper.config import DeviceConfig, LoadConfig
 from pepper.config.composing import compose
 from pepper.config.measuring import Binding
 from pepper.devices.cores import resolve
+from pepper.devices.providers.small_models import products
 from pepper.errors import ConfigError
-from pepper.fleet import FleetDevice
 from pepper.sweep.axes import single_cell
 from tests.devices.plugins import GGML, needs, overrides
-from tests.tasks.plans import CORES, make_plan, save
+from tests.tasks.plans import CORES
 
 CORE = ("device=share100", "load=idle")
 
@@ -89,20 +88,35 @@ def test_what_no_provider_takes_is_refused(changes: list[str], said: str) -> Non
         compose(["model=squeezenet", *changes])
 
 
+CHAINS = {"wide": (64, *[384] * 6), "narrow": (64, *[128] * 10), "thin": (8, *[512] * 7), "last": (64, *[256] * 8)}
+"""Products of matrices in a row, which every provider has: rows, and widths."""
+
+
 @pytest.mark.slow
-def test_a_plan_over_cores_and_a_plug_in_is_run_and_answers_like_the_whole(
-    desk: Desk, models: dict[str, Path], tmp_path: Path
-) -> None:
+@pytest.mark.skipif(len(CORES) < 2, reason="each device takes a core")
+def test_cores_and_a_plug_in_are_measured_learned_placed_and_run_together(desk: Desk) -> None:
     ggml = needs(GGML)
-    idle = LoadConfig(percent=0, name="idle")
-    cores = DeviceConfig(name="cores", cores=[CORES[0]], threads=1)
-    other = replace(
-        cores, name="other", cores=[CORES[-1]], provider=ggml.name, library=ggml.library, options=dict(ggml.options)
-    )
-    fleet = {device.name: FleetDevice(device, idle) for device in (cores, other)}
-    plan = save(make_plan(str(models["small"]), ["cores", "other"], fleet), tmp_path)
+    for name, sizes in CHAINS.items():
+        file = desk.folder / f"{name}.onnx"
+        file.write_bytes(products(*sizes))
+        (desk.options / "model" / f"{name}.yaml").write_text(f"# A test's.\nname: {name}\npath: {file}\n")
+    (desk.options / "device").mkdir()
+    options = ", ".join(f"{key}: {value}" for key, value in ggml.options.items())
+    plug = f"name: plug\nprovider: {ggml.name}\nlibrary: {ggml.library}\noptions: {{{options}}}\nthreads: 1\n"
+    (desk.options / "device" / "plug.yaml").write_text(f"# A test's.\n{plug}")
+    axes = "{model: [wide, narrow, thin], model.part: [0, 1, 2, 3], device: [share100, plug], load: [idle]}"
+    desk.sweep("both", f"name: both\naxes: {axes}\n")
+    for task in (("+sweep=both",), ("task=train", "tuning.trials=1", "tuning.folds=2"), ("task=promote",)):
+        done = desk(*task)
+        assert done.status == 0, done.err
+
+    said = json.loads(desk("task=predict", "model=last", "device=plug", "output=json").out)
+    assert said["p50_ms"] > 0
+
+    fleet = ("fleet=cores_and_gpu", "fleet.devices.gpu.device=plug")
+    pinned = ("place.pinned.cores=[0,3]", "place.pinned.gpu=[3,7]")
     quickly = ("execute.trials.seconds=0.1", "execute.trials.min_requests=5")
-    done = desk("task=execute", f"execute.plan={plan}", *quickly)
+    done = desk("task=place", "model=last", *fleet, *pinned, "place.execute=true", *quickly)
     assert done.status == 0, done.err
     assert "stage 2" in done.out
     assert "largest difference to the whole model" in done.out
