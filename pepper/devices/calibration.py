@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from pepper.errors import MeasureError
 SECONDS = 0.15
 TRIALS = 4
 RUNTIME_SECONDS = 0.05
+SLICE_SECONDS = 0.2
 TIMEOUT_S = 120.0
 _MOST, _MOST_SHARE = 1e7, 1.5  # GFLOP/s and GB/s that no device has, and more than a core has to give, measured anyhow
 VERSION = 3  # raise it when a kernel changes: old cache files are then measured again
@@ -40,6 +42,9 @@ class Calibration:
         instruction_sets: Those that decide which kernels onnxruntime picks.
         cpu_model: The processor's name.
         throttle_method: What held the device to its share.
+        cycle_ms: Mean length of the cycle in which that lets it run and wait; None where nothing stops it.
+        slice_ms: How long the system lets one of two busy programs run on one of its cores; None where the device
+            itself decides who runs, or it could not be told.
         runtime: What its execution provider does, as :class:`pepper.devices.providers.speeds.Speeds` has it; None for
             the CPU's own, which computes as fast as the cores do.
         kernel_us: CPU time of the reference kernel (see :mod:`pepper.devices.pace`) at that speed, the least of some
@@ -59,6 +64,8 @@ class Calibration:
     instruction_sets: list[str]
     cpu_model: str
     throttle_method: str
+    cycle_ms: float | None = None
+    slice_ms: float | None = None
     runtime: dict[str, float] | None = None
     kernel_us: float | None = None
 
@@ -103,8 +110,7 @@ def _checked(kept: Calibration) -> Calibration:
         raise TypeError("no speeds by name")
     runtime = (kept.runtime or {}).values()
     speeds = (kept.gflops_single, kept.gflops, kept.memory_gbps, kept.share, kept.cores, *runtime)
-    if kept.kernel_us is not None:
-        speeds = (*speeds, kept.kernel_us)
+    speeds += tuple(value for value in (kept.cycle_ms, kept.slice_ms, kept.kernel_us) if value is not None)
     sizes = (kept.l1_bytes, kept.l2_bytes, kept.l3_bytes, kept.frequency_mhz or 0)
     if any(isinstance(value, bool) for value in (*speeds, *sizes)):
         raise TypeError("a truth value")
@@ -128,7 +134,8 @@ def measure(spec: DeviceSpec) -> Calibration:
         one.confine()
         share = _share(one)
         memory_gbps = _best(one, spec.choice, "memory_gbps")
-        method = device.throttle_method
+        method, cycle_ms = device.throttle_method, device.cycle_ms
+        slice_ms = None if device.hands_out else _slice_ms(device, one)
     kernel_us = None
     if spec.choice.name == CPU:
         with _alone(spec) as device:
@@ -156,6 +163,8 @@ def measure(spec: DeviceSpec) -> Calibration:
         instruction_sets=facts["instruction_sets"],
         cpu_model=facts["cpu_model"],
         throttle_method=method,
+        cycle_ms=cycle_ms,
+        slice_ms=slice_ms,
         runtime=runtime,
         kernel_us=kernel_us,
     )
@@ -210,6 +219,20 @@ def _probe(program: Program, provider: Choice, kernel: str, seconds: float) -> f
         "probe", timeout_s=TIMEOUT_S, provider=provider.to_json(), kernel=kernel, seconds=seconds
     )
     return float(answer["value"])
+
+
+def _slice_ms(device: Device, program: Program) -> float | None:
+    """Return how long a program of the device runs at a time beside another one that is busy, too."""
+    other = device.start("pepper.devices.calibrator", 0)
+    other.request("share", timeout_s=TIMEOUT_S, seconds=0.001)  # it is up
+    other.confine()
+    with ThreadPoolExecutor(1) as pool:
+        busy = pool.submit(other.request, "share", timeout_s=TIMEOUT_S, seconds=SLICE_SECONDS)
+        answer, _ = program.request("run_ms", timeout_s=TIMEOUT_S, seconds=SLICE_SECONDS)
+        busy.result()
+    other.end()
+    value = answer["value"]
+    return None if value is None else float(value)
 
 
 def _share(program: Program) -> float:

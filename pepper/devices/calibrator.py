@@ -1,18 +1,25 @@
 """The program that measures a device's speed from inside it: ``python -m pepper.devices.calibrator``."""
 
+import math
 from dataclasses import asdict
 from typing import Any
 
+from pepper.devices import spin
 from pepper.devices.pace import ReferenceKernel
 from pepper.devices.protocol import serve
 from pepper.devices.providers.registry import provider_named
 from pepper.devices.providers.speeds import measure_speeds
-from pepper.devices.spin import cpu_fraction
 
 
 def share(seconds: float) -> dict[str, Any]:
     """Return the fraction of wall time in which a busy loop really ran."""
-    return {"value": cpu_fraction(seconds)}
+    return {"value": spin.cpu_fraction(seconds)}
+
+
+def run_ms(seconds: float) -> dict[str, Any]:
+    """Return how long a busy loop ran at a time; None if it was never stopped."""
+    found = spin.run_ms(seconds)
+    return {"value": None if math.isnan(found) else found}
 
 
 def probe(provider: dict[str, Any], kernel: str, seconds: float) -> dict[str, Any]:
@@ -31,4 +38,4 @@ def speeds(provider: dict[str, Any], threads: int, seconds: float) -> dict[str, 
 
 
 if __name__ == "__main__":
-    serve({"share": share, "probe": probe, "pace": pace, "speeds": speeds})
+    serve({"share": share, "run_ms": run_ms, "probe": probe, "pace": pace, "speeds": speeds})

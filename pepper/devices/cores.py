@@ -148,9 +148,8 @@ class CoresDevice(Device):
     def pause(self, pid: int) -> None:
         """Stop a confined process until it is confined again: even waking up in each turn it would take time from
         those that work. Where nothing is stopped in turns, an idle process costs nothing."""
-        for throttle in self._throttles or ():
-            if isinstance(throttle, Suspend):
-                throttle.pause(pid)
+        if held := self._suspend():
+            held.pause(pid)
 
     def _make_throttles(self) -> list[Throttle]:
         spec = self.spec
@@ -171,10 +170,19 @@ class CoresDevice(Device):
         """Whether it stops and continues its processes in turn."""
         return self.spec.share < 1 and self.spec.throttle != ThrottleMethod.cgroup
 
+    @property
+    def cycle_ms(self) -> float | None:
+        """Mean length so far of the cycle in which it lets its processes run and wait."""
+        held = self._suspend()
+        return held.cycle_ms() if held else None
+
     def given(self) -> tuple[float, float] | None:
         """Return how long its processes were let run so far, and that span, in s; None where nothing stops them."""
-        held = [throttle for throttle in self._throttles or () if isinstance(throttle, Suspend)]
-        return held[0].given() if held else None
+        held = self._suspend()
+        return held.given() if held else None
+
+    def _suspend(self) -> Suspend | None:
+        return next((throttle for throttle in self._throttles or () if isinstance(throttle, Suspend)), None)
 
     def close(self) -> None:
         """End its processes and remove the throttle."""

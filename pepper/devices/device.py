@@ -218,6 +218,11 @@ class Device(ABC):
         """Whether it decides itself which of its programs runs, and when; elsewhere the system's scheduler does."""
         return False
 
+    @property
+    def cycle_ms(self) -> float | None:
+        """Mean length so far of the cycle in which it lets its programs run and wait; None where nothing stops them."""
+        return None
+
     @abstractmethod
     def given(self) -> tuple[float, float] | None:
         """Return how long its programs were let run so far, and that span, in s; None where nothing stops them."""

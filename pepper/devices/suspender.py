@@ -64,6 +64,7 @@ class Turn:
         ahead_s: How much longer than their share they have run: grows by 1 - share a second while they run,
             falls by share a second while they are stopped.
         ran_s: How long the turns were in all.
+        turns: How many there were.
         joined_s: Since when they take turns.
     """
 
@@ -76,6 +77,7 @@ class Turn:
     running: list[Held] = field(default_factory=list)
     ahead_s: float = 0.0
     ran_s: float = 0.0
+    turns: int = 0
     joined_s: float = field(default_factory=time.perf_counter)
 
     @property
@@ -85,6 +87,7 @@ class Turn:
 
     def choose(self, turn_s: float) -> None:
         """Decide who runs in the next turn, of about this length."""
+        self.turns += 1
         self.due_s = min(self.due_s, MOST_DUE * turn_s)
         wanted = bool(self.neighbours) and self.due_s >= LEAST_DUE * turn_s
         if not self.programs:
@@ -167,9 +170,9 @@ class Suspender:
             _signal(self._fillers, signal.SIGSTOP)
 
     def given(self, turn: int) -> dict[str, Any]:
-        """Return how long a turn was in all, and since when that counts, in seconds."""
+        """Return how long a turn was in all, and since when that counts, in seconds; and how often it came."""
         asked = self.turns[turn]
-        return {"ran_s": asked.ran_s, "wall_s": time.perf_counter() - asked.joined_s}
+        return {"ran_s": asked.ran_s, "wall_s": time.perf_counter() - asked.joined_s, "turns": asked.turns}
 
     @property
     def share(self) -> float:

@@ -123,6 +123,11 @@ class Suspend:
         answer = self._cycle.ask("given", turn=self._turn)
         return answer["ran_s"], answer["wall_s"]
 
+    def cycle_ms(self) -> float:
+        """Return the mean length of a cycle since the first process was added."""
+        answer = self._cycle.ask("given", turn=self._turn)
+        return float(1000 * answer["wall_s"] / max(answer["turns"], 1))
+
     def close(self) -> None:
         """Stop stopping: every process continues."""
         if self._used:

@@ -30,6 +30,9 @@ class Setting:
         device_cores: Cores of the device.
         device_l2_bytes: Second-level cache.
         device_l3_bytes: Third-level cache.
+        device_cycle_ms: Mean length of the cycle in which a throttled device runs and waits; NaN where it is not known,
+            or nothing stops the device.
+        device_slice_ms: How long the system's scheduler lets one of two busy programs run on a core; NaN as above.
         device_runtime_gflops: What the execution provider does in large matrix products, GFLOP/s; this and the others
             like it are NaN for the CPU's own, which does what the cores do.
         device_runtime_small_gflops: The same in small ones.
@@ -41,6 +44,7 @@ class Setting:
         threads: onnxruntime's intra-operator threads.
         load_percent: What the neighbour would use of each loaded core if it ran there alone.
         load_cores: How many cores are loaded.
+        load_period_ms: Mean time from one burst of the neighbour's to the next; NaN where it is not known.
         optimization: Graph optimisation, by position in `OPTIMIZATIONS`.
         parallel: Whether independent operators run side by side.
         spinning: Whether idle threads spin.
@@ -53,6 +57,8 @@ class Setting:
     device_cores: float = 1
     device_l2_bytes: float = np.nan
     device_l3_bytes: float = np.nan
+    device_cycle_ms: float = np.nan
+    device_slice_ms: float = np.nan
     device_runtime_gflops: float = np.nan
     device_runtime_small_gflops: float = np.nan
     device_runtime_memory_gbps: float = np.nan
@@ -63,6 +69,7 @@ class Setting:
     threads: float = 1
     load_percent: float = 0.0
     load_cores: float = 0
+    load_period_ms: float = np.nan
     optimization: float = len(OPTIMIZATIONS) - 1
     parallel: float = 0
     spinning: float = 0

@@ -76,7 +76,7 @@ class LatencyModelSchema(StrictModel):
     features: list[str]
     features_digest: str
     hyperparameters: _Hyperparameters
-    roofline: Annotated[dict[str, Annotated[float, Field(ge=0, le=_MOST_FACTOR)]], _named(*TERMS, "credit")] | None
+    roofline: Annotated[dict[str, Annotated[float, Field(ge=0, le=_MOST_FACTOR)]], _named(*TERMS)] | None
     constant_ms: Annotated[float, Field(gt=0, le=_MOST_MS)]
     tails: Annotated[int, Field(ge=0, le=64)]
     lows: Annotated[list[float | None], _each(len(FEATURES))]

@@ -9,13 +9,11 @@ the work of any seen takes twice as long.
 Where a core is shared, with a neighbour or by a throttle, it works in slices, and a part's *median* latency is
 not its work times the slow-down. A part of length w that starts anywhere in slices of length a meets the end of
 w/a slices on average, and each end costs one wait b: the median counts no wait until w is half a slice, then one.
-
-Of a throttled core a busy neighbour leaves more than half: who was suspended for long is let run first. How much more
-is measured, not assumed: it is fitted, as the factors are.
+How long slices are is measured when the device is calibrated; where it is not known, the median is taken for the mean.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -35,19 +33,10 @@ _BYTES = [COLUMN[name] for name in BYTE_TERMS]
 _LAUNCHED = [COLUMN[f"operators_{kind}"] for kind in KINDS if kind not in ("fused", "view")]
 _LOADS = [COLUMN[name] for name in LOAD_TERMS]
 _OVERHEAD_FLOP = 1e5  # an overhead of 1 is the time of this much arithmetic on one core
-CYCLE_MS = 4.2
-"""Mean length of the cycle in which a throttled device runs and waits: `devices.throttle.Suspend` asks for 3 ms, and
-the system's timers round each turn up."""
-_TICK_MS = 4.0
-"""How long the scheduler lets one of two busy tasks run: its tick at the usual 250 Hz."""
-_BURST_MS = 2.6
-"""Mean time between the bursts of a neighbour that sleeps often enough to run as soon as it wakes."""
 _SHARPNESS = 20.0
 WHOLE = 0.97
 """A core that gives more than this share is not throttled."""
 _BUSY = 1.9  # slow-down by a neighbour that is always ready to run
-_MOST_CREDIT = 0.08
-"""At a quarter of a core, a busy neighbour then leaves three quarters of it; measured was 0.018."""
 _LEAST_MS, _MOST_MS = 1e-6, 1e9
 _LEAST_SPREAD = 0.02  # relative; measurements are no finer
 _ITERATIONS = 30
@@ -59,11 +48,9 @@ class Roofline:
 
     Attributes:
         factors: By term of `TERMS`: times the calibrated device's time, shape (len(TERMS),).
-        credit: What a busy neighbour leaves of a throttled core beyond half, per suspended over running time.
     """
 
     factors: Values
-    credit: float = 0.0
 
     @classmethod
     def fit(cls, features: Values, latency_ms: Values, freedom: float = 10.0) -> Self:
@@ -71,29 +58,21 @@ class Roofline:
 
         The loss is Huber's on the relative error, so that a few bad measurements do not count much. Few rows
         cannot tell many kinds apart, so each factor is drawn to the common one of its class (arithmetic,
-        memory, operators, inference). The credit, where there are throttled rows beside busy neighbours, is the one
-        with the least absolute log error there.
+        memory, operators, inference).
 
         Args:
             features: Rows of `features.rows`, shape (n, len(FEATURES)).
             latency_ms: Measured latencies, shape (n,).
             freedom: How far a kind's factor may lie from its class's, in multiples of it.
         """
-        first = cls(_factors(features, latency_ms, freedom, 0.0))
-        shared = (features[:, COLUMN["device_share"]] < WHOLE) & (features[:, COLUMN["load_slowdown"]] >= _BUSY)
-        if not shared.any():
-            return first
-
-        def error(credit: float) -> float:
-            estimate = replace(first, credit=credit).latency_ms(features[shared])
-            return float(np.abs(np.log(estimate / latency_ms[shared])).sum())
-
-        credit = min(np.linspace(0, _MOST_CREDIT, 81).tolist(), key=error)
-        return cls(_factors(features, latency_ms, freedom, credit), credit)
+        times, work_ms = _times(features), _unstretched(latency_ms, features)
+        pooled = np.stack([times[:, c == _CLASS].sum(axis=1) for c in range(_CLASS[-1] + 1)], axis=1)
+        common = _robust(pooled, work_ms, None, None)[_CLASS]
+        return cls(_robust(times, work_ms, common, freedom * np.maximum(common, 0.1 * common.max())))
 
     def latency_ms(self, features: Values) -> Values:
         """Estimate the latency of each row, load included, shape (n,)."""
-        return _stretched(self.work_ms(features), features, self.credit)
+        return _stretched(self.work_ms(features), features)
 
     def work_ms(self, features: Values) -> Values:
         """Estimate how long each row would take on whole, idle cores, shape (n,)."""
@@ -101,7 +80,7 @@ class Roofline:
 
     def mean_ms(self, features: Values) -> Values:
         """Estimate the mean latency of each row: work on shared cores takes all of its waits on average, shape (n,)."""
-        slowdown = _slowdown(features, self.credit) / features[:, COLUMN["device_share"]]
+        slowdown = features[:, COLUMN["load_slowdown"]] / features[:, COLUMN["device_share"]]
         return np.asarray(self.work_ms(features) * slowdown)
 
     def shares(self, features: Values) -> Values:
@@ -110,21 +89,13 @@ class Roofline:
         return np.asarray(terms / np.maximum(terms.sum(axis=1, keepdims=True), _LEAST_MS))
 
     def to_json(self) -> dict[str, float]:
-        """Return the factors by term, and the credit."""
-        return {**dict(zip(TERMS, self.factors.tolist(), strict=True)), "credit": self.credit}
+        """Return the factors by term."""
+        return dict(zip(TERMS, self.factors.tolist(), strict=True))
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """Read what `to_json` returned."""
-        return cls(np.array([content[term] for term in TERMS], float), content["credit"])
-
-
-def _factors(features: Values, latency_ms: Values, freedom: float, credit: float) -> Values:
-    """The factors of each term that fit the latencies best, given the credit."""
-    times, work_ms = _times(features), _unstretched(latency_ms, features, credit)
-    pooled = np.stack([times[:, c == _CLASS].sum(axis=1) for c in range(_CLASS[-1] + 1)], axis=1)
-    common = _robust(pooled, work_ms, None, None)[_CLASS]
-    return _robust(times, work_ms, common, freedom * np.maximum(common, 0.1 * common.max()))
+        return cls(np.array([content[term] for term in TERMS], float))
 
 
 def _times(features: Values) -> Values:
@@ -159,29 +130,27 @@ def _moved_ms(features: Values) -> Values:
     return np.asarray(np.nan_to_num(np.sum(moved, axis=0)))[:, None]
 
 
-def _slowdown(features: Values, credit: float) -> Values:
-    """How many times longer each row's work takes on average beside its neighbour than alone, shape (n,)."""
-    most = 1 / np.minimum(0.5 + credit * (1 / features[:, COLUMN["device_share"]] - 1), 1)
-    return np.asarray(np.minimum(features[:, COLUMN["load_slowdown"]], most))
-
-
-def _stretched(work_ms: Values, features: Values, credit: float) -> Values:
+def _stretched(work_ms: Values, features: Values) -> Values:
     """Median latency of work on shared cores: the work, and the waits that half of the inferences meet.
 
     A throttle's slices have random lengths, so that beyond the first wait their number grows as the work does.
     The scheduler's are all alike: the number of waits is a whole one.
     """
-    share, slowdown = features[:, COLUMN["device_share"]], _slowdown(features, credit)
-    throttled, busy = share < WHOLE, features[:, COLUMN["load_slowdown"]] >= _BUSY
-    slice_ms = np.where(throttled, CYCLE_MS * share, np.where(busy, _TICK_MS, _BURST_MS))
+    share, slowdown = features[:, COLUMN["device_share"]], features[:, COLUMN["load_slowdown"]]
+    cycle_ms, tick_ms, burst_ms = (
+        features[:, COLUMN[name]] for name in ("device_cycle_ms", "device_slice_ms", "load_period_ms")
+    )
+    throttled, busy = share < WHOLE, slowdown >= _BUSY
+    slice_ms = np.where(throttled, cycle_ms * share, np.where(busy, tick_ms, burst_ms))
     slices = work_ms / slice_ms
-    whole = np.maximum(np.round(work_ms / _TICK_MS), 1) * _most(2 * work_ms / _TICK_MS)
+    whole = np.maximum(np.round(work_ms / tick_ms), 1) * _most(2 * work_ms / tick_ms)
     waits = np.where(busy, whole, slices)
     waits = np.where(throttled, np.maximum(slices, 1), waits) * np.where(busy & ~throttled, 1, _most(2 * slices))
     waiting_ms = waits * slice_ms * (slowdown / share - 1)
     # A neighbour that is not always ready takes no more than one that is.
-    waiting_ms = np.where(throttled | busy, waiting_ms, np.minimum(waiting_ms, whole * _TICK_MS * (_BUSY - 1)))
-    return np.asarray(work_ms + waiting_ms)
+    waiting_ms = np.where(throttled | busy, waiting_ms, np.fmin(waiting_ms, whole * tick_ms * (_BUSY - 1)))
+    mean_ms = work_ms * (slowdown / share - 1)
+    return np.asarray(work_ms + np.where(np.isfinite(waiting_ms), waiting_ms, mean_ms))
 
 
 def _most(halves: Values) -> Values:
@@ -190,12 +159,12 @@ def _most(halves: Values) -> Values:
     return np.asarray(steep / (1 + steep))
 
 
-def _unstretched(latency_ms: Values, features: Values, credit: float) -> Values:
+def _unstretched(latency_ms: Values, features: Values) -> Values:
     """The work whose median latency is given: `_stretched` grows with the work, so bisection finds it."""
     low, high = np.full(len(latency_ms), np.log(_LEAST_MS)), np.full(len(latency_ms), np.log(_MOST_MS))
     for _ in range(60):
         middle = (low + high) / 2
-        above = _stretched(np.exp(middle), features, credit) > latency_ms
+        above = _stretched(np.exp(middle), features) > latency_ms
         low, high = np.where(above, low, middle), np.where(above, middle, high)
     return np.asarray(np.exp(high))
 

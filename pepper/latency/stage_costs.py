@@ -8,7 +8,7 @@ speed, as the roofline's overheads are.
 import numpy as np
 
 from pepper.latency.features import Setting, Values
-from pepper.latency.roofline import CYCLE_MS, WHOLE
+from pepper.latency.roofline import WHOLE
 
 COLD_MS = 0.3  # what the first work after a pause takes longer: a model's weights have filled the caches
 _FLOP = 2.0e7  # a message's fixed work is the time of this much arithmetic on one core
@@ -19,8 +19,6 @@ _SPREAD = 1 + 1 / 12  # mean of the squared length of a cycle over its mean squa
 
 def handling_ms(setting: Setting, received_bytes: Values) -> Values:
     """Return how long the device works on messages for each request: its share and load included.
-
-    A busy neighbour takes half of the time, as from one who is never suspended: a message is too short for more.
 
     Args:
         setting: The device and its load.
@@ -36,10 +34,12 @@ def wait_ms(setting: Setting) -> float:
 
     A device that runs in turns, which begin anew every cycle and last `share` of it, is away for ``1 - share`` of
     the time, and whoever comes then waits for half of an absence on average (the inspection paradox: longer ones
-    are met more often).
+    are met more often). A neighbour takes some of the turns, so that there are fewer of them.
     """
-    away = 1 - setting.device_share if setting.device_share < WHOLE else 0.0
-    return _WAKE_MS + COLD_MS + away**2 * CYCLE_MS * _SPREAD / 2
+    turns = 1 / setting.slowdown
+    away = 1 - turns * setting.device_share if setting.device_share < WHOLE else 0.0
+    cycle_ms = np.nan_to_num(setting.device_cycle_ms / turns)
+    return float(_WAKE_MS + COLD_MS + away**2 * cycle_ms * _SPREAD / 2)
 
 
 def _speed(giga: float) -> float:

@@ -87,6 +87,7 @@ class Cell:
             "load_percent": load.percent,
             "load_cores": load.cores or (len(device.cores) if load.percent else 0),
             "load_generator": load.generator,
+            "load_period_ms": load.period_ms,
             "threads": device.threads,
             "share": device.share,
             "cores": ",".join(map(str, device.cores)),

@@ -19,11 +19,9 @@ def held(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     """The processes that are held to their devices' shares."""
     pids: set[int] = set()
 
-    method_type = Callable[[CoresDevice, int], None]
-
-    def noting(method: method_type, note: Callable[[int], None]) -> method_type:
-        def noted(device: CoresDevice, pid: int) -> None:
-            method(device, pid)
+    def noting(method: Callable[..., None], note: Callable[[int], None]) -> Callable[..., None]:
+        def noted(device: CoresDevice, pid: int, *more: object) -> None:
+            method(device, pid, *more)
             note(pid)
 
         return noted

@@ -48,16 +48,16 @@ def test_without_tails_there_is_no_95th_percentile() -> None:
     less=st.floats(0, 100),
     more=st.floats(0, 100),
     share=st.sampled_from([1.0, 0.5, 0.25]),
-    credit=st.floats(0, 0.08),
+    slices_ms=st.one_of(st.just(np.nan), st.floats(0.5, 20)),
 )
 def test_more_load_is_never_faster(
-    model: LatencyModel, seed: int, less: float, more: float, share: float, credit: float
+    model: LatencyModel, seed: int, less: float, more: float, share: float, slices_ms: float
 ) -> None:
     parts = random_parts(4, seed)
-    low, high = (rows(parts, replace(setting(50, load), device_share=share)) for load in sorted((less, more)))
-    assert model.roofline is not None
-    credited = replace(model, roofline=replace(model.roofline, credit=credit))
-    assert np.all(credited.p50_ms(high) >= credited.p50_ms(low) * (1 - 1e-6))
+    slices = {"device_cycle_ms": slices_ms, "device_slice_ms": slices_ms, "load_period_ms": slices_ms / 2}
+    where = (replace(setting(50, load), device_share=share, **slices) for load in sorted((less, more)))
+    low, high = (rows(parts, each) for each in where)
+    assert np.all(model.p50_ms(high) >= model.p50_ms(low) * (1 - 1e-6))
 
 
 def test_loading_gives_back_what_was_saved(model: LatencyModel, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,29 +49,23 @@ def test_twice_the_work_never_takes_less(seed: int, factor: float) -> None:
 def test_json_keeps_it() -> None:
     known = measured()
     roofline = Roofline.fit(known.features, known.p50_ms)
-    known.features[:, COLUMN["device_share"]] = 0.25
-    for credit in (0.0, 0.01):
-        roofline = replace(roofline, credit=credit)
-        again = Roofline.from_json(roofline.to_json())
-        assert np.array_equal(roofline.latency_ms(known.features), again.latency_ms(known.features))
-    assert not np.array_equal(
-        replace(roofline, credit=0.0).latency_ms(known.features), again.latency_ms(known.features)
-    )
+    again = Roofline.from_json(roofline.to_json())
+    assert np.array_equal(roofline.latency_ms(known.features), again.latency_ms(known.features))
 
 
-def test_what_a_busy_neighbour_leaves_of_a_throttled_core_is_fitted() -> None:
-    known = measured(models=20, noise=0.01)
-    throttled = known.device == "slow"  # its speed is what its share gives
-    known.features[throttled, COLUMN["device_share"]] = 0.25
-    busy = known.load == "cpu50"
-    half = known.p50_ms.copy()
-    known.p50_ms[throttled & busy] *= 0.5 / (0.5 + 0.02 * 3)
-    assert Roofline.fit(known.features, half).credit < 0.005
-    roofline = Roofline.fit(known.features, known.p50_ms)
-    assert abs(roofline.credit - 0.02) < 0.005
-    slowdown = roofline.mean_ms(known.features) / roofline.work_ms(known.features)
-    assert np.allclose(slowdown[throttled & busy], 4 / 0.56, rtol=0.02)
-    assert np.allclose(slowdown[~throttled & busy], 2)
+def test_shared_cores_are_shared_fairly_and_slices_decide_the_median() -> None:
+    roofline = Roofline.fit(measured().features, measured().p50_ms)
+    part = random_parts(1)
+    whole = replace(setting(), device_share=1.0)
+    work_ms = float(roofline.work_ms(rows(part, whole))[0])
+    loaded = replace(whole, device_share=0.5, load_percent=90.0, load_cores=1.0)
+    assert roofline.mean_ms(rows(part, loaded))[0] == pytest.approx(4 * roofline.work_ms(rows(part, loaded))[0])
+    unknown = roofline.latency_ms(rows(part, loaded))[0]
+    assert unknown == pytest.approx(roofline.mean_ms(rows(part, loaded))[0]), "slices of unknown length"
+    longer = replace(loaded, device_cycle_ms=20 * work_ms)
+    assert roofline.latency_ms(rows(part, longer))[0] < unknown / 2, "most inferences meet no end of a slice"
+    shorter = replace(loaded, device_cycle_ms=work_ms / 20)
+    assert roofline.latency_ms(rows(part, shorter))[0] == pytest.approx(unknown)
 
 
 def test_a_provider_of_its_own_is_estimated_by_what_it_does() -> None:

@@ -1,6 +1,7 @@
 """What a message costs a device, and how long it waits there."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pepper.latency.features import Setting
-from pepper.latency.roofline import CYCLE_MS
 from pepper.latency.stage_costs import handling_ms, wait_ms
 
 SIZES = np.array([0.0, 1e3, 1e6])
@@ -28,18 +28,20 @@ def test_less_share_more_load_and_more_bytes_never_cost_less(share: float, perce
     assert np.allclose(costs[1], costs[0] / share)
     assert np.all(costs[2] >= costs[1])
     assert np.allclose(costs[2], costs[1] * busy.slowdown)
-    assert 0 < wait_ms(whole) <= wait_ms(part)
+    cycles = [replace(setting, device_cycle_ms=4.0) for setting in (whole, part, busy)]
+    assert 0 < wait_ms(whole) <= wait_ms(cycles[1]) <= wait_ms(cycles[2])
+    assert wait_ms(part) == wait_ms(whole), "a cycle of unknown length"
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
 def test_the_wait_is_that_of_someone_who_comes_at_any_time(share: float) -> None:
     """By simulation: a turn at a random place of each cycle of random length, arrivals at random."""
-    rng = random.Random(0)
-    lengths = [rng.uniform(0.5, 1.5) * CYCLE_MS for _ in range(20_000)]
+    rng, cycle_ms = random.Random(0), 4.0
+    lengths = [rng.uniform(0.5, 1.5) * cycle_ms for _ in range(20_000)]
     absences = [(1 - share) * length for length in lengths]
     expected = sum(absence**2 / 2 for absence in absences) / sum(lengths)
-    awake = Setting(device_share=1.0)
-    assert wait_ms(Setting(device_share=share)) - wait_ms(awake) == pytest.approx(expected, rel=0.02)
+    there = wait_ms(Setting(device_share=share, device_cycle_ms=cycle_ms))
+    assert there - wait_ms(Setting(device_share=1.0)) == pytest.approx(expected, rel=0.02)
 
 
 def test_a_device_that_is_not_calibrated_has_a_cost_too() -> None:
