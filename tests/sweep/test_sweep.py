@@ -66,7 +66,19 @@ def test_a_run_holds_facts_figures_and_files(finished: Desk, tmp_path: Path) -> 
     run = next(run for run in finished.runs() if run.data.params["load"] == "cpu50")
     for fact in ("model", "device", "load_percent", "threads", "share", "batch", "device_gflops", "model_sha256"):
         assert run.data.params[fact], fact
-    units = ("_ms", "_s", "_bytes", "_percent", "_per_s", "samples", "share_achieved", "share_before", "_periods", "_us", "pace")
+    units = (
+        "_ms",
+        "_s",
+        "_bytes",
+        "_percent",
+        "_per_s",
+        "samples",
+        "share_achieved",
+        "share_before",
+        "_periods",
+        "_us",
+        "pace",
+    )
     assert [name for name in run.data.metrics if not name.endswith(units)] == []
     for figure in (
         "latency_p50_ms",
