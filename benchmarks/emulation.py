@@ -8,6 +8,7 @@ The models are chains of convolutions as long as it takes here to last what is a
 """
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -70,7 +71,7 @@ def profiles(file: Path, share: float, method: str, percents: Sequence[float], s
         f"device.share={share}",
         f"device.throttle={method}",
         f"measure.min_seconds={seconds}",
-        f"measure.max_seconds={4 * seconds}",
+        f"measure.max_seconds={2 * seconds}",
     )
     with Bench(find_model(config.model), resolve(config.device), config.measure, "pepper") as bench:
         return [bench.profile(LoadConfig(name=f"cpu{percent:g}", percent=percent)) for percent in percents]
@@ -117,6 +118,7 @@ def main() -> None:
                     free_ms = median(each.metrics["latency_mean_ms"] for each in (*before, *after))
                     cells = row(measured, free_ms, share, options.loads)
                     rows.append([f"{length_ms:g}", method, f"{share:g}", f"{free_ms:.3g}", *cells])
+                    print(*rows[-1], file=sys.stderr)
     print_table(
         "mean slow-down over that of fair sharing, by what the neighbour wants of the device",
         ["asked ms", "method", "share", "whole core ms", *(f"{percent:g} %" for percent in options.loads), "fell by"],

@@ -5,6 +5,7 @@ two take turns (A B B A ...) so that a drift of the machine hits both.
 """
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
@@ -64,34 +65,37 @@ def pepper_median_ms(config: PepperConfig, model: ModelFile, device: DeviceSpec)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["squeezenet", "shufflenet", "googlenet", "resnet50", "alexnet"])
+    parser.add_argument(
+        "--models", nargs="+", default=["squeezenet", "shufflenet", "googlenet", "resnet50", "alexnet", "vgg19"]
+    )
+    parser.add_argument("--devices", nargs="+", default=["share100", "local"], help="one core, and all of them")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=1.0, help="timed span of each turn")
+    parser.add_argument("--seconds", type=float, default=1.0, help="least timed span of each turn")
+    parser.add_argument("--samples", type=int, default=20, help="inferences of each turn, at least")
     options = parser.parse_args()
     rows = []
-    for name in options.models:
-        config = composed(
-            f"model={name}",
-            "device=share100",
-            f"measure.min_seconds={options.seconds}",
-            f"measure.max_seconds={options.seconds}",
-            "measure.min_samples=5",
-        )
+    for device_name, name in itertools.product(options.devices, options.models):
+        config = composed(f"model={name}", f"device={device_name}")
         model, device = find_model(config.model), resolve(config.device)
+        one_ms = bare_median_ms(model, device, options.seconds, 0.0)
+        seconds = max(options.seconds, options.samples * one_ms / 1000)
+        config.measure.min_seconds = config.measure.max_seconds = seconds
+        config.measure.min_samples = 5
         pairs = []
         for number in range(options.rounds):
             warmup_s = config.measure.warmup_min_seconds
             if number % 2:
                 ours = pepper_median_ms(config, model, device)
-                bare = bare_median_ms(model, device, options.seconds, warmup_s)
+                bare = bare_median_ms(model, device, seconds, warmup_s)
             else:
-                bare = bare_median_ms(model, device, options.seconds, warmup_s)
+                bare = bare_median_ms(model, device, seconds, warmup_s)
                 ours = pepper_median_ms(config, model, device)
             pairs.append((ours, bare))
         ratios = sorted(ours / bare for ours, bare in pairs)
         rows.append(
             [
                 name,
+                device_name,
                 f"{median(bare for _, bare in pairs):.3f}",
                 f"{median(ours for ours, _ in pairs):.3f}",
                 f"{median(ratios):.4f}",
@@ -99,8 +103,8 @@ def main() -> None:
             ]
         )
     print_table(
-        f"pepper's median against a bare loop, {options.rounds} interleaved rounds of {options.seconds:g} s",
-        ["model", "bare ms", "pepper ms", "ratio (median)", "range"],
+        f"pepper's median against a bare loop, {options.rounds} interleaved rounds of at least {options.seconds:g} s",
+        ["model", "device", "bare ms", "pepper ms", "ratio (median)", "range"],
         rows,
     )
 
