@@ -229,6 +229,7 @@ class Binding(StrEnum):
 
     host = "host"
     device = "device"
+    graph = "graph"
 
 
 @dataclass
@@ -249,8 +250,9 @@ class MeasureConfig:
         verify_load_seconds: How long the load runs alone to verify it.
         time_limit_seconds: Longest wait for the worker's answer; then the cell fails.
         seed: Seed of the inputs' values.
-        binding: Where inputs and outputs are: ``host`` (arrays in, arrays out: what a stage costs) or ``device`` (in
-            the memory of what computes; transfers are timed apart).
+        binding: Where inputs and outputs are: ``host`` (arrays in, arrays out: what a stage costs), ``device`` (in
+            the memory of what computes; transfers are timed apart) or ``graph`` (there, too, and the inference is
+            captured once and repeated without launching its kernels one by one, where the provider can: CUDA graphs).
         operators: Whether to add a separate pass with onnxruntime's per-operator profiler.
         session: How onnxruntime opens the model.
         limits: What a trusted profile must keep to.

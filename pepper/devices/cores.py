@@ -20,7 +20,7 @@ from pepper.devices import host, runtimes
 from pepper.devices.device import Command, Device, DeviceSpec, Program, short_hash
 from pepper.devices.process import PACKAGE_ROOT, Process
 from pepper.devices.providers.choice import Choice
-from pepper.devices.providers.known import computes_on_cores
+from pepper.devices.providers.known import computes_on_cores, graph_option
 from pepper.devices.throttle import Cycle, Suspend, Throttle, make_throttle, memory_limit
 from pepper.errors import ConfigError, MeasureError
 
@@ -48,6 +48,10 @@ def resolve(config: DeviceConfig) -> DeviceSpec:
         if missing:
             raise ConfigError(f"device.cores={config.cores}: core {missing[0]} is not among this machine's {allowed}")
         cores = sorted(config.cores)
+    if (option := graph_option(config.provider)) in config.options:
+        raise ConfigError(
+            f"device.options.{option}: a graph wants bound inputs; give measure.binding=graph in its place"
+        )
     choice = Choice(config.provider, config.library, _texts(config.options), config.accelerator, config.fallback)
     found = runtimes.found(choice)
     _check_share(config, dict(found).get("kind"))

@@ -171,6 +171,8 @@ class Bench:
         notes: list[str] = []
         if paces.why:
             notes.append(f"pace: not measured ({paces.why})")
+        if unknown := dict(spec.found).get("options_unknown"):
+            notes.append(f"device.options: {spec.provider} has no {unknown}, which had no effect")
         if self._assignment:
             metrics["operators_on_cpu"] = len(self._assignment["elsewhere"])
             notes += filter(None, [self._assignment["said"]])

@@ -67,7 +67,7 @@ class Worker:
     ) -> dict[str, Any]:
         """Create the session and run it once; returns both times in ms, and which operators the provider did not take.
 
-        With the binding ``device``, inferences are timed with inputs and outputs there, and transfers apart from them.
+        With the binding ``device`` or ``graph``, inferences are timed with inputs and outputs there, transfers apart.
         ``inputs`` and ``values`` are what :func:`pepper.graph.inputs.packed` makes.
         """
         self._path, self._provider = path, provider_named(**provider)
@@ -86,8 +86,11 @@ class Worker:
             raise RuntimeError(f"onnxruntime cannot run it: {reason}{drawn_hint(specs)}") from error
         first = time.perf_counter_ns()
         transfers = {}
-        if binding == "device":
-            bound = bound_to_device(session, self._inputs)
+        if binding != "host":
+            if binding == "graph":
+                del session, self._run  # a device may have no memory for two
+                session = self._capturing(provider)
+            bound = bound_to_device(session, self._inputs, outputs)
             self._run = bound.run
             transfers = {"input_transfer_ms": bound.in_ms, "output_transfer_ms": bound.out_ms}
         return {
@@ -98,6 +101,21 @@ class Worker:
             "output_bytes": sum(getattr(value, "nbytes", 0) for value in outputs),
             "assignment": assignment and assignment.to_json(),
         }
+
+    def _capturing(self, provider: Mapping[str, Any]) -> ort.InferenceSession:
+        """Return a session whose first bound run is captured, and repeated from then on.
+
+        Raises:
+            ValueError: The provider cannot.
+        """
+        option = self._provider.graph_option
+        if option is None:
+            raise ValueError(
+                f"measure.binding=graph: {self._provider.name} captures no inference; give measure.binding=device or"
+                " host"
+            )
+        capturing = provider_named(**{**provider, "options": {**provider["options"], option: "1"}})
+        return open_checked(capturing, self._path, self._options)[0]
 
     def warm_up(self, min_seconds: float, max_seconds: float) -> dict[str, Any]:
         """Run until the latency no longer falls."""

@@ -20,6 +20,7 @@ from pepper.devices.providers.binding import bound_to_device
 from pepper.devices.providers.choice import Choice
 from pepper.devices.providers.cpu import CpuProvider
 from pepper.devices.providers.facts import facts, of_nvidia
+from pepper.devices.providers.given import check_options
 from pepper.devices.providers.opening import open_checked
 from pepper.devices.providers.options import session_options
 from pepper.devices.providers.provider import Provider
@@ -195,7 +196,8 @@ def test_small_models_are_what_onnx_reads_and_onnxruntime_runs(rows: int, widths
 def test_inputs_and_outputs_can_be_where_the_provider_computes(choice: Choice, models: dict[str, Path]) -> None:
     provider = provider_named(**(needs(choice) if choice.library else choice).to_json())
     session, _ = open_checked(provider, str(models["tiny"]), options())
-    bound = bound_to_device(session, {"input": np.ones((1, 16), np.float32)})
+    given = {"input": np.ones((1, 16), np.float32)}
+    bound = bound_to_device(session, given, session.run(None, given))
     assert bound.run() == ()
     assert not bound.moved, "the host's memory is its own"
     assert bound.in_ms < 1
@@ -207,5 +209,39 @@ def test_a_device_that_is_not_waited_for_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "large.onnx"
     file.write_bytes(products(64, 256, 256, 256))
     session, _ = open_checked(provider, str(file), options())
+    given = {"input": np.ones((64, 256), np.float32)}
+    answers = session.run(None, given)
     with pytest.raises(ValueError, match=r"does not wait for its device \(.*\); give measure.binding=host"):
-        bound_to_device(session, {"input": np.ones((64, 256), np.float32)})
+        bound_to_device(session, given, answers)
+
+
+class Telling:
+    """A session that tells of its providers' options what CUDA's does."""
+
+    def get_provider_options(self) -> dict[str, dict[str, str]]:
+        return {"CUDAExecutionProvider": {"device_id": "0", "use_tf32": "1", "gpu_mem_limit": "1024"}}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("CPUExecutionProvider", {"device_id": "1"}, "device.options.device_id=1: CPUExecutionProvider has no options"),
+        ("CUDAExecutionProvider", {"tf32": "0"}, "device.options.tf32=0: .* no such option; it has device_id, gpu_mem"),
+        ("CUDAExecutionProvider", {"use_tf32": "0"}, "device.options.use_tf32=0: .* works with 1 all the same; give"),
+    ],
+)
+def test_options_that_have_no_effect_are_refused(name: str, options: dict[str, str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        check_options(Choice(name, options=options), Telling())
+
+
+def test_options_that_are_taken_pass_however_they_are_written(models: dict[str, Path]) -> None:
+    written = {"device_id": "0", "use_tf32": "True", "gpu_mem_limit": "1024.0"}
+    check_options(Choice("CUDAExecutionProvider", options=written), Telling())
+    with pytest.raises(ValueError, match="has no options; drop it"):
+        open_checked(CpuProvider(Choice(options={"x": "1"})), str(models["tiny"]), options())
+
+
+def test_options_that_a_plug_in_does_not_speak_of_are_told() -> None:
+    assert "options_unknown" not in facts(needs(GGML))
+    assert facts(replace(GGML, options={"weights": "f32", "frobnicate": "1"}))["options_unknown"] == "frobnicate"

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 from harness import ROOT, make_model
 from onnx import TensorProto, helper, save
 
 from pepper.devices.providers.choice import Choice
+from pepper.devices.providers.cpu import CpuProvider
 from pepper.errors import ModelError
 from pepper.graph.inputs import InputSpec, input_spec, packed
+from pepper.measure import worker as worker_module
 from pepper.measure.worker import Worker
 
 FOREIGN = """
@@ -51,6 +54,45 @@ def opened(file: Path, inputs: list[InputSpec], **changes: Any) -> Worker:
 
 
 INPUT = [input_spec("input", "float", [1, 16])]
+
+
+class CapturedSession(ort.InferenceSession):
+    """Behaves as CUDA's provider with enable_cuda_graph: the first run is captured, and its addresses with it."""
+
+    captured: Any = None
+
+    def run(self, *given: Any, **named: Any) -> Any:
+        raise RuntimeError("captured: inputs and outputs must be bound")
+
+    def run_with_iobinding(self, iobinding: Any, run_options: Any = None) -> None:
+        self.captured = self.captured or iobinding
+        assert iobinding is self.captured, "other addresses than what was captured"
+        super().run_with_iobinding(iobinding, run_options)
+
+
+class Capturing(CpuProvider):
+    name = "CapturingExecutionProvider"
+    runs_as = "CPUExecutionProvider"
+    graph_option = "enable_cuda_graph"
+
+    def open(self, path: str, options: ort.SessionOptions) -> ort.InferenceSession:
+        kind = CapturedSession if self.choice.options.get("enable_cuda_graph") == "1" else ort.InferenceSession
+        return kind(path, options, providers=[self.runs_as])
+
+
+def test_an_inference_is_captured_where_the_provider_can(
+    models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "provider_named", lambda **choice: Capturing(Choice(**choice)))
+    choice = Choice(Capturing.name).to_json()
+    worker = opened(models["tiny"], INPUT, provider=choice, binding="graph")
+    timed(worker)
+    assert worker.operators(2)["runs"] == 2, "the profile is of a session of its own, which captures nothing"
+
+
+def test_no_inference_is_captured_where_the_provider_cannot(models: dict[str, Path]) -> None:
+    with pytest.raises(ValueError, match=r"measure.binding=graph: CPUExecutionProvider captures no inference; give"):
+        opened(models["tiny"], INPUT, binding="graph")
 
 
 @pytest.fixture

@@ -51,8 +51,8 @@ def test_inputs_and_outputs_may_stay_on_the_device(desk: Desk) -> None:
     (run,) = desk.runs()
     assert run.data.params["binding"] == "device"
     assert {"input_transfer_ms", "output_transfer_ms", "feeding_percent"} <= set(run.data.metrics)
-    host, device = (single_cell(composed("model=squeezenet", *CORE, f"measure.binding={b}")) for b in Binding)
-    assert host.identity != device.identity
+    host, *others = (single_cell(composed("model=squeezenet", *CORE, f"measure.binding={b}")) for b in Binding)
+    assert len({cell.identity for cell in (host, *others)}) == len(Binding)
     assert host.params()["binding"] is None, "as before there was a choice"
 
 
@@ -67,6 +67,12 @@ def test_a_device_is_another_with_another_provider_option_or_accelerator(monkeyp
     made.append(identity(*cuda))
     assert len(set(made)) == len(made)
     assert identity() == plain, "what chooses an accelerator is nothing to the CPU"
+
+
+def test_a_graph_is_asked_for_as_a_binding() -> None:
+    device = composed("model=squeezenet", "device=cuda", "+device.options.enable_cuda_graph=1").device
+    with pytest.raises(ConfigError, match=r"device.options.enable_cuda_graph: .*; give measure.binding=graph"):
+        resolve(device)
 
 
 def test_an_accelerator_has_no_share() -> None:

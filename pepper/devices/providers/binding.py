@@ -1,7 +1,7 @@
 """Inputs and outputs in the memory of what computes: an inference without the transfers there and back."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,7 @@ class Bound:
     moved: bool
 
 
-def bound_to_device(session: ort.InferenceSession, inputs: Arrays) -> Bound:
+def bound_to_device(session: ort.InferenceSession, inputs: Arrays, answers: Sequence[Any]) -> Bound:
     """Bind inputs and outputs to the memory in which the session wants them.
 
     onnxruntime is asked to wait for the device before a run returns. Not every provider does then; a clock that is read
@@ -47,6 +47,7 @@ def bound_to_device(session: ort.InferenceSession, inputs: Arrays) -> Bound:
     Args:
         session: An open one.
         inputs: The model's inputs by name.
+        answers: What the model answers to them: its outputs' types and shapes.
 
     Raises:
         ValueError: A memory, an input or an output cannot be bound, or the device cannot be waited for.
@@ -63,10 +64,9 @@ def bound_to_device(session: ort.InferenceSession, inputs: Arrays) -> Bound:
             binding.bind_ortvalue_input(tensor.name, value)
             values[tensor.name] = value
     results = []
-    answers = session.run(None, dict(inputs))
     for tensor, memory, answer in zip(session.get_outputs(), session.get_output_memory_infos(), answers, strict=True):
         if not isinstance(answer, np.ndarray):
-            raise ValueError(f"measure.binding=device: output {tensor.name!r} is no tensor; give measure.binding=host")
+            raise ValueError(f"measure.binding: output {tensor.name!r} is no tensor; give measure.binding=host")
         if (kind := _memory(memory)) == "cpu" or answer.dtype == object:
             binding.bind_output(tensor.name)
         else:
@@ -97,7 +97,7 @@ def bound_to_device(session: ort.InferenceSession, inputs: Arrays) -> Bound:
 
 def _memory(info: "ort.OrtMemoryInfo") -> str:
     if info.name not in _MEMORIES:
-        raise ValueError(f"measure.binding=device: unknown memory {info.name!r}; give measure.binding=host")
+        raise ValueError(f"measure.binding: unknown memory {info.name!r}; give measure.binding=host")
     return _MEMORIES[info.name]
 
 
@@ -126,7 +126,7 @@ def _check_waits(run: Run, fetch: Callable[[], None]) -> None:
     all_s -= time.perf_counter() - start
     if single_s < _LEAST_TOLD * all_s:
         raise ValueError(
-            f"measure.binding=device: the provider does not wait for its device ({1000 * single_s:.3g} ms were told of"
+            f"measure.binding: the provider does not wait for its device ({1000 * single_s:.3g} ms were told of"
             f" {1000 * all_s:.3g}); give measure.binding=host"
         )
 

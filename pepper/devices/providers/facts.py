@@ -6,6 +6,7 @@ from pathlib import Path
 import onnxruntime as ort
 
 from pepper.devices.providers.choice import Choice
+from pepper.devices.providers.given import unnamed
 from pepper.devices.providers.plugin import chosen_device, library_file
 
 NVIDIA = Path("/proc/driver/nvidia")
@@ -16,8 +17,8 @@ _NVIDIA_PROVIDERS = ("CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTe
 def facts(choice: Choice, nvidia: Path = NVIDIA) -> dict[str, str]:
     """Return what is found out about a chosen provider, as text by name; nothing that changes from run to run.
 
-    ``hardware`` is what it computes on, ``provider_version`` the plug-in's, ``driver`` the accelerator's; the others
-    are the plug-in's own words.
+    ``hardware`` is what it computes on, ``provider_version`` the plug-in's, ``driver`` the accelerator's,
+    ``options_unknown`` those chosen that the plug-in has not; the others are the plug-in's own words.
 
     Args:
         choice: The provider.
@@ -34,7 +35,10 @@ def facts(choice: Choice, nvidia: Path = NVIDIA) -> dict[str, str]:
         found |= {f"hardware_{name}": value for name, value in hardware.metadata.items()}
         found["provider_version"] = found.pop("version", "unknown")
         kind = hardware.type.name.lower()
-        found["library"] = library_file(choice.library).name
+        library = library_file(choice.library)
+        found["library"] = library.name
+        if unknown := unnamed(library, choice.options):
+            found["options_unknown"] = " ".join(unknown)
         found["hardware"] = f"{hardware.vendor} {kind} {hardware.vendor_id:04x}:{hardware.device_id:04x}"
         found["kind"] = kind
         if hardware.vendor_id != _NVIDIA_ID:

@@ -11,11 +11,13 @@ class Known:
         install: What brings it.
         needs: What brings the libraries that it needs besides, where these are missing.
         module: The Python module of its plug-in.
+        graph_option: Its option that lets it capture an inference and repeat it; None where it has none.
         on_cores: Whether it may compute on the host's cores, so that a share of their time holds it too.
     """
 
     install: str
     needs: str = ""
+    graph_option: str | None = None
     on_cores: bool = False
     module: str | None = None
 
@@ -32,10 +34,12 @@ KNOWN = {
     "CUDAExecutionProvider": Known(
         "pip uninstall onnxruntime, then pip install 'pepper-harness[cuda]'",
         "pip install 'onnxruntime-gpu[cuda,cudnn]'",
+        "enable_cuda_graph",
     ),
     "TensorrtExecutionProvider": Known(
         "pip uninstall onnxruntime, then pip install 'pepper-harness[cuda]' tensorrt",
         "pip install 'onnxruntime-gpu[cuda,cudnn]' tensorrt",
+        "trt_cuda_graph_enable",
     ),
     "DmlExecutionProvider": Known("pip uninstall onnxruntime, then pip install onnxruntime-directml"),
     "QNNExecutionProvider": Known("pip install onnxruntime-qnn"),
@@ -48,6 +52,11 @@ KNOWN = {
 def computes_on_cores(name: str) -> bool:
     """Return whether a share of the cores' time may hold what runs on a provider."""
     return name not in KNOWN or KNOWN[name].on_cores
+
+
+def graph_option(name: str) -> str | None:
+    """Return the option that lets a provider capture an inference; None where it has none."""
+    return KNOWN[name].graph_option if name in KNOWN else None
 
 
 def how_to_install(name: str) -> str:

@@ -4,6 +4,7 @@ import onnxruntime as ort
 
 from pepper.devices.providers.assignment import RECORD, Assignment, taken_by
 from pepper.devices.providers.choice import CPU, REFUSE
+from pepper.devices.providers.given import check_options
 from pepper.devices.providers.provider import Provider
 
 _REFUSE = "session.disable_cpu_ep_fallback"
@@ -20,13 +21,16 @@ def open_checked(
         options: How the session works; settings are added.
 
     Raises:
-        ValueError: The provider, its library or its hardware is not there; the message says what is.
+        ValueError: The provider, its library or its hardware is not there; the message says what is. Or it does not
+            have an option, or not so.
         RuntimeError: It did not take the model, or left operators to the CPU that may not run there.
         Exception: onnxruntime refuses the model; its own exceptions have no common base.
     """
     name = provider.runs_as or provider.name
     if name == CPU:
-        return provider.open(path, options), None
+        session = provider.open(path, options)
+        check_options(provider.choice, session)
+        return session, None
     options.add_session_config_entry(RECORD, "1")
     refuse = provider.choice.fallback == REFUSE
     options.add_session_config_entry(_REFUSE, str(int(refuse)))
@@ -43,7 +47,9 @@ def open_checked(
             f"device.fallback=refuse: {found.said()}; set device.fallback=allow, or cut them off"
         ) from error
     try:
-        return session, taken_by(name, session)
+        assignment = taken_by(name, session)
     except RuntimeError as error:
         missing = provider.missing()
         raise RuntimeError(f"{error}{': ' if missing else ''}{missing}") from error
+    check_options(provider.choice, session)
+    return session, assignment

@@ -29,10 +29,12 @@ class Provider(ABC):
     Attributes:
         name: onnxruntime's name of the provider, such as ``CPUExecutionProvider``: what ``device.provider`` says.
         runs_as: The provider under which onnxruntime lists what it runs; the name, unless it stands for another.
+        graph_option: Its option that lets it capture an inference and repeat it; None where it has none.
     """
 
     name: str
     runs_as: str | None = None
+    graph_option: str | None = None
 
     def __init__(self, choice: Choice | None = None) -> None:
         self.choice = choice or Choice(self.name)

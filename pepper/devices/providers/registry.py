@@ -8,7 +8,7 @@ import onnxruntime as ort
 from pepper import additions
 from pepper.devices.providers.choice import Choice
 from pepper.devices.providers.cpu import CpuProvider
-from pepper.devices.providers.known import KNOWN, how_to_install
+from pepper.devices.providers.known import KNOWN, graph_option, how_to_install
 from pepper.devices.providers.plugin import PluginProvider
 from pepper.devices.providers.provider import Provider
 
@@ -21,6 +21,7 @@ class BuiltInProvider(CpuProvider):
 
     def __init__(self, choice: Choice) -> None:
         self.name = choice.name
+        self.graph_option = graph_option(choice.name)
         super().__init__(choice)
 
     def open(self, path: str, options: ort.SessionOptions) -> ort.InferenceSession:
