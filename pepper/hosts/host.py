@@ -8,6 +8,7 @@ from typing import Any
 from pepper.config import DeviceConfig
 from pepper.devices.calibration import Calibration
 from pepper.devices.device import Device, DeviceSpec
+from pepper.devices.energy import EnergyUse
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,17 @@ class Host(ABC):
     def state(self) -> dict[str, Any]:
         """Return what may differ from one minute to the next and change a latency, JSON-able; see
         :func:`pepper.devices.host.state`."""
+
+    @abstractmethod
+    def accelerator(self, spec: DeviceSpec) -> dict[str, Any]:
+        """Return the state of a device's accelerator, JSON-able; see :func:`pepper.devices.nvidia.gpu_state`.
+
+        It is empty where it has none that tells."""
+
+    @abstractmethod
+    def energy(self, spec: DeviceSpec) -> EnergyUse:
+        """Count the energy of a device's accelerator, or of its processors where it has none, from now on. The first
+        call takes half a second where there is a meter: nothing should run then."""
 
     @abstractmethod
     def cores(self) -> list[int]:

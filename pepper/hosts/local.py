@@ -14,6 +14,8 @@ from pepper.config import DeviceConfig
 from pepper.devices import calibration, cores, host, own_limits
 from pepper.devices.calibration import Calibration
 from pepper.devices.device import Device, DeviceSpec
+from pepper.devices.energy import EnergyUse
+from pepper.devices.nvidia import gpu_state
 from pepper.hosts.host import CoreUse, Host, UseMeter
 
 
@@ -29,6 +31,15 @@ class LocalHost(Host):
     def state(self) -> dict[str, Any]:
         """Return the state that it is in."""
         return host.state()
+
+    def accelerator(self, spec: DeviceSpec) -> dict[str, Any]:
+        """Return the state of a GPU of which the driver told the UUID."""
+        uuid = dict(spec.found).get("uuid")
+        return {} if uuid is None else gpu_state(uuid)
+
+    def energy(self, spec: DeviceSpec) -> EnergyUse:
+        """Count energy by the GPU's own counter, or by the processors'."""
+        return EnergyUse(dict(spec.found).get("uuid"))
 
     def cores(self) -> list[int]:
         """Return the cores that this process may use."""

@@ -25,6 +25,8 @@ from pepper.measure.validity import drift_percent, invalid_reasons
 SHARE_SECONDS = 0.04
 SETTLE_SECONDS = 0.02  # a new load's first bursts come in step
 OPERATOR_RUNS = 10
+ACCELERATOR = ("clock_mhz", "temperature_c", "power_w")
+"""Of an accelerator's state after the timing what is a figure of the run."""
 
 
 class Bench:
@@ -49,6 +51,8 @@ class Bench:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
+            self._idle = self._host.accelerator(self._spec)
+            self._host.energy(self._spec)  # while nothing runs it looks what that takes
             self._device = stack.enter_context(self._host.devices([self._spec])[0])
             self._worker = self._device.start("pepper.measure.worker")
             self._facts = self._ask("facts")
@@ -106,12 +110,13 @@ class Bench:
         kernel = [self._kernel_time()]
         try:
             load_alone = self._set_load(load, cores)
-            before = self._host.state()
+            before = {**self._host.state(), "accelerator": self._host.accelerator(spec)}
             warm_up = self._ask(
                 "warm_up", min_seconds=measure.warmup_min_seconds, max_seconds=measure.warmup_max_seconds
             )
             meter = self._host.meter([spec])
             used_before = self._usage()
+            energy = self._host.energy(spec)
             span = self._ask(
                 "time",
                 min_seconds=measure.min_seconds,
@@ -121,8 +126,9 @@ class Bench:
                 max_samples=measure.max_samples,
             )
             used_after = self._usage()
+            energy_j, metered = energy.read(len(span["latency_ns"]))
             found = meter.read()[spec.name]
-            after = self._host.state()
+            after = {**self._host.state(), "accelerator": self._host.accelerator(spec)}
         finally:
             if self._load is not None and self._worker.alive:
                 self._load.set(LoadConfig(name="idle", percent=0))
@@ -167,8 +173,14 @@ class Bench:
             "steal_percent": 100 * found.stolen_s / capacity_s,
             "throttled_periods": found.throttled_periods,
             **paces.metrics(),
+            **energy_j,
         }
         notes: list[str] = []
+        if gpu := after["accelerator"]:
+            metrics |= {f"accelerator_{name}": gpu[name] for name in ACCELERATOR if name in gpu}
+            if "memory_used_bytes" in gpu and "memory_used_bytes" in self._idle:
+                metrics["accelerator_memory_bytes"] = gpu["memory_used_bytes"] - self._idle["memory_used_bytes"]
+            notes += [f"the accelerator's clock was held down: {', '.join(gpu['held'])}"] if gpu.get("held") else []
         if paces.why:
             notes.append(f"pace: not measured ({paces.why})")
         if unknown := dict(spec.found).get("options_unknown"):
@@ -203,6 +215,7 @@ class Bench:
                 "throttle_method": self._device.throttle_method,
                 "before": before,
                 "after": after,
+                "energy": metered,
                 "reference_kernel": asdict(paces),
             },
             operators=self._ask("operators", runs=OPERATOR_RUNS)["profile"] if measure.operators else None,

@@ -84,6 +84,11 @@ def invalid_reasons(
         )
     if after["throttle_count"] > before["throttle_count"]:
         reasons.append("throttled: the processor was too hot; let it cool down")
+    faults = {each for state in (before, after) for each in state.get("accelerator", {}).get("faulty", ())}
+    if faults:
+        reasons.append(
+            f"throttled: the accelerator's clock was held down ({', '.join(sorted(faults))}); let it cool down"
+        )
     for key in ("governor", "affinity"):
         if after[key] != before[key]:
             reasons.append(f"environment changed: {key} was {before[key]}, then {after[key]}")
