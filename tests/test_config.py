@@ -395,3 +395,16 @@ def test_what_is_no_file_is_no_option(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "model" / "pipe.yaml")
     with pytest.raises(ConfigError, match=r"pipe.yaml: is no regular file"):
         check_option_files(tmp_path, ["model"])
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("+foo=1", "foo: no such key"),
+        ("+model.pth=x.onnx", "model.pth: no such key; did you mean 'path'"),
+        ("+measure.session.x=1", "measure.session.x: no such key"),
+    ],
+)
+def test_a_key_that_nothing_reads_is_refused_also_where_it_is_added(override: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        compose([override])

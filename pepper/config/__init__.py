@@ -5,7 +5,7 @@ composition, and :func:`typed` checks the values when it makes plain objects of 
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from pepper.config.measuring import (
 from pepper.config.placing import FleetConfig, FleetDeviceConfig, LinkConfig, ObjectiveConfig, PlaceConfig
 from pepper.config.reporting import ReportConfig
 from pepper.config.tracking import TrackingConfig
-from pepper.errors import ConfigError, argument
+from pepper.errors import ConfigError, argument, nearest
 
 __all__ = [
     "MISSING",
@@ -153,7 +153,18 @@ def typed(cfg: Any) -> PepperConfig:
         key = getattr(error, "full_key", None) or "a key"
         raise ConfigError(f"{key}: has no value; give {argument(key, '...')} on the command line") from error
     assert isinstance(config, PepperConfig)
+    _check_keys(config, "")
     return config
+
+
+def _check_keys(values: Any, place: str) -> None:
+    """Refuse keys that were added with ``+`` and that nothing reads: OmegaConf lets them in."""
+    known = [field.name for field in fields(values)]
+    for name, value in vars(values).items():
+        if name not in known:
+            raise ConfigError(f"{place}{name}: no such key{nearest(name, known)}")
+        if is_dataclass(value):
+            _check_keys(value, f"{place}{name}.")
 
 
 def _with_first_values(cfg: Any) -> Any:

@@ -107,6 +107,22 @@ def test_a_paused_process_takes_no_turn() -> None:
             assert paused.request("cpu", timeout_s=10)
 
 
+@pytest.mark.parametrize("wants", [0.25, 0.9])
+def test_a_neighbour_gets_its_fair_part_of_a_device(wants: float) -> None:
+    with ExitStack() as stack:
+        program, neighbour = (stack.enter_context(Process("programs", [CORE])) for _ in range(2))
+        limit = throttle.Suspend(0.5, throttle.Cycle([CORE], 3.0))
+        stack.callback(limit.close)
+        for process, part in ((program, None), (neighbour, wants)):
+            process.request("cpu", timeout_s=10)
+            limit.add(process.pid, part)
+        with ThreadPoolExecutor() as pool:
+            used, given = pool.map(spin, (program, neighbour))
+        assert given / (used + given) == pytest.approx(min(wants, 0.5), abs=0.06)
+        limit.add(neighbour.pid, 0.0)
+        assert neighbour.request("cpu", timeout_s=10), "who wants nothing is left alone"
+
+
 @needs_cpu_group
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
 def test_cgroup_gives_the_share(spinner: Process, share: float) -> None:
