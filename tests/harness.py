@@ -12,7 +12,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from hydra import compose, initialize_config_dir
 from onnx import TensorProto, helper, numpy_helper
 
 from pepper import config
-from pepper.config import PepperConfig
+from pepper.config import LimitsConfig, PepperConfig
 from pepper.tracking.abandoned import OWNER_TAG, owner
 
 ROOT = Path(__file__).parent.parent
@@ -39,18 +39,7 @@ QUICK = (
     "measure.warmup_max_seconds=0.02",
     "measure.verify_load_seconds=0.05",
     "measure.time_limit_seconds=30",
-    *(
-        f"measure.limits.{name}=1e9"
-        for name in (
-            "ci_percent",
-            "drift_percent",
-            "load_points",
-            "share_percent",
-            "foreign_percent",
-            "steal_percent",
-            "pace_percent",
-        )
-    ),
+    *(f"measure.limits.{field.name}=1e9" for field in fields(LimitsConfig)),
 )
 
 

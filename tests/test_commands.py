@@ -46,6 +46,9 @@ NOT_RUN = {
     f"{PEPPER} model=squeezenet device.provider=OpenVINOExecutionProvider device.library=onnxruntime_ep_openvino": (
         "needs an Intel processor; tests/tasks/test_accelerators.py runs other plug-ins"
     ),
+    f"{PEPPER} task=place model=resnet50 fleet=cores_and_gpu fleet.devices.gpu.device=webgpu": (
+        "needs a graphics device that WebGPU can use"
+    ),
     "taskset": "a program's name, not a command",
     SERVE: "a server that nothing ends; tests/tasks/test_promote.py starts it",
 }

@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +23,13 @@ import onnx
 import psutil
 from onnx import TensorProto, helper, numpy_helper
 
+from pepper.config import LimitsConfig
+
 HOME = Path(__file__).parent.parent.parent
 CELLS = 4
 LONGEST_S = 90.0
 OUTBOXES = ("pending", "ends", "unlogged")
-LIMITS = ("ci_percent", "drift_percent", "load_points", "share_percent", "foreign_percent", "steal_percent")
+LIMITS = [field.name for field in fields(LimitsConfig)]
 # A tenth of a second a cell, and no verdict but VALID: an INVALID cell is rightly measured again.
 SHORT = (
     "measure.min_seconds=0.1",

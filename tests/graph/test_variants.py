@@ -44,5 +44,5 @@ def test_variants_are_found_by_number_and_have_parts() -> None:
     part = find_model(ModelConfig(path="variant://3", name="variant3", part=0))
     assert whole.shapes["input"][:2] == [1, 3]
     assert part.name.startswith("variant3[")
-    with pytest.raises(ModelError, match=r"variant://x: a variant is a number .*; give model.variant=N"):
+    with pytest.raises(ModelError, match=r"variant://x: a variant is a number .*; give model.path=variant://N"):
         find_model(ModelConfig(path="variant://x"))
