@@ -146,9 +146,10 @@ class Bench:
         capacity_s = wall_s * len(spec.cores)
         used_s = span["cpu_s"] + span.pop("pace_cpu_s") + load_s
         share, foreign_s = self._share, 0.0
-        if spec.threads == len(spec.cores) == 1:
-            # A worker with one thread never sleeps: what it and the load used is what the device really gave. That
-            # is exact, where the kernel's figures for a core are sampled at its tick, in step with the throttle.
+        if spec.threads == len(spec.cores) == 1 and spec.choice.name == CPU:
+            # A worker with one thread never sleeps, unless it waits for an accelerator: what it and the load used is
+            # what the device really gave. That is exact, where the kernel's figures for a core are sampled at its tick,
+            # in step with the throttle.
             if spec.share < 1:
                 share = used_s / capacity_s
             else:
