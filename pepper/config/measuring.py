@@ -304,12 +304,17 @@ class SweepConfig:
         seed: Seed of the order in which cells are measured.
         rerun: Which finished cells are measured again: ``failed`` (those that failed or are INVALID),
             ``all``, or ``none``.
+        retries: How many times INVALID cells are measured again at the end.
+        retest: Part of the VALID cells that is measured a second time at the end, to see how far two measurements
+            differ: 0.05 is one in twenty; 0 is none.
     """
 
     name: str = MISSING
     axes: dict[str, list[Any]] = field(default_factory=dict)
     seed: int = 0
     rerun: Rerun = Rerun.failed
+    retries: int = 1
+    retest: float = 0.05
 
     def __post_init__(self) -> None:
         if not self.axes:
@@ -317,3 +322,5 @@ class SweepConfig:
         for axis, values in self.axes.items():
             if not values:
                 raise ConfigError(f"sweep.axes.{axis}: empty; give at least one value")
+        within("sweep.retries", self.retries, 0)
+        within("sweep.retest", self.retest, 0, 1)

@@ -55,6 +55,10 @@ class StepProgress:
         if self._bar is not None:
             self._bar.update(self._task, total=self._steps)
 
+    def extend(self, steps: int) -> None:
+        """Add steps."""
+        self.skip(-steps)
+
     def advance(self, name: str, outcome: str = "", *, failed: bool = False) -> None:
         """Count a finished step; between steps, a signal may end the task."""
         self._done += 1

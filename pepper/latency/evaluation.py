@@ -74,18 +74,23 @@ def outside(rows: Rows) -> Callable[[Values], Values]:
     return lambda features: ranges.outside(features).any(axis=1).astype(float)
 
 
+def repeats(rows: Rows) -> list[tuple[float, float]]:
+    """Return the medians of each two measurements of a cell that follow one another, ms."""
+    cells: dict[tuple[object, ...], list[float]] = {}
+    for index, p50_ms in enumerate(rows.p50_ms.tolist()):
+        setting = rows.features[index, COLUMN["threads"]]
+        cells.setdefault((rows.part[index], rows.device[index], rows.load[index], setting), []).append(p50_ms)
+    return [pair for values in cells.values() for pair in pairwise(values)]
+
+
 def noise_floor(rows: Rows) -> float:
     """Mean relative difference of the same cell measured twice: what no predictor can stay below.
 
     Returns:
         The mean over all pairs, NaN if no cell was measured twice.
     """
-    cells: dict[tuple[object, ...], list[float]] = {}
-    for index, p50_ms in enumerate(rows.p50_ms.tolist()):
-        setting = rows.features[index, COLUMN["threads"]]
-        cells.setdefault((rows.part[index], rows.device[index], rows.load[index], setting), []).append(p50_ms)
-    pairs = [abs(later / earlier - 1) for values in cells.values() for earlier, later in pairwise(values)]
-    return float(np.mean(pairs)) if pairs else np.nan
+    differences = [abs(later / earlier - 1) for earlier, later in repeats(rows)]
+    return float(np.mean(differences)) if differences else np.nan
 
 
 @dataclass(frozen=True)

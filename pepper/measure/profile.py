@@ -1,10 +1,19 @@
 """What one cell's measurement gives: samples, figures, surroundings and a verdict."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+class Again(StrEnum):
+    """Why a sweep measures a cell again that it has measured."""
+
+    retry = "retry"  # it was INVALID; the newest result counts
+    retest = "retest"  # to see how far two measurements differ; the first result counts
+    order = "order"  # it contradicted another cell; what was measured of it before counts no more
 
 
 @dataclass

@@ -11,6 +11,7 @@ from pepper.latency.dataset import Rows
 from pepper.latency.error_components import error_components
 from pepper.latency.features import FEATURES
 from pepper.latency.model import LatencyModel
+from pepper.measure.noise import NoiseFloor
 from pepper.placement.decision import Spread
 from pepper.tracking.registry import MODEL_FOLDER, Registry, write_signature
 from pepper.tracking.store import Store
@@ -60,6 +61,22 @@ def write_version(folder: Path, model: LatencyModel, rows: Rows, train: Rows, te
         collect.write(part, folder / "dataset" / f"{name}.parquet")
 
 
+def noise_floor(registry: Registry, version: int) -> NoiseFloor | None:
+    """Return how far two measurements of a cell differed in what a version learned from; None if none was repeated.
+
+    Raises:
+        TrackingError: There is no such version.
+    """
+    return NoiseFloor.read(_trained(registry, version)[1])
+
+
+def _trained(registry: Registry, version: int) -> tuple[int, dict[str, str]]:
+    """Return the version that was trained, of one that was adapted to a device the one before, and its tags."""
+    while adapted_from := (tags := registry.tags(version)).get("adapted_from"):
+        version = int(adapted_from)
+    return version, tags
+
+
 def load_spread(registry: Registry, version: int) -> Spread:
     """Return how far a version's predictions lie off, by what its training held out.
 
@@ -71,8 +88,7 @@ def load_spread(registry: Registry, version: int) -> Spread:
     """
     import pandas as pd
 
-    while adapted_from := registry.tags(version).get("adapted_from"):
-        version = int(adapted_from)
+    version, _ = _trained(registry, version)
     columns = ["model", "device", "part", "p50_ms", "predicted_without_model_ms"]
     with registry.artifacts(version, "predictions.csv") as file:
         try:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from pepper.measure.profile import Again
 from pepper.names import PARAMS, Measured, display_names
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ _VARIED = (
 
 
 def tidy(runs: "pd.DataFrame") -> "pd.DataFrame":
-    """Return the newest measurement of each cell, one row a cell, in the store's terms without its prefixes.
+    """Return the newest measurement of each cell that counts, one row a cell, in the store's terms, prefixes left out.
 
     Args:
         runs: One row a run: ``params.*`` (text), ``metrics.*``, ``status``, ``verdict`` and ``cell``. Columns
@@ -75,7 +76,8 @@ def tidy(runs: "pd.DataFrame") -> "pd.DataFrame":
     status = runs["status"] if "status" in runs else pd.Series("FAILED", index=runs.index)
     verdict = runs["verdict"] if "verdict" in runs else pd.Series(None, index=runs.index, dtype=object)
     table["verdict"] = verdict.where(verdict.isin(VERDICTS) & (status == "FINISHED"), status)
-    ours = table["model"].notna() & table["device"].notna() & table["verdict"].isin(VERDICTS)
+    again = runs["again"] if "again" in runs else pd.Series(None, index=runs.index, dtype=object)
+    ours = (again != Again.retest) & table["model"].notna() & table["device"].notna() & table["verdict"].isin(VERDICTS)
     table, runs = table[ours].reset_index(drop=True), runs[ours].reset_index(drop=True)
     for name in ("reasons", "load"):
         table[name] = table[name].fillna("")

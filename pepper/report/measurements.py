@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pepper.measure.noise import NoiseFloor
 from pepper.report import charts
 from pepper.report.cells import VERDICTS, measured
 from pepper.report.page import Block, Chart, Facts, Section, Table
@@ -23,17 +24,20 @@ _VERDICT = (
 )
 
 
-def sections(cells: "pd.DataFrame", machines: Sequence[Mapping[str, Any]]) -> list[Section]:
+def sections(
+    cells: "pd.DataFrame", machines: Sequence[Mapping[str, Any]], noise: NoiseFloor | None = None
+) -> list[Section]:
     """Return the sections about measured cells, in order; those with nothing to show are empty.
 
     Args:
         cells: As :func:`pepper.report.cells.tidy` returns them.
         machines: What the workers recorded, one mapping a device: ``device`` and whatever else is known.
+        noise: How far two measurements of a cell differed, where cells were measured twice.
     """
     done = measured(cells)
     looks = charts.styles(_by_speed(done))
     return [
-        Section("What was measured", _overview(cells, done)),
+        Section("What was measured", _overview(cells, done, noise)),
         Section("Devices compared", _devices(done, looks)),
         Section("Latency against load", _loads(done, looks)),
         Section("Every cell", _every_cell(cells)),
@@ -48,7 +52,7 @@ def _by_speed(done: "pd.DataFrame") -> list[str]:
     return [str(name) for name in (done["p50_ms"] / least).groupby(done["series"]).median().sort_values().index]
 
 
-def _overview(cells: "pd.DataFrame", done: "pd.DataFrame") -> list[Block]:
+def _overview(cells: "pd.DataFrame", done: "pd.DataFrame", noise: NoiseFloor | None) -> list[Block]:
     if cells.empty:
         return ["Nothing was measured yet: python -m pepper.run +sweep=loads measures three models."]
     counts = cells["verdict"].value_counts()
@@ -60,6 +64,8 @@ def _overview(cells: "pd.DataFrame", done: "pd.DataFrame") -> list[Block]:
         "loads": f"{cells['load'].nunique():,}",
         "timed inferences": f"{done['samples'].sum():,.0f}",
     }
+    if noise:
+        facts["noise floor"] = str(noise)
     blocks: list[Block] = [Facts(facts)]
     if done.empty:
         blocks.append("No cell has a figure: each one failed. The reasons are below.")

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pepper.measure.noise import NoiseFloor
+
 MOST_LINES = 30
 
 Row = Mapping[str, Any]
@@ -28,12 +30,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], texts: int = 
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def sweep(rows: Sequence[Row], failures: Sequence[str], figure: str | None) -> str:
+def sweep(rows: Sequence[Row], failures: Sequence[str], noise: NoiseFloor | None, figure: str | None) -> str:
     """Describe a sweep: how its cells ended, its figure, the medians by load, and what failed.
 
     Args:
         rows: Results by column name, as in a sweep's ``results.csv``.
         failures: One line a cell that failed.
+        noise: How far two measurements differ, where that was seen.
         figure: Where the UI finds the sweep's figure; None if there is none.
     """
     counts: dict[str, int] = {}
@@ -46,6 +49,8 @@ def sweep(rows: Sequence[Row], failures: Sequence[str], figure: str | None) -> s
     medians = _medians(rows)
     if medians:
         paragraphs += ["Median latency in ms; (x): not VALID.", medians]
+    if noise:
+        paragraphs.append(f"Noise floor: {noise}.")
     paragraphs.append(_list("Failed", failures))
     return "\n\n".join(filter(None, paragraphs))
 

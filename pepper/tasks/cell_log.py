@@ -14,7 +14,7 @@ from pepper.console.tables import figure
 from pepper.devices.calibration import Calibration
 from pepper.latency import description
 from pepper.measure.pace import pace_of
-from pepper.measure.profile import Profile
+from pepper.measure.profile import Again, Profile
 from pepper.planning.settings import run_params
 from pepper.sweep.cells import Cell
 from pepper.tasks.posting import flush
@@ -49,28 +49,43 @@ class CellLog:
         self._described = described
         self._results = results
         self._outbox = Outbox(store.folder)
-        self._cells: dict[str, Cell] = {}  # by the keys of their records
+        self._kept: dict[str, tuple[Cell, dict[str, Any]]] = {}  # cells and their rows by the keys of their records
         self.progress = progress
         self.failures: list[str] = []
+        self.repeats: list[tuple[float, float]] = []
+        """Medians of cells that were measured twice, ms."""
         self.unlogged: str | None = None
 
-    def record(self, cell: Cell, profile: Profile) -> None:
-        """Keep a finished cell."""
+    def record(self, cell: Cell, profile: Profile, again: Again | None = None) -> None:
+        """Keep a finished cell.
+
+        Args:
+            cell: The cell.
+            profile: What was measured.
+            again: Why it was measured again; then its first result counts as long as no other is finished.
+        """
         calibration = self._calibrations.get(cell.device.identity)
         profile.metrics |= pace_of(profile.metrics, calibration.kernel_us if calibration else None)
         params = run_params(cell, calibration)
         if cell.identity in self._described:
             params[description.PARAM] = self._described[cell.identity]
         config = {key: asdict(getattr(cell, key)) for key in ("model_config", "device", "load", "measure")}
-        record = record_profile(cell.name, cell.identity, params, profile, parent=self._parent)
+        record = record_profile(cell.name, cell.identity, params, profile, again, parent=self._parent)
         fill = partial(write_artifacts, profile, OmegaConf.to_yaml(config))
         self._outbox.add(record, self._store.uri, self._store.config.experiment, fill)
-        self._cells[record.key] = cell
         reasons = "; ".join(profile.reasons)
         outcome = {"status": profile.status, "verdict": profile.verdict, "reasons": reasons, **profile.metrics}
-        self._results[cell.identity] = cell_row(cell, outcome)
+        before, row = self._results[cell.identity], cell_row(cell, outcome)
+        self._kept[record.key] = cell, row
+        if again is Again.retest and profile.trusted:
+            self.repeats.append((before["latency_p50_ms"], row["latency_p50_ms"]))
+        elif again is None or (again is not Again.retest and profile.status == "FINISHED"):
+            self._results[cell.identity] = row
         if profile.status != "FINISHED":
-            self.failures.append(f"{profile.status} {cell.name}: {reasons}")
+            if again is None:
+                self.failures.append(f"{profile.status} {cell.name}: {reasons}")
+            else:
+                print(f"{profile.status} when measured again: {cell.name}: {reasons}; kept as it was", file=sys.stderr)
             said = f"{profile.status}: {reasons}"
         else:
             said = f"{figure(profile.metrics['latency_p50_ms'])} ms, {profile.verdict}"
@@ -82,6 +97,10 @@ class CellLog:
         self._results[cell.identity].update(result, reused=True)
         self.progress.advance(cell.name, "measured by another sweep")
 
+    def has(self, key: str) -> bool:
+        """Whether a record is one of this log's."""
+        return key in self._kept
+
     @property
     def waiting(self) -> bool:
         """Whether a result is not logged yet."""
@@ -91,13 +110,15 @@ class CellLog:
         """Log what waits; if the store fails, it goes on waiting."""
         posted = flush(self._store)
         for key, done in posted.written.items():
-            if key in self._cells:
-                self._results[self._cells[key].identity]["run_id"] = done.run_id
+            if key in self._kept:
+                self._kept[key][1]["run_id"] = done.run_id
         if posted.failure is None:
             self._look_up_runs()
         for each in posted.set_aside:
-            if each.name in self._cells:
-                self.failures.append(f"NOT LOGGED {self._cells[each.name].name}: {each.reason}; it is in {each.folder}")
+            if each.name in self._kept:
+                self.failures.append(
+                    f"NOT LOGGED {self._kept[each.name][0].name}: {each.reason}; it is in {each.folder}"
+                )
         error = posted.failure
         if error is not None and self.unlogged is None:
             print(f"warning: {error}; results are kept in {self._outbox.folder}", file=sys.stderr)
@@ -106,10 +127,9 @@ class CellLog:
     def _look_up_runs(self) -> None:
         """Find the runs of results that another process has logged: all that waits in a folder is one post."""
         still = {entry.name for entry in self._outbox.entries()}
-        for key, cell in self._cells.items():
-            result = self._results[cell.identity]
-            if "run_id" not in result and key not in still and (run_id := run_of(self._store, key)):
-                result["run_id"] = run_id
+        for key, (_, row) in self._kept.items():
+            if "run_id" not in row and key not in still and (run_id := run_of(self._store, key)):
+                row["run_id"] = run_id
 
 
 def finished_cells(table: "pd.DataFrame", verdicts: Sequence[str], cells: Collection[str]) -> dict[str, dict[str, Any]]:
@@ -121,6 +141,7 @@ def finished_cells(table: "pd.DataFrame", verdicts: Sequence[str], cells: Collec
         cells: Identities of the cells.
     """
     standing = (table["status"] == "FINISHED") & table["verdict"].isin(verdicts) & table["cell"].isin(cells)
+    standing &= table["again"] != Again.retest
     newest = table[standing].sort_values("ended_ms").drop_duplicates("cell", keep="last")
     metrics = [column for column in newest.columns if column.startswith("metrics.")]
     newest = newest[["cell", "status", "verdict", "reasons", "run_id", *metrics]]

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from pepper.config import CompareConfig
@@ -13,7 +14,7 @@ from pepper.errors import ConfigError
 from pepper.measure.comparison import geometric_mean, typical
 from pepper.tasks.result import Result
 from pepper.tracking.matching import Matched, match
-from pepper.tracking.profiles import LoggedProfile, logged_profiles
+from pepper.tracking.profiles import LoggedProfile, logged_profiles, noise_floor_of
 from pepper.tracking.store import Store
 
 STATUS_SLOWER = 3
@@ -42,7 +43,11 @@ def compare(composition: Composition) -> Result:
         for each in compared:
             for other in (*each.baseline[1:], *each.candidate):
                 _check_alike(each.baseline[0], other)
-    return Result(_say(compared, options))
+    status = _say(compared, options)
+    for key in ("baseline", "candidate"):
+        if floor := noise_floor_of(store, _given(options, key)):
+            show(f"noise floor of the {key}: {floor}", **{f"{key}_noise": asdict(floor)})
+    return Result(status)
 
 
 def _given(options: CompareConfig, key: str) -> str:

@@ -14,7 +14,8 @@ from pepper.graph.ir import check_operators
 from pepper.hosts.local import here
 from pepper.latency.features import rows
 from pepper.latency.ranges import in_short
-from pepper.planning.latency_models import chosen_version, load_version, open_registry
+from pepper.measure.noise import NoiseFloor
+from pepper.planning.latency_models import chosen_version, load_version, noise_floor, open_registry
 from pepper.planning.settings import setting
 from pepper.sweep.axes import single_cell
 from pepper.tasks.result import Result
@@ -37,6 +38,7 @@ class ModelPrediction(Framed):
         registered_model: The latency model's name in the registry.
         version: Its version.
         adapted_with: How many measurements of this device it was adapted with; 0 if it was not.
+        noise: How far two measurements of a cell differed in what it was trained on; None if none was repeated.
         warnings: Why the prediction may be off, one line each.
     """
 
@@ -49,6 +51,7 @@ class ModelPrediction(Framed):
     registered_model: str
     version: int
     adapted_with: int
+    noise: NoiseFloor | None
     warnings: list[str]
 
 
@@ -60,6 +63,8 @@ def predict(composition: Composition) -> Result:
     by = f", adapted to this device with {said.adapted_with} measurements" if said.adapted_with else ""
     show(f"  at pace {said.pace:g}: the speed that the device had when it was calibrated")
     show(f"  by {said.registered_model} version {said.version}{by}")
+    if said.noise:
+        show(f"  noise floor of what it learned from: {said.noise}")
     for line in said.warnings:
         print(f"warning: {line}", file=sys.stderr)
     return Result()
@@ -101,5 +106,6 @@ def prediction(config: PepperConfig) -> ModelPrediction:
         registered_model=registry.name,
         version=version,
         adapted_with=adapted[-1] if adapted else 0,
+        noise=noise_floor(registry, version),
         warnings=[*gaps, *in_short(model.out_of_range(row))],
     )

@@ -5,7 +5,8 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from pepper.config.composing import Composition
 from pepper.config.measuring import Rerun
 from pepper.console.progress import StepProgress, stepwise
 from pepper.console.tables import results_table, show
+from pepper.devices.calibration import Calibration
+from pepper.measure.noise import NoiseFloor, floor_of
 from pepper.sweep.axes import plan
 from pepper.sweep.cells import Cell
 from pepper.sweep.runner import run
@@ -21,6 +24,7 @@ from pepper.tasks.cell_facts import calibrated, described_models
 from pepper.tasks.cell_log import STANDING, CellLog, cell_row, finished_cells
 from pepper.tasks.posting import flush_before
 from pepper.tasks.result import Result
+from pepper.tasks.second_looks import SecondLooks
 from pepper.tasks.sharing import SharedCells
 from pepper.tasks.sweep_log import attach_report, begin_sweep, end_sweep
 from pepper.tracking import views
@@ -42,6 +46,7 @@ class Profiled(Result):
         failures: The cells that failed or were interrupted, with their reasons.
         unlogged: What could not be logged, and why; None if all is.
         waiting: Whether results wait on disk to be logged.
+        noise: How far two measurements of a cell differ, where cells were measured twice.
         view: Where the runs are in MLflow's UI.
     """
 
@@ -50,6 +55,7 @@ class Profiled(Result):
     failures: list[str]
     unlogged: str | None
     waiting: bool
+    noise: NoiseFloor | None
     view: str
 
 
@@ -99,10 +105,16 @@ def measure_cells(config: PepperConfig, cells: Sequence[Cell]) -> Profiled:
                 results[identity].update(result, reused=True)
             wanted = [cell for cell in cells if cell.identity not in reused]
             show(f"sweep {config.sweep.name}: {len(cells)} cells, {len(cells) - len(wanted)} finished before")
-        calibrations, wanted = calibrated(
-            wanted, stepwise("calibrate devices", quiet), lenient=config.sweep is not None
-        )
-        described = described_models(wanted, store.folder / "cache", stepwise("describe models", quiet))
+        calibrations: dict[str, Calibration] = {}
+        described: dict[str, str] = {}
+
+        def prepare(of: Sequence[Cell]) -> list[Cell]:
+            found, ready = calibrated(of, stepwise("calibrate devices", quiet), lenient=config.sweep is not None)
+            calibrations.update(found)
+            described.update(described_models(ready, store.folder / "cache", stepwise("describe models", quiet)))
+            return ready
+
+        wanted = prepare(wanted)
         sweep = None
         if config.sweep is not None and wanted:
             sweep = begin_sweep(config, config.sweep.name, store, len(cells))
@@ -114,6 +126,12 @@ def measure_cells(config: PepperConfig, cells: Sequence[Cell]) -> Profiled:
         try:
             with log.progress:
                 run(wanted, config.sweep.seed if config.sweep else 0, log.record, log.flush, claims)
+                if config.sweep is not None and leases is not None:
+                    looks = SecondLooks(config.sweep, log, results, partial(SharedCells, leases, store, log, results))
+                    looks.retry(wanted)
+                    looks.retest(wanted)
+                    if wanted:
+                        looks.settle(cells, prepare)
             to_its_end = True
         finally:
             log.flush()
@@ -133,12 +151,15 @@ def measure_cells(config: PepperConfig, cells: Sequence[Cell]) -> Profiled:
         failures=log.failures,
         unlogged=log.unlogged,
         waiting=log.waiting,
+        noise=floor_of(log.repeats),
         view=views.address(store, views.CELLS),
     )
 
 
 def _say(config: PepperConfig, measured: Profiled) -> None:
     show(results_table(measured.rows), cells=measured.rows)
+    if measured.noise:
+        show(f"noise floor: {measured.noise}", noise=asdict(measured.noise))
     for row in measured.rows:
         if row["verdict"] == "INVALID":
             print(f"INVALID {row['model']} / {row['device']} / {row['load']}: {row['reasons']}", file=sys.stderr)

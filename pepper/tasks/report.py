@@ -15,6 +15,7 @@ from pepper.console.progress import StepProgress, Told, untold
 from pepper.console.tables import show
 from pepper.errors import PlacementError
 from pepper.execution.runner import Event
+from pepper.measure.noise import NoiseFloor
 from pepper.outputs import output_file, write_file
 from pepper.placement.plan import Plan
 from pepper.report import learning, measurements, plans
@@ -56,16 +57,18 @@ def page(config: PepperConfig, store: Store, sweep: str | None, told: Told = unt
         TrackingError: The store does not answer, or has no such sweep.
     """
     runs = history(store)
+    noise = None
     if sweep is None:
         title, subtitle = "pepper report", f"every cell of {config.tracking.experiment} in {config.tracking.uri}"
     else:
         run, runs = sweep_cells(store, sweep, runs)
         title = f"Sweep {run.info.run_name}"
+        noise = NoiseFloor.read(run.data.metrics)
         started = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.info.start_time / 1000))
         subtitle = f"run {run.info.run_id}, {run.info.status}, started {started}"
     cells = tidy(runs)
     told("read", f"{len(cells)} profiles")
-    sections = measurements.sections(cells, _machines(store, cells))
+    sections = measurements.sections(cells, _machines(store, cells), noise)
     told("draw", "profiles")
     if sweep is None:
         sections[-1:-1] = [*_latency_model(config, store), *_placements(store)]

@@ -30,7 +30,7 @@ class SharedCells:
         leases: The cells under way.
         store: Where results are logged.
         log: Takes what others have measured.
-        before: The newest results of the cells as this sweep began, by their identities.
+        before: The newest results of the cells that this sweep knows of, by their identities.
     """
 
     def __init__(self, leases: Leases, store: Store, log: CellLog, before: dict[str, dict[str, Any]]) -> None:
@@ -82,11 +82,12 @@ class SharedCells:
         for waiting in Outbox(self._store.folder).all() if wanted else ():
             record = waiting.record
             identity = str(record.tags.get("pepper.cell"))
-            if record.kind == CELL and identity in wanted and record.status == "FINISHED":
+            theirs = record.kind == CELL and not self._log.has(record.key)
+            if theirs and identity in wanted and record.status == "FINISHED":
                 found[identity] = cell_row(wanted[identity], outcome(record))
         try:
             logged = finished_cells(history(self._store), _FINISHED, wanted) if wanted else {}
         except TrackingError:  # it will be said when this sweep logs its own
             logged = {}
-        before = {identity: result["run_id"] for identity, result in self._before.items()}
+        before = {identity: result.get("run_id") for identity, result in self._before.items()}
         return found | {key: result for key, result in logged.items() if before.get(key) != result["run_id"]}

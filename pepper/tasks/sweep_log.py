@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from pepper.config import PepperConfig
 from pepper.errors import TrackingError
+from pepper.measure.noise import floor_of
 from pepper.report import notes
 from pepper.tasks.cell_log import CellLog
 from pepper.tasks.report import page
@@ -44,7 +45,10 @@ def end_sweep(
     }
     metrics = {f"cells_{verdict.lower()}": float(count) for verdict, count in counts.items()}
     drawn = any("latency_p50_ms" in row for row in rows)
-    note = notes.sweep(rows, log.failures, runs.figure_address(str(begun.run_id), "latency.png") if drawn else None)
+    noise = floor_of(log.repeats)
+    note = notes.sweep(
+        rows, log.failures, noise, runs.figure_address(str(begun.run_id), "latency.png") if drawn else None
+    )
     try:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
@@ -54,7 +58,7 @@ def end_sweep(
             record = replace(
                 begun,
                 status=status,
-                metrics={**metrics, "wall_s": seconds},
+                metrics={**metrics, "wall_s": seconds, **(noise.metrics() if noise else {})},
                 note=note,
                 artifacts=folder,
                 ended_s=time.time(),

@@ -13,10 +13,12 @@ from pepper.console.progress import StepProgress, stepwise
 from pepper.console.tables import show
 from pepper.latency import collect, features
 from pepper.latency.dataset import Rows
+from pepper.latency.evaluation import repeats
 from pepper.latency.features import FEATURES
 from pepper.latency.training import Report, Trained, report
 from pepper.latency.training import train as train_model
 from pepper.latency.tuning import TrialResult
+from pepper.measure.noise import floor_of
 from pepper.planning.latency_models import write_version
 from pepper.report import notes
 from pepper.report.learning import LatencyModelReport, section
@@ -75,6 +77,8 @@ def train(composition: Composition) -> Registered:
         "rows": str(len(rows)),
         **{f"test_{key}": f"{value:.4g}" for key, value in trained.test_scores.items()},
     }
+    if noise := floor_of(repeats(rows)):
+        facts |= {key: f"{value:.4g}" for key, value in noise.metrics().items()}
     picture = figure_address(RUN_ID, "figures/predicted_against_measured.png")
     note = notes.version(registry.name, facts, scores(trained, evidence), before, picture)
     with tempfile.TemporaryDirectory() as scratch:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pepper.caches import read_table, write_table
+from pepper.measure.profile import Again
 from pepper.tracking.locks import lock
 from pepper.tracking.runs import LOGGED_METRIC
 from pepper.tracking.searching import CHUNK, listed, seldom_collecting
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 MOST_EXCLUDED = 1500  # runs that a question names as known
-CACHE_VERSION = 4
-TAGS = ("cell", "verdict", "reasons", "record", "onnxruntime", "version")
+CACHE_VERSION = 5
+TAGS = ("cell", "verdict", "reasons", "again", "record", "onnxruntime", "version")
 LOGGED = f"metrics.{LOGGED_METRIC}"
 COLUMNS = ["run_id", "name", "status", "parent", "started_ms", "ended_ms", *TAGS, LOGGED]
 ENDED = ("FINISHED", "FAILED", "KILLED")
@@ -53,7 +54,8 @@ def history(store: Store) -> "pd.DataFrame":
 
     What was read before comes from a local file, as far as the store still holds it as it was: which runs these are is
     asked of the store, and so is every run that is not among them, whenever its writer's clock says that it was
-    logged. Runs deleted in MLflow are left out; where runs are gone since, that is said.
+    logged. Runs deleted in MLflow are left out; where runs are gone since, that is said. Measurements that a sweep took
+    back, since they contradicted others, by measuring the cell again are left out, too.
 
     Raises:
         TrackingError: The store does not answer.
@@ -81,7 +83,13 @@ def history(store: Store) -> "pd.DataFrame":
     if gone or not _runs(settled) <= _runs(known):
         settled.attrs["page"] = page
         write_table(settled, file)
-    return table
+    return _not_taken_back(table)
+
+
+def _not_taken_back(table: "pd.DataFrame") -> "pd.DataFrame":
+    judged = table[(table["again"] == Again.order) & (table["status"] == "FINISHED")]
+    since = table["cell"].map(judged.groupby("cell")["ended_ms"].max())
+    return table[~(table["ended_ms"] < since)].reset_index(drop=True)
 
 
 def _runs(table: "pd.DataFrame") -> set[tuple[str, str]]:

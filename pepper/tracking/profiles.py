@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pepper.errors import TrackingError
-from pepper.measure.profile import Profile
+from pepper.measure.noise import NoiseFloor
+from pepper.measure.profile import Again, Profile
 from pepper.tracking.record import Fact, Record
 from pepper.tracking.runs import CELL, LOGGED_METRIC, SWEEP
 from pepper.tracking.searching import CHUNK, listed, seldom_collecting
@@ -47,7 +48,9 @@ def write_artifacts(profile: Profile, config: str, folder: Path) -> None:
         (folder / "operators.json").write_text(profile.operators)
 
 
-def record_profile(name: str, cell: str, params: Mapping[str, Fact], profile: Profile, **others: Any) -> Record:
+def record_profile(
+    name: str, cell: str, params: Mapping[str, Fact], profile: Profile, again: Again | None = None, **others: Any
+) -> Record:
     """Return what is logged of a profile, but for its artifacts.
 
     Args:
@@ -55,6 +58,7 @@ def record_profile(name: str, cell: str, params: Mapping[str, Fact], profile: Pr
         cell: The cell's identity.
         params: The cell's facts.
         profile: What was measured.
+        again: Why its sweep measured it again, if it did.
         **others: More of the record, such as its parent.
     """
     return Record(
@@ -66,6 +70,7 @@ def record_profile(name: str, cell: str, params: Mapping[str, Fact], profile: Pr
         tags={
             "pepper.cell": cell,
             "pepper.verdict": profile.verdict or None,
+            "pepper.again": again,
             "pepper.reasons": "; ".join(profile.reasons) or None,
             "pepper.notes": "; ".join(profile.notes) or None,
             "pepper.onnxruntime": profile.environment.get("worker", {}).get("onnxruntime"),
@@ -119,6 +124,8 @@ def logged_profiles(
 ) -> list[LoggedProfile]:
     """Return the profile of a run; of a sweep's, those of its finished cells, reused ones too.
 
+    Those that contradicted others, of cells that the sweep measured again for that, are left out.
+
     Args:
         store: The store.
         run_id: The run.
@@ -133,10 +140,37 @@ def logged_profiles(
         raise TrackingError(f"run {run_id}: is no profile and no sweep; name a run that task=profile logged")
     with seldom_collecting():
         cells = [run] if kind == CELL else _cells(store, run_id)
-    profiles = [_profile(store, cell) for cell in track(cells) if cell.info.status == "FINISHED"]
+    taken_back = _taken_back(cells)
+    profiles = [
+        _profile(store, cell)
+        for cell in track(cells)
+        if cell.info.status == "FINISHED" and cell.info.run_id not in taken_back
+    ]
     if not profiles:
         raise TrackingError(f"run {run_id}: holds no finished profile; measure it again")
     return profiles
+
+
+def noise_floor_of(store: Store, run_id: str) -> NoiseFloor | None:
+    """Return what a sweep found by measuring cells twice; of a cell's run, what its sweep did.
+
+    Raises:
+        TrackingError: There is no such run.
+    """
+    run = _run(store, run_id)
+    parent = run.data.tags.get("mlflow.parentRunId")
+    return NoiseFloor.read((_run(store, parent) if parent else run).data.metrics)
+
+
+def _taken_back(cells: "Sequence[Run]") -> set[str]:
+    """Return the runs of measurements that contradicted others, of cells that were measured again for that."""
+    ended = [(run.info.run_id, run.data.tags["pepper.cell"], run.info.end_time) for run in cells if run.info.end_time]
+    judged = {
+        run.data.tags["pepper.cell"]: run.info.end_time
+        for run in cells
+        if run.data.tags.get("pepper.again") == Again.order and run.info.status == "FINISHED"
+    }
+    return {run_id for run_id, cell, at_ms in ended if at_ms < judged.get(cell, 0)}
 
 
 def _run(store: Store, run_id: str) -> "Run":

@@ -1,0 +1,99 @@
+"""What a sweep measures again at its end: INVALID cells, a few VALID ones, and those in an order that cannot be."""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from pepper.config import SweepConfig
+from pepper.measure.noise import floor_of
+from pepper.measure.profile import Again, Profile
+from pepper.sweep.cells import Cell
+from pepper.sweep.orders import LEAST_PERCENT, Contradiction, Measured, contradictions
+from pepper.sweep.runner import Claims, Record, run
+from pepper.tasks.cell_log import CellLog
+
+Rows = Mapping[str, Mapping[str, Any]]
+
+
+class SecondLooks:
+    """Measures cells of a sweep again, each in another worker than before.
+
+    Args:
+        sweep: The sweep.
+        log: Takes what is measured.
+        results: The newest result of each cell, by its identity, as the log keeps them.
+        claims: Returns who measures which cell from now on.
+    """
+
+    def __init__(self, sweep: SweepConfig, log: CellLog, results: Rows, claims: Callable[[], Claims]) -> None:
+        self._sweep, self._log, self._results, self._claims = sweep, log, results, claims
+
+    def retry(self, cells: Sequence[Cell]) -> None:
+        """Measure INVALID cells again, up to ``sweep.retries`` times, when the others are done."""
+        for attempt in range(self._sweep.retries):
+            self._run([cell for cell in cells if self._verdict(cell) == "INVALID"], Again.retry, attempt)
+
+    def retest(self, cells: Sequence[Cell]) -> None:
+        """Measure a seeded choice of VALID cells, ``sweep.retest`` of them, a second time."""
+        valid = [
+            cell for cell in cells if self._verdict(cell) == "VALID" and not self._results[cell.identity]["reused"]
+        ]
+        chosen = random.Random(self._sweep.seed).sample(valid, round(self._sweep.retest * len(valid)))
+        self._run(chosen, Again.retest)
+
+    def settle(self, cells: Sequence[Cell], prepare: Callable[[Sequence[Cell]], list[Cell]]) -> None:
+        """Measure cells whose order cannot be again, and make those INVALID whose order is the same again.
+
+        Args:
+            cells: All cells of the sweep.
+            prepare: Makes cells ready that this run has not measured itself.
+        """
+        floor = floor_of(self._log.repeats)
+        noise_percent = max(LEAST_PERCENT, floor.p90_percent if floor else 0.0)
+        doubtful = _involved(contradictions(self._measured(cells, {}), noise_percent))
+        if not doubtful:
+            return
+        held: dict[str, tuple[Cell, Profile]] = {}
+        ready = prepare([cell for cell in cells if cell.identity in doubtful])
+        try:
+            self._run(ready, Again.order, record=lambda cell, profile: held.update({cell.identity: (cell, profile)}))
+            stay = contradictions(self._measured(cells, {key: p for key, (_, p) in held.items()}), noise_percent)
+            for cell, profile in held.values():
+                said = next((each.reason(cell) for each in stay if cell.identity in _involved([each])), None)
+                if said and profile.trusted:
+                    profile.verdict = "INVALID"
+                    profile.reasons.append(said)
+        finally:
+            for cell, profile in held.values():
+                self._log.record(cell, profile, Again.order)
+
+    def _run(self, cells: Sequence[Cell], again: Again, attempt: int = 0, record: Record | None = None) -> None:
+        if not cells:
+            return
+        self._log.progress.extend(len(cells))
+        self._log.flush()  # what is its own, and what is another sweep's, is told by the runs
+        record = record or partial(self._log.record, again=again)
+        run(cells, self._sweep.seed + 1 + attempt, record, self._log.flush, self._claims())
+
+    def _verdict(self, cell: Cell) -> str:
+        return str(self._results[cell.identity]["verdict"])
+
+    def _measured(self, cells: Sequence[Cell], held: Mapping[str, Profile]) -> list[Measured]:
+        """Return what is VALID of the cells, at pace 1 where the pace is known."""
+        found = []
+        for cell in cells:
+            profile = held.get(cell.identity)
+            row: Mapping[str, Any] = self._results[cell.identity]
+            verdict, figures = (row["verdict"], row) if profile is None else (profile.verdict, profile.metrics)
+            if profile is not None and profile.status != "FINISHED":
+                verdict, figures = row["verdict"], row
+            if verdict == "VALID":
+                pace = figures.get("pace", 1.0)
+                median, low, high = (pace * figures[f"latency_p50_{end}ms"] for end in ("", "low_", "high_"))
+                found.append(Measured(cell, median, low, high))
+        return found
+
+
+def _involved(pairs: Sequence[Contradiction]) -> set[str]:
+    return {side.cell.identity for pair in pairs for side in (pair.harder, pair.easier)}
