@@ -41,9 +41,8 @@ CHANGED = {
 TIMED = """
 import resource, sys, time
 from benchmarks.common import composition
-from pepper.tasks.cell_log import STANDING, finished_cells
 from pepper.tasks.compare import compare
-from pepper.tracking.history import history
+from pepper.tracking.history import STANDING, finished_cells, history
 from pepper.tracking.store import Store
 import mlflow, pandas, pyarrow.parquet, scipy.stats
 

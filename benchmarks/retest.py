@@ -1,6 +1,7 @@
-"""How far do two measurements of the same cell differ? The noise floor of every prediction.
+"""Is a number that says VALID the number that comes again? Two sweeps over the same cells, in other orders.
 
-Reference: the first of two sweeps over the same cells, in another random order.
+Reference: the first of the two. Differences are shown as measured, and at pace 1: each latency times its cell's pace,
+which is what latency models learn from.
 """
 
 import argparse
@@ -10,53 +11,89 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
-from hydra import compose, initialize_config_dir
 
-from benchmarks.common import print_table
-from pepper import config
-from pepper.config.composing import Composition
+from benchmarks.common import composition, print_table
 from pepper.tasks.profile import profile
+from pepper.tracking.history import history
+from pepper.tracking.store import Store
+
+PACE_QUANTILES = (0.5, 0.9, 0.98, 1.0)
 
 
-def sweep(overrides: list[str], folder: str, seed: int) -> pd.DataFrame:
-    """Measure every cell of a sweep and return its results table."""
-    arguments = [
+def sweep(name: str, overrides: list[str], folder: str, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Measure every cell of a sweep; returns what stands in the end, and the first attempts, by cell."""
+    made = composition(
+        f"+sweep={name}",
         *overrides,
         f"sweep.seed={seed}",
         "sweep.rerun=all",
         f"tracking.uri=sqlite:///{folder}/mlflow.db",
         f"tracking.artifacts={folder}/artifacts",
         f"tracking.folder={folder}",
-    ]
-    with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
-        cfg = config.typed(compose("run", overrides=arguments))
-        with contextlib.redirect_stdout(io.StringIO()):
-            profile(Composition(cfg, tuple(arguments), lambda changed: compose("run", overrides=list(changed))))
-    newest = max(Path(folder).rglob("results.parquet"), key=lambda file: file.stat().st_mtime)
-    return pd.read_parquet(newest).set_index("cell")
+    )
+    with contextlib.redirect_stdout(io.StringIO()):
+        profiled = profile(made)
+    runs = history(Store(made.config.tracking))
+    first = runs[(runs["parent"] == profiled.run_id) & runs["again"].isna()]
+    return pd.DataFrame(profiled.rows).set_index("cell"), first.set_index("cell")
+
+
+def differences(valid: pd.DataFrame) -> list[str]:
+    """Return the median, the 90th percentile and the worst of the differences, as measured and at pace 1."""
+    line = []
+    for pace, pace_again in ((1.0, 1.0), (valid["pace"].fillna(1.0), valid["pace_again"].fillna(1.0))):
+        first, again = valid["latency_p50_ms"] * pace, valid["latency_p50_ms_again"] * pace_again
+        difference = (again / first - 1).abs()
+        line += [f"{difference.median():.1%}", f"{difference.quantile(0.9):.1%}", f"{difference.max():.1%}"]
+    return line
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--sweep", nargs="+", default=["+sweep=loads"], help="overrides of the sweep that is run")
+    parser.add_argument("--sweep", default="loads", metavar="NAME", help="the sweep that is run twice")
+    parser.add_argument("overrides", nargs="*", help="more of the configuration, such as model=squeezenet")
     options = parser.parse_args()
-    config.register()
     with tempfile.TemporaryDirectory() as folder:
-        first, second = (sweep(options.sweep, folder, seed) for seed in (1, 2))
-    both = first.merge(second, left_index=True, right_index=True, suffixes=("", "_again"))
-    valid = both[(both["verdict"] == "VALID") & (both["verdict_again"] == "VALID")].copy()
-    rows = []
-    for label, group in [("all", valid), *valid.groupby("device"), *valid.groupby("load"), *valid.groupby("model")]:
-        line = [str(label), f"{len(group)}"]
-        for figure in ("latency_p50_ms", "latency_mean_ms"):
-            difference = (group[f"{figure}_again"] / group[figure] - 1).abs()
-            line += [f"{difference.median():.1%}", f"{difference.quantile(0.9):.1%}"]
-        rows.append(line)
+        Path(folder, "artifacts").mkdir()
+        found = [sweep(options.sweep, options.overrides, folder, seed) for seed in (1, 2)]
+    (first, first_attempts), (again, again_attempts) = found
+    attempts = pd.concat([first_attempts, again_attempts])
+    count, at_once = len(first) + len(again), (attempts["verdict"] == "VALID").sum()
     print_table(
-        f"absolute relative difference of the same cell in two sweeps; {len(valid)} of {len(both)} cells VALID in both",
-        ["cells", "count", "median (p50)", "90 % (p50)", "median (mean)", "90 % (mean)"],
-        rows,
+        "verdicts of both sweeps",
+        ["", "cells", "share"],
+        [
+            ["VALID in the first attempt", f"{at_once}", f"{at_once / count:.0%}"],
+            *(
+                [f"{verdict} in the end", f"{total}", f"{total / count:.0%}"]
+                for verdict, total in pd.concat([first, again])["verdict"].value_counts().items()
+            ),
+        ],
     )
+    both = first.reindex(columns=[*{*first, "pace"}]).join(
+        again.reindex(columns=["verdict", "latency_p50_ms", "pace"]), rsuffix="_again"
+    )
+    valid = both[(both["verdict"] == "VALID") & (both["verdict_again"] == "VALID")]
+    print_table(
+        f"\nabsolute difference of a cell's medians; {len(valid)} of {len(both)} cells VALID in both sweeps",
+        ["cells", "count", "median", "90 %", "worst", "median, pace 1", "90 %, pace 1", "worst, pace 1"],
+        [
+            [str(label), f"{len(group)}", *differences(group)]
+            for label, group in [
+                ("all", valid),
+                *(pair for by in ("device", "load", "model") for pair in valid.groupby(by)),
+            ]
+            if len(group)
+        ],
+    )
+    if "metrics.pace_change_percent" in attempts:
+        changes = attempts["metrics.pace_change_percent"].dropna()
+        named = attempts["reasons"].fillna("").str.contains("pace: ")
+        print_table(
+            f"\nhow far the pace moved within a cell; {named.sum()} of {len(attempts)} cells INVALID for it",
+            ["cells", *(f"{quantile:.0%}" for quantile in PACE_QUANTILES)],
+            [[f"{len(changes)}", *(f"{changes.quantile(quantile):.1f} %" for quantile in PACE_QUANTILES)]],
+        )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ LEAST_PERCENT = 10.0
 
 
 @dataclass(frozen=True)
-class Measured:
+class TimedCell:
     """A cell's median and its 95 % interval, ms."""
 
     cell: Cell
@@ -26,8 +26,8 @@ class Measured:
 class Contradiction:
     """Two measurements of which one must be wrong: ``harder`` has more load or less share, and took less time."""
 
-    harder: Measured
-    easier: Measured
+    harder: TimedCell
+    easier: TimedCell
 
     def reason(self, of: Cell) -> str:
         """Say what is wrong with one of the two."""
@@ -39,14 +39,14 @@ class Contradiction:
         return f"impossible order: {mine.p50_ms:.3g} ms is {how} than {other.p50_ms:.3g} ms on {where}"
 
 
-def contradictions(measured: Sequence[Measured], noise_percent: float) -> list[Contradiction]:
+def contradictions(measured: Sequence[TimedCell], noise_percent: float) -> list[Contradiction]:
     """Return the pairs that contradict each other beyond noise: their intervals lie apart, and their medians too.
 
     Args:
         measured: Cells of which no two are the same.
         noise_percent: How far the medians of one cell may differ.
     """
-    families: defaultdict[str, list[Measured]] = defaultdict(list)
+    families: defaultdict[str, list[TimedCell]] = defaultdict(list)
     for each in measured:
         families[_family(each.cell)].append(each)
     return [

@@ -1,14 +1,13 @@
 """A sweep's cells as they come to an end: kept on disk at once, logged between blocks, shown in a table."""
 
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import OmegaConf
 
-from pepper.config.measuring import Rerun
 from pepper.console.progress import StepProgress
 from pepper.console.tables import figure
 from pepper.devices.calibration import Calibration
@@ -23,12 +22,6 @@ from pepper.tracking.posting import waiting
 from pepper.tracking.profiles import record_profile, write_artifacts
 from pepper.tracking.store import Store
 from pepper.tracking.writer import run_of
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-# Which verdicts let a finished cell stand, by sweep.rerun.
-STANDING: dict[Rerun, list[str]] = {Rerun.failed: ["VALID"], Rerun.none: ["VALID", "INVALID"], Rerun.all: []}
 
 
 class CellLog:
@@ -97,6 +90,10 @@ class CellLog:
         self._results[cell.identity].update(result, reused=True)
         self.progress.advance(cell.name, "measured by another sweep")
 
+    def extend(self, cells: int) -> None:
+        """Expect more cells."""
+        self.progress.extend(cells)
+
     def has(self, key: str) -> bool:
         """Whether a record is one of this log's."""
         return key in self._kept
@@ -130,31 +127,6 @@ class CellLog:
         for key, (_, row) in self._kept.items():
             if "run_id" not in row and key not in still and (run_id := run_of(self._store, key)):
                 row["run_id"] = run_id
-
-
-def finished_cells(table: "pd.DataFrame", verdicts: Sequence[str], cells: Collection[str]) -> dict[str, dict[str, Any]]:
-    """Return the results of cells by their identities, the newest of each that is finished with one of the verdicts.
-
-    Args:
-        table: All logged cells, as `pepper.tracking.history.history` returns them.
-        verdicts: Which verdicts let a result stand.
-        cells: Identities of the cells.
-    """
-    standing = (table["status"] == "FINISHED") & table["verdict"].isin(verdicts) & table["cell"].isin(cells)
-    standing &= table["again"] != Again.retest
-    newest = table[standing].sort_values("ended_ms").drop_duplicates("cell", keep="last")
-    metrics = [column for column in newest.columns if column.startswith("metrics.")]
-    newest = newest[["cell", "status", "verdict", "reasons", "run_id", *metrics]]
-    return {
-        str(row["cell"]): {
-            "status": row["status"],
-            "verdict": row["verdict"],
-            "reasons": row["reasons"] or "",
-            "run_id": row["run_id"],
-            **{name.removeprefix("metrics."): row[name] for name in metrics if row[name] == row[name]},
-        }
-        for row in newest.to_dict("records")
-    }
 
 
 def cell_row(cell: Cell, outcome: Mapping[str, Any] | None = None) -> dict[str, Any]:

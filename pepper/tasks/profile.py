@@ -20,16 +20,16 @@ from pepper.measure.noise import NoiseFloor, floor_of
 from pepper.sweep.axes import plan
 from pepper.sweep.cells import Cell
 from pepper.sweep.runner import run
+from pepper.sweep.second_looks import SecondLooks
 from pepper.tasks.cell_facts import calibrated, described_models
-from pepper.tasks.cell_log import STANDING, CellLog, cell_row, finished_cells
+from pepper.tasks.cell_log import CellLog, cell_row
 from pepper.tasks.posting import flush_before
 from pepper.tasks.result import Result
-from pepper.tasks.second_looks import SecondLooks
 from pepper.tasks.sharing import SharedCells
 from pepper.tasks.sweep_log import attach_report, begin_sweep, end_sweep
 from pepper.tracking import views
 from pepper.tracking.abandoned import close_abandoned
-from pepper.tracking.history import history
+from pepper.tracking.history import STANDING, finished_cells, history
 from pepper.tracking.leases import Leases
 from pepper.tracking.outbox import PENDING, import_command
 from pepper.tracking.record import Status

@@ -9,8 +9,8 @@ from pepper.config.measuring import Rerun
 from pepper.errors import TrackingError
 from pepper.interrupts import wait_readable
 from pepper.sweep.cells import Cell
-from pepper.tasks.cell_log import STANDING, CellLog, cell_row, finished_cells
-from pepper.tracking.history import history
+from pepper.tasks.cell_log import CellLog, cell_row
+from pepper.tracking.history import STANDING, finished_cells, history
 from pepper.tracking.leases import Leases
 from pepper.tracking.locks import LOOK_MS, WORD_AFTER_S
 from pepper.tracking.outbox import Outbox

@@ -6,10 +6,12 @@ import itertools
 import math
 import sys
 import uuid
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pepper.caches import read_table, write_table
+from pepper.config.measuring import Rerun
 from pepper.measure.profile import Again
 from pepper.tracking.locks import lock
 from pepper.tracking.runs import LOGGED_METRIC
@@ -26,6 +28,8 @@ TAGS = ("cell", "verdict", "reasons", "again", "record", "onnxruntime", "version
 LOGGED = f"metrics.{LOGGED_METRIC}"
 COLUMNS = ["run_id", "name", "status", "parent", "started_ms", "ended_ms", *TAGS, LOGGED]
 ENDED = ("FINISHED", "FAILED", "KILLED")
+# Which verdicts let a finished cell stand, by sweep.rerun.
+STANDING: dict[Rerun, list[str]] = {Rerun.failed: ["VALID"], Rerun.none: ["VALID", "INVALID"], Rerun.all: []}
 IDENTITY_TAG = "pepper.store_id"
 
 _CELLS = "tags.`pepper.kind` = 'cell'"
@@ -86,8 +90,35 @@ def history(store: Store) -> "pd.DataFrame":
     return _not_taken_back(table)
 
 
+def finished_cells(table: "pd.DataFrame", verdicts: Sequence[str], cells: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Return the results of cells by their identities, the newest of each that is finished with one of the verdicts.
+
+    Args:
+        table: All logged cells, as `history` returns them.
+        verdicts: Which verdicts let a result stand.
+        cells: Identities of the cells.
+    """
+    standing = (table["status"] == "FINISHED") & table["verdict"].isin(verdicts) & table["cell"].isin(cells)
+    standing &= table["again"] != Again.retest
+    newest = table[standing].sort_values("ended_ms").drop_duplicates("cell", keep="last")
+    metrics = [column for column in newest.columns if column.startswith("metrics.")]
+    newest = newest[["cell", "status", "verdict", "reasons", "run_id", *metrics]]
+    return {
+        str(row["cell"]): {
+            "status": row["status"],
+            "verdict": row["verdict"],
+            "reasons": row["reasons"] or "",
+            "run_id": row["run_id"],
+            **{name.removeprefix("metrics."): row[name] for name in metrics if row[name] == row[name]},
+        }
+        for row in newest.to_dict("records")
+    }
+
+
 def _not_taken_back(table: "pd.DataFrame") -> "pd.DataFrame":
     judged = table[(table["again"] == Again.order) & (table["status"] == "FINISHED")]
+    if judged.empty:
+        return table
     since = table["cell"].map(judged.groupby("cell")["ended_ms"].max())
     return table[~(table["ended_ms"] < since)].reset_index(drop=True)
 

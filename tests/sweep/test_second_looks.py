@@ -22,7 +22,7 @@ from pepper.measure.profile import Profile
 from pepper.measure.statistics import summarise
 from pepper.sweep import runner
 from pepper.sweep.axes import single_cell
-from pepper.sweep.orders import Measured, contradictions
+from pepper.sweep.orders import TimedCell, contradictions
 from pepper.tracking.history import history
 from pepper.tracking.store import Store
 
@@ -174,9 +174,9 @@ def test_an_order_that_was_chance_is_mended(desk: Desk, measured: Any) -> None:
 CELL = single_cell(composed("model=squeezenet", "device=share100", "load=idle"))
 
 
-def cell(load: float, share: float, p50_ms: float) -> Measured:
+def cell(load: float, share: float, p50_ms: float) -> TimedCell:
     device = replace(CELL.device, share=share, name=f"share{share}")
-    return Measured(replace(CELL, device=device, load=LoadConfig(percent=load)), p50_ms, 0.99 * p50_ms, 1.01 * p50_ms)
+    return TimedCell(replace(CELL, device=device, load=LoadConfig(percent=load)), p50_ms, 0.99 * p50_ms, 1.01 * p50_ms)
 
 
 loads = st.sampled_from([0.0, 25.0, 50.0, 90.0])

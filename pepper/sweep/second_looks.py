@@ -3,17 +3,32 @@
 import random
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from pepper.config import SweepConfig
 from pepper.measure.noise import floor_of
 from pepper.measure.profile import Again, Profile
 from pepper.sweep.cells import Cell
-from pepper.sweep.orders import LEAST_PERCENT, Contradiction, Measured, contradictions
+from pepper.sweep.orders import LEAST_PERCENT, Contradiction, TimedCell, contradictions
 from pepper.sweep.runner import Claims, Record, run
-from pepper.tasks.cell_log import CellLog
 
 Rows = Mapping[str, Mapping[str, Any]]
+
+
+class Log(Protocol):
+    """Takes what is measured."""
+
+    repeats: list[tuple[float, float]]
+    """Medians of cells that were measured twice, ms."""
+
+    def extend(self, cells: int) -> None:
+        """Expect more cells."""
+
+    def record(self, cell: Cell, profile: Profile, again: Again | None = None) -> None:
+        """Keep a finished cell, and why it was measured again."""
+
+    def flush(self) -> None:
+        """Log what waits; afterwards what is its own, and what is another sweep's, is told by the runs."""
 
 
 class SecondLooks:
@@ -26,7 +41,7 @@ class SecondLooks:
         claims: Returns who measures which cell from now on.
     """
 
-    def __init__(self, sweep: SweepConfig, log: CellLog, results: Rows, claims: Callable[[], Claims]) -> None:
+    def __init__(self, sweep: SweepConfig, log: Log, results: Rows, claims: Callable[[], Claims]) -> None:
         self._sweep, self._log, self._results, self._claims = sweep, log, results, claims
 
     def retry(self, cells: Sequence[Cell]) -> None:
@@ -71,15 +86,15 @@ class SecondLooks:
     def _run(self, cells: Sequence[Cell], again: Again, attempt: int = 0, record: Record | None = None) -> None:
         if not cells:
             return
-        self._log.progress.extend(len(cells))
-        self._log.flush()  # what is its own, and what is another sweep's, is told by the runs
+        self._log.extend(len(cells))
+        self._log.flush()
         record = record or partial(self._log.record, again=again)
         run(cells, self._sweep.seed + 1 + attempt, record, self._log.flush, self._claims())
 
     def _verdict(self, cell: Cell) -> str:
         return str(self._results[cell.identity]["verdict"])
 
-    def _measured(self, cells: Sequence[Cell], held: Mapping[str, Profile]) -> list[Measured]:
+    def _measured(self, cells: Sequence[Cell], held: Mapping[str, Profile]) -> list[TimedCell]:
         """Return what is VALID of the cells, at pace 1 where the pace is known."""
         found = []
         for cell in cells:
@@ -91,7 +106,7 @@ class SecondLooks:
             if verdict == "VALID":
                 pace = figures.get("pace", 1.0)
                 median, low, high = (pace * figures[f"latency_p50_{end}ms"] for end in ("", "low_", "high_"))
-                found.append(Measured(cell, median, low, high))
+                found.append(TimedCell(cell, median, low, high))
         return found
 
 
