@@ -209,6 +209,7 @@ class LimitsConfig:
         foreign_percent: CPU time on the device's cores that went to other processes, percent.
         steal_percent: CPU time that the hypervisor kept from the machine, percent.
         pace_percent: Difference between the times that the reference kernel took around and amid the samples, percent.
+        order_percent: How much faster than a cell with less load or more share, where the noise floor is less, percent.
     """
 
     ci_percent: float = 10.0
@@ -218,6 +219,7 @@ class LimitsConfig:
     foreign_percent: float = 10.0
     steal_percent: float = 5.0
     pace_percent: float = 10.0
+    order_percent: float = 10.0
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

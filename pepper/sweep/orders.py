@@ -8,9 +8,6 @@ from itertools import permutations
 
 from pepper.sweep.cells import Cell
 
-LEAST_PERCENT = 10.0
-"""Two measurements of a cell may differ by so much on a machine that is not quiet, however few were measured twice."""
-
 
 @dataclass(frozen=True)
 class TimedCell:
@@ -44,7 +41,8 @@ def contradictions(measured: Sequence[TimedCell], noise_percent: float) -> list[
 
     Args:
         measured: Cells of which no two are the same.
-        noise_percent: How far the medians of one cell may differ.
+        noise_percent: How far the medians of one cell were seen to differ; the cells' ``measure.limits.order_percent``
+            counts instead if it is more.
     """
     families: defaultdict[str, list[TimedCell]] = defaultdict(list)
     for each in measured:
@@ -55,7 +53,7 @@ def contradictions(measured: Sequence[TimedCell], noise_percent: float) -> list[
         for harder, easier in permutations(family, 2)
         if _is_harder(harder.cell, easier.cell)
         and harder.high_ms < easier.low_ms
-        and harder.p50_ms * (1 + noise_percent / 100) < easier.p50_ms
+        and harder.p50_ms * (1 + max(noise_percent, harder.cell.measure.limits.order_percent) / 100) < easier.p50_ms
     ]
 
 

@@ -9,7 +9,7 @@ from pepper.config import SweepConfig
 from pepper.measure.noise import floor_of
 from pepper.measure.profile import Again, Profile
 from pepper.sweep.cells import Cell
-from pepper.sweep.orders import LEAST_PERCENT, Contradiction, TimedCell, contradictions
+from pepper.sweep.orders import Contradiction, TimedCell, contradictions
 from pepper.sweep.runner import Claims, Record, run
 
 Rows = Mapping[str, Mapping[str, Any]]
@@ -65,7 +65,7 @@ class SecondLooks:
             prepare: Makes cells ready that this run has not measured itself.
         """
         floor = floor_of(self._log.repeats)
-        noise_percent = max(LEAST_PERCENT, floor.p90_percent if floor else 0.0)
+        noise_percent = floor.p90_percent if floor else 0.0
         doubtful = _involved(contradictions(self._measured(cells, {}), noise_percent))
         if not doubtful:
             return

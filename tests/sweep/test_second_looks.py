@@ -29,6 +29,7 @@ from pepper.tracking.store import Store
 Answer = float | str | Exception
 """The median of a measurement (ms), why it is INVALID, or how it fails."""
 
+ORDERS = "measure.limits.order_percent=10"
 LOADS = "# Loads.\nname: loaded\naxes:\n  model: [tiny]\n  device: [share100]\n  load: [idle, cpu50, cpu90]\n"
 
 
@@ -84,7 +85,7 @@ def runs(desk: Desk, load: str) -> list[tuple[str, str | None]]:
 def test_invalid_cells_are_measured_again_and_nothing_is_lost(desk: Desk, measured: Any) -> None:
     desk.sweep("loaded", LOADS)
     measured({"idle": [1.0], "cpu50": ["unstable: so it is", 2.0], "cpu90": ["noisy neighbour: there", "unstable"]})
-    outcome = desk("+sweep=loaded", "sweep.retest=0", "output=json")
+    outcome = desk("+sweep=loaded", ORDERS, "sweep.retest=0", "output=json")
     assert outcome.status == 0
     found = rows(outcome)
     assert found["cpu50"] == ("VALID", pytest.approx(2.0), "")
@@ -93,7 +94,7 @@ def test_invalid_cells_are_measured_again_and_nothing_is_lost(desk: Desk, measur
     assert runs(desk, "cpu50") == [("INVALID", None), ("VALID", "retry")]
     assert runs(desk, "cpu90") == [("INVALID", None), ("INVALID", "retry")]
     measured({"cpu90": [2.2]})
-    again = desk("+sweep=loaded", "sweep.retries=0", "sweep.retest=0")
+    again = desk("+sweep=loaded", ORDERS, "sweep.retries=0", "sweep.retest=0")
     assert "2 finished before" in again.out
     assert runs(desk, "cpu90")[2:] == [("VALID", None)]
 
@@ -102,7 +103,7 @@ def test_retries_are_as_many_as_asked_for_and_one_that_fails_changes_nothing(des
     desk.sweep("loaded", LOADS)
     crash = MeasureError("the worker crashed")
     measured({"idle": [1.0], "cpu50": ["one", "two", "three"], "cpu90": ["one", crash, "three"]})
-    outcome = desk("+sweep=loaded", "sweep.retries=2", "sweep.retest=0", "output=json")
+    outcome = desk("+sweep=loaded", ORDERS, "sweep.retries=2", "sweep.retest=0", "output=json")
     assert outcome.status == 0
     assert "FAILED when measured again: tiny / share100 / cpu90 / 1t: the worker crashed; kept as it was" in outcome.err
     assert [rows(outcome)[load][2] for load in ("cpu50", "cpu90")] == ["three", "three"]
@@ -112,7 +113,7 @@ def test_retries_are_as_many_as_asked_for_and_one_that_fails_changes_nothing(des
 def test_the_noise_floor_is_measured_printed_logged_and_shown(desk: Desk, measured: Any) -> None:
     desk.sweep("loaded", LOADS)
     measured({"idle": [1.0, 1.1], "cpu50": [2.0, 1.9], "cpu90": [4.0, "unstable"]})
-    outcome = desk("+sweep=loaded", "sweep.retest=1", "output=json")
+    outcome = desk("+sweep=loaded", ORDERS, "sweep.retest=1", "output=json")
     noise = NoiseFloor(median_percent=7.5, p90_percent=9.5, cells=2)
     assert json.loads(outcome.out)["noise"] == pytest.approx(vars(noise))
     assert {load: row[1] for load, row in rows(outcome).items()} == pytest.approx(
@@ -126,7 +127,7 @@ def test_the_noise_floor_is_measured_printed_logged_and_shown(desk: Desk, measur
     assert desk("task=report", f"report.sweep={run_id}", f"report.out={desk.folder}/page.html").status == 0
     assert said in (desk.folder / "page.html").read_text()
     assert runs(desk, "cpu90") == [("VALID", None), ("INVALID", "retest")]
-    assert "3 finished before" in desk("+sweep=loaded").out
+    assert "3 finished before" in desk("+sweep=loaded", ORDERS).out
 
 
 def test_which_cells_are_retested_is_seeded(desk: Desk, measured: Any) -> None:
@@ -135,7 +136,7 @@ def test_which_cells_are_retested_is_seeded(desk: Desk, measured: Any) -> None:
     for seed in (1, 1, 0):
         measured({"idle": [1.0, 1.0], "cpu50": [2.0, 2.0], "cpu90": [4.0, 4.0]})
         known = {run.info.run_id for run in desk.runs()}
-        assert desk("+sweep=loaded", "sweep.retest=0.34", f"sweep.seed={seed}", "sweep.rerun=all").status == 0
+        assert desk("+sweep=loaded", ORDERS, "sweep.retest=0.34", f"sweep.seed={seed}", "sweep.rerun=all").status == 0
         new = [run for run in desk.runs() if run.info.run_id not in known]
         [retest] = [run.data.params["load"] for run in new if run.data.tags.get("pepper.again") == "retest"]
         chosen.append(retest)
@@ -146,7 +147,7 @@ def test_which_cells_are_retested_is_seeded(desk: Desk, measured: Any) -> None:
 def test_an_order_that_cannot_be_is_measured_again_and_invalid_if_it_stays(desk: Desk, measured: Any) -> None:
     desk.sweep("loaded", LOADS)
     measured({"idle": [1.0], "cpu50": [5.0, 4.9], "cpu90": [2.0, 2.1]})
-    outcome = desk("+sweep=loaded", "sweep.retest=0", "output=json")
+    outcome = desk("+sweep=loaded", ORDERS, "sweep.retest=0", "output=json")
     found = rows(outcome)
     assert found["idle"][0] == "VALID"
     assert found["cpu50"] == (
@@ -160,13 +161,13 @@ def test_an_order_that_cannot_be_is_measured_again_and_invalid_if_it_stays(desk:
     table = history(Store(tracking))
     assert sorted(table["verdict"]) == ["INVALID", "INVALID", "VALID"], "what was taken back is learned from no more"
     measured({"cpu50": [2.0], "cpu90": [2.1]})
-    assert "1 finished before" in desk("+sweep=loaded", "sweep.retest=0").out
+    assert "1 finished before" in desk("+sweep=loaded", ORDERS, "sweep.retest=0").out
 
 
 def test_an_order_that_was_chance_is_mended(desk: Desk, measured: Any) -> None:
     desk.sweep("loaded", LOADS)
     measured({"idle": [1.0], "cpu50": [5.0, 2.0], "cpu90": [2.0, 2.1]})
-    found = rows(desk("+sweep=loaded", "sweep.retest=0", "output=json"))
+    found = rows(desk("+sweep=loaded", ORDERS, "sweep.retest=0", "output=json"))
     assert {verdict for verdict, *_ in found.values()} == {"VALID"}
     assert found["cpu50"][1] == pytest.approx(2.0)
 
