@@ -70,9 +70,9 @@ def main() -> None:
             ),
         ],
     )
-    both = first.reindex(columns=[*{*first, "pace"}]).join(
-        again.reindex(columns=["verdict", "latency_p50_ms", "pace"]), rsuffix="_again"
-    )
+    shown = ["model", "device", "load", "verdict", "latency_p50_ms", "pace"]
+    sides = [each.reindex(columns=shown) for each in (first, again)]
+    both = sides[0].merge(sides[1][shown[3:]], left_index=True, right_index=True, suffixes=("", "_again"))
     valid = both[(both["verdict"] == "VALID") & (both["verdict_again"] == "VALID")]
     print_table(
         f"\nabsolute difference of a cell's medians; {len(valid)} of {len(both)} cells VALID in both sweeps",
