@@ -218,7 +218,7 @@ class LimitsConfig:
     share_percent: float = 10.0
     foreign_percent: float = 10.0
     steal_percent: float = 5.0
-    pace_percent: float = 10.0
+    pace_percent: float = 100.0
     order_percent: float = 10.0
 
     def __post_init__(self) -> None:

@@ -276,7 +276,8 @@ class Characteristics:
             elif kind == "Gemm":
                 found["fully_conn_layers"].append((index, 1))
             elif kind in ("Conv", "MatMul"):
-                data, weight = (None if t is None else tensors[t] for t in operator.inputs[:2])
+                # An operator that lacks an input runs nowhere, but can be described.
+                data, weight = (None if t is None else tensors[t] for t in (*operator.inputs, None, None)[:2])
                 writer = data.producer if data is not None else None
                 before = operators[writer].kind if writer is not None else ""
                 is_weight = weight is not None and weight.is_weight

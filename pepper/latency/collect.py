@@ -43,10 +43,7 @@ class Collected:
 
 
 def collect(history: "pd.DataFrame", folder: Path, track: Track = iter) -> Collected:
-    """Turn logged cells into rows, latencies as they would be at pace 1.
-
-    Where a cell's pace is known, which was steady in a VALID one, its latencies times it are what the device takes at
-    the speed that its calibration found: the one that the row describes it with. What was logged stays as it is.
+    """Turn logged cells into rows.
 
     Args:
         history: Logged cells, one a row, as `tracking.history.history` returns them.
@@ -73,12 +70,11 @@ def collect(history: "pd.DataFrame", folder: Path, track: Track = iter) -> Colle
     if merged.empty:
         raise LatencyError(f"no measured model can be described ({listed(list(left_out))}); measure again")
     tails = merged.get("metrics.latency_p95_ms", pd.Series(np.nan, index=merged.index))
-    pace = pd.to_numeric(merged.get("metrics.pace", pd.Series(1.0, index=merged.index))).fillna(1.0).to_numpy(float)
     models = wholes([Measured.of(params) for params in _params(merged, PARAMS)])
     rows = Rows(
         features=described,
-        p50_ms=pace * merged["metrics.latency_p50_ms"].to_numpy(float),
-        p95_ms=pace * np.asarray(tails, float),
+        p50_ms=merged["metrics.latency_p50_ms"].to_numpy(float),
+        p95_ms=np.asarray(tails, float),
         model=np.array([model.name for model in models], str),
         part=merged["params.model_sha256"].to_numpy(str),
         device=merged["params.device"].to_numpy(str),

@@ -20,7 +20,6 @@ from pepper.planning.settings import setting
 from pepper.sweep.axes import single_cell
 from pepper.tasks.result import Result
 
-PACE = 1.0
 """What latency models learn latencies at."""
 
 
@@ -34,7 +33,6 @@ class ModelPrediction(Framed):
         p95_ms: 95th percentile of single inferences; NaN if the latency model was trained without.
         low_ms: Lower end of the interval that the true median lies in, for a model never seen, in 90 % of cases.
         high_ms: Its upper end.
-        pace: The pace that all of these hold for: 1, the speed that the device was calibrated at.
         registered_model: The latency model's name in the registry.
         version: Its version.
         adapted_with: How many measurements of this device it was adapted with; 0 if it was not.
@@ -47,7 +45,6 @@ class ModelPrediction(Framed):
     p95_ms: float
     low_ms: float
     high_ms: float
-    pace: float
     registered_model: str
     version: int
     adapted_with: int
@@ -61,7 +58,6 @@ def predict(composition: Composition) -> Result:
     show(f"{said.name}: median {said.p50_ms:.3g} ms, 95th percentile {said.p95_ms:.3g} ms", **asdict(said))
     show(f"  90 % of models never seen take {said.low_ms:.3g} to {said.high_ms:.3g} ms where this is said")
     by = f", adapted to this device with {said.adapted_with} measurements" if said.adapted_with else ""
-    show(f"  at pace {said.pace:g}: the speed that the device had when it was calibrated")
     show(f"  by {said.registered_model} version {said.version}{by}")
     if said.noise:
         show(f"  noise floor of what it learned from: {said.noise}")
@@ -102,7 +98,6 @@ def prediction(config: PepperConfig) -> ModelPrediction:
         p95_ms=float(result.p95_ms[0]),
         low_ms=float(result.low_ms[0]),
         high_ms=float(result.high_ms[0]),
-        pace=PACE,
         registered_model=registry.name,
         version=version,
         adapted_with=adapted[-1] if adapted else 0,

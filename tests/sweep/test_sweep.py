@@ -176,10 +176,6 @@ def test_files_of_one_name_are_told_apart_everywhere(desk: Desk) -> None:
     assert sorted(rows.group) == sorted(model_hash(Path(path))[:24] for path in paths)
     assert len(set(rows.groups("model"))) == 2
     assert (cells["metrics.pace"] > 0).all()
-    at_pace_1 = collect(cells.assign(**{"metrics.pace": [0.5, None]}), desk.folder / "cache").rows
-    logged_ms = cells.sort_values("ended_ms", kind="stable")["metrics.latency_p50_ms"].to_numpy()
-    paces = cells.assign(pace=[0.5, 1.0]).sort_values("ended_ms", kind="stable")["pace"].to_numpy()
-    assert at_pace_1.p50_ms == pytest.approx(paces * logged_ms)
 
 
 def test_what_is_measured_again(desk: Desk) -> None:
