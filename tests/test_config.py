@@ -408,3 +408,8 @@ def test_what_is_no_file_is_no_option(tmp_path: Path) -> None:
 def test_a_key_that_nothing_reads_is_refused_also_where_it_is_added(override: str, says: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(says)):
         compose([override])
+
+
+def test_overrides_without_end_are_refused_unread() -> None:
+    with pytest.raises(ConfigError, match="letters of overrides; put values as long into an option file"):
+        compose([f"model.shapes.x=[{'[' * 50_000}"])

@@ -74,6 +74,10 @@ class Entry:
                 node[self.name] = self.value
 
 
+MOST_LETTERS = 20_000
+"""Of all overrides together: Hydra's parser takes about a second for as many."""
+
+
 def prepared(overrides: Sequence[str], multirun: bool = False) -> tuple[list[str], list[str]]:
     """Tell overrides that Hydra reads, put so that it reads what is meant, from those with names of their own.
 
@@ -82,8 +86,13 @@ def prepared(overrides: Sequence[str], multirun: bool = False) -> tuple[list[str
         multirun: Whether commas separate several values, as Hydra's ``-m`` has it.
 
     Raises:
-        ConfigError: One has an old name, holds no name or no value, or sets a sweep's key though there is no sweep.
+        ConfigError: One has an old name, holds no name or no value, or sets a sweep's key though there is no sweep; or
+            they are too long to be read in good time.
     """
+    letters = sum(map(len, overrides))
+    if letters > MOST_LETTERS:
+        longest = max(overrides, key=len)[:40]
+        raise ConfigError(f"{longest}...: {letters} letters of overrides; put values as long into an option file")
     lone = next((override for override in overrides if _OF_SWEEP.match(override)), None)
     if lone is not None and not any(_SWEEP.match(override) for override in overrides):
         raise ConfigError(f"{lone.partition('=')[0].lstrip('~+')}: there is no sweep; give +sweep=NAME too")
