@@ -100,7 +100,7 @@ class Turn:
         """Put the time of a turn down to who had it."""
         self.ahead_s += seconds
         self.ran_s += seconds
-        self.due_s += self.wants * seconds
+        self.due_s = self.due_s + self.wants * seconds if self.neighbours else 0.0
         if self.running is self.neighbours:
             self.due_s -= seconds
             self.lead_s += seconds
@@ -130,21 +130,25 @@ class Suspender:
             turn: The device's.
             share: Part of each cycle that the turn takes.
             pid: The process.
-            wants: Part of the turns that it wants for itself, as a neighbour; None is all that it can get. Who wants
-                nothing is left alone.
+            wants: Part of the turns that it wants for itself, as a neighbour, the same as other neighbours there; None
+                is all that it can get. Who wants nothing is let run.
         """
         if not self.turns:
             self._since_s = time.perf_counter()
         joined = self.turns.setdefault(turn, Turn(share))
         self._drop(joined, pid, signal.SIGCONT)
-        if wants is not None:
-            joined.wants = wants
-        if wants != 0:
-            members = joined.programs if wants is None else joined.neighbours
-            with contextlib.suppress(ProcessLookupError):  # its parent will find out
-                members.append(Held(pid))
-                runs = joined is self._current and members is joined.running
-                members[-1].signal(signal.SIGCONT if runs else signal.SIGSTOP)
+        with contextlib.suppress(ProcessLookupError):  # its parent will find out
+            held = Held(pid)
+            if wants == 0:
+                held.signal(signal.SIGCONT)  # it may have been paused
+                held.forget()
+                return
+            members = joined.programs
+            if wants is not None:
+                members, joined.wants = joined.neighbours, wants
+            members.append(held)
+            runs = joined is self._current and members is joined.running
+            held.signal(signal.SIGCONT if runs else signal.SIGSTOP)
 
     def pause(self, turn: int, pid: int) -> None:
         """Leave a process stopped, and out of the turns, until it is added again."""

@@ -27,11 +27,12 @@ class BuiltIn(Load):
         count = loaded_cores(load, len(self._programs))
         # A device that hands out its time stops its programs on all its cores or on none.
         handed_out = self._hands_out and count in (0, len(self._programs))
-        for index, program in enumerate(self._programs):
-            wants = load.percent / 100 if index < count else 0.0
+        wanted = [load.percent / 100 if index < count else 0.0 for index in range(len(self._programs))]
+        for program, wants in zip(self._programs, wanted, strict=True):
             fraction = float(wants > 0) if handed_out else wants * self._share
             program.request("set", timeout_s=TIMEOUT_S, fraction=fraction, period_ms=load.period_ms)
-            if self._hands_out:
+        if self._hands_out:  # when all are told: who is stopped and wants nothing would answer no more
+            for program, wants in zip(self._programs, wanted, strict=True):
                 program.confine(wants if handed_out else None)
 
     def usage(self) -> Usage:

@@ -16,6 +16,7 @@ import pytest
 from harness import QUICK, composed, lasting, undisturbed
 
 from pepper.config import LoadConfig
+from pepper.devices import host
 from pepper.devices.cores import CoresDevice, resolve
 from pepper.devices.process import Process
 from pepper.errors import ConfigError, MeasureError
@@ -141,6 +142,23 @@ def test_a_suspender_that_is_stopped_is_named(models: dict[str, Path]) -> None:
         os.kill(opened._worker.helpers[0].pid, signal.SIGSTOP)
         with pytest.raises(MeasureError, match=r"suspender: was stopped by a signal, so pepper.measure.worker could"):
             opened.profile(IDLE)
+
+
+@pytest.mark.skipif(len(host.allowed_cores()) < 2, reason="a load on some of a device's cores needs two")
+def test_a_share_of_several_cores_takes_any_load_after_any_other() -> None:
+    """The generators that a throttled device stops still hear of the next load."""
+    spec = resolve(composed("device=share50", f"device.cores={host.allowed_cores()[:2]}").device)
+    wanted = [LoadConfig(percent=60), LoadConfig(percent=60, cores=1), IDLE, LoadConfig(percent=30), IDLE]
+    with CoresDevice(spec) as device:
+        generators = BuiltIn(device)
+        used = []
+        for each in wanted:
+            generators.set(each)
+            before = generators.usage()
+            time.sleep(0.3)
+            used.append(load.percent_between(before, generators.usage(), spec.share, len(spec.cores)))
+        generators.close()
+    assert [each > 5 for each in used] == [True, True, False, True, False], used
 
 
 @needs_stress_ng
