@@ -24,6 +24,7 @@ from pepper.measure.validity import drift_percent, invalid_reasons
 
 SHARE_SECONDS = 0.04
 SETTLE_SECONDS = 0.02  # a new load's first bursts come in step
+LEAST_TURNS = 50  # of a device that gives each turn to one of its programs: of n, it gives one too many or too few
 OPERATOR_RUNS = 10
 ACCELERATOR = ("clock_mhz", "temperature_c", "power_w")
 """Of an accelerator's state after the timing what is a figure of the run."""
@@ -240,7 +241,8 @@ class Bench:
         try:
             time.sleep(SETTLE_SECONDS)
             before = self._load.usage()
-            time.sleep(self._measure.verify_load_seconds)
+            turns_s = LEAST_TURNS * (self._device.cycle_ms or 0.0) / 1000
+            time.sleep(max(self._measure.verify_load_seconds, turns_s))
             return percent_between(before, self._load.usage(), self._spec.share, cores)
         finally:
             self._worker.confine()
