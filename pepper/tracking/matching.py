@@ -45,7 +45,7 @@ def match(baseline: Sequence[LoggedProfile], candidate: Sequence[LoggedProfile])
     place = {profile.run_id: index for index, profile in enumerate(candidate)}
     for by in ("model_sha256", "model"):
         old, new = _cells(baseline, by), _cells(candidate, by)
-        common = [key for key in new if key in old]
+        common = old.keys() & new.keys()
         pairs = [Matched(old[key], new[key]) for key in common]
         matched += pairs if by == "model_sha256" else _of_one_file(pairs)
         baseline, candidate = ([p for key in side if key not in common for p in side[key]] for side in (old, new))
