@@ -1,7 +1,7 @@
 """Is a number that says VALID the number that comes again? Two sweeps over the same cells, in other orders.
 
 Reference: the first of the two. Differences are shown as measured, and at pace 1: each latency times its cell's pace,
-which is what latency models learn from.
+which would be the better figure if the pace explained the differences.
 """
 
 import argparse

@@ -61,9 +61,8 @@ def collect(history: "pd.DataFrame", folder: Path, track: Track = iter) -> Colle
         left_out["not finished or INVALID"] = len(history) - len(valid)
     if valid.empty:
         raise LatencyError("no VALID measurement to learn from; measure first, such as task=profile +sweep=loads")
-    if (
-        bound := valid.get("params.binding", pd.Series(index=valid.index, dtype=object)).isin(["device", "graph"])
-    ).any():
+    bound = valid.get("params.binding", pd.Series(index=valid.index, dtype=object)).isin(["device", "graph"])
+    if bound.any():
         left_out["inputs and outputs bound to the device: stages have theirs on the host"] = int(bound.sum())
         valid = valid[~bound]
     merged, described = _described(valid.sort_values("ended_ms", kind="stable"), folder, left_out, track)

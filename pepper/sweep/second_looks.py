@@ -95,7 +95,7 @@ class SecondLooks:
         return str(self._results[cell.identity]["verdict"])
 
     def _measured(self, cells: Sequence[Cell], held: Mapping[str, Profile]) -> list[TimedCell]:
-        """Return what is VALID of the cells, at pace 1 where the pace is known."""
+        """Return what is VALID of the cells."""
         found = []
         for cell in cells:
             profile = held.get(cell.identity)
@@ -104,8 +104,7 @@ class SecondLooks:
             if profile is not None and profile.status != "FINISHED":
                 verdict, figures = row["verdict"], row
             if verdict == "VALID":
-                pace = figures.get("pace", 1.0)
-                median, low, high = (pace * figures[f"latency_p50_{end}ms"] for end in ("", "low_", "high_"))
+                median, low, high = (figures[f"latency_p50_{end}ms"] for end in ("", "low_", "high_"))
                 found.append(TimedCell(cell, median, low, high))
         return found
 

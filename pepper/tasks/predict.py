@@ -20,8 +20,6 @@ from pepper.planning.settings import setting
 from pepper.sweep.axes import single_cell
 from pepper.tasks.result import Result
 
-"""What latency models learn latencies at."""
-
 
 @dataclass(frozen=True)
 class ModelPrediction(Framed):
