@@ -12,7 +12,7 @@ from pepper.devices.device import DeviceSpec
 from pepper.graph.model import ModelFile
 from pepper.packages import onnxruntime_version
 
-IDENTITY_VERSION = 1  # raise it when the meaning of a measurement changes: finished cells are then measured again
+IDENTITY_VERSION = 2  # raise it when the meaning of a measurement changes: finished cells are then measured again
 
 
 @dataclass(frozen=True)
