@@ -86,10 +86,9 @@ def latency(rows: Sequence[Row], file: Path) -> None:
                     index,
                     line=by_load and trusted,
                 )
-        counts = [row["samples"] for row in chosen]
-        panel.set_title(
-            f"{literal(title)}: {len(counts)} cells, {min(counts):.0f} to {max(counts):.0f} samples each", fontsize=9
-        )
+        counts = [round(row["samples"]) for row in chosen]
+        samples = " to ".join(map(str, sorted({min(counts), max(counts)})))
+        panel.set_title(f"{literal(title)}: {len(counts)} cells, {samples} samples each", fontsize=9)
         if by_load:
             panel.set_xlabel("load requested (% of the device's cores)")
         else:
