@@ -23,6 +23,7 @@ from pepper.config import DeviceConfig, LoadConfig, ModelConfig, PepperConfig
 from pepper.config.composing import Composition
 from pepper.devices import calibration, host
 from pepper.devices.cores import likeness, resolve
+from pepper.devices.spells import Spell
 from pepper.errors import PepperError
 from pepper.fleet import Fleet, FleetDevice, Link, everywhere
 from pepper.graph import parts
@@ -291,15 +292,20 @@ def _enter_registered(folder: Path) -> None:
 def _make_calibrations(folder: Path) -> None:
     (folder / "local").mkdir()
     spec = resolve(settings().device)
-    kept = calibration.Calibration(
-        90.0, 170.0, 12.5, 1.0, 2, None, 32768, 2**20, 2**25, ["avx2"], "a processor", "none"
+    kept = calibration.CalibrationRecord(
+        calibration.Calibration(90.0, 170.0, 12.5, 1.0, 2, None, 32768, 2**20, 2**25, ["avx2"], "a processor", "none"),
+        [Spell(1.0, 1.0, 90.0, 170.0, 10.0, 12.5)],
+        [],
     )
     (folder / "local" / f"{likeness(spec)}-v{calibration.VERSION}.json").write_text(json.dumps(asdict(kept)))
 
 
 def _enter_calibration(folder: Path) -> None:
     measure = calibration.measure
-    calibration.measure = lambda spec: calibration.Calibration(1, 1, 1, 1, 1, None, 1, 1, 1, [], "", "")
+    measured = calibration.Calibration(1, 1, 1, 1, 1, None, 1, 1, 1, [], "", "")
+    calibration.measure = lambda spec: calibration.CalibrationRecord(
+        measured, [Spell(1.0, 1.0, 1.0, 1.0, 1.0, 1.0)], []
+    )
     try:
         found = calibration.calibrate(resolve(settings().device), folder)
     finally:

@@ -100,8 +100,17 @@ def _check_share(config: DeviceConfig, kind: str | None) -> None:
 
 
 def likeness(spec: DeviceSpec) -> str:
-    """Return a short hash that devices share if they differ in nothing but which of some equal cores they have."""
-    return short_hash({**spec.facts(), "cores": host.likeness(spec.cores)})
+    """Return a short hash that devices share if they are the same hardware under the same limits.
+
+    What does not count: which of some equal cores they have, whether they are called emulated, and, of whole cores, how
+    a share of them would be held.
+    """
+    facts = {**spec.facts(), "cores": host.likeness(spec.cores)}
+    if spec.kind in KINDS:  # one that was added may be anything
+        del facts["kind"]
+    if spec.share == 1:
+        del facts["throttle"], facts["period_ms"]
+    return short_hash(facts)
 
 
 class CoresDevice(Device):
@@ -123,8 +132,10 @@ class CoresDevice(Device):
 
     def start(self, module: str, core: int | None = None) -> Program:
         """Start a process on the device's cores, or on one of them."""
-        cores = self.spec.cores if core is None else self.spec.cores[core : core + 1]
-        program = CoresProgram(self, module, cores)
+        cores, threads = self.spec.cores, self.spec.threads
+        if core is not None:
+            cores, threads = cores[core : core + 1], 1
+        program = CoresProgram(self, module, cores, threads)
         self._programs.append(program)
         return program
 
@@ -203,8 +214,8 @@ class CoresDevice(Device):
 class CoresProgram(Process, Program):
     """A process on a device's cores."""
 
-    def __init__(self, device: CoresDevice, module: str, cores: Sequence[int]) -> None:
-        super().__init__(module, cores, device.spec.threads)
+    def __init__(self, device: CoresDevice, module: str, cores: Sequence[int], threads: int) -> None:
+        super().__init__(module, cores, threads)
         self._device = device
 
     def confine(self, wants: float | None = None) -> None:

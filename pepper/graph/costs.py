@@ -12,7 +12,7 @@ from pepper.errors import ModelError
 from pepper.graph import infer
 from pepper.graph.cost_kinds import STRING_BYTES, Call, Product, UnknownCostError, Work, bytes_of
 from pepper.graph.cost_rules import RULES
-from pepper.graph.folding import Folding, Value
+from pepper.graph.folding import Folding, Value, single
 from pepper.graph.fusion import fused_away
 from pepper.graph.inputs import input_spec
 from pepper.graph.ir import Graph, Tensor, is_tensor, size_bytes
@@ -197,10 +197,10 @@ class Costing:
     def _bodies(self, call: Call, name: str, scope: Mapping[str, Tensor], known: _Known) -> list[Cost]:
         kind, trips = call.proto.op_type, None
         if kind == "If":
-            condition = known(call.proto.input[0])
+            condition = single(known(call.proto.input[0]))
             taken = ["then_branch", "else_branch"]
             if condition is not None:
-                taken = taken[:1] if condition.item() else taken[1:]
+                taken = taken[:1] if condition else taken[1:]
             branches = [self._inside(call.attribute(branch), scope, name, known) for branch in taken]
             return max(branches, key=lambda costs: _weight_of(costs))
         body = call.attribute("body")
@@ -297,8 +297,8 @@ def _held_bytes(attribute: onnx.AttributeProto) -> int:
 
 
 def _trip_count(call: Call, known: _Known) -> int | None:
-    count = known(call.proto.input[0]) if call.has(0) else None
-    return int(count.item()) if count is not None and 0 <= count.item() <= _LONGEST_LOOP else None
+    count = single(known(call.proto.input[0])) if call.has(0) else None
+    return int(count) if count is not None and 0 <= count <= _LONGEST_LOOP else None
 
 
 def _named(values: Sequence[onnx.ValueInfoProto], tensors: Sequence[Tensor | None]) -> dict[str, Tensor]:

@@ -29,6 +29,11 @@ _SHAPE_READERS = {"Shape", "Size"}
 _STANDARD = ("", "ai.onnx")
 
 
+def single(value: Value | None) -> Any:
+    """Return the only element of a value; None if it is not known, or has none or several."""
+    return value.item() if value is not None and value.size == 1 else None
+
+
 class Folding:
     """Computes tensors on demand, each node at most once, with ONNX's reference implementation.
 

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 
 from pepper.errors import ModelError
-from pepper.graph.folding import Folding, Value
+from pepper.graph.folding import Folding, Value, single
 from pepper.graph.onnx_types import in_common, stacked
 from pepper.graph.topology import captured_names
 
@@ -30,18 +30,39 @@ def steered_outputs(
         folding: Values of the model; it learns those of a branch whose condition is known.
         solve: Infers a body as a model of its own.
     """
+    if not _is_whole(node):
+        return {}
     try:
         return (_if_outputs if node.op_type == "If" else _loop_outputs)(node, model, reads, folding, solve)
     except ModelError:
         return {}
 
 
+def _is_whole(node: onnx.NodeProto) -> bool:
+    """Whether it has its bodies, and they take and give as much as it does."""
+    bodies = {attribute.name: attribute.g for attribute in node.attribute if attribute.HasField("g")}
+    if node.op_type == "If":
+        return bool(node.input) and all(
+            len(bodies[name].output) == len(node.output) if name in bodies else False
+            for name in ("then_branch", "else_branch")
+        )
+    body = bodies.get("body")
+    carried = len(node.input) - 2
+    return (
+        body is not None
+        and carried >= 0
+        and len(body.input) == 2 + carried
+        and len(body.output) == 1 + len(node.output)
+        and len(node.output) >= carried
+    )
+
+
 def _if_outputs(node: onnx.NodeProto, model: onnx.ModelProto, reads: Types, folding: Folding, solve: Solve) -> Types:
     """What the branch taken gives; if that is not known, what both have in common."""
-    condition = folding.value(node.input[0])
+    condition = single(folding.value(node.input[0]))
     taken = ["then_branch", "else_branch"]
     if condition is not None:
-        taken = taken[:1] if condition.item() else taken[1:]
+        taken = taken[:1] if condition else taken[1:]
     found = []
     for branch in (attribute.g for attribute in node.attribute if attribute.name in taken):
         inside = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, graph=branch)
@@ -87,11 +108,11 @@ def _start(body: onnx.GraphProto, carried: Sequence[onnx.TypeProto | None]) -> N
 
 def _trips(node: onnx.NodeProto, folding: Folding, goes_on: Value | None) -> int | None:
     """How often a Loop runs, if that follows from constants and its body never ends it."""
-    count, condition = (folding.value(name) if name else None for name in node.input[:2])
-    if condition is not None and not condition.item():
+    count, condition = (single(folding.value(name)) if name else None for name in node.input[:2])
+    if condition is not None and not condition:
         return 0
-    endless = (condition is not None or not node.input[1]) and goes_on is not None and bool(goes_on.item())
-    return max(int(count.item()), 0) if endless and count is not None else None
+    endless = (condition is not None or not node.input[1]) and bool(single(goes_on))
+    return max(int(count), 0) if endless and count is not None else None
 
 
 def _solved(

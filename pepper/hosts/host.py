@@ -106,8 +106,12 @@ class Host(ABC):
         """
 
     @abstractmethod
-    def calibrate(self, spec: DeviceSpec) -> Calibration:
+    def calibrate(self, spec: DeviceSpec, *, renew: bool = False) -> Calibration:
         """Return a device's measured characteristics; measured (some seconds) the first time, and kept on the host.
+
+        Args:
+            spec: The device.
+            renew: Whether to look first whether they still hold, where they are some minutes old.
 
         Raises:
             ConfigError: They cannot be kept.

@@ -57,9 +57,9 @@ class LocalHost(Host):
         """Return devices that can be used at the same time."""
         return cores.together(specs)
 
-    def calibrate(self, spec: DeviceSpec) -> Calibration:
+    def calibrate(self, spec: DeviceSpec, *, renew: bool = False) -> Calibration:
         """Return a device's measured characteristics, kept in the user's cache."""
-        return calibration.calibrate(spec)
+        return calibration.calibrate(spec, renew=renew)
 
     def busy_percent(self, spec: DeviceSpec, seconds: float = 1.0) -> float:
         """Return how much of the device's cores is used right now."""

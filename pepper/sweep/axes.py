@@ -90,16 +90,21 @@ def _cell(config: PepperConfig, model: ModelFile | None, error: str | None) -> C
     return Cell(config.model, model, device, config.load, config.measure, error)
 
 
+def _distinct(values: Sequence[Any]) -> list[Any]:
+    """Return values in their order, each once: what stands in an axis a thousand times takes no longer."""
+    return list({repr(value): value for value in values}.values())
+
+
 def _choices(group: str, axes: dict[str, list[Any]], composition: Composition) -> list[PepperConfig]:
     """Return the configuration once for each value of the group: its options times its keys' values."""
     keys = [name for name in axes if name.startswith(f"{group}.")]
     if group not in axes and not keys:
         return [composition.config]
     choices = []
-    for option in axes.get(group, [None]):
+    for option in _distinct(axes.get(group, [None])):
         chosen_option = [f"{group}={option}"] if option is not None else []
         composed = composition.compose([*composition.overrides, *chosen_option])
-        for values in itertools.product(*(axes[key] for key in keys)):
+        for values in itertools.product(*(_distinct(axes[key]) for key in keys)):
             chosen = composed.copy()
             for key, value in zip(keys, values, strict=True):
                 try:

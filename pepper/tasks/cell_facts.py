@@ -27,7 +27,7 @@ def calibrated(
     errors: dict[str, str] = {}
     for device in track(list({cell.device.identity: cell.device for cell in cells}.values())):
         try:
-            calibrations[device.identity] = here().calibrate(device)
+            calibrations[device.identity] = here().calibrate(device, renew=True)
         except (DeviceError, MeasureError) as error:
             if isinstance(error, DeviceError) and not lenient:
                 raise

@@ -11,6 +11,7 @@ from pepper.config import TrackingConfig
 from pepper.config.composing import Composition
 from pepper.console.output import add_results
 from pepper.console.tables import finding_line, show
+from pepper.devices.calibration_checkup import calibration_checkup
 from pepper.devices.checkup import FAIL, OK, WARN, Finding, checkup
 from pepper.devices.runtime_checkup import runtime_checkup
 from pepper.errors import PepperError
@@ -31,7 +32,8 @@ def doctor(composition: Composition) -> Result:
         Its status is 0, or 1 if something keeps pepper from working.
     """
     config = composition.config
-    findings = [*checkup(), _packages(), *runtime_checkup(), *_tracking(config.tracking)]
+    machine = [*checkup(), calibration_checkup(config.device)]
+    findings = [*machine, _packages(), *runtime_checkup(), *_tracking(config.tracking)]
     for finding in findings:
         line = finding_line(**asdict(finding))
         show(line)

@@ -1,7 +1,9 @@
 """Loading: what counts as an operator, what as a weight; shapes; and models that cannot be used."""
 
+import contextlib
 import subprocess
 import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -419,3 +421,46 @@ def test_dynamic_dimensions_need_a_value(tmp_path: Path) -> None:
         load_graph(file, dims={"m": 3})
     with pytest.raises(ModelError, match=r"model\.shapes\.idz.*did you mean 'ids'"):
         load_graph(file, shapes={"idz": [1, 2]})
+
+
+def broken_control_flow() -> dict[str, onnx.ModelProto]:
+    """Models whose If or Loop does not keep to what its body takes and gives."""
+    broken = {}
+
+    def case(name: str) -> tuple[onnx.ModelProto, dict[str, onnx.NodeProto]]:
+        broken[name] = model = models.control_flow()
+        return model, {node.op_type: node for node in model.graph.node}
+
+    def body(node: onnx.NodeProto, name: str) -> onnx.GraphProto:
+        return next(attribute.g for attribute in node.attribute if attribute.name == name)
+
+    _, nodes = case("the body takes more than it is given")
+    body(nodes["Loop"], "body").input.add().CopyFrom(body(nodes["Loop"], "body").input[2])
+    _, nodes = case("the body takes nothing")
+    del body(nodes["Loop"], "body").input[:]
+    _, nodes = case("the body gives nothing")
+    del body(nodes["Loop"], "body").output[:]
+    _, nodes = case("no body")
+    del nodes["Loop"].attribute[:]
+    _, nodes = case("no inputs")
+    del nodes["Loop"].input[:]
+    _, nodes = case("one branch")
+    del nodes["If"].attribute[1]
+    _, nodes = case("a branch that gives nothing")
+    del body(nodes["If"], "else_branch").output[:]
+    model, nodes = case("a condition of two values, and as many counts")
+    for name, kind in (("flags", np.bool_), ("counts", np.int64)):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1, 0], kind), name))
+    nodes["If"].input[0] = "flags"
+    nodes["Loop"].input[0], nodes["Loop"].input[1] = "counts", "flags"
+    return broken
+
+
+@pytest.mark.parametrize("name", broken_control_flow())
+def test_control_flow_that_breaks_its_contract_is_refused_or_has_no_known_sizes(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "broken.onnx"
+    file.write_bytes(broken_control_flow()[name].SerializeToString())
+    with contextlib.suppress(ModelError):
+        infer.analyse(onnx.load(file), file, None)
+    with contextlib.suppress(ModelError), warnings.catch_warnings(action="ignore"):
+        describe_model(find_model(ModelConfig(str(file))))

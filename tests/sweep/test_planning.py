@@ -63,6 +63,13 @@ def test_each_option_is_composed_once() -> None:
     assert len(counted) <= 2 + 5 + 1
 
 
+def test_an_option_that_stands_in_an_axis_again_and_again_is_composed_once() -> None:
+    counted: list[Sequence[str]] = []
+    axes = {"model": ["squeezenet"], "load": ["idle", *["cpu50"] * 1000], "device.threads": [1] * 1000}
+    assert len(cells_of(axes, counted=counted)) == 2
+    assert len(counted) <= 1 + 2 + 1
+
+
 def test_a_key_is_an_axis_too() -> None:
     cells = cells_of({"load.percent": [10, 20], "device.share": [0.5, 1.0]}, "load=cpu50", "device=share50")
     assert [(c.load.percent, c.device.share) for c in cells] == [(10, 0.5), (20, 0.5), (10, 1.0), (20, 1.0)]

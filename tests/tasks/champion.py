@@ -90,5 +90,5 @@ def furnished(desk: Desk, errors: Sequence[float]) -> Iterator[Desk]:
     (desk.options / "fleet").mkdir()
     (desk.options / "fleet" / "pair.yaml").write_text(FLEET)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LocalHost, "calibrate", lambda self, spec: calibrated(spec))
+        patch.setattr(LocalHost, "calibrate", lambda self, spec, *, renew=False: calibrated(spec))
         yield desk

@@ -1,7 +1,9 @@
 """onnxruntime's own provider: the cores that the process runs on."""
 
+import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -11,7 +13,9 @@ from pepper.devices.protocol import Arrays
 from pepper.devices.providers.provider import Provider, Run
 
 MATRIX_SIZE = 512
-COPY_BYTES = 64 * 2**20  # beyond the last-level cache's share of most machines
+SMALL_SIZE = 64
+COPY_BYTES, MOST_COPY_BYTES = 64 * 2**20, 256 * 2**20
+L2_BYTES = 2**19  # where the system does not tell
 LEAST_ROUNDS = 2
 
 
@@ -30,23 +34,53 @@ class CpuProvider(Provider):
 
     def probe(self, kernel: str, seconds: float) -> float:
         """Measure the cores with numpy."""
-        return {"gflops": gflops, "memory_gbps": memory_gbps}[kernel](seconds)
+        return KERNELS[kernel](seconds)
 
 
-def gflops(seconds: float) -> float:
+def gflops(seconds: float, size: int = MATRIX_SIZE) -> float:
     """Return the speed of a single-precision matrix product, GFLOP/s."""
     rng = np.random.default_rng(0)
-    a, b = rng.random((2, MATRIX_SIZE, MATRIX_SIZE), dtype=np.float32)
+    a, b = rng.random((2, size, size), dtype=np.float32)
     out = a @ b
-    return 2e-9 * MATRIX_SIZE**3 * _rate_per_s(lambda: np.matmul(a, b, out=out), seconds)
+    return 2e-9 * size**3 * _rate_per_s(lambda: np.matmul(a, b, out=out), seconds)
 
 
 def memory_gbps(seconds: float) -> float:
-    """Return the memory bandwidth of a large copy, GB/s."""
-    source = np.ones(COPY_BYTES // 8)
+    """Return the bandwidth of copies beyond all caches, by as many threads as this process may use, GB/s."""
+    threads = min(len(os.sched_getaffinity(0)), int(os.environ["OMP_NUM_THREADS"]))
+    size = min(max(COPY_BYTES, 2 * _cache_bytes("SC_LEVEL3_CACHE_SIZE")), MOST_COPY_BYTES)
+    source = np.ones((threads, size // threads // 8))
     target = np.empty_like(source)
-    np.copyto(target, source)
-    return 2e-9 * COPY_BYTES * _rate_per_s(lambda: np.copyto(target, source), seconds)
+    with ThreadPoolExecutor(threads) as pool:
+
+        def copy() -> None:
+            list(pool.map(np.copyto, target, source))  # each lets the others run
+
+        copy()
+        return 2e-9 * source.nbytes * _rate_per_s(copy, seconds)
+
+
+def cache_gbps(seconds: float) -> float:
+    """Return the bandwidth of a copy by one thread that lies within half of the second-level cache, GB/s."""
+    source = np.ones((_cache_bytes("SC_LEVEL2_CACHE_SIZE") or L2_BYTES) // 4 // 8)
+    target = np.empty_like(source)
+    return 2e-9 * source.nbytes * _rate_per_s(lambda: np.copyto(target, source), seconds)
+
+
+KERNELS: dict[str, Callable[[float], float]] = {
+    "gflops": gflops,
+    "memory_gbps": memory_gbps,
+    "small_gflops": partial(gflops, size=SMALL_SIZE),
+    "cache_gbps": cache_gbps,
+}
+
+
+def _cache_bytes(name: str) -> int:
+    """Return a cache's size; 0 where the system does not tell."""
+    try:
+        return max(0, os.sysconf(name))
+    except (OSError, ValueError):
+        return 0
 
 
 def _rate_per_s(kernel: Callable[[], object], seconds: float) -> float:
