@@ -168,9 +168,12 @@ def _read(file: Path) -> CalibrationRecord | None:
 
 
 def _check_spell(spell: Spell) -> None:
+    """Make sure that a spell that was read can have been measured; raises as `_checked`."""
+    if not isinstance(spell.runtime, dict | None):
+        raise TypeError("no speeds by name")
     others = {"measured_s", "runtime"}
-    _check_speeds(value for name, value in vars(spell).items() if name not in others and value is not None)
-    _check_speeds((spell.runtime or {}).values())
+    speeds = (value for name, value in vars(spell).items() if name not in others and value is not None)
+    _check_speeds((*speeds, *(spell.runtime or {}).values()))
     if not (spell.share <= _MOST_SHARE and 0 <= spell.measured_s < math.inf):
         raise ValueError("no spell")
 

@@ -339,6 +339,7 @@ def test_a_damaged_cache_is_measured_again(
         {"spells": []},
         {"spells": [{**whole["spells"][0], "share": 9.0}]},
         {"spells": [{**whole["spells"][0], "gflops": -1.0}]},
+        {"spells": [{**whole["spells"][0], "runtime": [1.0]}]},
         {"earlier": 3},
     ]
     for text in ("", "{", "[]", '{"gflops": 1}', *(json.dumps({**whole, **part}) for part in wrong)):
