@@ -305,6 +305,8 @@ def _scalar(field: Any, rng: Random, now: Any) -> Any:
 
 def _any_shape(model: onnx.ModelProto, rng: Random) -> str:
     values = [*model.graph.input, *model.graph.output, *model.graph.value_info]
+    if not values:
+        return "no value"
     value = rng.choice(values)
     dims = value.type.tensor_type.shape.dim
     if dims:
@@ -351,6 +353,8 @@ def _elsewhere(model: onnx.ModelProto, rng: Random) -> str:
 
 def _wiring(model: onnx.ModelProto, rng: Random) -> str:
     """Let an operator read or write something else."""
+    if not model.graph.node:
+        return "no operator"
     node = rng.choice(model.graph.node)
     names = [name for other in model.graph.node for name in (*other.input, *other.output)] + ["", "nowhere"]
     ends = rng.choice((node.input, node.output))
@@ -360,6 +364,8 @@ def _wiring(model: onnx.ModelProto, rng: Random) -> str:
 
 
 def _kind(model: onnx.ModelProto, rng: Random) -> str:
+    if not model.graph.node:
+        return "no operator"
     node = rng.choice(model.graph.node)
     schema = rng.choice(onnx.defs.get_all_schemas())
     node.op_type, node.domain = schema.name, rng.choice((schema.domain, schema.domain, "com.microsoft", "x"))
