@@ -392,6 +392,8 @@ def _nested(model: onnx.ModelProto, rng: Random) -> str:
 
 def _functions(model: onnx.ModelProto, rng: Random) -> str:
     """Let an operator be a function that calls itself, or functions that double."""
+    if not model.graph.node:
+        return "no operator"
     node = rng.choice(model.graph.node)
     depth = rng.choice((1, 3, 25))
     for level in range(depth):
