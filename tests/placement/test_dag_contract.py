@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pepper.errors import PlacementError
+from pepper.placement.dag import throughput
 from pepper.placement.dag.latency import solve_latency
 from pepper.placement.dag.problem import DagProblem, Kind, Output, Place, evaluate_dag
 from pepper.placement.dag.throughput import solve_throughput
@@ -82,8 +83,10 @@ def test_latency_is_optimal() -> None:
     assert proven > CASES / 2
 
 
-@pytest.mark.parametrize("training", [False, True])
-def test_throughput_is_optimal(training: bool) -> None:
+@pytest.mark.parametrize(("training", "pairs"), [(False, throughput.PAIRS), (True, throughput.PAIRS), (True, 1)])
+def test_throughput_is_optimal(monkeypatch: pytest.MonkeyPatch, training: bool, pairs: int) -> None:
+    """However many ideals are taken at a time."""
+    monkeypatch.setattr(throughput, "PAIRS", pairs)
     solved = 0
     for seed in range(CASES):
         try:

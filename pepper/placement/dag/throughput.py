@@ -1,12 +1,13 @@
 """Exact throughput of the DAG problem, by dynamic programming over chains of ideals with bounds.
 
-The state is what has been given out (an ideal) to how many devices of each kind. Three things keep it small:
+The state is what has been given out (an ideal) to how many devices of each kind. Four things keep it small:
 
 1. Blocks that some best placement keeps together are contracted first.
 2. A target T below the best known bottleneck bounds what any device can take of the work on *any* kind (a
-   fractional knapsack), so that after some devices only ideals in a narrow band of work remain.
-3. Chains through a few topological orders give a good T at once, and rising targets from the lower bound find
-the
+   fractional knapsack), so that after some devices only ideals in a narrow band of work remain; what crosses an
+   ideal's border narrows it further.
+3. What a share loads a device with does not depend on the state, and is computed once for all of them.
+4. Chains through a few topological orders give a good T at once, and rising targets from the lower bound find the
    optimum in a pass that is no wider than it must be. A pass that finds nothing proves T as a bound.
 """
 
@@ -14,6 +15,7 @@ import itertools
 import math
 import time
 from contextlib import suppress
+from functools import cache
 from random import Random
 
 import numpy as np
@@ -43,8 +45,11 @@ MOST_BYTES = 1 << 28
 MOST_CELLS = 200_000_000
 """Most numbers that a pass may hold: its ideals, times the states and blocks."""
 
-PAIRS = 1 << 21
+PAIRS = 1 << 18
 """Pairs of ideals costed in one array operation."""
+
+GRAIN = 2.0**40
+"""What all work together is in whole numbers."""
 
 TARGETS = (0.02, 0.06, 0.15, 0.3, 0.6, 1.0)
 """Where between the bound and the best known value the passes set their targets."""
@@ -104,6 +109,10 @@ class Family:
 class Filling:
     """One pass: the best chain of the given ideals whose every device stays below a target.
 
+    Ideals are taken in order of their work, some at a time. What the shares that begin at these cost is computed once,
+    for all states alike; states go from fewer devices to more, so that one may begin where another of the same ideals
+    ends.
+
     Attributes:
         value: Its bottleneck; ``inf`` when there is none.
         shares: Its shares.
@@ -114,135 +123,172 @@ class Filling:
         blocks, work = family.blocks, family.work_ms
         counts = tuple(min(kind.count, blocks.n) for kind in kinds)
         self._states = list(itertools.product(*(range(count + 1) for count in counts)))
+        self._number = {state: k for k, state in enumerate(self._states)}
         self._capacity = capacities(blocks, target_ms)
-        bands = self._bands(work, blocks.block_ms.sum(axis=1), counts)
         self.value = math.inf
         self.shares: tuple[Share, ...] = ()
-        useful = np.flatnonzero(np.logical_or.reduce(list(bands.values())))
-        if not len(useful):
-            return
+        bands = self._bands(work, blocks.block_ms.sum(axis=1), counts)
+        useful = np.flatnonzero(bands.any(axis=0))
         if len(useful) * (len(self._states) + blocks.n) > MOST_CELLS:
             raise GaveUpError
-        useful = useful[np.argsort(work[0, useful], kind="stable")]
-        self._ideals = ideals = Ideals(blocks, family.bits[useful])
-        self._slack = 1e-9 * (1.0 + float(work[0].max()))
-        self._tight = [ideals.size.max() > kind.memory_bytes for kind in kinds]
-        reachable = {
-            state: np.flatnonzero(band[useful] & self._affords_cut(state, counts)) for state, band in bands.items()
-        }
-        size = members(ideals.bits, blocks.n).sum(axis=1)
-        empty, full = np.flatnonzero(size == 0), np.flatnonzero(size == blocks.n)
-        if not len(empty) or not len(full):
-            return
+        # Whole numbers add up exactly, so that no ideal comes before one that it holds.
+        longest = float(work[0].max())
+        self._per_ms = GRAIN / longest if longest else 0.0
+        whole = np.rint(blocks.block_ms[:1] * self._per_ms)
+        order, size = sums(family.bits[useful], whole)[0], sums(family.bits[useful], np.ones((1, blocks.n)))[0]
+        sequence = np.lexsort((size, order))
+        useful, self._order = useful[sequence], order[sequence]
+        if not len(useful) or size[sequence[0]] > 0 or size[sequence[-1]] < blocks.n:
+            return  # the first is the empty one, and the last one everything
+        self._ideals = Ideals(blocks, family.bits[useful])
+        self._slack = 1e-9 * (1.0 + longest)
+        self._tight = [self._ideals.size.max() > kind.memory_bytes for kind in kinds]
+        self._reachable = bands[:, useful] & self._affords_cut(counts)
+        self._reachable[-1, :-1] = False  # all devices together end with everything
+        filled = np.array(self._states, dtype=bool)
+        self._ends = [self._reachable[filled[:, kind]].any(axis=0) for kind in range(len(kinds))]
 
-        # best[state][ideal]: least bottleneck of giving the ideal to those devices; and where it came from.
-        best: dict[tuple[int, ...], Floats] = {}
-        origin: dict[tuple[int, ...], tuple[NDArray[np.int32], NDArray[np.int8]]] = {}
-        for state in self._states:
-            value = np.full(len(ideals), math.inf)
-            source, device = np.zeros(len(ideals), dtype=np.int32), np.full(len(ideals), -1, dtype=np.int8)
-            fewer = [(k, self._less(state, k)) for k in range(len(kinds)) if state[k]]
-            if not fewer:
-                value[empty] = 0.0
-            for kind, previous in fewer:  # a device may stay empty
-                better = best[previous] < value
-                value[better], device[better] = best[previous][better], -2 - kind
-            targets = full if state == counts else reachable[state]
-            for kind, previous in fewer:
-                # What fewer devices do as well was extended there already.
-                known = [best[self._less(previous, k)] for k in range(len(kinds)) if previous[k]]
-                news = best[previous] < np.minimum.reduce(known, initial=math.inf)
-                news &= best[previous] < target_ms
-                self._extend(kind, best[previous], np.flatnonzero(news), targets, value, source, device)
-            best[state], origin[state] = value, (source, device)
-        end = int(full[0])
-        if best[counts][end] < target_ms:
-            self.value = float(best[counts][end])
-            self.shares = self._trace(origin, counts, end)
+        # By state and ideal: the least bottleneck of giving the ideal to those devices; and where it came from.
+        shape = (len(self._states), len(useful))
+        self._best = np.full(shape, math.inf)
+        self._best[0, 0] = 0.0
+        self._source, self._device = np.zeros(shape, dtype=np.int32), np.full(shape, -1, dtype=np.int8)
+        self._fill()
+        if self._best[-1, -1] < target_ms:
+            self.value = float(self._best[-1, -1])
+            self.shares = self._trace(counts, len(useful) - 1)
 
     @staticmethod
     def _less(state: tuple[int, ...], kind: int) -> tuple[int, ...]:
         return (*state[:kind], state[kind] - 1, *state[kind + 1 :])
 
-    def _bands(self, work: Floats, total: Floats, counts: tuple[int, ...]) -> dict[tuple[int, ...], NDArray[np.bool_]]:
-        """Which ideals can be given to some devices while the others can take the rest."""
+    def _bands(self, work: Floats, total: Floats, counts: tuple[int, ...]) -> NDArray[np.bool_]:
+        """Return (states, N): which ideals can be given to some devices while the others can take the rest."""
         slack = 1e-9 * (1.0 + total)
-        bands = {}
-        for state in self._states:
+        bands = np.zeros((len(self._states), work.shape[1]), dtype=bool)
+        for number, state in enumerate(self._states):
             most = self._capacity @ state + slack
             least = total - self._capacity @ np.subtract(counts, state) - slack
             within = (work <= most[:, None]) & (work >= least[:, None])
-            bands[state] = np.asarray(within.all(axis=0), dtype=bool)
+            bands[number] = within.all(axis=0)
         return bands
 
-    def _affords_cut(self, state: tuple[int, ...], counts: tuple[int, ...]) -> NDArray[np.bool_]:
-        """Which ideals leave time for what crosses their border, where one kind alone is on a side of it."""
-        ideals = self._ideals
-        fits = np.ones(len(ideals), dtype=bool)
-        for work, devices in (
-            (ideals.work_ms, state),
-            (ideals.blocks.block_ms.sum(axis=1)[:, None] - ideals.work_ms, np.subtract(counts, state)),
-        ):
-            used = np.flatnonzero(devices)
-            if len(used) == 1 and not self._kinds[used[0]].host:
-                fits &= work[used[0]] + ideals.cut_ms <= devices[used[0]] * self._target + self._slack
+    def _affords_cut(self, counts: tuple[int, ...]) -> NDArray[np.bool_]:
+        """Return (states, N): which ideals leave time for what crosses their border.
+
+        An output that crosses costs the devices on either side its time at least once, unless all that it touches
+        there is on hosts. What hosts so relieve the others of, work included, is a fractional knapsack.
+        """
+        ideals, blocks = self._ideals, self._ideals.blocks
+        touched_ms = np.zeros(blocks.n)
+        for net, cost_ms in zip(blocks.nets, blocks.net_ms, strict=True):
+            touched_ms[list(net)] += cost_ms
+
+        @cache
+        def bounds(off: tuple[int, ...]) -> tuple[Floats, Floats]:
+            """Return (N,) the least work of each ideal on these kinds, and (K,) by how much a host relieves them."""
+            least = np.where(blocks.unable, math.inf, blocks.block_ms)[list(off)].min(axis=0)
+            least[np.isinf(least)] = 0.0
+            relief = np.zeros(len(self._kinds))
+            for k, kind in enumerate(self._kinds):
+                able = ~blocks.unable[k]
+                if kind.host:
+                    relief[k] = knapsack((least + touched_ms)[able], blocks.block_ms[k, able], self._target)
+            return sums(ideals.bits, least[None])[0], relief
+
+        fits = np.ones((len(self._states), len(ideals)), dtype=bool)
+        for number, state in enumerate(self._states):
+            for devices, behind in ((np.array(state), False), (np.subtract(counts, state), True)):
+                off = tuple(int(k) for k in np.flatnonzero(devices) if not self._kinds[k].host)
+                if off:
+                    work, relief = bounds(off)
+                    work = work[-1] - work if behind else work
+                    room = devices[list(off)].sum() * self._target + relief @ devices
+                    fits[number] &= work + ideals.cut_ms <= room + self._slack
         return fits
 
-    def _extend(
-        self,
-        kind: int,
-        best: Floats,
-        sources: NDArray[np.int64],
-        targets: NDArray[np.int64],
-        value: Floats,
-        source: NDArray[np.int32],
-        device: NDArray[np.int8],
-    ) -> None:
-        """Give one device of a kind the share from each source ideal to each target ideal."""
-        ideals, work = self._ideals, self._ideals.work_ms[kind]
-        order = self._ideals.work_ms[0]
-        most = self._capacity[0, kind] + self._slack
-        step = max(1, PAIRS // max(1, len(targets)))
-        for at in range(0, len(sources), step):
+    def _fill(self) -> None:
+        """Fill the tables, from ideals of little work to ideals of more."""
+        last, n_blocks = len(self._order) - 1, self._ideals.blocks.n
+        reach = self._per_ms * (self._capacity[0] + self._slack) + n_blocks  # the rounding of each block
+        ends = np.searchsorted(self._order, self._order[:, None] + reach, side="right")
+        at = 0
+        while at < last:
             if time.monotonic() > self._deadline:
                 raise GaveUpError
-            some = sources[at : at + step]
-            window = order[some[[0, -1]]] + (-self._slack, most)
-            ahead = targets[slice(*np.searchsorted(order[targets], window))]
-            if not len(ahead):
-                continue
-            load = work[ahead] - work[some][:, None]
-            possible = load < self._target
-            possible &= ideals.unable[kind, ahead] == ideals.unable[kind, some][:, None]
-            if self._tight[kind]:
-                limit = self._kinds[kind].memory_bytes * (1 + TOLERANCE)
-                possible &= ideals.size[ahead] - ideals.size[some][:, None] <= limit
-            rows, columns = possible.any(axis=1), possible.any(axis=0)
-            some, ahead = some[rows], ahead[columns]
-            load, possible = load[rows][:, columns], possible[rows][:, columns]
-            if not len(some):
-                continue
-            possible &= ideals.nested(some, ahead)
-            if not self._kinds[kind].host:
-                load = load + ideals.transfer_ms(some, ahead)
-            load = np.maximum(load, best[some][:, None])
-            load[~possible] = math.inf
-            choice = load.argmin(axis=0)
-            least = load[choice, np.arange(len(ahead))]
-            better = (least < value[ahead]) & (least < self._target)
-            changed = ahead[better]
-            value[changed], source[changed], device[changed] = least[better], some[choice[better]], kind
+            stop = min(last, at + max(1, PAIRS // int(ends[at].max() - at)))
+            reached = np.flatnonzero((self._best[:, at:stop] < self._target).any(axis=0)) + at
+            if len(reached):
+                near = self._ideals.nested(reached, np.arange(at, stop)).any(axis=0)
+                self._extend(np.flatnonzero(near) + at, ends[stop - 1])
+            at = stop
+        for number in range(len(self._states)):
+            self._inherit(number, np.array([last]))
 
-    def _trace(
-        self,
-        origin: dict[tuple[int, ...], tuple[NDArray[np.int32], NDArray[np.int8]]],
-        state: tuple[int, ...],
-        ideal: int,
-    ) -> tuple[Share, ...]:
+    def _extend(self, rows: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
+        """Give one device the share from each of these ideals to each later one, after any devices before it."""
+
+        @cache
+        def shares(kind: int) -> tuple[NDArray[np.int64], Floats]:
+            return self._loads(kind, rows, int(ends[kind]))
+
+        for number, state in enumerate(self._states):
+            self._inherit(number, rows)
+            value = self._best[number, rows]
+            # What fewer devices do as well was extended there already.
+            news = np.flatnonzero((value < self._target) & (self._device[number, rows] >= -1))
+            if not len(news):
+                continue
+            for kind in range(len(state)):
+                after = self._number.get((*state[:kind], state[kind] + 1, *state[kind + 1 :]))
+                if after is None:
+                    continue
+                ahead, load = shares(kind)
+                columns = np.flatnonzero(self._reachable[after, ahead])
+                if not len(columns):
+                    continue
+                worst = np.maximum(load[np.ix_(news, columns)], value[news][:, None])
+                choice = worst.argmin(axis=0)
+                least = worst[choice, np.arange(len(columns))]
+                ahead = ahead[columns]
+                better = (least < self._best[after, ahead]) & (least < self._target)
+                changed = ahead[better]
+                self._best[after, changed] = least[better]
+                self._source[after, changed], self._device[after, changed] = rows[news[choice[better]]], kind
+
+    def _inherit(self, number: int, rows: NDArray[np.int64]) -> None:
+        """Let a device stay empty where that is as good."""
+        state = self._states[number]
+        for kind in np.flatnonzero(state).tolist():
+            fewer = self._best[self._number[self._less(state, kind)], rows]
+            as_good = (fewer <= self._best[number, rows]) & (fewer < self._target)
+            self._best[number, rows[as_good]] = fewer[as_good]
+            self._device[number, rows[as_good]] = -2 - kind
+
+    def _loads(self, kind: int, rows: NDArray[np.int64], end: int) -> tuple[NDArray[np.int64], Floats]:
+        """Return later ideals, and the load of a device with the share from each row to each; ``inf``: impossible."""
+        ideals, work = self._ideals, self._ideals.work_ms[kind]
+        ahead = np.flatnonzero(self._ends[kind][rows[0] + 1 : end]) + rows[0] + 1
+        load = work[ahead] - work[rows][:, None]
+        possible = load < self._target
+        possible &= ideals.unable[kind, ahead] == ideals.unable[kind, rows][:, None]
+        if self._tight[kind]:
+            limit = self._kinds[kind].memory_bytes * (1 + TOLERANCE)
+            possible &= ideals.size[ahead] - ideals.size[rows][:, None] <= limit
+        possible &= ideals.nested(rows, ahead)
+        some = possible.any(axis=0)
+        ahead, load, possible = ahead[some], load[:, some], possible[:, some]
+        if not self._kinds[kind].host:
+            load = load + ideals.transfer_ms(rows, ahead)
+        load[~possible] = math.inf
+        return ahead, load
+
+    def _trace(self, state: tuple[int, ...], ideal: int) -> tuple[Share, ...]:
         inside = members(self._ideals.bits, self._ideals.blocks.n)
         shares: list[Share] = []
         while True:
-            source, device = (int(table[ideal]) for table in origin[state])
+            number = self._number[state]
+            source, device = int(self._source[number, ideal]), int(self._device[number, ideal])
             if device == -1:
                 return tuple(reversed(shares))
             if device < -1:
