@@ -41,10 +41,11 @@ from pepper.tracking.store import Store
 config.register()
 overrides = [
     "+sweep=loads",
-    "sweep.axes.model=[alexnet,densenet121,googlenet,inception_v2,resnet50,shufflenet,squeezenet,vgg19,zfnet512,squeezenet]",
+    "sweep.axes.model=[alexnet,densenet121,googlenet,inception_v2,resnet50]",
     "sweep.axes.device=[local,share100,share50,share25]",
     "sweep.axes.load=[idle,cpu25,cpu50,cpu75,cpu90]",
-    "+sweep.axes.measure=[default,quick,thorough,default,quick]",
+    "+sweep.axes.measure=[quick,thorough]",
+    "+sweep.axes.measure\\.seed=[0,1,2,3,4]",
 ]
 with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
     make = lambda changed: compose("run", overrides=list(changed))
@@ -103,8 +104,9 @@ def sweep_overhead(overrides: list[str]) -> list[str]:
     timed_s = sum(each["timed_s"] + each["warmup_s"] for each in figures)
     wall_s = parent.data.metrics["wall_s"]
     cells = int(parent.data.params["cells"])
+    again = len(figures) - cells
     return [
-        f"{cells}",
+        f"{cells} + {again}",
         f"{timed_s:.1f}",
         f"{wall_s:.1f}",
         f"{(wall_s - timed_s) / cells:.3f}",
@@ -119,7 +121,7 @@ def main() -> None:
     options = parser.parse_args()
     print_table(
         f"a sweep beyond warm-up and timing ({' '.join(options.sweep)})",
-        ["cells", "warm-up and timing s", "all cells s", "overhead s a cell", "start and end s, once"],
+        ["cells + again", "warm-up and timing s", "all cells s", "overhead s a cell", "start and end s, once"],
         [sweep_overhead(options.sweep)],
     )
     with tempfile.TemporaryDirectory() as folder:

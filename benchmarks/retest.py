@@ -86,14 +86,23 @@ def main() -> None:
             if len(group)
         ],
     )
-    if "metrics.pace_change_percent" in attempts:
-        changes = attempts["metrics.pace_change_percent"].dropna()
-        named = attempts["reasons"].fillna("").str.contains("pace: ")
-        print_table(
-            f"\nhow far the pace moved within a cell; {named.sum()} of {len(attempts)} cells INVALID for it",
-            ["cells", *(f"{quantile:.0%}" for quantile in PACE_QUANTILES)],
-            [[f"{len(changes)}", *(f"{changes.quantile(quantile):.1f} %" for quantile in PACE_QUANTILES)]],
+    moved = {
+        half: attempts[column].dropna()
+        for half, column in (
+            ("arithmetic", "metrics.pace_change_percent"),
+            ("memory", "metrics.pace_memory_change_percent"),
         )
+        if column in attempts
+    }
+    named = attempts["reasons"].fillna("").str.contains("pace: ")
+    print_table(
+        f"\nhow far the pace moved within a cell; {named.sum()} of {len(attempts)} cells INVALID for it",
+        ["kernel", "cells", *(f"{quantile:.0%}" for quantile in PACE_QUANTILES)],
+        [
+            [half, f"{len(changes)}", *(f"{changes.quantile(quantile):.1f} %" for quantile in PACE_QUANTILES)]
+            for half, changes in moved.items()
+        ],
+    )
 
 
 if __name__ == "__main__":

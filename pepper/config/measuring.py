@@ -208,7 +208,9 @@ class LimitsConfig:
         share_percent: CPU share achieved against the requested one, percent of the request.
         foreign_percent: CPU time on the device's cores that went to other processes, percent.
         steal_percent: CPU time that the hypervisor kept from the machine, percent.
-        pace_percent: Difference between the times that the reference kernel took around and amid the samples, percent.
+        pace_percent: Difference between the times that the reference kernel's arithmetic took around and amid the
+            samples, percent.
+        pace_memory_percent: The same of its reads of memory, which differ by themselves.
         order_percent: How much faster than a cell with less load or more share, where the noise floor is less, percent.
     """
 
@@ -218,7 +220,8 @@ class LimitsConfig:
     share_percent: float = 10.0
     foreign_percent: float = 10.0
     steal_percent: float = 5.0
-    pace_percent: float = 100.0
+    pace_percent: float = 25.0
+    pace_memory_percent: float = 100.0
     order_percent: float = 10.0
 
     def __post_init__(self) -> None:

@@ -54,7 +54,7 @@ class Calibration:
             itself decides who runs, or it could not be told.
         runtime: What its execution provider does, as :class:`pepper.devices.providers.speeds.Speeds` has it; None for
             the CPU's own, which computes as fast as the cores do.
-        kernel_us: CPU time of the reference kernel (see :mod:`pepper.devices.pace`) at that speed, microseconds: the
+        kernel_us: CPU time of the reference kernel's arithmetic (see :mod:`pepper.devices.pace`), microseconds: the
             device's pace now is this over what it takes now. None where it cannot be timed or the provider is not the
             CPU's own.
         memory_single_gbps: Large copy by one thread.

@@ -28,8 +28,8 @@ def probe(provider: dict[str, Any], kernel: str, seconds: float) -> dict[str, An
 
 
 def pace() -> dict[str, Any]:
-    """Return what the reference kernel takes; see :class:`pepper.devices.pace.ReferenceKernel`."""
-    return {"value": ReferenceKernel().time_us()}
+    """Return what the reference kernel's arithmetic takes; see :class:`pepper.devices.pace.ReferenceKernel`."""
+    return {"value": ReferenceKernel().time().arithmetic_us}
 
 
 def speeds(provider: dict[str, Any], threads: int, seconds: float) -> dict[str, float]:

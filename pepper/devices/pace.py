@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,8 +15,20 @@ READS = 8192
 SPELLS, LEAST_SPELLS, SPELLS_IN_ALL = 16, 6, 64
 
 
+class KernelTime(NamedTuple):
+    """CPU time that the reference kernel's halves took, microseconds.
+
+    Attributes:
+        arithmetic_us: Matrix products within the first cache: tells the core's clock, and its other half's work.
+        memory_us: Reads at random places: tells the traffic in shared caches and memory, and is much less steady.
+    """
+
+    arithmetic_us: float
+    memory_us: float
+
+
 class ReferenceKernel:
-    """Two halves of equal weight, each in spells of about 0.1 ms: small matrix products, and reads at random places.
+    """Two halves, each in spells of about 0.1 ms: small matrix products, and reads at random places.
 
     A spell is timed by the CPU time of its thread and the median of many counts, so that neither being stopped, nor a
     neighbour's turn, nor what either does to the caches of a few spells reads as slowness. What remains is what the
@@ -30,8 +43,8 @@ class ReferenceKernel:
         self._places = rng.integers(0, len(self._table) // 2, READS)
         self._read = np.empty(READS, np.float32)
 
-    def time_us(self) -> float:
-        """Return the CPU time that the kernel takes, in microseconds: the mean over the cores that this thread may use.
+    def time(self) -> KernelTime:
+        """Return the CPU time that the kernel takes: the mean over the cores that this thread may use.
 
         Raises:
             OSError: A core cannot be used any more, or CPU time is counted too coarsely here.
@@ -43,20 +56,20 @@ class ReferenceKernel:
             for core in cores:
                 if len(cores) > 1:
                     os.sched_setaffinity(0, [core])
-                found.append(self._spells_us(spells))
+                found.append(self._spells(spells))
         finally:
             if len(cores) > 1:
                 os.sched_setaffinity(0, cores)
-        if min(found) <= 0:
+        if np.min(found) <= 0:
             raise OSError("the clock of CPU time is too coarse")
-        return float(np.mean(found))
+        return KernelTime(*np.mean(found, axis=0).tolist())
 
-    def _spells_us(self, spells: int) -> float:
+    def _spells(self, spells: int) -> KernelTime:
         arithmetic, memory = [], []
         for spell in range(-2, spells):  # the first two bring the code and the matrices into the caches
             arithmetic.append(_cpu_ns(self._compute))
             memory.append(_cpu_ns(partial(self._reach, spell + 2)))
-        return float(np.median(arithmetic[2:]) + np.median(memory[2:])) / 1000
+        return KernelTime(float(np.median(arithmetic[2:])) / 1000, float(np.median(memory[2:])) / 1000)
 
     def _compute(self) -> None:
         for _ in range(PRODUCTS):

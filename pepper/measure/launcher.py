@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from pepper.config import LoadConfig, MeasureConfig
 from pepper.devices.device import DeviceSpec
+from pepper.devices.pace import KernelTime
 from pepper.devices.protocol import Arrays
 from pepper.devices.providers.choice import CPU
 from pepper.errors import HungError, MeasureError
@@ -24,7 +25,7 @@ from pepper.measure.validity import drift_percent, invalid_reasons
 
 SHARE_SECONDS = 0.04
 SETTLE_SECONDS = 0.02  # a new load's first bursts come in step
-LEAST_TURNS = 50  # of a device that gives each turn to one of its programs: of n, it gives one too many or too few
+LEAST_TURNS = 30  # of a device that gives each turn to one of its programs: of n, it gives one too many or too few
 OPERATOR_RUNS = 10
 ACCELERATOR = ("clock_mhz", "temperature_c", "power_w")
 """Of an accelerator's state after the timing what is a figure of the run."""
@@ -135,8 +136,8 @@ class Bench:
                 self._load.set(LoadConfig(name="idle", percent=0))
         kernel.append(self._kernel_time())
         paces = Paces(
-            [each["kernel_us"] for each in kernel if "kernel_us" in each],
-            span.pop("kernel_us").tolist(),
+            [KernelTime(*each["kernel"]) for each in kernel if "kernel" in each],
+            [KernelTime(*each) for each in span.pop("kernel_us").tolist()],
             loaded=cores > 0,
             why=next((each["why"] for each in kernel if "why" in each), ""),
         )

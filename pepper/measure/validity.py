@@ -78,6 +78,8 @@ def invalid_reasons(
     check("noisy neighbour", steal, limits.steal_percent, f"the hypervisor kept {steal:.1f} % of the cores")
     change = metrics.get("pace_change_percent", 0.0)
     check("pace", change, limits.pace_percent, f"the machine changed its speed by {change:.1f} %")
+    change = metrics.get("pace_memory_change_percent", 0.0)
+    check("pace", change, limits.pace_memory_percent, f"the machine's memory changed its speed by {change:.1f} %")
     if periods := metrics["throttled_periods"]:
         reasons.append(
             f"CPU quota used up: the control group stopped everything in {periods:.0f} periods; give it whole cores"

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime as ort
 
 from pepper.devices.memory import peak_memory_bytes
-from pepper.devices.pace import ReferenceKernel
+from pepper.devices.pace import KernelTime, ReferenceKernel
 from pepper.devices.protocol import serve
 from pepper.devices.providers.binding import bound_to_device
 from pepper.devices.providers.opening import open_checked
@@ -21,7 +21,7 @@ from pepper.devices.spin import cpu_fraction
 from pepper.graph.inputs import draw_inputs, drawn_hint, unpacked
 from pepper.measure.statistics import median_interval
 
-PACE_EVERY_S = 1.0  # of timing, between two looks at the pace
+PACE_EVERY_S, PACE_EVERY = 1.0, 20  # timing and inferences between two looks at the pace, at least
 STEADY = 0.95  # warm-up is over once the latest third is no faster than this times the third before it
 
 
@@ -47,7 +47,7 @@ class Worker:
         """Return what the reference kernel takes here now, or why that cannot be told; times it from then on."""
         try:
             self._kernel = self._kernel or ReferenceKernel()
-            return {"kernel_us": self._kernel.time_us()}
+            return {"kernel": self._kernel.time()}
         except OSError as error:
             self._kernel = None
             return {"why": error.strerror or str(error)}
@@ -144,12 +144,12 @@ class Worker:
         Returns:
             CPU and wall seconds of the span without these, and the CPU seconds of these; peak memory of the process so
             far; and, for each inference, its start since the span's start and its duration, both in ns; what the
-            reference kernel took each time, in microseconds.
+            reference kernel's halves took each time, in microseconds, shape (looks, 2).
         """
         run, clock = self._run, time.perf_counter_ns
         starts: list[int] = []
         durations: list[int] = []
-        paces: list[float] = []
+        paces: list[KernelTime] = []
         away_ns, away_cpu_s, pace_at_s = 0, 0.0, PACE_EVERY_S
         check_at = min_samples
         cpu_start = time.process_time()
@@ -164,12 +164,12 @@ class Worker:
             elapsed = (after - span_start - away_ns) / 1e9
             if self._kernel and elapsed > pace_at_s:
                 cpu_s = time.process_time()
-                if "kernel_us" in (found := self.pace()):
-                    paces.append(found["kernel_us"])
+                if "kernel" in (found := self.pace()):
+                    paces.append(found["kernel"])
                     run()
                 away_cpu_s += time.process_time() - cpu_s
                 away_ns += clock() - after
-                pace_at_s += PACE_EVERY_S
+                pace_at_s = elapsed + max(PACE_EVERY_S, PACE_EVERY * durations[-1] / 1e9)
             if count < check_at:
                 continue
             if elapsed >= max_seconds or count >= max_samples:
@@ -190,7 +190,7 @@ class Worker:
         return span, {
             "start_ns": np.array(starts),
             "latency_ns": np.array(durations),
-            "kernel_us": np.array(paces, float),
+            "kernel_us": np.reshape(np.array(paces, float), (-1, 2)),
         }
 
     def operators(self, runs: int) -> dict[str, Any]:

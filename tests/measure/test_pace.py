@@ -13,13 +13,17 @@ from harness import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pepper.devices.pace import ReferenceKernel
+from pepper.devices.pace import KernelTime, ReferenceKernel
 from pepper.measure.pace import Paces, pace_of
 from pepper.measure.worker import Worker
 
 times = st.lists(st.floats(1, 1e4), min_size=1, max_size=6)
 
-LEAST = "from pepper.devices.pace import ReferenceKernel as K; k = K(); print(min(k.time_us() for _ in range(30)))"
+LEAST = """
+from pepper.devices.pace import ReferenceKernel
+kernel = ReferenceKernel()
+print(min(kernel.time().arithmetic_us for _ in range(30)))
+"""
 
 
 def least_us(stopped: bool) -> float:
@@ -54,7 +58,7 @@ def test_being_stopped_is_not_being_slow() -> None:
 
 def test_it_leaves_the_cores_as_they_were() -> None:
     before = os.sched_getaffinity(0)
-    assert ReferenceKernel().time_us() > 0
+    assert min(ReferenceKernel().time()) > 0
     assert os.sched_getaffinity(0) == before
 
 
@@ -66,13 +70,16 @@ def test_a_core_taken_away_is_told_and_the_worker_goes_on(monkeypatch: pytest.Mo
 
 @given(times, times)
 def test_times_beside_a_load_are_held_against_one_another(quiet_us: list[float], timed_us: list[float]) -> None:
-    apart = Paces(quiet_us, timed_us, loaded=True).metrics()
-    together = Paces(quiet_us, timed_us, loaded=False).metrics()
-    assert apart["kernel_us"] == together["kernel_us"] == pytest.approx(sum(quiet_us) / len(quiet_us))
-    assert 0 <= apart.get("pace_change_percent", 0) <= together["pace_change_percent"]
-    assert apart.get("pace_change_percent", 0) == pytest.approx(
-        max(100 * (max(group) / min(group) - 1) for group in (quiet_us, timed_us)), abs=1e-6
-    )
+    quiet, timed = ([KernelTime(us, 2 * us * us) for us in times_us] for times_us in (quiet_us, timed_us))
+    apart = Paces(quiet, timed, loaded=True).metrics()
+    together = Paces(quiet, timed, loaded=False).metrics()
+    for half, name in enumerate(("", "memory_")):
+        mean_us = sum(each[half] for each in quiet) / len(quiet)
+        assert apart[f"kernel_{name}us"] == together[f"kernel_{name}us"] == pytest.approx(mean_us)
+        change = apart.get(f"pace_{name}change_percent", 0)
+        assert 0 <= change <= together[f"pace_{name}change_percent"]
+        groups = [[each[half] for each in group] for group in (quiet, timed)]
+        assert change == pytest.approx(max(100 * (max(group) / min(group) - 1) for group in groups), abs=1e-6)
 
 
 def test_without_times_nothing_is_said() -> None:

@@ -150,7 +150,7 @@ def test_it_takes_the_least_samples_even_beyond_the_cap_of_time(worker: Worker) 
 
 
 def test_the_pace_is_looked_at_amid_the_samples_and_counts_as_none_of_their_time(worker: Worker) -> None:
-    assert worker.pace()["kernel_us"] > 0
+    assert min(worker.pace()["kernel"]) > 0
     worker_time_s = time.perf_counter()
     span, arrays = worker.time(**{**RULE, "min_seconds": 2.5, "max_seconds": 2.5})  # type: ignore[arg-type]
     worker_time_s = time.perf_counter() - worker_time_s
