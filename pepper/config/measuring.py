@@ -211,6 +211,7 @@ class LimitsConfig:
         pace_percent: Difference between the times that the reference kernel's arithmetic took around and amid the
             samples, percent.
         pace_memory_percent: The same of its reads of memory, which differ by themselves.
+        repeat_percent: How far two medians of a cell may lie apart that was measured twice, percent of the lower.
         order_percent: How much faster than a cell with less load or more share, where the noise floor is less, percent.
     """
 
@@ -222,6 +223,7 @@ class LimitsConfig:
     steal_percent: float = 5.0
     pace_percent: float = 25.0
     pace_memory_percent: float = 100.0
+    repeat_percent: float = 15.0
     order_percent: float = 10.0
 
     def __post_init__(self) -> None:

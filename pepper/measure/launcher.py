@@ -25,7 +25,7 @@ from pepper.measure.validity import drift_percent, invalid_reasons
 
 SHARE_SECONDS = 0.04
 SETTLE_SECONDS = 0.02  # a new load's first bursts come in step
-LEAST_TURNS = 30  # of a device that gives each turn to one of its programs: of n, it gives one too many or too few
+LEAST_TURNS = 50  # of a device that gives each turn to one of its programs: of n, it gives one too many or too few
 OPERATOR_RUNS = 10
 ACCELERATOR = ("clock_mhz", "temperature_c", "power_w")
 """Of an accelerator's state after the timing what is a figure of the run."""

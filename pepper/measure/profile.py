@@ -13,6 +13,7 @@ class Again(StrEnum):
 
     retry = "retry"  # it was INVALID; the newest result counts
     retest = "retest"  # to see how far two measurements differ; the first result counts
+    repeat = "repeat"  # two measurements of it lay far apart; the newest result counts
     order = "order"  # it contradicted another cell; what was measured of it before counts no more
 
 

@@ -1,4 +1,4 @@
-"""What a sweep measures again at its end: INVALID cells, a few VALID ones, and those in an order that cannot be."""
+"""What a sweep measures again at its end: INVALID cells, a few VALID ones, and those that contradict one another."""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -50,12 +50,32 @@ class SecondLooks:
             self._run([cell for cell in cells if self._verdict(cell) == "INVALID"], Again.retry, attempt)
 
     def retest(self, cells: Sequence[Cell]) -> None:
-        """Measure a seeded choice of VALID cells, ``sweep.retest`` of them, a second time."""
+        """Measure a seeded choice of VALID cells, ``sweep.retest`` of them, a second time.
+
+        Where the two lie too far apart, a third one counts, and is INVALID if it agrees with neither.
+        """
         valid = [
             cell for cell in cells if self._verdict(cell) == "VALID" and not self._results[cell.identity]["reused"]
         ]
         chosen = random.Random(self._sweep.seed).sample(valid, round(self._sweep.retest * len(valid)))
-        self._run(chosen, Again.retest)
+        medians: dict[str, list[float]] = {}
+
+        def compare(cell: Cell, profile: Profile) -> None:
+            first_ms = float(self._results[cell.identity]["latency_p50_ms"])
+            if profile.trusted and _apart(cell, first_ms, profile.metrics["latency_p50_ms"]):
+                medians[cell.identity] = [first_ms, profile.metrics["latency_p50_ms"]]
+            self._log.record(cell, profile, Again.retest)
+
+        def decide(cell: Cell, profile: Profile) -> None:
+            found_ms, before_ms = profile.metrics.get("latency_p50_ms", 0.0), medians[cell.identity]
+            if profile.trusted and all(_apart(cell, found_ms, each) for each in before_ms):
+                profile.verdict = "INVALID"
+                said = " and ".join(f"{each:.3g}" for each in before_ms)
+                profile.reasons.append(f"far from its repeats: {found_ms:.3g} ms after {said} ms")
+            self._log.record(cell, profile, Again.repeat)
+
+        self._run(chosen, Again.retest, record=compare)
+        self._run([cell for cell in chosen if cell.identity in medians], Again.repeat, record=decide)
 
     def settle(self, cells: Sequence[Cell], prepare: Callable[[Sequence[Cell]], list[Cell]]) -> None:
         """Measure cells whose order cannot be again, and make those INVALID whose order is the same again.
@@ -107,6 +127,12 @@ class SecondLooks:
                 median, low, high = (figures[f"latency_p50_{end}ms"] for end in ("", "low_", "high_"))
                 found.append(TimedCell(cell, median, low, high))
         return found
+
+
+def _apart(cell: Cell, one_ms: float, other_ms: float) -> bool:
+    """Whether two medians of a cell differ by more than its limit."""
+    low_ms, high_ms = sorted((one_ms, other_ms))
+    return 100 * (high_ms / low_ms - 1) > cell.measure.limits.repeat_percent
 
 
 def _involved(pairs: Sequence[Contradiction]) -> set[str]:

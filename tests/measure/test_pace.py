@@ -89,3 +89,17 @@ def test_without_times_nothing_is_said() -> None:
 
 def test_a_kernel_that_takes_twice_as_long_is_half_the_pace() -> None:
     assert pace_of({"kernel_us": 200.0}, 100.0) == {"pace": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("took_us", "said_us"),
+    [([100, 101], [100, 101]), ([100, 180, 102], [100, 102]), ([100, 180, 170, 160, 175], [100, 160])],
+)
+def test_a_slow_moment_is_looked_at_again_and_a_slow_machine_stays_slow(
+    took_us: list[float], said_us: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    took = iter(took_us)
+    monkeypatch.setattr(ReferenceKernel, "time", lambda self: KernelTime(next(took), 50.0))
+    worker = Worker()
+    assert [worker.pace()["kernel"].arithmetic_us for _ in said_us] == said_us
+    assert next(took, None) is None

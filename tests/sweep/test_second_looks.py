@@ -130,6 +130,36 @@ def test_the_noise_floor_is_measured_printed_logged_and_shown(desk: Desk, measur
     assert "3 finished before" in desk("+sweep=loaded", ORDERS).out
 
 
+@pytest.mark.parametrize(
+    ("third", "counts"),
+    [
+        (1.02, ("VALID", 1.02, "")),
+        (1.38, ("VALID", 1.38, "")),
+        (1.2, ("INVALID", 1.2, "far from its repeats: 1.2 ms after 1 and 1.4 ms")),
+        (MeasureError("it crashed"), ("VALID", 1.0, "")),
+        ("unstable: so it is", ("INVALID", 1.0, "unstable: so it is")),
+    ],
+    ids=str,
+)
+def test_two_measurements_that_lie_far_apart_are_settled_by_a_third(
+    third: Answer, counts: tuple[str, float, str], desk: Desk, measured: Any
+) -> None:
+    desk.sweep("loaded", LOADS.replace("[idle, cpu50, cpu90]", "[idle]"))
+    measured({"idle": [1.0, 1.4, third]})
+    outcome = desk("+sweep=loaded", "measure.limits.repeat_percent=15", "sweep.retest=1", "output=json")
+    assert outcome.status == 0
+    verdict, median_ms, reasons = counts
+    assert rows(outcome)["idle"] == (verdict, pytest.approx(median_ms), reasons)
+    assert [again for _, again in runs(desk, "idle")] == [None, "retest", "repeat"]
+
+
+def test_two_measurements_that_agree_need_no_third(desk: Desk, measured: Any) -> None:
+    desk.sweep("loaded", LOADS.replace("[idle, cpu50, cpu90]", "[idle]"))
+    measured({"idle": [1.0, 1.1]})
+    assert desk("+sweep=loaded", "measure.limits.repeat_percent=15", "sweep.retest=1").status == 0
+    assert [again for _, again in runs(desk, "idle")] == [None, "retest"]
+
+
 def test_which_cells_are_retested_is_seeded(desk: Desk, measured: Any) -> None:
     desk.sweep("loaded", LOADS)
     chosen = []
