@@ -27,9 +27,9 @@ PLAN = """
 import sys, time
 from functools import partial
 import numpy as np
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from pepper import config
-from pepper.config.composing import Composition
+from pepper.config.composing import Composition, recompose
 from pepper.measure.profile import Profile
 from pepper.sweep.axes import plan
 from pepper.tracking.outbox import Outbox
@@ -38,20 +38,19 @@ from pepper.tracking.history import history
 from pepper.tracking.profiles import record_profile, write_artifacts
 from pepper.tracking.store import Store
 
-config.register()
 overrides = [
     "+sweep=loads",
     "sweep.axes.model=[alexnet,densenet121,googlenet,inception_v2,resnet50]",
     "sweep.axes.device=[local,share100,share50,share25]",
     "sweep.axes.load=[idle,cpu25,cpu50,cpu75,cpu90]",
     "+sweep.axes.measure=[quick,thorough]",
-    "+sweep.axes.measure\\.seed=[0,1,2,3,4]",
+    "sweep.axes.'measure.seed'=[0,1,2,3,4]",
 ]
+config.register()
 with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
-    make = lambda changed: compose("run", overrides=list(changed))
-    cfg = config.typed(make(overrides))
+    cfg = config.typed(recompose(overrides))
     start = time.perf_counter()
-    cells = plan(Composition(cfg, tuple(overrides), make))
+    cells = plan(Composition(cfg, tuple(overrides), recompose))
     planned = time.perf_counter()
 store = Store(cfg.tracking)
 opened = time.perf_counter()

@@ -21,7 +21,7 @@ from pepper.devices.spin import cpu_fraction
 from pepper.graph.inputs import draw_inputs, drawn_hint, unpacked
 from pepper.measure.statistics import median_interval
 
-PACE_EVERY_S, PACE_EVERY = 1.0, 20  # timing and inferences between two looks at the pace, at least
+PACE_EVERY_S, PACE_EVERY = 1.0, 50  # timing and inferences between two looks at the pace, at least
 PACE_LOOKS, PACE_SLOW = 4, 1.1  # looks at once where the first is so much slower than the fastest so far
 STEADY = 0.95  # warm-up is over once the latest third is no faster than this times the third before it
 
