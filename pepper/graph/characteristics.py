@@ -254,7 +254,7 @@ class Characteristics:
                 self._sum_up(f"macs_{name}", where[of], macs[of])
             self._sum_up(f"bytes_{name}", where[of], (read + written)[of])
             self._sum_up(f"operators_{name}", where[of], launches[of])
-        changed, self._in_blocks = layout_changes(self.graph)
+        changed, self._in_blocks = layout_changes(self.graph, costing.fused)
         self._sum_up("reordered_bytes", np.arange(self._count), np.array(changed, float))
         self._largest = RangeMaximum(np.diff(self._prefix["macs"]))
         elements = np.zeros(self._count)

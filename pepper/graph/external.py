@@ -45,8 +45,46 @@ def stored(tensor: onnx.TensorProto, model: Path) -> Stored:
     Raises:
         ModelError: The name leaves the folder, there is no such file, or it is too short.
     """
+    return _stored(tensor, model, {})
+
+
+def external_files(proto: onnx.ModelProto, file: Path) -> list[Path]:
+    """Return the external weight files that the model names, sorted.
+
+    Raises:
+        ModelError: A file is missing or too short, or its name leads out of the model's folder.
+    """
+    sizes: dict[str, tuple[Path, int]] = {}
+    return sorted({_stored(tensor, file, sizes).file for tensor in external_tensors(proto)})
+
+
+def _stored(tensor: onnx.TensorProto, model: Path, sizes: dict[str, tuple[Path, int]]) -> Stored:
+    """Return where a tensor's bytes lie; each file is looked at once, and its path and bytes kept by its name."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     name = entries.get("location", "")
+    if name not in sizes:
+        sizes[name] = _regular(name, tensor, model)
+    file, size = sizes[name]
+    said = f"{model}: external data {name[:200]!r}"
+    offset, length = (_number(entries, key, tensor, said) for key in ("offset", "length"))
+    needed = needed_bytes(tensor, model)
+    if needed is None:
+        raise ModelError(f"{said}: weight {tensor.name!r} holds texts, which lie in no other file; export it again")
+    if length not in (None, needed):
+        raise ModelError(
+            f"{said}: weight {tensor.name!r} is said to have {length} bytes there, its shape {list(tensor.dims)} takes"
+            f" {needed}; export the model again"
+        )
+    if (offset or 0) + needed > size:
+        raise ModelError(
+            f"{said} is truncated: weight {tensor.name!r} needs {needed} bytes from {offset or 0}, the file has"
+            f" {size}; copy it again"
+        )
+    return Stored(file, offset or 0, needed)
+
+
+def _regular(name: str, tensor: onnx.TensorProto, model: Path) -> tuple[Path, int]:
+    """Return the path of a file beside the model that can be read, and its bytes."""
     said = f"{model}: external data {name[:200]!r}"
     path = PurePosixPath(name)
     if not path.name or "\0" in name:
@@ -64,30 +102,7 @@ def stored(tensor: onnx.TensorProto, model: Path) -> Stored:
         raise ModelError(f"{said} is no regular file; put the weights beside the model")
     if not os.access(file, os.R_OK):
         raise ModelError(f"{said} cannot be read (Permission denied); check its permissions")
-    offset, length = (_number(entries, key, tensor, said) for key in ("offset", "length"))
-    needed = needed_bytes(tensor, model)
-    if needed is None:
-        raise ModelError(f"{said}: weight {tensor.name!r} holds texts, which lie in no other file; export it again")
-    if length not in (None, needed):
-        raise ModelError(
-            f"{said}: weight {tensor.name!r} is said to have {length} bytes there, its shape {list(tensor.dims)} takes"
-            f" {needed}; export the model again"
-        )
-    if (offset or 0) + needed > status.st_size:
-        raise ModelError(
-            f"{said} is truncated: weight {tensor.name!r} needs {needed} bytes from {offset or 0}, the file has"
-            f" {status.st_size}; copy it again"
-        )
-    return Stored(file, offset or 0, needed)
-
-
-def external_files(proto: onnx.ModelProto, file: Path) -> list[Path]:
-    """Return the external weight files that the model names, sorted.
-
-    Raises:
-        ModelError: A file is missing or too short, or its name leads out of the model's folder.
-    """
-    return sorted({stored(tensor, file).file for tensor in external_tensors(proto)})
+    return file, status.st_size
 
 
 def read_external(tensor: onnx.TensorProto, model: Path) -> onnx.TensorProto:

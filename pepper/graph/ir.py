@@ -93,7 +93,7 @@ class Operator:
     @property
     def reads(self) -> list[int]:
         """Ids of every tensor read, weights too, each once, in order."""
-        return list(dict.fromkeys(t for t in (*self.inputs, *self.captures) if t is not None))
+        return [t for t in dict.fromkeys((*self.inputs, *self.captures)) if t is not None]
 
     @property
     def writes(self) -> list[int]:

@@ -6,7 +6,8 @@ batch normalization, activations and sums keep blocks, a concatenation does if n
 given plain data, which costs a copy.
 """
 
-from pepper.graph.fusion import fused_away
+from collections.abc import Sequence
+
 from pepper.graph.ir import Graph, Operator, Tensor
 
 BLOCK = 16
@@ -33,8 +34,12 @@ _KEEPS = frozenset(
 _JOINS = frozenset({"Add", "Concat", "Sum"})
 
 
-def layout_changes(graph: Graph) -> tuple[list[int], set[int]]:
+def layout_changes(graph: Graph, fused_away: Sequence[bool]) -> tuple[list[int], set[int]]:
     """Follow the layouts through the graph.
+
+    Args:
+        graph: The graph.
+        fused_away: What `fusion.fused_away` says of it.
 
     Returns:
         Bytes that are copied into another layout for each operator (a tensor that several ask for counts once), and
@@ -43,7 +48,7 @@ def layout_changes(graph: Graph) -> tuple[list[int], set[int]]:
     in_blocks: set[int] = set()
     copied: set[int] = set()
     result = []
-    for operator, fused in zip(graph.operators, fused_away(graph), strict=True):
+    for operator, fused in zip(graph.operators, fused_away, strict=True):
         data = [graph.tensors[t] for t in operator.reads if not graph.tensors[t].is_weight]
         if operator.kind == "Conv":
             wants = _takes_blocks(graph, operator)

@@ -78,6 +78,10 @@ class Roofline:
         """Estimate how long each row would take on whole, idle cores, shape (n,)."""
         return np.asarray(np.maximum(_times(features) @ self.factors, _LEAST_MS))
 
+    def terms_ms(self, features: Values) -> Values:
+        """Tell how long each term takes on whole, idle cores, shape (n, len(TERMS))."""
+        return _times(features) * self.factors
+
     def mean_ms(self, features: Values) -> Values:
         """Estimate the mean latency of each row: work on shared cores takes all of its waits on average, shape (n,)."""
         slowdown = features[:, COLUMN["load_slowdown"]] / features[:, COLUMN["device_share"]]
@@ -85,7 +89,7 @@ class Roofline:
 
     def shares(self, features: Values) -> Values:
         """Tell what each term makes of the work, shape (n, len(TERMS)); the terms of a row add up to 1."""
-        terms = _times(features) * self.factors
+        terms = self.terms_ms(features)
         return np.asarray(terms / np.maximum(terms.sum(axis=1, keepdims=True), _LEAST_MS))
 
     def to_json(self) -> dict[str, float]:

@@ -17,6 +17,7 @@ from models import Builder, value
 from pepper.errors import ModelError
 from pepper.graph.characteristics import FEATURES, PAPER_FEATURES, Characteristics, every_part, in_kinds
 from pepper.graph.costs import Costing
+from pepper.graph.fusion import fused_away
 from pepper.graph.ir import Graph, Operator, Tensor
 from pepper.graph.layout import layout_changes
 from pepper.graph.load import load_graph
@@ -108,7 +109,7 @@ def by_definition(graph: Graph, start: int, end: int) -> dict[str, float]:
         result[f"product_{side}"] = math.exp(total / result["macs"]) if result["macs"] else 0
     for name, (one, other) in {"mk": (1, 2), "kn": (2, 3), "mn": (1, 3)}.items():
         result[f"product_{name}"] = sum(p.times * p[one] * p[other] for cost in costs for p in cost.products)
-    changed, in_blocks = layout_changes(graph)
+    changed, in_blocks = layout_changes(graph, fused_away(graph))
     moved = result["read_bytes"] + result["written_bytes"]
     expected = {
         "operators": len(operators),
