@@ -115,17 +115,18 @@ class Model:
         """The model as operators and tensors."""
         return load_configured(self.config)
 
-    def cuts(self, kind: str = "tensors", max_tensors: int = 4) -> FramedRows[CutRow]:
+    def cuts(self, kind: str = "tensors", max_tensors: int = 4, bridge_dist: int = 1) -> FramedRows[CutRow]:
         """Return where the model can be cut, and what crosses there.
 
         Args:
             kind: ``tensors`` (one tensor crosses), ``bridges`` or ``frontiers`` (up to ``max_tensors``).
             max_tensors: The most tensors that may cross at a frontier.
+            bridge_dist: The least distance of two cuts, in operators.
 
         Raises:
             ModelError: The model cannot be read, or there is no such kind.
         """
-        return FramedRows(cut_rows(self.graph, find_cuts(self.graph, kind, max_tensors)))
+        return FramedRows(cut_rows(self.graph, find_cuts(self.graph, kind, max_tensors, bridge_dist)))
 
     def parts(self, count: int, kind: str = "tensors", max_tensors: int = 4) -> FramedRows[PartRow]:
         """Return parts of nearly equal work.

@@ -26,7 +26,9 @@ class Borders:
     left_out: int
 
 
-def find_borders(graph: Graph, kind: str, max_tensors: int, most: int, cost: Sequence[float]) -> Borders:
+def find_borders(
+    graph: Graph, kind: str, max_tensors: int, most: int, cost: Sequence[float], bridge_dist: int = 1
+) -> Borders:
     """Find the cuts of a kind that lie in the order.
 
     Args:
@@ -35,12 +37,14 @@ def find_borders(graph: Graph, kind: str, max_tensors: int, most: int, cost: Seq
         max_tensors: Most tensors that cross a frontier.
         most: Most cuts; of more, those that make parts of equal cost are taken.
         cost: What each operator costs, such as its MACs.
+        bridge_dist: Least distance of two cuts, as for `find_cuts`.
 
     Raises:
         ModelError: The model has no operators, or the size of an input or output is unknown.
     """
     check_operators(graph)
-    known = {cut.position: cut for cut in find_cuts(graph, kind, max_tensors) if cut.in_order and cut.bytes is not None}
+    found_cuts = find_cuts(graph, kind, max_tensors, bridge_dist)
+    known = {cut.position: cut for cut in found_cuts if cut.in_order and cut.bytes is not None}
     cuts = [known[position] for position in sorted(known)]
     found = len(cuts)
     if found > most:

@@ -1,5 +1,6 @@
 """Places to cut a graph in two, and the tensors that cross there."""
 
+import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -36,8 +37,8 @@ class Cut:
     in_order: bool = True
 
 
-def find_cuts(graph: Graph, kind: str = CutKind.tensors, max_tensors: int = 4) -> list[Cut]:
-    """Find the cuts of a graph, by position, in linear time.
+def find_cuts(graph: Graph, kind: str = CutKind.tensors, max_tensors: int = 4, bridge_dist: int = 1) -> list[Cut]:
+    """Find the cuts of a graph, by position, in linear time (with a distance, each cut in a branch adds as much).
 
     Args:
         graph: The graph.
@@ -45,6 +46,8 @@ def find_cuts(graph: Graph, kind: str = CutKind.tensors, max_tensors: int = 4) -
             one edge of the operator graph crosses, its bridge in Tarjan's sense. ``frontiers``: every
             position in the order that at most ``max_tensors`` tensors cross, and the ``tensors`` cuts.
         max_tensors: The limit of ``frontiers``.
+        bridge_dist: The least distance of two cuts: how many operators lie before one of them and not before the
+            other. From the first cut on, each that is too close to one before it is left out.
 
     Raises:
         ModelError: There is no such kind.
@@ -63,7 +66,31 @@ def find_cuts(graph: Graph, kind: str = CutKind.tensors, max_tensors: int = 4) -
     if kind == CutKind.bridges:
         cuts = [cut for cut in cuts if any(len(group) == 1 for group in separators[cut.tensors[0]].far)]
     cuts = [cut for cut in cuts if all(graph.tensors[t].can_cross for t in cut.tensors)]
-    return sorted(cuts, key=lambda cut: (cut.position, cut.tensors))
+    return _apart(graph, sorted(cuts, key=lambda cut: (cut.position, cut.tensors)), bridge_dist)
+
+
+def _apart(graph: Graph, cuts: list[Cut], distance: int) -> list[Cut]:
+    """Leave out each cut that is closer than ``distance`` operators to one that stays before it."""
+    if distance <= 1:
+        return cuts
+    kept: list[Cut] = []
+    sides: dict[Cut, npt.NDArray[np.bool_]] = {}
+
+    def side(cut: Cut) -> npt.NDArray[np.bool_]:
+        if cut not in sides:
+            sides[cut] = before(graph, cut)
+        return sides[cut]
+
+    def close(cut: Cut, other: Cut) -> bool:
+        if cut.in_order and other.in_order:
+            return cut.position - other.position < distance
+        return bool(np.count_nonzero(side(cut) != side(other)) < distance)
+
+    for cut in cuts:
+        start = bisect.bisect_right(kept, cut.position - distance, key=lambda other: other.position)
+        if not any(close(cut, other) for other in kept[start:]):
+            kept.append(cut)
+    return kept
 
 
 def before(graph: Graph, cut: Cut) -> npt.NDArray[np.bool_]:

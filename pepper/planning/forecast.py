@@ -74,7 +74,8 @@ class Forecast:
         self.gaps = described.gaps
         macs = np.diff(described.cumulative_macs).tolist()
         cuts = config.cuts
-        self.borders: Borders = find_borders(self.graph, cuts.kind, cuts.max_tensors, config.place.max_cuts, macs)
+        most = config.place.max_cuts
+        self.borders: Borders = find_borders(self.graph, cuts.kind, cuts.max_tensors, most, macs, cuts.bridge_dist)
         self._parts = described.table(*every_part(self.borders.positions))
         memory = self._parts[:, [FEATURES.index("weight_bytes"), FEATURES.index("activation_peak_bytes")]]
         self.part_bytes = self._by_border(memory.sum(axis=1, keepdims=True))[..., 0]

@@ -119,7 +119,9 @@ def other_plans(planned: Planned) -> list[OtherPlan]:
     found = [OtherPlan(UNSPLIT, (), (device,)) for device in devices]
     found += [other for other in _each_fastest(planned) if other.cuts]  # else it is one of those
     if options.others.exhaustive:
-        known = [cut for cut in find_cuts(graph, config.cuts.kind, config.cuts.max_tensors) if cut.in_order]
+        allowed = config.cuts
+        found_cuts = find_cuts(graph, allowed.kind, allowed.max_tensors, allowed.bridge_dist)
+        known = [cut for cut in found_cuts if cut.in_order]
         for cuts in _choices(_balanced(graph, known, options.others.positions), options.others.max_cuts):
             name = f"cut before operator {' and '.join(str(cut.position) for cut in cuts)}"
             found += [OtherPlan(name, cuts, on) for on in product(devices, repeat=len(cuts) + 1) if _changes(on)]

@@ -33,7 +33,7 @@ def list_cuts(composition: Composition) -> Result:
         why = why_no_cut(graph, config.cuts.why)
         show(why, why=why)
         return Result()
-    found = find_cuts(graph, config.cuts.kind, config.cuts.max_tensors)
+    found = configured_cuts(graph, config)
     rows = [dict(vars(row)) for row in cut_rows(graph, found)]  # asdict would copy each name
     if rows:
         show(cuts_table(rows[:_MOST_ROWS]))
@@ -97,6 +97,11 @@ def cut_rows(graph: Graph, cuts: Sequence[Cut]) -> list[CutRow]:
             )
         )
     return rows
+
+
+def configured_cuts(graph: Graph, config: PepperConfig) -> list[Cut]:
+    """Return the cuts of the configured kind."""
+    return find_cuts(graph, config.cuts.kind, config.cuts.max_tensors, config.cuts.bridge_dist)
 
 
 def load(config: PepperConfig) -> Graph:

@@ -17,7 +17,7 @@ from pepper.errors import ConfigError, ModelError
 from pepper.graph.balance import balanced_cuts
 from pepper.graph.characteristics import Characteristics, CostWarning, in_kinds
 from pepper.graph.costs import operator_work
-from pepper.graph.cuts import Cut, cut_at, cut_behind, find_cuts, how_to_cut
+from pepper.graph.cuts import Cut, cut_at, cut_behind, how_to_cut
 from pepper.graph.ir import Graph
 from pepper.graph.split import Manifest, is_split, part_operators
 from pepper.graph.split import split as write_parts
@@ -25,7 +25,7 @@ from pepper.graph.verify import Verification, prove
 from pepper.outputs import output_folder
 from pepper.placement.plan import Plan
 from pepper.planning.splitting import planned_cuts
-from pepper.tasks.cuts import load
+from pepper.tasks.cuts import configured_cuts, load
 from pepper.tasks.result import Result
 
 
@@ -80,11 +80,19 @@ def _cuts(graph: Graph, config: PepperConfig, work: Sequence[float]) -> list[Cut
             else cut_at(graph, name, config.cuts.max_tensors)
             for name in at
         ]
+    found = configured_cuts(graph, config)
+    if config.split.every:
+        return found
     parts = config.split.parts or 2
-    found = find_cuts(graph, config.cuts.kind, config.cuts.max_tensors)
     if not found and parts > 1:
         raise ModelError(
             f"split.parts={parts}: {graph.file} has no cuts of kind {config.cuts.kind}; {how_to_cut(graph, parts)}"
+        )
+    distance, enough = config.cuts.bridge_dist, sum(cut.in_order for cut in found) + 1
+    if distance > 1 and enough < parts:
+        raise ModelError(
+            f"cuts.bridge_dist={distance}: leaves cuts for {enough} parts, and split.parts={parts} are wanted; give"
+            f" split.parts={enough} or a smaller distance"
         )
     return balanced_cuts(graph, found, parts, work)
 

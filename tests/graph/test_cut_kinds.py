@@ -168,3 +168,24 @@ def test_what_cannot_cross_a_border_is_no_cut(tmp_path: Path) -> None:
     assert "is of type seq(tensor(float))" in why_no_cut(graph, "parts")
     with pytest.raises(ModelError, match=r"'parts' is of type seq\(tensor\(float\)\).*cut elsewhere"):
         cut_at(graph, "parts")
+
+
+@given(model=random_models.models(), distance=st.integers(2, 8))
+@per_folder
+def test_cuts_keep_their_distance_and_none_is_left_out_for_nothing(
+    model: object, distance: int, tmp_path: Path
+) -> None:
+    graph = load_graph(random_models.saved(model, tmp_path))
+    for kind in ("tensors", "bridges", "frontiers"):
+        every, kept = find_cuts(graph, kind), find_cuts(graph, kind, bridge_dist=distance)
+        assert [cut for cut in every if cut in kept] == kept
+        for number, cut in enumerate(every):
+            before_it = [near(graph, other) for other in every[:number] if other in kept]
+            assert (cut in kept) == all(len(near(graph, cut) ^ other) >= distance for other in before_it)
+
+
+def test_the_distance_of_bridges_in_a_real_model() -> None:
+    graph = load_graph(models.LIGHT / "light_resnet50.onnx")
+    cuts = find_cuts(graph, "bridges", bridge_dist=6)
+    assert 2 < len(cuts) < len(find_cuts(graph, "bridges"))
+    assert min(np.diff([cut.position for cut in cuts if cut.in_order])) >= 6

@@ -38,6 +38,17 @@ def test_at_named_tensors_and_positions(desk: Any, tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "parts").cuts == (("relu_2_0",), ("relu_5_0",))
 
 
+def test_at_every_cut_that_keeps_its_distance(desk: Any, tmp_path: Path) -> None:
+    base = ["task=split", "model=squeezenet", "cuts=bridges", "cuts.bridge_dist=6", f"split.out={tmp_path}/parts"]
+    assert "give split.parts=" in desk(*base, "split.parts=60").error
+    assert "drop one of them" in desk(*base, "split.parts=2", "split.every=true").error
+    done = desk(*base, "split.every=true")
+    assert done.status == 0, done.err
+    manifest = read_manifest(tmp_path / "parts")
+    assert len(manifest.parts) > 3
+    assert all(part.operators >= 6 for part in manifest.parts[1:-1])
+
+
 def plan_of(*ends: int, borders: tuple[str, ...]) -> Plan:
     """A plan of parts between these positions and tensors, all on one device."""
     inputs = [("x",), *((border,) for border in borders)]
