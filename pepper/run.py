@@ -60,6 +60,9 @@ TASKS = {
     "report": Task("pepper.tasks.report", "report"),
     "import": Task("pepper.tasks.import_results", "import_results"),
     "doctor": Task("pepper.tasks.doctor", "doctor"),
+    "head": Task("pepper.tasks.hosts", "head"),
+    "join": Task("pepper.tasks.hosts", "join"),
+    "fleet": Task("pepper.tasks.hosts", "fleet"),
 }
 
 # Hydra's flags whose value stands behind them; and what an override looks like.

@@ -14,6 +14,7 @@ from pepper.config.checks import MISSING
 from pepper.config.comparing import CompareConfig
 from pepper.config.cutting import CutsConfig, SplitConfig
 from pepper.config.executing import ExecuteConfig
+from pepper.config.hosting import HostsConfig
 from pepper.config.learning import AdaptConfig, LatencyConfig, PromoteConfig, TuningConfig
 from pepper.config.measuring import (
     DeviceConfig,
@@ -39,6 +40,7 @@ __all__ = [
     "ExecuteConfig",
     "FleetConfig",
     "FleetDeviceConfig",
+    "HostsConfig",
     "LatencyConfig",
     "LimitsConfig",
     "LinkConfig",
@@ -122,6 +124,7 @@ class PepperConfig:
     place: PlaceConfig = field(default_factory=PlaceConfig)
     execute: ExecuteConfig = field(default_factory=ExecuteConfig)
     report: ReportConfig = MISSING
+    hosts: HostsConfig = MISSING
     output: OutputMode = OutputMode.text
     sweep: SweepConfig | None = None
 

@@ -1,0 +1,45 @@
+"""Other machines as hosts: where their head listens, and who may join it."""
+
+import re
+from dataclasses import dataclass, field
+
+from pepper.config.checks import MISSING, within
+from pepper.errors import ConfigError
+
+HERE = "here"
+"""What the machine is called that pepper is started on."""
+
+HEAD, AUTHORITY = "head", "authority"
+"""Whose bundle it is that sends work to hosts, and who signs all of them."""
+
+_NAME, _ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}"), re.compile(r"[^\s/]+:\d{1,5}")
+
+
+@dataclass
+class HostsConfig:
+    """Machines that join a head and measure for it.
+
+    Attributes:
+        folder: Where the head keeps its authority and writes a bundle for each host.
+        address: Where the head listens, ``ADDRESS:PORT``, as the hosts reach it.
+        names: The hosts that may join.
+        bundle: What lets this machine in: its file; None is the head's own, in the folder.
+        valid_days: How long a new bundle is good for.
+        patience_seconds: How long a host that is away is waited for; then its cells fail.
+    """
+
+    folder: str = MISSING
+    address: str | None = None
+    names: list[str] = field(default_factory=list)
+    bundle: str | None = None
+    valid_days: int = 365
+    patience_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        within("hosts.valid_days", self.valid_days, 1, 3650)
+        within("hosts.patience_seconds", self.patience_seconds, 0)
+        if self.address is not None and not _ADDRESS.fullmatch(self.address):
+            raise ConfigError(f"hosts.address={self.address}: give ADDRESS:PORT, such as 192.168.1.2:8786")
+        for name in self.names:
+            if not _NAME.fullmatch(name) or name in (HERE, HEAD, AUTHORITY):
+                raise ConfigError(f"hosts.names: {name!r}: give other names, of letters, digits, - and _")

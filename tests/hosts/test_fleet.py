@@ -1,0 +1,94 @@
+"""Machines that join a head: who may, what they say, and what is said where it goes wrong."""
+
+import stat
+from pathlib import Path
+
+import pytest
+from harness import composed
+
+from pepper.config import HostsConfig
+from pepper.errors import ConfigError, DeviceError
+from pepper.hosts.bundles import issue, read_bundle
+from pepper.hosts.remote import Hosts
+from pepper.tasks import hosts as tasks
+
+pytest.importorskip("cryptography")
+
+
+def settings(folder: Path, address: str = "127.0.0.1:9", **others: object) -> HostsConfig:
+    return HostsConfig(**{"folder": str(folder), "address": address, "names": ["edge"], **others})  # type: ignore[arg-type]
+
+
+def test_bundles_are_their_owners_alone_and_kept_while_they_are_good(tmp_path: Path) -> None:
+    files = issue(settings(tmp_path))
+    assert [file.name for file in files] == ["head.json", "edge.json"]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()} == {0o600}
+    before = [file.read_text() for file in files]
+    assert [file.read_text() for file in issue(settings(tmp_path))] == before
+    assert read_bundle(issue(settings(tmp_path, "127.0.0.1:10"))[1]).address == "127.0.0.1:10"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [(None, "No such file"), ("no JSON", "is no bundle"), ('{"name": "edge"}', "is no bundle")]
+)
+def test_what_is_no_bundle_is_refused_in_a_line(tmp_path: Path, text: str | None, said: str) -> None:
+    if text is not None:
+        (tmp_path / "edge.json").write_text(text)
+    with pytest.raises(ConfigError, match=f"{said}.*make one with task=head"):
+        read_bundle(tmp_path / "edge.json")
+
+
+def test_one_that_has_expired_is_refused_and_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from datetime import UTC, datetime, timedelta
+
+    from pepper.hosts import bundles
+
+    class LongAgo(datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
+            return datetime.now(UTC) - timedelta(days=30)
+
+    issue(settings(tmp_path))
+    (tmp_path / "edge.json").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(bundles, "datetime", LongAgo)
+        issue(settings(tmp_path, valid_days=1))
+    with pytest.raises(ConfigError, match=r"edge\.json: expired on"):
+        read_bundle(tmp_path / "edge.json")
+    read_bundle(issue(settings(tmp_path))[1])
+
+
+@pytest.mark.parametrize(
+    "override", ["hosts.names=[../x]", "hosts.names=[here]", "hosts.names=[authority]", "hosts.address=no-port"]
+)
+def test_names_and_addresses_that_cannot_be_are_refused(override: str) -> None:
+    with pytest.raises(ConfigError, match=override.partition("=")[0]):
+        composed(override)
+
+
+@pytest.mark.slow
+def test_a_host_that_joined_says_what_it_is(joined, capsys: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]
+    config = composed(f"hosts.folder={joined.folder}/fleet").hosts
+    with Hosts(tasks.bundle_of(config), config) as hosts:
+        assert {*hosts.present()} == {"edge"}
+        found = hosts.ask("edge", "describe")
+    assert found["cores"]
+    assert found["facts"]["cpu_model"]
+
+
+@pytest.mark.slow
+def test_without_a_certificate_of_the_head_nothing_is_said(joined, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """In seconds, and in a line."""
+    foreign = settings(tmp_path, joined.address)
+    with pytest.raises(DeviceError, match="takes this bundle"), Hosts(read_bundle(issue(foreign)[0]), foreign):
+        pass
+
+
+@pytest.mark.slow
+def test_a_host_that_is_not_there_is_waited_for_and_then_said_to_be_lost(joined) -> None:  # type: ignore[no-untyped-def]
+    config = composed(f"hosts.folder={joined.folder}/fleet", "hosts.patience_seconds=0.2").hosts
+    with (
+        Hosts(tasks.bundle_of(config), config) as hosts,
+        pytest.raises(DeviceError, match=r"host edg: lost.* did you mean 'edge'"),
+    ):
+        hosts.ask("edg", "describe")
