@@ -52,6 +52,8 @@ NOT_RUN = {
     "taskset": "a program's name, not a command",
     f"{PEPPER} task=head hosts.address=192.168.1.2:8786 hosts.names=[camera,edge]": "a server that nothing ends",
     f"{PEPPER} task=join hosts.bundle=edge.json": "a server that nothing ends; tests/hosts/test_fleet.py starts one",
+    f"{PEPPER} device.host=edge": "needs a host; tests/hosts/test_sweeps.py has some",
+    f"{PEPPER} model=resnet50 device.host=edge": "needs a host; tests/hosts/test_sweeps.py has some",
     f"{PEPPER} task=fleet": "needs a head; tests/hosts/test_fleet.py starts one",
     SERVE: "a server that nothing ends; tests/tasks/test_promote.py starts it",
 }

@@ -12,6 +12,9 @@ HERE = "here"
 HEAD, AUTHORITY = "head", "authority"
 """Whose bundle it is that sends work to hosts, and who signs all of them."""
 
+KIND = "kind:"
+"""What a kind of hosts begins with, where a device says on which host it is."""
+
 _NAME, _ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}"), re.compile(r"[^\s/]+:\d{1,5}")
 
 
@@ -23,6 +26,7 @@ class HostsConfig:
         folder: Where the head keeps its authority and writes a bundle for each host.
         address: Where the head listens, ``ADDRESS:PORT``, as the hosts reach it.
         names: The hosts that may join.
+        kind: What this machine is one of several of, which can stand in for each other: ``device.host=kind:KIND``.
         bundle: What lets this machine in: its file; None is the head's own, in the folder.
         valid_days: How long a new bundle is good for.
         patience_seconds: How long a host that is away is waited for; then its cells fail.
@@ -31,6 +35,7 @@ class HostsConfig:
     folder: str = MISSING
     address: str | None = None
     names: list[str] = field(default_factory=list)
+    kind: str | None = None
     bundle: str | None = None
     valid_days: int = 365
     patience_seconds: float = 60.0
@@ -40,6 +45,20 @@ class HostsConfig:
         within("hosts.patience_seconds", self.patience_seconds, 0)
         if self.address is not None and not _ADDRESS.fullmatch(self.address):
             raise ConfigError(f"hosts.address={self.address}: give ADDRESS:PORT, such as 192.168.1.2:8786")
+        if self.kind is not None and not _NAME.fullmatch(self.kind):
+            raise ConfigError(f"hosts.kind={self.kind}: give another name, of letters, digits, - and _")
         for name in self.names:
             if not _NAME.fullmatch(name) or name in (HERE, HEAD, AUTHORITY):
                 raise ConfigError(f"hosts.names: {name!r}: give other names, of letters, digits, - and _")
+
+
+def check_host(name: str) -> None:
+    """Make sure that this can be a host's name, or a kind of hosts.
+
+    Raises:
+        ConfigError: It cannot.
+    """
+    if not _NAME.fullmatch(name.removeprefix(KIND)) or name in (HEAD, AUTHORITY):
+        raise ConfigError(
+            f"device.host={name}: give the name of a host that joined, or {KIND}KIND for any one of a kind"
+        )

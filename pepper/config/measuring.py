@@ -8,6 +8,7 @@ from typing import Any
 
 from pepper import additions
 from pepper.config.checks import MISSING, within
+from pepper.config.hosting import check_host
 from pepper.errors import ConfigError, key_of
 
 KINDS = ("local", "emulated")
@@ -85,7 +86,9 @@ class DeviceConfig:
 
     Attributes:
         name: How runs and tables call it.
-        kind: ``local`` (this machine as it is), ``emulated`` (a share of CPU time on its cores), or one that an
+        host: The host that joined where it is, or ``kind:KIND``, any free one of several equal ones; None is this
+            machine.
+        kind: ``local`` (a machine as it is), ``emulated`` (a share of CPU time on its cores), or one that an
             installed package adds.
         cores: CPU indices to run on; None takes the highest-numbered ones that pepper may use, as many
             as threads.
@@ -105,6 +108,7 @@ class DeviceConfig:
     """
 
     name: str = MISSING
+    host: str | None = None
     kind: str = "local"
     cores: list[int] | None = None
     threads: int | None = None
@@ -119,6 +123,8 @@ class DeviceConfig:
     memory_bytes: int | None = None
 
     def __post_init__(self) -> None:
+        if self.host is not None:
+            check_host(self.host)
         additions.check("device.kind", self.kind, KINDS, additions.DEVICES)
         if self.accelerator is not None and not re.fullmatch(r"(cpu|gpu|npu)(:\d+)?", self.accelerator):
             raise ConfigError(f"device.accelerator={self.accelerator}: give cpu, gpu or npu, or one by number: gpu:1")

@@ -28,6 +28,8 @@ class DeviceSpec:
         options: The provider's own options, by name and in order.
         accelerator: Which of the hardware devices that a plug-in can use; None is the first.
         fallback: Whether operators may run on the CPU instead: ``allow`` or ``refuse``.
+        host: The host that joined where it is, or the kind of hosts of which one has it; None is this machine.
+        onnxruntime: Its version there; None on this machine, which says it itself.
         found: What the provider and its hardware are here, as far as they tell: see
             :func:`pepper.devices.inspector.facts`.
         share: CPU time that each core gives to it, 0 < share <= 1.
@@ -51,6 +53,8 @@ class DeviceSpec:
     accelerator: str | None = None
     fallback: str = "allow"
     found: tuple[tuple[str, str], ...] = ()
+    host: str | None = None
+    onnxruntime: str | None = None
 
     def facts(self) -> dict[str, Any]:
         """Return what makes this device itself, its machine included and its name left out; what only some have is left

@@ -15,6 +15,7 @@ from pepper.errors import ConfigError, ExecutionError, MeasureError
 from pepper.execution.layout import Layout, PlacedPart
 from pepper.fleet import Fleet
 from pepper.hosts.local import here
+from pepper.hosts.reach import host_at
 from pepper.measure.load import Load, Usage
 from pepper.measure.loads import check_load, start_load
 
@@ -46,7 +47,7 @@ def specs(fleet: Fleet) -> dict[str, DeviceSpec]:
         try:
             if entry.device is None or entry.load is None:
                 raise ConfigError(f"it does not say what device {name!r} is; make a plan with task=place")
-            found[name] = replace(here().resolve(entry.device), name=name)
+            found[name] = replace(host_at(entry.device.host).resolve(entry.device), name=name)
             check_load(entry.load, found[name])
         except ConfigError as error:
             raise ConfigError(f"fleet.devices.{name}: {error}") from error
@@ -102,6 +103,10 @@ class StagePool:
         self._options = dict(vars(session))
         self._time_limit_s = time_limit_s
         self.specs = specs(fleet)
+        if away := [name for name, spec in self.specs.items() if spec.host is not None]:
+            raise ConfigError(
+                f"fleet.devices.{away[0]}: is on the host {self.specs[away[0]].host}; plans run on this machine only"
+            )
         self.host = here()
         devices = self.host.devices(list(self.specs.values()))
         self._devices: Mapping[str, Device] = dict(zip(self.specs, devices, strict=True))

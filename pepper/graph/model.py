@@ -99,6 +99,15 @@ def find_model(config: ModelConfig) -> ModelFile:
     )
 
 
+def files_of(file: Path) -> list[Path]:
+    """Return a model's file and those of its external weights.
+
+    Raises:
+        ModelError: It is no model that can be read.
+    """
+    return [file, *external_files(read_proto(file), file)]
+
+
 def changed(model: ModelFile) -> str | None:
     """Return how a model's file is no more what it was when it was found; None if it is."""
     try:

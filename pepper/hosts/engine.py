@@ -4,11 +4,15 @@ It is told to stay out of a measurement's way: no profiler, no dashboard, no spi
 """
 
 import asyncio
+import concurrent.futures
+import contextlib
 import logging
+import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from pepper.config.hosting import HERE, KIND
 from pepper.errors import ConfigError, DeviceError
 from pepper.hosts.bundles import Bundle
 from pepper.interrupts import check
@@ -16,6 +20,7 @@ from pepper.interrupts import check
 CONNECT_S = 10
 _LOOK_S = 0.5  # for a signal, and for the head
 _QUERIES, _BLOCKS = "asked", "measures"
+_CALLS = 4  # at a time: one measures, others wait for that, and one answers meanwhile
 _SETTINGS = {
     "distributed.worker.profile.enabled": False,
     "distributed.scheduler.http.routes": [],
@@ -27,13 +32,15 @@ _SETTINGS = {
     "distributed.admin.system-monitor.interval": "10s",
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.tick.limit": "1h",
-    "distributed.scheduler.worker-ttl": "30s",
+    "distributed.scheduler.worker-ttl": "4s",  # one that is frozen or cut off is lost after 5 to 9 s
     "distributed.scheduler.allowed-failures": 10,
     "distributed.comm.timeouts.connect": f"{CONNECT_S}s",
-    "distributed.comm.timeouts.tcp": "30s",
+    "distributed.comm.timeouts.tcp": "12s",
     "distributed.comm.retry.count": 0,
     "distributed.logging.distributed": "critical",
 }
+_AWAY = (OSError, TimeoutError, RuntimeError, asyncio.CancelledError, concurrent.futures.CancelledError)
+"""What the engine raises where the head is away."""
 _NO_HTTP = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}  # it wants a port, and serves nothing there
 
 
@@ -68,17 +75,23 @@ def head(bundle: Bundle, ready: Callable[[], None]) -> None:
     asyncio.run(serve())
 
 
-def join(bundle: Bundle, say: Callable[[str], None]) -> None:
+def join(bundle: Bundle, kind: str | None, say: Callable[[str], None]) -> None:
     """Measure for a head, until a signal comes; where it goes away, wait for it.
+
+    The engine keeps to the first core, which devices take last.
 
     Args:
         bundle: What lets this host in.
+        kind: What it is one of several of; None is nothing.
         say: Takes what becomes of the connection, in words.
 
     Raises:
         ConfigError: A host of this name is there already.
     """
     distributed = _engine()
+    cores = sorted(os.sched_getaffinity(0))
+    names = [bundle.name, *([f"{KIND}{kind}"] if kind else [])]
+    hands = _LastingThreadPoolExecutor(_CALLS, "pepper-asked", initializer=os.sched_setaffinity, initargs=(0, cores))
 
     async def serve() -> None:
         while True:
@@ -87,8 +100,9 @@ def join(bundle: Bundle, say: Callable[[str], None]) -> None:
                 worker = distributed.Worker(
                     f"tls://{bundle.address}",
                     name=bundle.name,
-                    nthreads=2,  # one measures, one answers meanwhile
-                    resources={_needs(bundle.name, each): 1 for each in (_QUERIES, _BLOCKS)},
+                    nthreads=_CALLS,
+                    executor=hands,
+                    resources={_needs(name, each): 1 for name in names for each in (_QUERIES, _BLOCKS)},
                     security=_security(bundle),
                     memory_limit=0,
                     local_directory=folder,
@@ -113,7 +127,21 @@ def join(bundle: Bundle, say: Callable[[str], None]) -> None:
                         await asyncio.sleep(_LOOK_S)
                 say(f"{bundle.address} is away; waiting for it")
 
-    asyncio.run(serve())
+    with concurrent.futures.ThreadPoolExecutor(
+        1, "pepper-engine", initializer=os.sched_setaffinity, initargs=(0, cores[:1])
+    ) as aside:
+        serving = aside.submit(lambda: asyncio.run(serve()))
+        while True:
+            check()
+            with contextlib.suppress(TimeoutError):
+                return serving.result(_LOOK_S)
+
+
+class _LastingThreadPoolExecutor(concurrent.futures.ThreadPoolExecutor):
+    """Threads that outlast the engine's connection: what is measured goes on while the head is away."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Go on; the threads end with the process."""
 
 
 def connect(bundle: Bundle) -> Any:
@@ -138,19 +166,101 @@ def connect(bundle: Bundle) -> Any:
         ) from error
 
 
+def connected(client: Any) -> bool:
+    """Return whether a client reaches its head, or still tries to."""
+    return client.status in ("running", "connecting")
+
+
+def disconnect(client: Any) -> None:
+    """Leave the head, which may be away."""
+    with contextlib.suppress(*_AWAY):
+        client.close(timeout=CONNECT_S)
+
+
 def hosts_of(client: Any) -> dict[str, dict[str, Any]]:
-    """Return what the head knows of the hosts that are there, by name."""
-    workers = client.scheduler_info(n_workers=-1)["workers"]
+    """Return what the head knows of the hosts that are there, by name; nothing where it does not answer."""
+    try:
+        workers = client.scheduler_info(n_workers=-1)["workers"]
+    except _AWAY:
+        return {}
     return {str(worker["name"]): {**worker, "address": address} for address, worker in workers.items()}
 
 
-def needs(host: str, *, measures: bool = False) -> dict[str, int]:
-    """Return what pins a task to a host: one that measures, or one that only asks, at a time."""
-    return {_needs(host, _BLOCKS if measures else _QUERIES): 1}
+def kinds_of(host: dict[str, Any]) -> list[str]:
+    """Return of which kinds a host is, as `hosts_of` gives it."""
+    offered = (resource.partition(":")[2] for resource in host["resources"])
+    return sorted(what for what in {*offered} if what.startswith(KIND))
 
 
-def _needs(host: str, what: str) -> str:
-    return f"{what}:{host}"
+def submit(client: Any, where: str, function: Callable[..., Any], *given: Any, measures: bool) -> Any:
+    """Let a host call a function.
+
+    Args:
+        client: Of the head.
+        where: The host's name, or a kind: any one of it.
+        function: What it calls.
+        given: Plain values for it.
+        measures: Whether it is one of those of which a host has one at a time.
+    """
+    pinned = {_needs(where, _BLOCKS if measures else _QUERIES): 1}
+    with _losing():
+        return client.submit(function, *given, resources=pinned, pure=False, retries=0)
+
+
+def answer_within(future: Any, seconds: float) -> Any:
+    """Return what a call gave; None if it is not there yet.
+
+    Raises:
+        LostError: The head has forgotten it, or is away.
+        DeviceError: It failed in a way that nobody has foreseen.
+    """
+    with _losing():
+        try:
+            failure = future.exception(timeout=seconds)
+        except TimeoutError:
+            return None
+        if future.status == "error":
+            raise DeviceError(" ".join(f"the engine failed: {failure}".split()))
+        if future.status != "finished":
+            raise LostError("forgotten")
+        return future.result()
+
+
+def cancel(future: Any) -> None:
+    """Let the head forget a call; one that runs goes on to its end."""
+    with contextlib.suppress(*_AWAY):
+        future.cancel()
+
+
+def forget(future: Any) -> None:
+    """Let a call go on whose answer nobody waits for."""
+    _engine().fire_and_forget(future)
+
+
+def own_name() -> str:
+    """Return the name under which this process joined."""
+    try:
+        return str(_engine().get_worker().name)
+    except ValueError:  # it did not
+        return HERE
+
+
+class LostError(DeviceError):
+    """The head has forgotten a call, or is away."""
+
+
+@contextlib.contextmanager
+def _losing() -> Iterator[None]:
+    try:
+        yield
+    except DeviceError:
+        raise
+    except _AWAY as error:
+        raise LostError(str(error)) from error
+
+
+def _needs(where: str, what: str) -> str:
+    return f"{what}:{where}"
 
 
 def _engine() -> Any:
@@ -159,9 +269,10 @@ def _engine() -> Any:
         import dask
         import distributed
     except ImportError as error:
-        raise ConfigError(f"{error.name}: not installed; pip install 'pepper-harness[hosts]'") from error
+        raise ConfigError(f"{error.name}: not installed; pip install 'pepper-harness[fleet]'") from error
     dask.config.set(_SETTINGS)
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in ("distributed", "tornado", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     return distributed
 
 

@@ -48,8 +48,7 @@ class Host(ABC):
     """A machine (or container) on which pepper runs programs: this one, or another that joined.
 
     All that is said of a device is its host's and never the caller's: facts, load, clock, cores and their numbers. What
-    a host gives are values, except for the devices that it opens: these belong to the caller, who uses each as a
-    context and so ends it. A host holds nothing else for its caller and is never closed by it.
+    a host gives are values; it holds nothing for its caller and is never closed by it.
 
     A host that cannot be reached, or is lost, raises DeviceError from any of these.
 
@@ -71,17 +70,6 @@ class Host(ABC):
         :func:`pepper.devices.host.state`."""
 
     @abstractmethod
-    def accelerator(self, spec: DeviceSpec) -> dict[str, Any]:
-        """Return the state of a device's accelerator, JSON-able; see :func:`pepper.devices.nvidia.gpu_state`.
-
-        It is empty where it has none that tells."""
-
-    @abstractmethod
-    def energy(self, spec: DeviceSpec) -> EnergyUse:
-        """Count the energy of a device's accelerator, or of its processors where it has none, from now on. The first
-        call takes half a second where there is a meter: nothing should run then."""
-
-    @abstractmethod
     def cores(self) -> list[int]:
         """Return the numbers of the cores that programs may use there, in order."""
 
@@ -95,14 +83,6 @@ class Host(ABC):
 
         Raises:
             ConfigError: It asks for cores that the host does not give.
-        """
-
-    @abstractmethod
-    def devices(self, specs: Sequence[DeviceSpec]) -> list[Device]:
-        """Return devices that can be used at the same time, in this order; nothing is started yet.
-
-        Raises:
-            ConfigError: They want more of a core than there is, or share cores in a way that cannot be emulated.
         """
 
     @abstractmethod
@@ -122,6 +102,32 @@ class Host(ABC):
     @abstractmethod
     def busy_percent(self, spec: DeviceSpec, seconds: float = 1.0) -> float:
         """Return how much of the device's cores is used right now, 0 to 100, watched for a while."""
+
+
+class RunningHost(Host):
+    """A host on which this process itself starts programs.
+
+    The devices that it opens belong to the caller, who uses each as a context and so ends it.
+    """
+
+    @abstractmethod
+    def accelerator(self, spec: DeviceSpec) -> dict[str, Any]:
+        """Return the state of a device's accelerator, JSON-able; see :func:`pepper.devices.nvidia.gpu_state`.
+
+        It is empty where it has none that tells."""
+
+    @abstractmethod
+    def energy(self, spec: DeviceSpec) -> EnergyUse:
+        """Count the energy of a device's accelerator, or of its processors where it has none, from now on. The first
+        call takes half a second where there is a meter: nothing should run then."""
+
+    @abstractmethod
+    def devices(self, specs: Sequence[DeviceSpec]) -> list[Device]:
+        """Return devices that can be used at the same time, in this order; nothing is started yet.
+
+        Raises:
+            ConfigError: They want more of a core than there is, or share cores in a way that cannot be emulated.
+        """
 
     @abstractmethod
     def meter(self, specs: Sequence[DeviceSpec], *, own: bool = False) -> UseMeter:

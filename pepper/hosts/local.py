@@ -16,10 +16,10 @@ from pepper.devices.calibration import Calibration
 from pepper.devices.device import Device, DeviceSpec
 from pepper.devices.energy import EnergyUse
 from pepper.devices.nvidia import gpu_state
-from pepper.hosts.host import CoreUse, Host, UseMeter
+from pepper.hosts.host import CoreUse, RunningHost, UseMeter
 
 
-class LocalHost(Host):
+class LocalHost(RunningHost):
     """This machine, as far as this process may use it."""
 
     name = host.NAME
@@ -71,7 +71,7 @@ class LocalHost(Host):
 
 
 @cache
-def here() -> Host:
+def here() -> RunningHost:
     """Return this machine."""
     return LocalHost()
 

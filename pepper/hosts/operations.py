@@ -1,33 +1,89 @@
-"""What a head may ask of a host that joined: a closed list, plain values in and out (JSON text)."""
+"""What a head may ask of a host that joined: a closed list, plain values in and out (JSON text, and bytes)."""
 
 import importlib
 import json
+import threading
+from collections.abc import Sequence
 from typing import Any
 
 from pepper import errors
 
 OPERATIONS = {
-    "describe": "pepper.hosts.described",
+    **dict.fromkeys(
+        ("describe", "facts", "state", "cores", "installed", "resolve", "calibrate", "busy_percent"),
+        "pepper.hosts.described",
+    ),
+    **dict.fromkeys(("held", "hold"), "pepper.hosts.held"),
+    "measure": "pepper.measure.sent",
+    "stop": "pepper.hosts.operations",
 }
-"""By name, the module whose function of that name answers it."""
+"""By name, the module whose function of that name answers it. It takes a request's values by name, and the pieces
+(bytes) that go with it as `pieces`, if there are any; it returns a value, or a value and pieces."""
+
+Answer = tuple[str, list[bytes]]
+
+_MOST_KEPT = 8
+_measuring = threading.Lock()
+_running: list[str] = []
+_stopped: set[str] = set()
+_finished: dict[str, Answer] = {}
+"""The newest answers to what is measured, by its key: what was finished while the head was away is not lost."""
 
 
-def perform(operation: str, request: str) -> str:
-    """Answer a head's request: what was found, or which of pepper's errors it was."""
-    try:
-        module = importlib.import_module(OPERATIONS[operation])
-        return json.dumps({"found": getattr(module, operation)(**json.loads(request))})
-    except errors.PepperError as error:
-        return json.dumps({"error": type(error).__name__, "said": str(error)})
+def perform(operation: str, request: str, pieces: Sequence[bytes], once: str | None) -> Answer:
+    """Answer a head's request: what was found, or which of pepper's errors it was.
+
+    Args:
+        operation: One of `OPERATIONS`.
+        request: Its arguments, as JSON.
+        pieces: Bytes that go with it.
+        once: The key of something that is measured: one such at a time, and the same again is answered as before.
+    """
+    if once is None:
+        return _performed(operation, request, pieces)
+    with _measuring:
+        if once not in _finished:
+            _running[:] = [once]
+            _finished[once] = _performed(operation, request, pieces)
+            for key in list(_finished)[:-_MOST_KEPT]:
+                del _finished[key]
+        return _finished[once]
 
 
-def answer(text: str) -> Any:
-    """Return what a host found.
+def stop(once: str) -> None:
+    """End what is measured under this key, at the next safe point."""
+    _stopped.add(once)
+
+
+def check_wanted() -> None:
+    """End here if nobody waits for what is measured any more: a safe point.
+
+    Raises:
+        MeasureError: Nobody does.
+    """
+    if _stopped.intersection(_running):
+        raise errors.MeasureError("nobody waits for it any more")
+
+
+def found_in(answer: Answer) -> tuple[Any, list[bytes]]:
+    """Return what a host found, and the pieces that go with it.
 
     Raises:
         PepperError: The one that it raised there.
     """
+    text, pieces = answer
     given = json.loads(text)
     if "error" in given:
         raise getattr(errors, given["error"], errors.DeviceError)(given["said"])
-    return given["found"]
+    return given["found"], pieces
+
+
+def _performed(operation: str, request: str, pieces: Sequence[bytes]) -> Answer:
+    values = json.loads(request)
+    values |= {"pieces": pieces} if pieces else {}
+    try:
+        found = getattr(importlib.import_module(OPERATIONS[operation]), operation)(**values)
+    except errors.PepperError as error:
+        return json.dumps({"error": type(error).__name__, "said": str(error)}), []
+    value, given = found if isinstance(found, tuple) else (found, [])
+    return json.dumps({"found": value}), given

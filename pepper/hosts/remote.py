@@ -1,77 +1,208 @@
 """Hosts that joined a head, as this process reaches them."""
 
+import contextlib
 import json
+import threading
 import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from typing import Any, Self
 
-from pepper.config.hosting import HostsConfig
+from pydantic import TypeAdapter
+
+from pepper.config import DeviceConfig
+from pepper.devices.calibration import Calibration
+from pepper.devices.device import DeviceSpec
 from pepper.errors import DeviceError, nearest
 from pepper.hosts import engine
 from pepper.hosts.bundles import Bundle
-from pepper.hosts.operations import answer, perform
+from pepper.hosts.host import Host
+from pepper.hosts.operations import found_in, perform
 from pepper.interrupts import check
 
 _LOOK_S = 0.5
+_SPEC, _CALIBRATION = TypeAdapter(DeviceSpec), TypeAdapter(Calibration)
 
 
-class Hosts:
+class Joined:
     """The hosts of a head, used as a context.
 
     Args:
         bundle: What lets this process in.
-        config: How long a host is waited for.
+        patience_s: How long a host that is away is waited for.
 
     Raises:
         DeviceError: The head does not answer, or does not take this bundle.
     """
 
-    def __init__(self, bundle: Bundle, config: HostsConfig) -> None:
-        self._patience_s = config.patience_seconds
+    def __init__(self, bundle: Bundle, patience_s: float) -> None:
+        self._bundle = bundle
+        self._patience_s = patience_s
         self._client = engine.connect(bundle)
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._client.close()
+        self.close()
+
+    def close(self) -> None:
+        """Leave the head."""
+        engine.disconnect(self._client)
 
     def present(self) -> dict[str, dict[str, Any]]:
-        """Return what the head knows of the hosts that are there, by name."""
+        """Return what the head knows of the hosts that are there, by name; nothing while it is away."""
         return engine.hosts_of(self._client)
 
-    def ask(self, host: str, operation: str, *, measures: bool = False, **request: Any) -> Any:
-        """Return what a host found; one that is lost meanwhile is asked again when it is back.
+    def members(self, where: str) -> list[str]:
+        """Return which hosts are there of a name, or of a kind."""
+        return sorted(name for name, host in self.present().items() if where in {name, *engine.kinds_of(host)})
+
+    def require(self, where: str) -> None:
+        """Make sure that a host, or one of a kind, is there.
+
+        Raises:
+            DeviceError: None is; the message names the nearest.
+        """
+        present = self.present()
+        known = {*present, *(kind for host in present.values() for kind in engine.kinds_of(host))}
+        if where not in known:
+            hint = nearest(where, known) or f"; there are: {', '.join(sorted(known)) or 'none'}"
+            raise DeviceError(f"device.host={where}: has not joined{hint}")
+
+    def ask(self, where: str, operation: str, *, once: str | None = None, **request: Any) -> Any:
+        """Return what a host found; see `exchange`."""
+        return self.exchange(where, operation, once=once, **request)[0]
+
+    def exchange(
+        self,
+        where: str,
+        operation: str,
+        pieces: Sequence[bytes] = (),
+        *,
+        once: str | None = None,
+        still: Callable[[], None] = check,
+        **request: Any,
+    ) -> tuple[Any, list[bytes]]:
+        """Return what a host found, and the pieces that go with it; one that is lost meanwhile is asked again, when it
+        is back or in the person of another one of its kind.
 
         Args:
-            host: Its name.
+            where: Its name, or a kind.
             operation: One of `pepper.hosts.operations.OPERATIONS`.
-            measures: Whether it is to wait for, and hold up, what else is measured there.
+            pieces: Bytes that go with the request.
+            once: The key of something that is measured: it waits for what else is measured there.
+            still: Called now and then meanwhile; what it raises ends the wait, and the measuring.
             **request: The operation's arguments, JSON-able.
 
         Raises:
             DeviceError: It is away for longer than it is waited for.
             PepperError: The one that it raised there.
         """
-        future = self._client.submit(
-            perform,
-            operation,
-            json.dumps(request),
-            resources=engine.needs(host, measures=measures),
-            pure=False,
-        )
         seen_s = time.monotonic()
-        try:
-            while not future.done():
-                check()
-                time.sleep(_LOOK_S if measures else 0.02)
-                present = self.present()
-                if host in present:
-                    seen_s = time.monotonic()
-                elif time.monotonic() - seen_s > self._patience_s:
-                    near = nearest(host, present) or f"; joined: {', '.join(present) or 'none'}"
-                    raise DeviceError(f"host {host}: lost, or never joined, for {self._patience_s:g} s{near}")
-            if future.status != "finished":
-                raise DeviceError(f"host {host}: {future.exception()}")
-            return answer(future.result())
-        finally:
-            future.cancel()
+        given = operation, json.dumps(request), list(pieces), once
+        while True:
+            try:
+                future = engine.submit(self._client, where, perform, *given, measures=once is not None)
+                try:
+                    while (answer := engine.answer_within(future, _LOOK_S)) is None:
+                        still()
+                        seen_s = self._seen(where, seen_s)
+                except engine.LostError:
+                    raise
+                except BaseException:
+                    if once is not None:
+                        self._stop(where, once)
+                    raise
+                finally:
+                    engine.cancel(future)
+                return found_in(answer)
+            except engine.LostError:
+                still()
+                time.sleep(_LOOK_S)
+                seen_s = self._seen(where, seen_s)
+                self._reconnect()
+
+    def _stop(self, where: str, once: str) -> None:
+        """Tell the hosts that nobody waits for an answer any more, without waiting for theirs."""
+        for host in self.members(where):
+            with contextlib.suppress(engine.LostError):
+                engine.forget(
+                    engine.submit(
+                        self._client, host, perform, "stop", json.dumps({"once": once}), [], None, measures=False
+                    )
+                )
+
+    def _seen(self, where: str, before_s: float) -> float:
+        """Return when a host was last there."""
+        now_s = time.monotonic()
+        if self.members(where):
+            return now_s
+        if now_s - before_s > self._patience_s:
+            raise DeviceError(f"host lost: {where} was away for {self._patience_s:g} s (hosts.patience_seconds)")
+        return before_s
+
+    def _reconnect(self) -> None:
+        with self._lock, contextlib.suppress(DeviceError):  # where it is still away, it is looked for again
+            if not engine.connected(self._client):
+                self._client = engine.connect(self._bundle)
+
+
+class RemoteHost(Host):
+    """A host that joined, or any one of a kind of equal ones.
+
+    Args:
+        name: Its name, or ``kind:KIND``.
+        joined: The hosts of its head.
+    """
+
+    def __init__(self, name: str, joined: Joined) -> None:
+        self.name = name
+        self._joined = joined
+
+    def facts(self) -> dict[str, Any]:
+        """Return what it is."""
+        return dict(self._joined.ask(self.name, "facts"))
+
+    def state(self) -> dict[str, Any]:
+        """Return the state that it is in."""
+        return dict(self._joined.ask(self.name, "state"))
+
+    def cores(self) -> list[int]:
+        """Return the cores that programs may use there."""
+        return list(self._joined.ask(self.name, "cores"))
+
+    def installed(self, program: str) -> bool:
+        """Return whether a program is installed there."""
+        return bool(self._joined.ask(self.name, "installed", program=program))
+
+    def resolve(self, config: DeviceConfig) -> DeviceSpec:
+        """Fill in a device's cores and threads, as it is there."""
+        device = asdict(replace(config, host=None))
+        hosts = self._joined.members(self.name)
+        specs = [_SPEC.validate_python(self._joined.ask(host, "resolve", device=device)) for host in hosts]
+        if not specs:
+            self._joined.require(self.name)
+        if len({spec.identity for spec in specs}) > 1:
+            raise DeviceError(
+                f"device.host={self.name}: its hosts differ in processor, cores, memory, provider or onnxruntime; give"
+                " them kinds of their own (hosts.kind of task=join)"
+            )
+        return replace(specs[0], host=self.name, name=f"{config.name}@{self.name}")
+
+    def calibrate(self, spec: DeviceSpec, *, renew: bool = False) -> Calibration:
+        """Return a device's characteristics, measured there."""
+        given, once = asdict(there(spec)), uuid.uuid4().hex
+        found = self._joined.ask(self.name, "calibrate", once=once, spec=given, renew=renew)
+        return _CALIBRATION.validate_python(found)
+
+    def busy_percent(self, spec: DeviceSpec, seconds: float = 1.0) -> float:
+        """Return how much of the device's cores is used there right now."""
+        return float(self._joined.ask(self.name, "busy_percent", spec=asdict(there(spec)), seconds=seconds))
+
+
+def there(spec: DeviceSpec) -> DeviceSpec:
+    """Return a device as its own host calls it."""
+    return replace(spec, host=None, onnxruntime=None)

@@ -4,7 +4,7 @@ from pepper import additions
 from pepper.config import LoadConfig
 from pepper.config.measuring import GENERATORS
 from pepper.devices.device import Device, DeviceSpec
-from pepper.hosts.local import here
+from pepper.hosts.reach import host_at
 from pepper.measure.built_in_load import BuiltIn
 from pepper.measure.load import Load, loaded_cores
 from pepper.measure.stress_ng import StressNg
@@ -20,7 +20,7 @@ def check_load(load: LoadConfig, device: DeviceSpec) -> None:
     """
     loaded_cores(load, len(device.cores))
     if load.percent:
-        _load_class(load.generator).check(load, device, here())
+        _load_class(load.generator).check(load, device, host_at(device.host))
 
 
 def start_load(generator: str, device: Device) -> Load:

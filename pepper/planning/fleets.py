@@ -13,7 +13,10 @@ from pepper.config.placing import MEASURED
 from pepper.errors import ConfigError, argument, nearest
 from pepper.execution.pool import specs
 from pepper.fleet import Fleet, FleetDevice, Link, connected
+from pepper.hosts import reach
+from pepper.hosts.host import Host
 from pepper.hosts.local import here
+from pepper.hosts.reach import host_at
 from pepper.measure.loads import check_load
 
 _GROUPS = ("device", "load", "link")
@@ -37,6 +40,7 @@ def assemble(composition: Composition) -> Fleet:
     def option(group: str, name: str) -> DictConfig:
         return composition.compose([*kept, f"{group}={name}"])
 
+    reach.use(config.hosts)
     names = list(config.fleet.devices)
     check_devices("fleet.source", [config.fleet.source] if config.fleet.source else [], names)
     check_devices("fleet.sink", [config.fleet.sink] if config.fleet.sink else [], names)
@@ -48,7 +52,7 @@ def assemble(composition: Composition) -> Fleet:
             raise ConfigError(f"fleet.devices.{name}: {error}") from error
     fleet = Fleet(devices, connected(_links(config, names, option)), config.fleet.source, config.fleet.sink)
     try:
-        here().devices(list(specs(fleet).values()))
+        here().devices([spec for spec in specs(fleet).values() if spec.host is None])
     except ConfigError as error:
         raise ConfigError(f"fleet.devices: {error}") from error
     return fleet
@@ -75,7 +79,7 @@ def _device(entry: FleetDeviceConfig, option: Callable[[str, str], DictConfig]) 
     composed = option("device", entry.device).copy()
     changes = dict(entry.overrides)
     if entry.cores is not None:
-        changes["cores"] = _cores(entry.cores)
+        changes["cores"] = _cores(entry.cores, host_at(changes.get("host", composed.device.host)))
     for key, value in changes.items():
         try:
             OmegaConf.update(composed, f"device.{key}", value)
@@ -83,27 +87,27 @@ def _device(entry: FleetDeviceConfig, option: Callable[[str, str], DictConfig]) 
             reason = nearest(key, composed.device) or f": {explain(error)}"
             raise ConfigError(f"overrides.{key}={value!r}: the device cannot have it{reason}") from error
     device = typed(composed).device
-    spec = here().resolve(device)
+    spec = host_at(device.host).resolve(device)
     if entry.load != MEASURED:
         chosen = option("load", entry.load)
         if OmegaConf.is_missing(chosen.load, "percent"):
             raise ConfigError(f"load={entry.load}: does not say which percent; give an option that does, such as cpu50")
         load = typed(chosen).load
     elif device.kind != "emulated":
-        load = LoadConfig(percent=round(here().busy_percent(spec), 1), name=MEASURED)
+        load = LoadConfig(percent=round(host_at(device.host).busy_percent(spec), 1), name=MEASURED)
     else:
         raise ConfigError(f"load={MEASURED}: an emulated device has only the load given to it; give an option of load")
     check_load(load, spec)
     return FleetDevice(device, load, entry.count)
 
 
-def _cores(positions: Sequence[int]) -> list[int]:
-    """Turn positions among this machine's cores into their numbers."""
-    allowed = here().cores()
+def _cores(positions: Sequence[int], host: Host) -> list[int]:
+    """Turn positions among a host's cores into their numbers."""
+    allowed = host.cores()
     for position in positions:
         if not -len(allowed) <= position < len(allowed):
             raise ConfigError(
-                f"cores={list(positions)}: this machine has {len(allowed)} cores; 0 is the first, -1 the last"
+                f"cores={list(positions)}: the host {host.name} has {len(allowed)} cores; 0 is the first, -1 the last"
             )
     return [allowed[position] for position in positions]
 

@@ -14,7 +14,7 @@ from pepper.graph.borders import Borders, find_borders
 from pepper.graph.characteristics import FEATURES, Characteristics, CostWarning, every_part
 from pepper.graph.ir import Graph
 from pepper.graph.model import ModelFile
-from pepper.hosts.local import here
+from pepper.hosts.reach import host_at
 from pepper.latency.features import Setting, Values
 from pepper.latency.model import LatencyModel
 from pepper.latency.parts import predict_parts
@@ -94,7 +94,8 @@ class Forecast:
 
     def memory_bytes(self, name: str) -> float:
         """Return what the parts on a device may take: its limit, else its host's memory."""
-        return float(self._specs[name].memory_bytes or here().facts()["memory_bytes"])
+        spec = self._specs[name]
+        return float(spec.memory_bytes or host_at(spec.host).facts()["memory_bytes"])
 
     def loaded(self, name: str) -> Scaling:
         """Return what gives a problem's device another load, in percent, as the latency model sees it."""
@@ -115,7 +116,7 @@ class Forecast:
     def _setting(self, name: str, load: LoadConfig | None) -> Setting:
         assert load is not None  # else the device has no specification, either
         config, spec = self._config, self._specs[name]
-        return setting(Cell(config.model, self.model, spec, load, config.measure), here().calibrate(spec))
+        return setting(Cell(config.model, self.model, spec, load, config.measure), host_at(spec.host).calibrate(spec))
 
     def _handling_ms(self, settings: Sequence[Setting]) -> Values:
         received = np.array(self.borders.bytes, float)

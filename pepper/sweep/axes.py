@@ -13,7 +13,7 @@ from pepper.config.composing import Composition, explain
 from pepper.config.overrides import assign, keys_of
 from pepper.errors import ConfigError, ModelError, nearest
 from pepper.graph.model import ModelFile, find_model
-from pepper.hosts.local import here
+from pepper.hosts import reach
 from pepper.measure.loads import check_load
 from pepper.names import Measured, display_names
 from pepper.sweep.cells import Cell
@@ -39,6 +39,7 @@ def plan(
         ModelError: The single model cannot be used; in a sweep its cells carry the error instead.
     """
     config = composition.config
+    reach.use(config.hosts)
     if config.sweep is None:
         return [single_cell(config)]
     given = {key for override in composition.overrides for key in keys_of(override)}
@@ -62,6 +63,7 @@ def plan(
             load=load.load,
             measure=measure.measure,
             tracking=config.tracking,
+            hosts=config.hosts,
         )
         found = models[id(model)]
         if isinstance(found, ModelError):
@@ -81,11 +83,12 @@ def single_cell(config: PepperConfig) -> Cell:
         ConfigError: The device or the load does not fit this machine.
         ModelError: The model cannot be used.
     """
+    reach.use(config.hosts)
     return _cell(config, find_model(config.model), None)
 
 
 def _cell(config: PepperConfig, model: ModelFile | None, error: str | None) -> Cell:
-    device = here().resolve(config.device)
+    device = reach.host_at(config.device.host).resolve(config.device)
     check_load(config.load, device)
     return Cell(config.model, model, device, config.load, config.measure, error)
 

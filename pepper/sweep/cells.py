@@ -53,7 +53,7 @@ class Cell:
             del measure["binding"]
         facts = {
             "identity_version": IDENTITY_VERSION,
-            "onnxruntime": onnxruntime_version(),
+            "onnxruntime": self.device.onnxruntime or onnxruntime_version(),
             "model": self.model.content_hash if self.model else self.model_config.path,
             "shapes": self.model.shapes if self.model else None,
             "device": self.device.facts(),
@@ -83,6 +83,7 @@ class Cell:
             "family": self.model_config.name,
             **self._files(),
             "device": device.name,
+            "host": device.host,
             "load": load.name,
             "load_percent": load.percent,
             "load_cores": load.cores or (len(device.cores) if load.percent else 0),

@@ -1,17 +1,18 @@
-"""Measures the cells of a sweep, one worker for each model and device."""
+"""Measures the cells of a sweep, one worker for each model and device; those on other hosts side by side."""
 
+import contextlib
 import random
 import time
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Protocol
 
-from pepper.errors import DeviceError, MeasureError
-from pepper.graph.model import changed
-from pepper.interrupts import check
-from pepper.measure.launcher import Bench, failed, killed
+from pepper.errors import MeasureError
+from pepper.measure.block import Block, measure_block
+from pepper.measure.launcher import failed
 from pepper.measure.profile import Profile
 from pepper.sweep.cells import Cell
+from pepper.sweep.elsewhere import Elsewhere
 
 _TOO_LONG = "under way in another sweep for longer than it may take; end that one, and run this again"
 
@@ -81,53 +82,58 @@ def run(
     claims = claims or Alone()
     left = blocks(cells, seed)
     while left:
-        elsewhere = []
-        for block in left:
-            waiting, theirs = claims.take(block)
-            taken = list(waiting)
-            try:
-                while waiting:
-                    check()
-                    waiting = _run_block(waiting, record)
-                if taken:
-                    between()
-            finally:
-                claims.give_back(taken)
-            elsewhere += [theirs] if theirs else []
-        left = elsewhere
-        under_way = [cell for block in elsewhere for cell in block]
-        if under_way and not claims.wait(under_way):
-            for cell in under_way:
+        under_way: list[list[Cell]] = []
+
+        def take(block: Sequence[Cell], under_way: list[list[Cell]] = under_way) -> list[Cell]:
+            ours, theirs = claims.take(block)
+            under_way += [theirs] if theirs else []
+            return ours
+
+        def ended(block: list[Cell]) -> None:
+            between()
+            claims.give_back(block)
+
+        away = [block for block in left if _is_elsewhere(block)]
+        with Elsewhere(away, take, record, ended) if away else contextlib.nullcontext() as elsewhere:
+            step = elsewhere.step if elsewhere else _nothing
+            for block in left:
+                if not _is_elsewhere(block) and (taken := take(block)):
+                    try:
+                        _run_block(taken, record, step)
+                        between()
+                    finally:
+                        claims.give_back(taken)
+            if elsewhere:
+                elsewhere.finish()
+        left = under_way
+        others = [cell for block in under_way for cell in block]
+        if others and not claims.wait(others):
+            for cell in others:
                 record(cell, failed(MeasureError(_TOO_LONG), time.time()))
             break
 
 
-def _run_block(cells: list[Cell], record: Record) -> list[Cell]:
-    """Measure cells with one worker; return those that need a new one, since this one died."""
-    first, started_s = cells[0], time.time()
-    unusable = first.error or (changed(first.model) if first.model else None)
-    if first.model is None or unusable:
+def _is_elsewhere(block: Sequence[Cell]) -> bool:
+    """Whether a block that can be measured is to be measured on another host."""
+    first = block[0]
+    return first.device.host is not None and first.model is not None and first.error is None
+
+
+def _nothing() -> None:
+    """There is nothing else to do."""
+
+
+def _run_block(cells: list[Cell], record: Record, step: Callable[[], None]) -> None:
+    """Measure cells here with one worker, or record why they cannot be; `step` is called after each."""
+    first = cells[0]
+    if first.model is None or first.error:
         for cell in cells:
-            record(cell, failed(MeasureError(cell.error or str(unusable)), started_s))
-        return []
-    generator = first.load.generator if any(cell.load.percent for cell in cells) else None
-    current = 0
-    try:
-        with Bench(first.model, first.device, first.measure, generator) as bench:
-            for current, cell in enumerate(cells):
-                started_s = time.time()
-                try:
-                    profile = bench.profile(cell.load)
-                except (MeasureError, DeviceError) as error:
-                    record(cell, failed(error, started_s))
-                    return cells[current + 1 :]
-                record(cell, profile)
-                current += 1
-    except (MeasureError, DeviceError) as error:  # the worker never opened the model: no load will change that
-        for cell in cells:
-            record(cell, failed(error, started_s))
-    except KeyboardInterrupt:
-        if current < len(cells):
-            record(cells[current], killed(started_s))
-        raise
-    return []
+            record(cell, failed(MeasureError(str(first.error)), time.time()))
+        return
+    block = Block(first.model, first.device, first.measure, tuple(cell.load for cell in cells))
+
+    def done(place: int, profile: Profile) -> None:
+        record(cells[place], profile)
+        step()
+
+    measure_block(block, done)

@@ -13,7 +13,7 @@ from pepper.config.composing import Composition
 from pepper.console.progress import stepwise
 from pepper.console.tables import show
 from pepper.errors import ConfigError, LatencyError
-from pepper.hosts.local import here
+from pepper.hosts.reach import host_at
 from pepper.latency import collect, features
 from pepper.latency.adaptation import Adaptation, choose, left_out
 from pepper.latency.dataset import Rows
@@ -128,7 +128,7 @@ def _chosen(config: PepperConfig, cells: Sequence[Cell], champion: LatencyModel,
             f"nothing to measure: the sweep's models cannot be read, or are held out ({names});"
             " give another with +sweep=..."
         )
-    calibration = here().calibrate(free[0].device)
+    calibration = host_at(free[0].device.host).calibrate(free[0].device)
     candidates = collect.describe(
         [run_params(cell, calibration) for cell in free], cache, stepwise("describe", config.is_quiet)
     )

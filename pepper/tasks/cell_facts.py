@@ -9,7 +9,7 @@ from pathlib import Path
 from pepper.devices.calibration import Calibration
 from pepper.devices.device import DeviceSpec
 from pepper.errors import DeviceError, MeasureError, ModelError
-from pepper.hosts.local import here
+from pepper.hosts.reach import host_at
 from pepper.latency import description
 from pepper.latency.description import Track
 from pepper.sweep.cells import Cell
@@ -27,7 +27,7 @@ def calibrated(
     errors: dict[str, str] = {}
     for device in track(list({cell.device.identity: cell.device for cell in cells}.values())):
         try:
-            calibrations[device.identity] = here().calibrate(device, renew=True)
+            calibrations[device.identity] = host_at(device.host).calibrate(device, renew=True)
         except (DeviceError, MeasureError) as error:
             if isinstance(error, DeviceError) and not lenient:
                 raise

@@ -50,7 +50,8 @@ def _packages() -> Finding:
 
     try:
         lines = [Requirement(line) for line in requires("pepper-harness") or ()]
-        wanted = [each for each in lines if each.marker is None and each.name not in (ONNXRUNTIME[0], XGBOOST[0])]
+        full = [each for each in lines if each.marker is None or each.marker.evaluate({"extra": "full"})]
+        wanted = [each for each in full if each.name not in (ONNXRUNTIME[0], XGBOOST[0])]
     except PackageNotFoundError:  # run from a checkout that is not installed: only their presence can be told
         wanted = [Requirement(name) for name in PACKAGES]
     found = {each.name: _version(each.name) for each in wanted}

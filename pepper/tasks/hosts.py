@@ -1,16 +1,15 @@
 """``task=head``, ``task=join`` and ``task=fleet``: machines that join a head, and what they are."""
 
+import sys
+from dataclasses import asdict
 from pathlib import Path
 
-import pepper
-from pepper.config import HostsConfig
 from pepper.config.composing import Composition
-from pepper.config.hosting import HEAD
 from pepper.console.tables import plain_table, show
-from pepper.errors import ConfigError, DeviceError
-from pepper.hosts import engine
-from pepper.hosts.bundles import Bundle, issue, read_bundle
-from pepper.hosts.remote import Hosts
+from pepper.errors import ConfigError
+from pepper.hosts import engine, reach
+from pepper.hosts.bundles import issue, read_bundle
+from pepper.hosts.roll import hosts_there
 from pepper.tasks.result import Result
 
 
@@ -28,7 +27,7 @@ def join(composition: Composition) -> Result:
     config = composition.config.hosts
     if config.bundle is None:
         raise ConfigError("hosts.bundle: has no value; give hosts.bundle=FILE, which task=head wrote for this host")
-    engine.join(read_bundle(Path(config.bundle)), show)
+    engine.join(read_bundle(Path(config.bundle)), config.kind, show)
     return Result()
 
 
@@ -38,32 +37,22 @@ def fleet(composition: Composition) -> Result:
     Returns:
         Its status is 0, or 1 if one does not answer or is of another version of pepper.
     """
-    config = composition.config.hosts
-    texts, numbers = ("host", "processor", "onnxruntime", "said"), ("cores", "memory GiB", "load", "agent MiB")
-    table, found, status = plain_table(texts, numbers), [], 0
-    with Hosts(bundle_of(config), config) as hosts:
-        for name in sorted(hosts.present()):
-            try:
-                it = hosts.ask(name, "describe")
-            except DeviceError as error:
-                status = 1
-                table.add_row(name, "", "", str(error))
-                continue
-            said = (
-                "" if it["pepper"] == pepper.__version__ else f"has pepper {it['pepper']}; install {pepper.__version__}"
-            )
-            status = 1 if said else status
-            found.append({"name": name, **it})
-            facts, sizes = it["facts"], (it["facts"]["memory_bytes"] / 2**30, it["agent_memory_bytes"] / 2**20)
-            load = f"{it['state']['load_average'][0]:.2f}"
-            table.add_row(
-                name, facts["cpu_model"], it["onnxruntime"], said, str(len(it["cores"])), f"{sizes[0]:.1f}", load,
-                f"{sizes[1]:.0f}",
-            )  # fmt: skip
-    show(table if found or status else "no host has joined", hosts=found)
-    return Result(status)
-
-
-def bundle_of(config: HostsConfig) -> Bundle:
-    """Return what lets this process in: the bundle that is given, or the head's own."""
-    return read_bundle(Path(config.bundle or Path(config.folder, f"{HEAD}.json")))
+    reach.use(composition.config.hosts)
+    hosts = hosts_there(reach.joined_hosts())
+    texts, numbers = (
+        ("host", "kind", "processor", "onnxruntime"),
+        ("cores", "memory GiB", "load", "clock ms", "agent MiB"),
+    )
+    table = plain_table(texts, (*numbers, "seen s"))
+    for host in hosts:
+        table.add_row(
+            host.name, host.kind or "", host.processor, host.onnxruntime or "none", str(host.cores),
+            f"{host.memory_bytes / 2**30:.1f}", f"{host.load:.2f}",
+            f"{host.clock_ms:+.0f} ± {host.clock_within_ms:.0f}", f"{host.agent_memory_bytes / 2**20:.0f}",
+            f"{host.seen_s:.0f}",
+        )  # fmt: skip
+    show(table if hosts else "no host has joined", hosts=[asdict(host) for host in hosts])
+    for host in hosts:
+        if host.said:
+            print(f"warning: {host.name}: {host.said}", file=sys.stderr)
+    return Result(1 if any(host.said for host in hosts) else 0)

@@ -11,7 +11,7 @@ from pepper.console.progress import StepProgress
 from pepper.console.tables import show
 from pepper.graph.characteristics import Characteristics, CostWarning, in_kinds
 from pepper.graph.ir import check_operators
-from pepper.hosts.local import here
+from pepper.hosts.reach import host_at
 from pepper.latency.features import rows
 from pepper.latency.ranges import in_short
 from pepper.measure.noise import NoiseFloor
@@ -85,7 +85,7 @@ def prediction(config: PepperConfig) -> ModelPrediction:
             characteristics = Characteristics(graph)
         progress.advance("describe the model", f"{len(graph.operators)} operators")
         part = characteristics.table([0], [len(graph.operators)])
-        row = rows(part, setting(cell, here().calibrate(cell.device)))
+        row = rows(part, setting(cell, host_at(cell.device.host).calibrate(cell.device)))
         progress.advance("calibrate the device", cell.device.name)
     result = model.predict(row)
     gaps = [f"{gap}; the prediction counts it as nothing" for gap in in_kinds(characteristics.gaps)]

@@ -12,32 +12,32 @@ from harness import wait_until
 from pepper.config import DeviceConfig
 from pepper.devices.device import Command, Device, DeviceSpec, Program
 from pepper.errors import ConfigError, MeasureError
-from pepper.hosts.host import Host
+from pepper.hosts.host import RunningHost
 from pepper.hosts.local import LocalHost
 
-HOSTS: dict[str, Callable[[], Host]] = {"local": LocalHost}
+HOSTS: dict[str, Callable[[], RunningHost]] = {"local": LocalHost}
 GENERATOR, CALIBRATOR = "pepper.measure.generator", "pepper.devices.calibrator"
 
 
 @pytest.fixture(params=HOSTS, scope="module")
-def host(request: pytest.FixtureRequest) -> Host:
+def host(request: pytest.FixtureRequest) -> RunningHost:
     return HOSTS[request.param]()
 
 
 @pytest.fixture
-def spec(host: Host) -> DeviceSpec:
+def spec(host: RunningHost) -> DeviceSpec:
     return host.resolve(DeviceConfig(name="some", threads=1))
 
 
 @pytest.fixture
-def device(host: Host, spec: DeviceSpec) -> Iterator[Device]:
+def device(host: RunningHost, spec: DeviceSpec) -> Iterator[Device]:
     (device,) = host.devices([spec])
     with device:
         yield device
 
 
 @pytest.fixture
-def half(host: Host, spec: DeviceSpec) -> Iterator[Device]:
+def half(host: RunningHost, spec: DeviceSpec) -> Iterator[Device]:
     (device,) = host.devices([replace(spec, kind="emulated", share=0.5)])
     with device:
         yield device
@@ -54,7 +54,7 @@ def spins(device: Device) -> Program:
     return program
 
 
-def test_it_says_what_it_is_in_plain_values(host: Host) -> None:
+def test_it_says_what_it_is_in_plain_values(host: RunningHost) -> None:
     facts, state = host.facts(), host.state()
     assert json.loads(json.dumps([facts, state])) == [facts, state]
     assert {"cpu_model", "instruction_sets", "caches", "frequency_mhz", "cores", "memory_bytes", "system"} <= {*facts}
@@ -64,7 +64,7 @@ def test_it_says_what_it_is_in_plain_values(host: Host) -> None:
     assert not host.installed("no-such-command")
 
 
-def test_a_specification_is_whole_and_its_machine_is_the_hosts(host: Host) -> None:
+def test_a_specification_is_whole_and_its_machine_is_the_hosts(host: RunningHost) -> None:
     spec = host.resolve(DeviceConfig(name="some"))
     assert (spec.cores, spec.threads) == (tuple(host.cores()), len(host.cores()))
     assert spec == host.resolve(DeviceConfig(name="some"))
@@ -74,7 +74,7 @@ def test_a_specification_is_whole_and_its_machine_is_the_hosts(host: Host) -> No
         host.resolve(DeviceConfig(name="some", cores=[99999]))
 
 
-def test_cores_are_given_once(host: Host, spec: DeviceSpec) -> None:
+def test_cores_are_given_once(host: RunningHost, spec: DeviceSpec) -> None:
     with pytest.raises(ConfigError, match="wanted 2 times"):
         host.devices([spec, replace(spec, name="other")])
 
@@ -136,7 +136,7 @@ def test_a_confined_program_gets_the_share_and_a_paused_one_nothing(half: Device
     assert used_s(program) > before
 
 
-def test_leaving_a_device_ends_its_programs(host: Host, spec: DeviceSpec) -> None:
+def test_leaving_a_device_ends_its_programs(host: RunningHost, spec: DeviceSpec) -> None:
     (device,) = host.devices([replace(spec, kind="emulated", share=0.5)])
     with device:
         programs = [spins(device) for _ in range(3)]
@@ -163,14 +163,14 @@ def test_a_command_and_what_it_starts_are_held_and_ended(half: Device) -> None:
         half.run(["no-such-command"], 1)
 
 
-def test_one_core_of_a_device(host: Host) -> None:
+def test_one_core_of_a_device(host: RunningHost) -> None:
     (device,) = host.devices([host.resolve(DeviceConfig(name="all"))])
     with device:
         programs = [device.start(GENERATOR, core) for core in range(len(device.spec.cores))]
         assert all(used_s(program) > 0 for program in programs)
 
 
-def test_what_runs_on_a_device_is_seen_and_told_from_others(host: Host, device: Device) -> None:
+def test_what_runs_on_a_device_is_seen_and_told_from_others(host: RunningHost, device: Device) -> None:
     program, meter = spins(device), host.meter([device.spec], own=True)
     before = used_s(program)
     wait_until(lambda: used_s(program) - before > 0.1, timeout_s=20)
@@ -184,7 +184,7 @@ def test_what_runs_on_a_device_is_seen_and_told_from_others(host: Host, device: 
 
 
 @pytest.mark.slow
-def test_a_calibration_is_kept(host: Host, spec: DeviceSpec) -> None:
+def test_a_calibration_is_kept(host: RunningHost, spec: DeviceSpec) -> None:
     found = host.calibrate(spec)
     assert found == host.calibrate(replace(spec, name="other"))
     assert min(found.gflops, found.memory_gbps, found.share) > 0

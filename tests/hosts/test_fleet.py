@@ -9,8 +9,8 @@ from harness import composed
 from pepper.config import HostsConfig
 from pepper.errors import ConfigError, DeviceError
 from pepper.hosts.bundles import issue, read_bundle
-from pepper.hosts.remote import Hosts
-from pepper.tasks import hosts as tasks
+from pepper.hosts.reach import bundle_of
+from pepper.hosts.remote import Joined
 
 pytest.importorskip("cryptography")
 
@@ -67,28 +67,28 @@ def test_names_and_addresses_that_cannot_be_are_refused(override: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_host_that_joined_says_what_it_is(joined, capsys: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]
-    config = composed(f"hosts.folder={joined.folder}/fleet").hosts
-    with Hosts(tasks.bundle_of(config), config) as hosts:
-        assert {*hosts.present()} == {"edge"}
+def test_a_host_that_joined_says_what_it_is(machines, capsys: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]
+    config = composed(f"hosts.folder={machines.folder}/fleet").hosts
+    with Joined(bundle_of(config), config.patience_seconds) as hosts:
+        assert {*hosts.present()} == {"edge", "twin", "other"}
         found = hosts.ask("edge", "describe")
     assert found["cores"]
     assert found["facts"]["cpu_model"]
 
 
 @pytest.mark.slow
-def test_without_a_certificate_of_the_head_nothing_is_said(joined, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_without_a_certificate_of_the_head_nothing_is_said(machines, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """In seconds, and in a line."""
-    foreign = settings(tmp_path, joined.address)
-    with pytest.raises(DeviceError, match="takes this bundle"), Hosts(read_bundle(issue(foreign)[0]), foreign):
+    foreign = settings(tmp_path, machines.address)
+    with pytest.raises(DeviceError, match="takes this bundle"), Joined(read_bundle(issue(foreign)[0]), 1):
         pass
 
 
 @pytest.mark.slow
-def test_a_host_that_is_not_there_is_waited_for_and_then_said_to_be_lost(joined) -> None:  # type: ignore[no-untyped-def]
-    config = composed(f"hosts.folder={joined.folder}/fleet", "hosts.patience_seconds=0.2").hosts
+def test_a_host_that_is_not_there_is_named_at_once(machines) -> None:  # type: ignore[no-untyped-def]
+    config = composed(f"hosts.folder={machines.folder}/fleet").hosts
     with (
-        Hosts(tasks.bundle_of(config), config) as hosts,
-        pytest.raises(DeviceError, match=r"host edg: lost.* did you mean 'edge'"),
+        Joined(bundle_of(config), 60) as hosts,
+        pytest.raises(DeviceError, match=r"device.host=edg: has not joined; did you mean 'edge'"),
     ):
-        hosts.ask("edg", "describe")
+        hosts.require("edg")

@@ -17,10 +17,10 @@ from pepper.config import LoadConfig, MeasureConfig
 from pepper.devices.device import DeviceSpec
 from pepper.errors import MeasureError
 from pepper.graph.model import ModelFile
+from pepper.measure import block
 from pepper.measure.noise import NoiseFloor, floor_of
 from pepper.measure.profile import Profile
 from pepper.measure.statistics import summarise
-from pepper.sweep import runner
 from pepper.sweep.axes import single_cell
 from pepper.sweep.orders import TimedCell, contradictions
 from pepper.tracking.history import history
@@ -61,7 +61,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, list[Answer
                 now = time.time()
                 return Profile("FINISHED", now, now, "INVALID" if why else "VALID", why, [], figures, samples)
 
-        monkeypatch.setattr(runner, "Bench", Bench)
+        monkeypatch.setattr(block, "Bench", Bench)
 
     return come_out
 

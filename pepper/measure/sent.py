@@ -1,0 +1,160 @@
+"""Blocks that are measured on a host that joined: sent as plain values, and what comes back of them.
+
+A host fetches a model that it lacks once, by its hash, and keeps it; what is timed, loaded and judged is the host's.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from pepper.config import LoadConfig, MeasureConfig
+from pepper.devices.device import DeviceSpec
+from pepper.devices.protocol import Arrays, described, shaped
+from pepper.errors import MeasureError
+from pepper.graph.inputs import packed, unpacked
+from pepper.graph.model import ModelFile, changed, files_of
+from pepper.hosts import engine, held
+from pepper.hosts.operations import check_wanted
+from pepper.hosts.remote import Joined, there
+from pepper.interrupts import check
+from pepper.measure.block import Block, measure_block
+from pepper.measure.profile import Profile
+
+PIECE_BYTES = 4 * 2**20
+_MOST_FETCHES = 3  # of a model, for one block: more, and something damages it
+_PLAIN = ("status", "started_s", "ended_s", "verdict", "reasons", "notes", "metrics", "environment", "operators")
+_SPEC, _MEASURE, _LOADS = TypeAdapter(DeviceSpec), TypeAdapter(MeasureConfig), TypeAdapter(tuple[LoadConfig, ...])
+
+
+def measured_on(joined: Joined, block: Block, still: Callable[[], None] = check) -> list[Profile]:
+    """Let the host of a block's device measure it; return a profile for each load.
+
+    Args:
+        joined: The hosts.
+        block: What to measure.
+        still: Called now and then while that is waited for; what it raises ends the wait, and the measuring.
+
+    Raises:
+        DeviceError: The host was away for too long, or has no room for the model.
+        MeasureError: The model does not arrive as it is.
+    """
+    where = str(block.device.host)
+    request, pieces = _packed(block)
+    for _ in range(_MOST_FETCHES):
+        found, arrays = joined.exchange(where, "measure", pieces, once=uuid.uuid4().hex, still=still, **request)
+        if "lacking" not in found:
+            return _profiles(found, arrays)
+        ship(joined, found["lacking"], block.model, still)
+    raise MeasureError(f"host {where}: {block.model.file} arrived damaged {_MOST_FETCHES} times; measure it again")
+
+
+def ship(joined: Joined, host: str, model: ModelFile, still: Callable[[], None] = check) -> None:
+    """Give a host the files of a model that it lacks, in pieces, from where it has them.
+
+    Raises:
+        DeviceError: The host was away for too long, or has no room.
+    """
+    files = {str(file.relative_to(model.file.parent)): file for file in files_of(model.file)}
+    sizes = {name: file.stat().st_size for name, file in files.items()}
+    reached = joined.ask(host, "held", model=model.content_hash, files=sizes)
+    for name, file in files.items():
+        at = reached[name]
+        with file.open("rb") as stream:
+            while at < sizes[name]:
+                stream.seek(at)
+                piece = stream.read(PIECE_BYTES)
+                given = {"model": model.content_hash, "name": name, "offset": at, "size": sizes[name]}
+                before, (at, _) = at, joined.exchange(host, "hold", [piece], still=still, **given)
+                if not piece or at < before:
+                    raise MeasureError(f"{file}: was changed meanwhile; measure it again")
+
+
+def measure(
+    model: dict[str, Any],
+    values: list[Any],
+    device: dict[str, Any],
+    measure: dict[str, Any],
+    loads: list[Any],
+    pieces: Sequence[bytes] = (),
+) -> tuple[dict[str, Any], list[bytes]]:
+    """Measure a block here, for a head; the operation behind `measured_on`.
+
+    Returns:
+        The profiles and this host's clock, with their samples; or under what name the model is lacked.
+    """
+    file = held.folder(model["content_hash"]) / model["file"]
+    inputs = tuple(unpacked(model["inputs"], _arrays(values, pieces)))
+    found = ModelFile(model["name"], file, model["content_hash"], model["shapes"], inputs)
+    if changed(found):
+        if file.exists():
+            held.drop(found.content_hash)
+        return {"lacking": engine.own_name()}, []
+    block = Block(
+        found,
+        _SPEC.validate_python(device),
+        _MEASURE.validate_python(measure),
+        _LOADS.validate_python(loads),
+    )
+    profiles: dict[int, Profile] = {}
+
+    def done(place: int, profile: Profile) -> None:
+        profile.environment["measured_on"] = engine.own_name()
+        profiles[place] = profile
+        check_wanted()
+
+    measure_block(block, done)
+    texts, sent = [], []
+    for place in range(len(block.loads)):
+        profile = profiles[place]
+        header, samples = _sent(profile.samples)
+        texts.append({**{name: getattr(profile, name) for name in _PLAIN}, "samples": header})
+        sent += samples
+    return {"profiles": texts, "clock_s": time.time()}, sent
+
+
+def _packed(block: Block) -> tuple[dict[str, Any], list[bytes]]:
+    facts, given = packed(block.model.inputs)
+    header, pieces = _sent(given)
+    model = {
+        "name": block.model.name,
+        "file": block.model.file.name,
+        "content_hash": block.model.content_hash,
+        "shapes": block.model.shapes,
+        "inputs": facts,
+    }
+    return {
+        "model": model,
+        "values": header,
+        "device": asdict(there(block.device)),
+        "measure": asdict(block.measure),
+        "loads": [asdict(load) for load in block.loads],
+    }, pieces
+
+
+def _profiles(found: dict[str, Any], pieces: list[bytes]) -> list[Profile]:
+    """Return what was measured, at the times of this machine's clock."""
+    ahead_s, profiles = found["clock_s"] - time.time(), []
+    for text in found["profiles"]:
+        header = text.pop("samples")
+        count = len(header)
+        profile = Profile(**text, samples=_arrays(header, pieces[:count]))
+        pieces = pieces[count:]
+        profiles.append(replace(profile, started_s=profile.started_s - ahead_s, ended_s=profile.ended_s - ahead_s))
+    return profiles
+
+
+def _sent(arrays: Arrays) -> tuple[list[Any], list[bytes]]:
+    """Return what arrays are, JSON-able, and their bytes."""
+    header = [[name, array.dtype.str, list(array.shape)] for name, array in arrays.items()]
+    return header, [array.tobytes() for array in arrays.values()]
+
+
+def _arrays(header: list[Any], pieces: Sequence[bytes]) -> "dict[str, Any]":
+    return {
+        name: shaped(name, dtype, shape, piece)
+        for (name, dtype, shape), piece in zip(described(header), pieces, strict=True)
+    }

@@ -1,0 +1,115 @@
+"""A head, and machines that join it: network namespaces with a link each, and a cache folder of their own."""
+
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+from harness import ROOT, free_port
+
+NAMES = ("edge", "twin", "other")
+KINDS = {"edge": "board", "twin": "board"}
+
+
+@dataclass
+class Machines:
+    """A head and what has joined it.
+
+    Attributes:
+        folder: The head's; its bundles are in ``fleet``.
+        address: Where the head listens.
+        spaces: The network namespace of each host; empty where these are not allowed.
+    """
+
+    folder: Path
+    address: str = ""
+    spaces: dict[str, str] = field(default_factory=dict)
+    programs: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
+
+    def lay(self) -> None:
+        """Give each host a namespace with a link to here; where that is not allowed all use the loopback address."""
+        try:
+            for number, name in enumerate(NAMES):
+                space, here, net = f"pepper{os.getpid()}{number}", f"pp{os.getpid()}{number}", f"10.213.{number}"
+                _ip("netns", "add", space)
+                self.spaces[name] = space
+                _ip("link", "add", here, "type", "veth", "peer", "name", "eth0", "netns", space)
+                _ip("addr", "add", f"{net}.1/24", "dev", here)
+                _ip("link", "set", here, "up")
+                for command in (
+                    ["addr", "add", f"{net}.2/24", "dev", "eth0"],
+                    ["link", "set", "eth0", "up"],
+                    ["link", "set", "lo", "up"],
+                    ["route", "add", "default", "via", f"{net}.1"],
+                ):
+                    _ip("-n", space, *command)
+        except (OSError, subprocess.CalledProcessError) as error:
+            warnings.warn(f"hosts share the loopback address, namespaces are not allowed: {error}", stacklevel=1)
+            self.clear()
+        self.address = f"{'10.213.0.1' if self.spaces else '127.0.0.1'}:{free_port()}"
+
+    def start(self, name: str, *arguments: str, until: str) -> subprocess.Popen[str]:
+        """Start a task as a machine of this name, wait until it has said so, and return it."""
+        kept = {key: value for key, value in os.environ.items() if key != "TMPDIR"}  # a running command's own
+        inside = ["ip", "netns", "exec", self.spaces[name]] if name in self.spaces else []
+        program = subprocess.Popen(
+            [*inside, sys.executable, "-m", "pepper.run", *arguments],
+            cwd=self.folder,
+            env={**kept, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(self.cache(name))},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.programs[name] = program
+        assert program.stdout is not None
+        said = []
+        for line in program.stdout:
+            said.append(line)
+            if until in line:
+                return program
+        raise AssertionError("".join(said))
+
+    def cache(self, name: str) -> Path:
+        return self.folder / "caches" / name
+
+    def head(self) -> None:
+        names = f"hosts.names=[{','.join(NAMES)}]"
+        self.start("head", "task=head", f"hosts.address={self.address}", names, until="head at")
+
+    def join(self, name: str) -> None:
+        kind = [f"hosts.kind={KINDS[name]}"] if name in KINDS else []
+        self.start(name, "task=join", f"hosts.bundle=fleet/{name}.json", *kind, until=f"as {name}")
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to all programs of a machine."""
+        program = psutil.Process(self.programs[name].pid)
+        for each in (program, *program.children(recursive=True)):
+            each.send_signal(number)
+
+    def returned(self, name: str) -> bool:
+        """Wait until a machine that was frozen has joined again."""
+        program = self.programs[name]
+        assert program.stdout is not None
+        return any(f"as {name}" in line for line in program.stdout)
+
+    def gone(self, name: str) -> None:
+        """Let a machine vanish, from one moment to the next."""
+        self.signal(name, signal.SIGKILL)
+        self.programs.pop(name).wait()
+
+    def clear(self) -> None:
+        for name in list(self.programs):
+            if self.programs[name].poll() is None:
+                self.gone(name)
+        for space in self.spaces.values():
+            subprocess.run(["ip", "netns", "delete", space], check=False)  # and its link
+        self.spaces.clear()
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True)

@@ -1,0 +1,145 @@
+"""Sweeps whose devices are on hosts that joined: measured there, recorded here, whatever becomes of the hosts."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import psutil
+import pytest
+from harness import Desk, MakeDesk, Outcome, alive, lasting, wait_until
+from machines import Machines
+
+pytestmark = pytest.mark.slow
+
+SWEEP = """# Everywhere.
+name: everywhere
+axes:
+  model: [{models}]
+  device.host: [{hosts}]
+  load: [idle, cpu50]
+"""
+
+
+@pytest.fixture
+def desk(make_desk: MakeDesk, machines: Machines, tmp_path: Path) -> Desk:
+    return make_desk(tmp_path / "desk")
+
+
+def sweep(desk: Desk, machines: Machines, hosts: str, *overrides: str, models: str = "tiny, small") -> Outcome:
+    desk.sweep("everywhere", SWEEP.format(hosts=hosts, models=models))
+    given = [f"hosts.folder={machines.folder}/fleet", "device=local", "device.threads=1", *overrides]
+    return desk("+sweep=everywhere", "sweep.retest=0", *given)
+
+
+@contextmanager
+def once_measuring(machines: Machines, name: str, act: Callable[[], None]) -> Iterator[None]:
+    """Do something, beside the block, when a worker runs on a host."""
+
+    def watch() -> None:
+        wait_until(lambda: measures(machines, name), 60)
+        act()
+
+    thread = Thread(target=watch)
+    thread.start()
+    yield
+    thread.join()
+
+
+def measures(machines: Machines, name: str) -> list[int]:
+    """The workers that run on a host."""
+    children = psutil.Process(machines.programs[name].pid).children(recursive=True)
+    return [each.pid for each in alive(children) if "pepper.measure.worker" in each.cmdline()]
+
+
+def test_cells_are_measured_on_their_hosts_and_recorded_here(desk: Desk, machines: Machines) -> None:
+    outcome = sweep(desk, machines, "null, edge, other", models="tiny")
+    assert outcome.status == 0, outcome.err
+    by_host: dict[str, list[Any]] = {}
+    for each in desk.runs():
+        by_host.setdefault(each.data.params.get("host", "None"), []).append(each)
+    assert {host: len(found) for host, found in by_host.items()} == {"None": 2, "edge": 2, "other": 2}
+    for each in by_host["edge"]:
+        assert each.data.params["device"] == "local@edge"
+        assert each.data.tags["pepper.verdict"] == "VALID"
+        assert float(each.data.params["device_gflops"]) > 0
+    for name in ("edge", "other"):
+        assert len(list((machines.cache(name) / "pepper" / "models").glob("*/*.onnx"))) == 1
+
+
+def test_any_of_a_kind_will_do_and_a_finished_sweep_is_finished(desk: Desk, machines: Machines) -> None:
+    first = sweep(desk, machines, "kind:board", models="tiny")
+    assert first.status == 0, first.err
+    assert "2 cells, 0 finished before" in first.out
+    assert "2 cells, 2 finished before" in sweep(desk, machines, "kind:board", models="tiny").out
+
+
+def test_a_block_whose_host_vanishes_is_measured_on_its_return(desk: Desk, machines: Machines) -> None:
+    def vanish() -> None:
+        machines.gone("other")
+        machines.join("other")
+
+    with once_measuring(machines, "other", vanish):
+        outcome = sweep(desk, machines, "other", *lasting(1), models="tiny")
+    assert outcome.status == 0, outcome.err
+    assert len(desk.runs()) == 2
+
+
+def test_what_a_host_measures_while_the_head_is_away_arrives_once(desk: Desk, machines: Machines) -> None:
+    workers: set[int] = set()
+
+    def restart() -> None:
+        machines.gone("head")
+        workers.update(measures(machines, "other"))
+        machines.head()
+        workers.update(measures(machines, "other"))
+
+    with once_measuring(machines, "other", restart):
+        outcome = sweep(desk, machines, "other", *lasting(2), models="tiny")
+    assert outcome.status == 0, outcome.err
+    assert len(desk.runs()) == 2
+    assert len(workers) == 1
+
+
+def test_a_host_that_stays_away_is_lost_and_the_rest_is_kept(desk: Desk, machines: Machines) -> None:
+    """Frozen: it says nothing, and its connections stay."""
+    with once_measuring(machines, "other", lambda: machines.signal("other", signal.SIGSTOP)):
+        outcome = sweep(desk, machines, "edge, other", *lasting(1), "hosts.patience_seconds=1", models="tiny")
+    machines.signal("other", signal.SIGCONT)
+    assert outcome.status == 1
+    assert "host lost: other was away for 1 s" in outcome.err
+    ended = [(each.data.params["host"], each.info.status) for each in desk.runs()]
+    assert sorted(ended) == [("edge", "FINISHED")] * 2 + [("other", "FAILED")] * 2
+    assert machines.returned("other")
+
+
+def test_an_unknown_host_is_named_in_a_line(desk: Desk, machines: Machines) -> None:
+    outcome = desk(f"hosts.folder={machines.folder}/fleet", "model=tiny", "device.host=egde")
+    assert outcome.status == 2
+    assert outcome.error == "error: device.host=egde: has not joined; did you mean 'edge'?"
+
+
+def test_the_roll_says_what_is_there(desk: Desk, machines: Machines) -> None:
+    outcome = desk("task=fleet", f"hosts.folder={machines.folder}/fleet", "output=json")
+    assert outcome.status == 0, outcome.err
+    hosts = {host["name"]: host for host in json.loads(outcome.out)["hosts"]}
+    assert {name: host["kind"] for name, host in hosts.items()} == {"edge": "board", "twin": "board", "other": None}
+    for host in hosts.values():
+        assert abs(host["clock_ms"]) <= 1000 * host["seen_s"] + host["clock_within_ms"] + 50
+        assert host["onnxruntime"]
+
+
+def test_what_measures_on_a_host_needs_no_store_and_learns_nothing() -> None:
+    code = (
+        "import sys, importlib; from pepper.hosts import engine, operations;"
+        "[importlib.import_module(name) for name in {*operations.OPERATIONS.values(), 'pepper.tasks.hosts'}];"
+        "engine._engine();"
+        "print({'mlflow', 'xgboost', 'optuna', 'pandas', 'matplotlib', 'pyarrow', 'scipy'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
