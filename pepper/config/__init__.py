@@ -14,6 +14,7 @@ from pepper.config.checks import MISSING
 from pepper.config.comparing import CompareConfig
 from pepper.config.cutting import CutsConfig, SplitConfig
 from pepper.config.executing import ExecuteConfig
+from pepper.config.finding import PrometheusConfig
 from pepper.config.hosting import HostsConfig
 from pepper.config.learning import AdaptConfig, LatencyConfig, PromoteConfig, TuningConfig
 from pepper.config.measuring import (
@@ -51,6 +52,7 @@ __all__ = [
     "OutputMode",
     "PepperConfig",
     "PlaceConfig",
+    "PrometheusConfig",
     "PromoteConfig",
     "ReportConfig",
     "SessionConfig",
@@ -125,6 +127,7 @@ class PepperConfig:
     execute: ExecuteConfig = field(default_factory=ExecuteConfig)
     report: ReportConfig = MISSING
     hosts: HostsConfig = MISSING
+    prometheus: PrometheusConfig = MISSING
     output: OutputMode = OutputMode.text
     sweep: SweepConfig | None = None
 

@@ -192,6 +192,11 @@ def kinds_of(host: dict[str, Any]) -> list[str]:
     return sorted(what for what in {*offered} if what.startswith(KIND))
 
 
+def address_of(host: dict[str, Any]) -> str:
+    """Return the address of a host, as `hosts_of` gives it."""
+    return str(host["address"]).removeprefix("tls://").rpartition(":")[0].strip("[]")
+
+
 def submit(client: Any, where: str, function: Callable[..., Any], *given: Any, measures: bool) -> Any:
     """Let a host call a function.
 

@@ -70,6 +70,10 @@ class Host(ABC):
         :func:`pepper.devices.host.state`."""
 
     @abstractmethod
+    def addresses(self) -> set[str]:
+        """Return under which names and addresses it can be known to others."""
+
+    @abstractmethod
     def cores(self) -> list[int]:
         """Return the numbers of the cores that programs may use there, in order."""
 

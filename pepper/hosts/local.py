@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import socket
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,11 @@ class LocalHost(RunningHost):
     def energy(self, spec: DeviceSpec) -> EnergyUse:
         """Count energy by the GPU's own counter, or by the processors'."""
         return EnergyUse(dict(spec.found).get("uuid"))
+
+    def addresses(self) -> set[str]:
+        """Return the machine's name, and the addresses of its interfaces."""
+        of_interfaces = {each.address for found in psutil.net_if_addrs().values() for each in found}
+        return {"localhost", socket.gethostname(), *of_interfaces}
 
     def cores(self) -> list[int]:
         """Return the cores that this process may use."""

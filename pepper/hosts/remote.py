@@ -170,6 +170,12 @@ class RemoteHost(Host):
         """Return the state that it is in."""
         return dict(self._joined.ask(self.name, "state"))
 
+    def addresses(self) -> set[str]:
+        """Return its name, and the address that it joined from."""
+        present = self._joined.present()
+        joined_from = {engine.address_of(present[name]) for name in self._joined.members(self.name) if name in present}
+        return {self.name, *joined_from}
+
     def cores(self) -> list[int]:
         """Return the cores that programs may use there."""
         return list(self._joined.ask(self.name, "cores"))

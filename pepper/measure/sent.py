@@ -6,7 +6,7 @@ A host fetches a model that it lacks once, by its hash, and keeps it; what is ti
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from pepper.config import LoadConfig, MeasureConfig
 from pepper.devices.device import DeviceSpec
 from pepper.devices.protocol import Arrays, described, shaped
+from pepper.documents import plain_name
 from pepper.errors import MeasureError
 from pepper.graph.inputs import packed, unpacked
 from pepper.graph.model import ModelFile, changed, files_of
@@ -26,7 +27,7 @@ from pepper.measure.profile import Profile
 
 PIECE_BYTES = 4 * 2**20
 _MOST_FETCHES = 3  # of a model, for one block: more, and something damages it
-_PLAIN = ("status", "started_s", "ended_s", "verdict", "reasons", "notes", "metrics", "environment", "operators")
+_PLAIN = tuple(each.name for each in fields(Profile) if each.name != "samples")
 _SPEC, _MEASURE, _LOADS = TypeAdapter(DeviceSpec), TypeAdapter(MeasureConfig), TypeAdapter(tuple[LoadConfig, ...])
 
 
@@ -86,7 +87,8 @@ def measure(
     Returns:
         The profiles and this host's clock, with their samples; or under what name the model is lacked.
     """
-    file = held.folder(model["content_hash"]) / model["file"]
+    check_wanted()
+    file = held.folder(model["content_hash"]) / plain_name(model["file"])
     inputs = tuple(unpacked(model["inputs"], _arrays(values, pieces)))
     found = ModelFile(model["name"], file, model["content_hash"], model["shapes"], inputs)
     if changed(found):

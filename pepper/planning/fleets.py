@@ -13,7 +13,7 @@ from pepper.config.placing import MEASURED
 from pepper.errors import ConfigError, argument, nearest
 from pepper.execution.pool import specs
 from pepper.fleet import Fleet, FleetDevice, Link, connected
-from pepper.hosts import reach
+from pepper.hosts import prometheus, reach
 from pepper.hosts.host import Host
 from pepper.hosts.local import here
 from pepper.hosts.reach import host_at
@@ -47,7 +47,7 @@ def assemble(composition: Composition) -> Fleet:
     devices = {}
     for name, entry in config.fleet.devices.items():
         try:
-            devices[name] = _device(entry, option)
+            devices[name] = _device(config, entry, option)
         except ConfigError as error:
             raise ConfigError(f"fleet.devices.{name}: {error}") from error
     fleet = Fleet(devices, connected(_links(config, names, option)), config.fleet.source, config.fleet.sink)
@@ -75,7 +75,7 @@ def check_devices(key: str, given: Iterable[str], names: Sequence[str]) -> None:
             raise ConfigError(f"{key}: the fleet has no device {name!r}{hint}")
 
 
-def _device(entry: FleetDeviceConfig, option: Callable[[str, str], DictConfig]) -> FleetDevice:
+def _device(config: PepperConfig, entry: FleetDeviceConfig, option: Callable[[str, str], DictConfig]) -> FleetDevice:
     composed = option("device", entry.device).copy()
     changes = dict(entry.overrides)
     if entry.cores is not None:
@@ -94,7 +94,9 @@ def _device(entry: FleetDeviceConfig, option: Callable[[str, str], DictConfig]) 
             raise ConfigError(f"load={entry.load}: does not say which percent; give an option that does, such as cpu50")
         load = typed(chosen).load
     elif device.kind != "emulated":
-        load = LoadConfig(percent=round(host_at(device.host).busy_percent(spec), 1), name=MEASURED)
+        host, server = host_at(device.host), config.prometheus
+        busy = host.busy_percent(spec) if server.url is None else prometheus.busy_percent(server, host, spec)
+        load = LoadConfig(percent=round(busy, 1), name=MEASURED)
     else:
         raise ConfigError(f"load={MEASURED}: an emulated device has only the load given to it; give an option of load")
     check_load(load, spec)

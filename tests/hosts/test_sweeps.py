@@ -16,6 +16,7 @@ from harness import Desk, MakeDesk, Outcome, alive, lasting, wait_until
 from machines import Machines
 
 pytestmark = pytest.mark.slow
+pytest.importorskip("distributed")
 
 SWEEP = """# Everywhere.
 name: everywhere
