@@ -59,6 +59,7 @@ TASKS = {
     "compare": Task("pepper.tasks.compare", "compare"),
     "report": Task("pepper.tasks.report", "report"),
     "import": Task("pepper.tasks.import_results", "import_results"),
+    "export": Task("pepper.tasks.export", "export"),
     "doctor": Task("pepper.tasks.doctor", "doctor"),
     "head": Task("pepper.tasks.hosts", "head"),
     "join": Task("pepper.tasks.hosts", "join"),

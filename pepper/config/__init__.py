@@ -16,7 +16,7 @@ from pepper.config.cutting import CutsConfig, SplitConfig
 from pepper.config.executing import ExecuteConfig
 from pepper.config.finding import PrometheusConfig
 from pepper.config.hosting import HostsConfig
-from pepper.config.learning import AdaptConfig, LatencyConfig, PromoteConfig, TuningConfig
+from pepper.config.learning import AdaptConfig, ExportConfig, ImportConfig, LatencyConfig, PromoteConfig, TuningConfig
 from pepper.config.measuring import (
     DeviceConfig,
     LimitsConfig,
@@ -39,9 +39,11 @@ __all__ = [
     "CutsConfig",
     "DeviceConfig",
     "ExecuteConfig",
+    "ExportConfig",
     "FleetConfig",
     "FleetDeviceConfig",
     "HostsConfig",
+    "ImportConfig",
     "LatencyConfig",
     "LimitsConfig",
     "LinkConfig",
@@ -122,6 +124,8 @@ class PepperConfig:
     objective: ObjectiveConfig = MISSING
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
     compare: CompareConfig = field(default_factory=CompareConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
+    imports: ImportConfig = field(default_factory=ImportConfig)
     promote: PromoteConfig = field(default_factory=PromoteConfig)
     place: PlaceConfig = field(default_factory=PlaceConfig)
     execute: ExecuteConfig = field(default_factory=ExecuteConfig)

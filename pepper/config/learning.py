@@ -66,6 +66,30 @@ class AdaptConfig:
 
 
 @dataclass
+class ImportConfig:
+    """What ``task=import`` reads besides what waits; on the command line ``import.csv`` is the same as ``imports.csv``.
+
+    Attributes:
+        csv: A CSV file of measurements that were taken elsewhere; None reads none.
+        keep_good: Whether to log the good lines of a file in which others are bad.
+    """
+
+    csv: str | None = None
+    keep_good: bool = False
+
+
+@dataclass
+class ExportConfig:
+    """What ``task=export`` writes.
+
+    Attributes:
+        csv: The CSV file.
+    """
+
+    csv: str = "measurements.csv"
+
+
+@dataclass
 class PromoteConfig:
     """How a latency model becomes the champion.
 

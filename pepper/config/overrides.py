@@ -100,9 +100,14 @@ def prepared(overrides: Sequence[str], multirun: bool = False) -> tuple[list[str
         _check_name(override)
     read = [(override, entries(override, multirun)) for override in overrides]
     return (
-        [_written(override, multirun) for override, found in read if found is None],
+        [_written(_imported(override), multirun) for override, found in read if found is None],
         [override for override, found in read if found is not None],
     )
+
+
+def _imported(override: str) -> str:
+    """Name the section of ``task=import`` as the schema does: Python takes a word of its own for no field's name."""
+    return f"imports.{override.removeprefix('import.')}" if override.startswith("import.") else override
 
 
 def _check_name(override: str) -> None:

@@ -12,7 +12,7 @@ from pepper.caches import digest, hash_file
 from pepper.documents import read_bytes
 from pepper.errors import LatencyError, listed
 from pepper.graph import characteristics
-from pepper.latency import description, features
+from pepper.latency import description, elsewhere, features
 from pepper.latency.dataset import Rows
 from pepper.latency.description import Track
 from pepper.latency.features import FEATURES, SETTING, Setting, Values
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 KEY = [f"params.{name}" for name in description.KEY]
 CARRIED = f"params.{description.PARAM}"
+PROVENANCE = f"params.{elsewhere.PROVENANCE}"
 _MOST_BYTES = 2**29
 _MOST_SAID = 200  # letters of a library's reason
 TARGETS = ("p50_ms", "p95_ms")
@@ -61,6 +62,12 @@ def collect(history: "pd.DataFrame", folder: Path, track: Track = iter) -> Colle
         left_out["not finished or INVALID"] = len(history) - len(valid)
     if valid.empty:
         raise LatencyError("no VALID measurement to learn from; measure first, such as task=profile +sweep=loads")
+    if PROVENANCE in valid:
+        speed = valid.get("params.device_gflops", pd.Series(index=valid.index, dtype=object))
+        unknown = valid[PROVENANCE].notna() & speed.isna()
+        if unknown.any():
+            left_out["measured elsewhere, on a device of unknown speed"] = int(unknown.sum())
+            valid = valid[~unknown]
     bound = valid.get("params.binding", pd.Series(index=valid.index, dtype=object)).isin(["device", "graph"])
     if bound.any():
         left_out["inputs and outputs bound to the device: stages have theirs on the host"] = int(bound.sum())

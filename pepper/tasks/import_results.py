@@ -1,4 +1,4 @@
-"""``task=import``: log the results that were kept on disk while the store could not be reached."""
+"""``task=import``: log the results that were kept on disk while the store was away, or what a CSV file holds."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +9,7 @@ from pepper.console.output import add_results
 from pepper.console.progress import stepwise
 from pepper.console.tables import show
 from pepper.errors import TrackingError
+from pepper.tasks.import_measurements import import_measurements
 from pepper.tasks.posting import flush, warn
 from pepper.tasks.result import Result
 from pepper.tracking.abandoned import close_abandoned
@@ -20,12 +21,14 @@ def import_results(composition: Composition) -> Result:
     """Log all that waits once, each to the store that it was kept for, and end the runs whose process is gone.
 
     Returns:
-        Its status is 0, or 1 if something cannot be logged and was set aside.
+        Its status is 0, or 1 if something cannot be logged and was set aside, or a line of a file is bad.
 
     Raises:
         TrackingError: A store does not answer; what waits for the others was logged.
     """
     config = composition.config
+    if config.imports.csv is not None:
+        return Result(1 if import_measurements(config, Path(config.imports.csv).expanduser()) else 0)
     counts: dict[str, int] = {}
     versions: list[tuple[str, int]] = []
     failed: TrackingError | None = None
