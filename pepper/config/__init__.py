@@ -16,7 +16,15 @@ from pepper.config.cutting import CutsConfig, SplitConfig
 from pepper.config.executing import ExecuteConfig
 from pepper.config.finding import PrometheusConfig
 from pepper.config.hosting import HostsConfig
-from pepper.config.learning import AdaptConfig, ExportConfig, ImportConfig, LatencyConfig, PromoteConfig, TuningConfig
+from pepper.config.learning import (
+    AdaptConfig,
+    ExportConfig,
+    ImportConfig,
+    LatencyConfig,
+    PredictConfig,
+    PromoteConfig,
+    TuningConfig,
+)
 from pepper.config.measuring import (
     DeviceConfig,
     LimitsConfig,
@@ -54,6 +62,7 @@ __all__ = [
     "OutputMode",
     "PepperConfig",
     "PlaceConfig",
+    "PredictConfig",
     "PrometheusConfig",
     "PromoteConfig",
     "ReportConfig",
@@ -126,6 +135,7 @@ class PepperConfig:
     compare: CompareConfig = field(default_factory=CompareConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     imports: ImportConfig = field(default_factory=ImportConfig)
+    predict: PredictConfig = field(default_factory=PredictConfig)
     promote: PromoteConfig = field(default_factory=PromoteConfig)
     place: PlaceConfig = field(default_factory=PlaceConfig)
     execute: ExecuteConfig = field(default_factory=ExecuteConfig)

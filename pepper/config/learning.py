@@ -56,13 +56,33 @@ class AdaptConfig:
     """How the champion learns a new device.
 
     Attributes:
-        measurements: How many cells are measured there.
+        measurements: How many cells are measured there, or proposed to be.
+        csv: A CSV file of latencies of a device that is not at hand, as ``task=import`` reads it; None measures here.
+        propose: A CSV file to write the models to that are best measured on such a device; None proposes none.
+        device: Which of the file's devices it is, where it has several; what the proposed rows name.
     """
 
     measurements: int = 10
+    csv: str | None = None
+    propose: str | None = None
+    device: str | None = None
 
     def __post_init__(self) -> None:
         within("adapt.measurements", self.measurements, 3)
+        if self.csv is not None and self.propose is not None:
+            raise ConfigError(f"adapt.propose={self.propose}: comes before adapt.csv; give one of the two")
+
+
+@dataclass
+class PredictConfig:
+    """What ``task=predict`` is asked.
+
+    Attributes:
+        device: A device that is not at hand, by the name that its imported measurements have; None asks about
+            ``device``.
+    """
+
+    device: str | None = None
 
 
 @dataclass

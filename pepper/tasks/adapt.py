@@ -25,9 +25,10 @@ from pepper.planning.latency_models import chosen_version, load_version, write_v
 from pepper.planning.settings import run_params
 from pepper.sweep.axes import plan
 from pepper.sweep.cells import Cell
+from pepper.tasks.absent import adapt_to_absent, propose
 from pepper.tasks.posting import flush_before
 from pepper.tasks.profile import measure
-from pepper.tasks.result import TRAINING, Registered
+from pepper.tasks.result import TRAINING, Registered, Result
 from pepper.tracking.abandoned import close_abandoned
 from pepper.tracking.history import history
 from pepper.tracking.posting import log
@@ -48,7 +49,21 @@ class _Score:
     after: dict[str, float]
 
 
-def adapt(composition: Composition) -> Registered:
+def adapt(composition: Composition) -> Result:
+    """Learn a device: one that is here by measuring it, another by the latencies that a file has.
+
+    Raises:
+        LatencyError: There is no champion, nothing to measure, or too little is VALID.
+    """
+    wanted = composition.config.adapt
+    if wanted.csv is not None:
+        return adapt_to_absent(composition.config, Path(wanted.csv).expanduser())
+    if wanted.propose is not None:
+        return propose(composition.config, Path(wanted.propose).expanduser())
+    return adapt_here(composition)
+
+
+def adapt_here(composition: Composition) -> Registered:
     """Choose cells, measure them on the device, adapt the champion, log and register it.
 
     Raises:

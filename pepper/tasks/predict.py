@@ -1,5 +1,6 @@
 """``task=predict``: how long a model would take on a device under a load, and how sure that is."""
 
+import math
 import sys
 import warnings
 from dataclasses import asdict, dataclass
@@ -9,15 +10,19 @@ from pepper.config.composing import Composition
 from pepper.console.frames import Framed
 from pepper.console.progress import StepProgress
 from pepper.console.tables import show
+from pepper.errors import ConfigError
 from pepper.graph.characteristics import Characteristics, CostWarning, in_kinds
 from pepper.graph.ir import check_operators
 from pepper.hosts.reach import host_at
 from pepper.latency.features import rows
+from pepper.latency.model import Prediction
 from pepper.latency.ranges import in_short
+from pepper.latency.unseen import UnseenPrediction
 from pepper.measure.noise import NoiseFloor
 from pepper.planning.latency_models import chosen_version, load_version, noise_floor, open_registry
 from pepper.planning.settings import setting
 from pepper.sweep.axes import single_cell
+from pepper.tasks.absent import absent_device
 from pepper.tasks.result import Result
 
 
@@ -53,7 +58,8 @@ class ModelPrediction(Framed):
 def predict(composition: Composition) -> Result:
     """Print the predicted median, 95th percentile and interval."""
     said = prediction(composition.config)
-    show(f"{said.name}: median {said.p50_ms:.3g} ms, 95th percentile {said.p95_ms:.3g} ms", **asdict(said))
+    tail = "" if math.isnan(said.p95_ms) else f", 95th percentile {said.p95_ms:.3g} ms"
+    show(f"{said.name}: median {said.p50_ms:.3g} ms{tail}", **asdict(said))
     show(f"  90 % of models never seen take {said.low_ms:.3g} to {said.high_ms:.3g} ms where this is said")
     by = f", adapted to this device with {said.adapted_with} measurements" if said.adapted_with else ""
     show(f"  by {said.registered_model} version {said.version}{by}")
@@ -71,6 +77,11 @@ def prediction(config: PepperConfig) -> ModelPrediction:
         LatencyError: There is no champion, or it has another feature list.
         ModelError: The model cannot be read, or has no operators.
     """
+    absent = config.predict.device
+    if absent is not None and config.load.percent:
+        raise ConfigError(
+            f"load={config.load.name}: of predict.device={absent} only idle latencies are known; drop load"
+        )
     with StepProgress(3, config.is_quiet, seldom=True) as progress:
         registry = open_registry(config)
         version = chosen_version(registry, config.latency.version)
@@ -85,20 +96,27 @@ def prediction(config: PepperConfig) -> ModelPrediction:
             characteristics = Characteristics(graph)
         progress.advance("describe the model", f"{len(graph.operators)} operators")
         part = characteristics.table([0], [len(graph.operators)])
-        row = rows(part, setting(cell, host_at(cell.device.host).calibrate(cell.device)))
-        progress.advance("calibrate the device", cell.device.name)
-    result = model.predict(row)
+        said: Prediction | UnseenPrediction
+        if absent is not None:
+            device = absent_device(config, absent)
+            progress.advance("learn the device", absent)
+            said, adapted, doubts = device.predict(part), len(device.latency_ms), device.warnings()
+        else:
+            row = rows(part, setting(cell, host_at(cell.device.host).calibrate(cell.device)))
+            progress.advance("calibrate the device", cell.device.name)
+            said, doubts = model.predict(row), in_short(model.out_of_range(row))
+            there = [adaptation.measurements for adaptation in model.adaptations if adaptation.of_device(row)[0]]
+            adapted = there[-1] if there else 0
     gaps = [f"{gap}; the prediction counts it as nothing" for gap in in_kinds(characteristics.gaps)]
-    adapted = [adaptation.measurements for adaptation in model.adaptations if adaptation.of_device(row)[0]]
     return ModelPrediction(
-        name=cell.name,
-        p50_ms=float(result.p50_ms[0]),
-        p95_ms=float(result.p95_ms[0]),
-        low_ms=float(result.low_ms[0]),
-        high_ms=float(result.high_ms[0]),
+        name=cell.name if absent is None else f"{cell.model.name} / {absent} / idle",
+        p50_ms=float(said.p50_ms[0]),
+        p95_ms=float(said.p95_ms[0]) if isinstance(said, Prediction) else math.nan,
+        low_ms=float(said.low_ms[0]),
+        high_ms=float(said.high_ms[0]),
         registered_model=registry.name,
         version=version,
-        adapted_with=adapted[-1] if adapted else 0,
+        adapted_with=adapted,
         noise=noise_floor(registry, version),
-        warnings=[*gaps, *in_short(model.out_of_range(row))],
+        warnings=[*gaps, *doubts],
     )

@@ -67,6 +67,7 @@ def register(desk: Desk, errors: Sequence[float]) -> None:
     folder = desk.folder / "training"
     model.with_interval(rows.p50_ms / unseen).save(folder / "model")
     write_signature(folder / "model", FEATURES, ("p50_ms",))
+    collect.write(rows, folder / "dataset" / "train.parquet")
     table = collect.to_frame(rows)[["model", "part", "device", "load", "p50_ms"]]
     for error in errors:
         noise = np.exp(error * np.random.default_rng(0).standard_normal(len(rows)))
