@@ -22,11 +22,12 @@ from pepper.graph.ir import Graph
 from pepper.graph.model import load_configured
 from pepper.placement.plan import Plan
 from pepper.planning.placing import find_plan
+from pepper.planning.predicting import ModelPrediction
 from pepper.report.placement_tables import PlanLine
 from pepper.report.placements import plan_lines, verdict, warnings
 from pepper.sweep.axes import single_cell
 from pepper.tasks.cuts import CutRow, cut_rows
-from pepper.tasks.predict import ModelPrediction, prediction
+from pepper.tasks.predict import prediction
 from pepper.tasks.profile import measure_cells
 from pepper.tasks.split import PartRow, part_rows
 

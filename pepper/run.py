@@ -60,6 +60,7 @@ TASKS = {
     "report": Task("pepper.tasks.report", "report"),
     "import": Task("pepper.tasks.import_results", "import_results"),
     "export": Task("pepper.tasks.export", "export"),
+    "serve": Task("pepper.service.serve", "serve"),
     "doctor": Task("pepper.tasks.doctor", "doctor"),
     "head": Task("pepper.tasks.hosts", "head"),
     "join": Task("pepper.tasks.hosts", "join"),

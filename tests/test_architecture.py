@@ -64,7 +64,8 @@ MAY_IMPORT = {
     "report": FOUNDATION | {"console", "execution", "graph", "latency", "measure", "placement", "planning"},
     "tasks": BELOW_PLANNING | {"planning", "report"},
     "api": FOUNDATION | {"console", "graph", "placement", "planning", "report", "sweep", "tasks"},
-    "run": FOUNDATION | {"console", "tasks"},
+    "service": FOUNDATION | {"console", "graph", "latency", "planning", "sweep", "tasks"},
+    "run": FOUNDATION | {"console", "tasks", "service"},
 }
 
 # Third parties with a home: the rooms (or modules) that may import them.
@@ -82,6 +83,10 @@ HOMES = {
     "dask": ("hosts.engine",),
     "distributed": ("hosts.engine",),
     "cryptography": ("hosts.bundles",),
+    "fastapi": ("service",),
+    "starlette": ("service",),
+    "uvicorn": ("service",),
+    "prometheus_client": ("service",),
     "psutil": ("devices", "hosts", "tracking.abandoned", "graph.observed"),
 }
 
@@ -180,7 +185,17 @@ def test_only_hosts_and_devices_know_a_machine(path: Path) -> None:
     """No process number, core or file of the kernel above them: what runs on a device may run elsewhere."""
     name = dotted(path)
     tree = ast.parse(path.read_text())
-    if name.split(".")[0] not in ("measure", "sweep", "planning", "execution", "report", "tasks", "latency", "api"):
+    if name.split(".")[0] not in (
+        "measure",
+        "sweep",
+        "planning",
+        "execution",
+        "report",
+        "tasks",
+        "latency",
+        "api",
+        "service",
+    ):
         return
     for imported in imports(tree):
         assert not any(f"{imported}.".startswith(f"pepper.devices.{module}.") for module in OF_ONE_MACHINE), imported

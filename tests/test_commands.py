@@ -31,6 +31,8 @@ pytestmark = [
 # What is not run, and why.
 NOT_RUN = {
     "pip install '.[cpu]'": "sets up an environment",
+    "pip install '.[cpu,service]'": "sets up an environment",
+    f"{PEPPER} task=serve": "a server that nothing ends; tests/service/test_service.py starts it",
     "make run": "sets up an environment, and then runs +sweep=loads, which is run here",
     "make test": "runs this",
     "make lint": "part of make test",

@@ -36,6 +36,7 @@ from pepper.config.measuring import (
 )
 from pepper.config.placing import FleetConfig, FleetDeviceConfig, LinkConfig, ObjectiveConfig, PlaceConfig
 from pepper.config.reporting import ReportConfig
+from pepper.config.serving import ServeConfig
 from pepper.config.tracking import TrackingConfig
 from pepper.errors import ConfigError, argument, nearest
 
@@ -66,6 +67,7 @@ __all__ = [
     "PrometheusConfig",
     "PromoteConfig",
     "ReportConfig",
+    "ServeConfig",
     "SessionConfig",
     "SplitConfig",
     "SweepConfig",
@@ -142,6 +144,7 @@ class PepperConfig:
     report: ReportConfig = MISSING
     hosts: HostsConfig = MISSING
     prometheus: PrometheusConfig = MISSING
+    serve: ServeConfig = field(default_factory=ServeConfig)
     output: OutputMode = OutputMode.text
     sweep: SweepConfig | None = None
 

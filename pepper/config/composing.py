@@ -97,6 +97,14 @@ def recompose(overrides: Sequence[str]) -> "DictConfig":
         raise ConfigError(explain(error, overrides)) from error
 
 
+def own_folders() -> list[str]:
+    """Return the folders of the user's own options (``--config-dir``) that the running command was composed with."""
+    from hydra.core.hydra_config import HydraConfig
+
+    sources = HydraConfig.get().runtime.config_sources
+    return [source.path for source in sources if source.provider == "command-line"]
+
+
 def with_names(cfg: "DictConfig", named: Sequence[str]) -> "DictConfig":
     """Set what overrides with names of their own say in a composed tree, and return it.
 

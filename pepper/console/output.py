@@ -33,7 +33,7 @@ def speaking(mode: OutputMode) -> Iterator[dict[str, Any]]:
         with contextlib.nullcontext() if mode == OutputMode.text else contextlib.redirect_stdout(io.StringIO()):
             yield results
         if mode == OutputMode.json:
-            print(json.dumps(_plain(results), allow_nan=False))
+            print(json.dumps(plain(results), allow_nan=False))
     finally:
         _results.reset(token)
 
@@ -55,14 +55,14 @@ def results_under(name: str) -> Iterator[None]:
         _results.reset(token)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Turn a value into what JSON has: NaN and infinities become null, numbers of numpy become plain ones."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, str | int | None):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Path):
         return str(value)
-    return _plain(value.tolist()) if hasattr(value, "tolist") else [_plain(item) for item in value]
+    return plain(value.tolist()) if hasattr(value, "tolist") else [plain(item) for item in value]

@@ -61,6 +61,20 @@ def write_version(folder: Path, model: LatencyModel, rows: Rows, train: Rows, te
         collect.write(part, folder / "dataset" / f"{name}.parquet")
 
 
+def trained_rows(registry: Registry, version: int) -> Rows:
+    """Return the rows that a version was trained on.
+
+    Of one that was adapted to a device it is those of the training before.
+
+    Raises:
+        LatencyError: They cannot be read.
+        TrackingError: There is no such version, or its rows are gone.
+    """
+    version, _ = _trained(registry, version)
+    with registry.artifacts(version, "dataset") as folder:
+        return collect.read(folder / "train.parquet")
+
+
 def noise_floor(registry: Registry, version: int) -> NoiseFloor | None:
     """Return how far two measurements of a cell differed in what a version learned from; None if none was repeated.
 
