@@ -1,6 +1,6 @@
 """A model as the configuration names it: its file, its identity and what to feed it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ class ModelFile:
         given: The values that the user gives, by input name.
         inner_shapes: The shapes that the user gives of tensors that no rule can infer, by name.
         part_of: The model that it is a part of; None for a whole one.
+        weight_files: Its external weights' files.
     """
 
     name: str
@@ -42,6 +43,7 @@ class ModelFile:
     given: Mapping[str, Any] = field(default_factory=dict, compare=False)
     inner_shapes: Mapping[str, list[int]] = field(default_factory=dict)
     part_of: "ModelFile | None" = None
+    weight_files: tuple[Path, ...] = ()
 
     def graph(self) -> Graph:
         """Load it as a graph, at these shapes and values.
@@ -77,10 +79,13 @@ def find_model(config: ModelConfig) -> ModelFile:
     inputs = real_inputs(proto.graph)
     shapes = concrete_shapes(inputs, {**given_shapes(inputs, given), **outer}, config.dims, config.batch)
     fed = input_specs(proto.graph, shapes, given)
-    digest = content_hash([file, *external_files(proto, file)])
+    weight_files = external_files(proto, file)
+    digest = content_hash([file, *weight_files])
     if config.part is None and config.grid is not None:
         raise ModelError(f"model.grid={config.grid}: does not say which of its parts; give model.part=N, from 0")
-    whole = ModelFile(str(config.name), file.absolute(), digest, shapes, fed, given, inner)
+    whole = ModelFile(
+        str(config.name), file.absolute(), digest, shapes, fed, given, inner, weight_files=_absolute(weight_files)
+    )
     if config.part is None:
         return whole
     part = cut_part(whole.file, {**shapes, **inner}, digest, config.part, config.part_seed, config.grid)
@@ -88,24 +93,21 @@ def find_model(config: ModelConfig) -> ModelFile:
     inputs = real_inputs(proto.graph)
     shapes = concrete_shapes(inputs, {}, {}, None)
     given = {spec.name: given[spec.name] for spec in inputs if spec.name in given}
+    weight_files = external_files(proto, part.file)
     return ModelFile(
         name=f"{config.name}[{part.start}:{part.end}]",
         file=part.file.absolute(),
-        content_hash=content_hash([part.file, *external_files(proto, part.file)]),
+        content_hash=content_hash([part.file, *weight_files]),
         shapes=shapes,
         inputs=input_specs(proto.graph, shapes, given),
         given=given,
         part_of=whole,
+        weight_files=_absolute(weight_files),
     )
 
 
-def files_of(file: Path) -> list[Path]:
-    """Return a model's file and those of its external weights.
-
-    Raises:
-        ModelError: It is no model that can be read.
-    """
-    return [file, *external_files(read_proto(file), file)]
+def _absolute(files: Sequence[Path]) -> tuple[Path, ...]:
+    return tuple(file.absolute() for file in files)
 
 
 def changed(model: ModelFile) -> str | None:

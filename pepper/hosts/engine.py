@@ -8,6 +8,7 @@ import concurrent.futures
 import contextlib
 import logging
 import os
+import ssl
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -248,6 +249,20 @@ def own_name() -> str:
         return str(_engine().get_worker().name)
     except ValueError:  # it did not
         return HERE
+
+
+def own_listening() -> ssl.SSLContext:
+    """Return what this process, which has joined, shows to those who connect to it, and asks of them."""
+    context = _engine().get_worker().security.get_listen_args("worker")["ssl_context"]
+    assert isinstance(context, ssl.SSLContext)
+    return context
+
+
+def own_connecting(client: Any) -> ssl.SSLContext:
+    """Return what a client shows to those that it connects to, and asks of them."""
+    context = client.security.get_connection_args("client")["ssl_context"]
+    assert isinstance(context, ssl.SSLContext)
+    return context
 
 
 class LostError(DeviceError):

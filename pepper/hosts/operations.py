@@ -13,7 +13,8 @@ OPERATIONS = {
         ("describe", "facts", "state", "cores", "installed", "resolve", "calibrate", "busy_percent"),
         "pepper.hosts.described",
     ),
-    **dict.fromkeys(("held", "hold"), "pepper.hosts.held"),
+    **dict.fromkeys(("held", "receive"), "pepper.hosts.held"),
+    **dict.fromkeys(("listen", "probe"), "pepper.hosts.probing"),
     "measure": "pepper.measure.sent",
     "stop": "pepper.hosts.operations",
 }

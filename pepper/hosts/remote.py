@@ -2,10 +2,13 @@
 
 import contextlib
 import json
+import math
+import socket
+import ssl
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Self
 
@@ -40,7 +43,9 @@ class Joined:
         self._bundle = bundle
         self._patience_s = patience_s
         self._client = engine.connect(bundle)
-        self._lock = threading.Lock()
+        self._lock, self._looking = threading.Lock(), threading.Lock()
+        self._present: dict[str, dict[str, Any]] = {}
+        self._looked_s = -math.inf
 
     def __enter__(self) -> Self:
         return self
@@ -53,8 +58,11 @@ class Joined:
         engine.disconnect(self._client)
 
     def present(self) -> dict[str, dict[str, Any]]:
-        """Return what the head knows of the hosts that are there, by name; nothing while it is away."""
-        return engine.hosts_of(self._client)
+        """Return what the head knew, a moment ago, of the hosts that are there, by name; nothing while it is away."""
+        with self._looking:  # for all who wait for hosts: the head says all that it knows of hundreds
+            if time.monotonic() - self._looked_s > _LOOK_S:
+                self._present, self._looked_s = engine.hosts_of(self._client), time.monotonic()
+            return self._present
 
     def members(self, where: str) -> list[str]:
         """Return which hosts are there of a name, or of a kind."""
@@ -71,6 +79,32 @@ class Joined:
         if where not in known:
             hint = nearest(where, known) or f"; there are: {', '.join(sorted(known)) or 'none'}"
             raise DeviceError(f"device.host={where}: has not joined{hint}")
+
+    @property
+    def head(self) -> str:
+        """The address of the head."""
+        return self._bundle.address
+
+    def address_of(self, host: str) -> str:
+        """Return the address that a host joined from.
+
+        Raises:
+            DeviceError: It is not there.
+        """
+        present = self.present()
+        if host not in present:
+            self.require(host)
+        return engine.address_of(present[host])
+
+    @contextlib.contextmanager
+    def stream(self, host: str, port: int) -> Iterator[ssl.SSLSocket]:
+        """Connect to a port of a host straight, with certificates on both sides, until the block's end."""
+        tls = engine.own_connecting(self._client)
+        with (
+            socket.create_connection((self.address_of(host), port), timeout=engine.CONNECT_S) as plain,
+            tls.wrap_socket(plain) as peer,
+        ):
+            yield peer
 
     def ask(self, where: str, operation: str, *, once: str | None = None, **request: Any) -> Any:
         """Return what a host found; see `exchange`."""

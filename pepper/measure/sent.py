@@ -3,6 +3,7 @@
 A host fetches a model that it lacks once, by its hash, and keeps it; what is timed, loaded and judged is the host's.
 """
 
+import contextlib
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -17,15 +18,15 @@ from pepper.devices.protocol import Arrays, described, shaped
 from pepper.documents import plain_name
 from pepper.errors import MeasureError
 from pepper.graph.inputs import packed, unpacked
-from pepper.graph.model import ModelFile, changed, files_of
+from pepper.graph.model import ModelFile, changed
 from pepper.hosts import engine, held
+from pepper.hosts.held import PIECE_BYTES
 from pepper.hosts.operations import check_wanted
 from pepper.hosts.remote import Joined, there
 from pepper.interrupts import check
 from pepper.measure.block import Block, measure_block
 from pepper.measure.profile import Profile
 
-PIECE_BYTES = 4 * 2**20
 _MOST_FETCHES = 3  # of a model, for one block: more, and something damages it
 _PLAIN = tuple(each.name for each in fields(Profile) if each.name != "samples")
 _SPEC, _MEASURE, _LOADS = TypeAdapter(DeviceSpec), TypeAdapter(MeasureConfig), TypeAdapter(tuple[LoadConfig, ...])
@@ -54,24 +55,36 @@ def measured_on(joined: Joined, block: Block, still: Callable[[], None] = check)
 
 
 def ship(joined: Joined, host: str, model: ModelFile, still: Callable[[], None] = check) -> None:
-    """Give a host the files of a model that it lacks, in pieces, from where it has them.
+    """Give a host the files of a model that it lacks, from where it has them, straight and over TLS.
+
+    A connection that is cut is made again as long as some of a file arrives each time.
 
     Raises:
         DeviceError: The host was away for too long, or has no room.
+        MeasureError: Nothing arrives.
     """
-    files = {str(file.relative_to(model.file.parent)): file for file in files_of(model.file)}
+    files = {str(file.relative_to(model.file.parent)): file for file in (model.file, *model.weight_files)}
     sizes = {name: file.stat().st_size for name, file in files.items()}
+    before = -1
+    while lacking := _lacking(joined, host, model, sizes):
+        name, reached = lacking[0]
+        total = sum(sizes.values()) - sum(sizes[each] - at for each, at in lacking)
+        if total <= before:
+            raise MeasureError(f"host {host}: {files[name]} does not arrive there; is its disk full, or a port closed?")
+        before = total
+        port = joined.ask(host, "receive", model=model.content_hash, name=name, size=sizes[name])
+        with contextlib.suppress(OSError), joined.stream(host, port) as peer, files[name].open("rb") as stream:
+            stream.seek(reached)
+            while piece := stream.read(PIECE_BYTES):
+                still()
+                peer.sendall(piece)
+            peer.recv(1)
+
+
+def _lacking(joined: Joined, host: str, model: ModelFile, sizes: dict[str, int]) -> list[tuple[str, int]]:
+    """Return the files that a host has not whole, and how much of each it has."""
     reached = joined.ask(host, "held", model=model.content_hash, files=sizes)
-    for name, file in files.items():
-        at = reached[name]
-        with file.open("rb") as stream:
-            while at < sizes[name]:
-                stream.seek(at)
-                piece = stream.read(PIECE_BYTES)
-                given = {"model": model.content_hash, "name": name, "offset": at, "size": sizes[name]}
-                before, (at, _) = at, joined.exchange(host, "hold", [piece], still=still, **given)
-                if not piece or at < before:
-                    raise MeasureError(f"{file}: was changed meanwhile; measure it again")
+    return [(name, at) for name, at in reached.items() if at < sizes[name]]
 
 
 def measure(

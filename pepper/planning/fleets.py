@@ -1,6 +1,6 @@
 """The fleet that the configuration names: its devices with their loads, and the links between them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -15,6 +15,7 @@ from pepper.execution.pool import specs
 from pepper.fleet import Fleet, FleetDevice, Link, connected
 from pepper.hosts import prometheus, reach
 from pepper.hosts.host import Host
+from pepper.hosts.link_speeds import link_between
 from pepper.hosts.local import here
 from pepper.hosts.reach import host_at
 from pepper.measure.loads import check_load
@@ -50,7 +51,8 @@ def assemble(composition: Composition) -> Fleet:
             devices[name] = _device(config, entry, option)
         except ConfigError as error:
             raise ConfigError(f"fleet.devices.{name}: {error}") from error
-    fleet = Fleet(devices, connected(_links(config, names, option)), config.fleet.source, config.fleet.sink)
+    on = {name: device.device.host for name, device in devices.items() if device.device is not None}
+    fleet = Fleet(devices, connected(_links(config, on, option)), config.fleet.source, config.fleet.sink)
     try:
         here().devices([spec for spec in specs(fleet).values() if spec.host is None])
     except ConfigError as error:
@@ -115,12 +117,15 @@ def _cores(positions: Sequence[int], host: Host) -> list[int]:
 
 
 def _links(
-    config: PepperConfig, names: Sequence[str], option: Callable[[str, str], DictConfig]
+    config: PepperConfig, on: Mapping[str, str | None], option: Callable[[str, str], DictConfig]
 ) -> dict[tuple[str, str], Link]:
-    fleet = config.fleet
+    """Return the links of the fleet's devices, whose hosts are given by their names."""
+    fleet, names = config.fleet, list(on)
 
-    def link(key: str, value: Any) -> Link:
-        """Make a link from the name of an option or from its numbers."""
+    def link(key: str, value: Any) -> Link | None:
+        """Make a link from the name of an option or from its numbers; None is to be measured."""
+        if value == MEASURED:
+            return None
         numbers = isinstance(value, dict) and set(value) == set(_NUMBERS)
         if not isinstance(value, str) and not (
             numbers and all(isinstance(number, int | float) for number in value.values())
@@ -143,9 +148,15 @@ def _links(
         for side in ("up", "down"):
             given = {name: fleet.hub[name] for name in names}
             chosen = {n: v[side] if isinstance(v, dict) and side in v else v for n, v in given.items()}
-            sides[side] = {name: link(f"fleet.hub.{name}", value) for name, value in chosen.items()}
+            for name, value in chosen.items():
+                if value == MEASURED:
+                    raise ConfigError(
+                        f"fleet.hub.{name}: a link to a hub cannot be measured; give an option or numbers"
+                    )
+            sides[side] = {n: link(f"fleet.hub.{n}", value) or Link() for n, value in chosen.items()}
         return {(a, b): Link.through_hub(sides["up"][a], sides["down"][b]) for a in names for b in names}
-    default = Link(config.link.bandwidth_mbit_s, config.link.latency_ms)
+    named = config.link.name == MEASURED
+    default = None if named else Link(config.link.bandwidth_mbit_s, config.link.latency_ms)
     pairs = {(a, b): default for a in names for b in names if fleet.mesh}
     for key, value in fleet.links.items():
         source, target = (end.strip() for end in key.split("->"))
@@ -154,4 +165,12 @@ def _links(
         back = f"{target}->{source}"
         if back not in {other.replace(" ", "") for other in fleet.links}:
             pairs[target, source] = pairs[source, target]
-    return pairs
+    return {(a, b): found or _measured(on[a], on[b]) for (a, b), found in pairs.items()}
+
+
+def _measured(source: str | None, target: str | None) -> Link:
+    """Return the link from one host to another as it was measured."""
+    if source == target:
+        return Link()
+    speed = link_between(reach.joined_hosts(), source, target)
+    return Link(speed.bandwidth_mbit_s, speed.latency_ms)

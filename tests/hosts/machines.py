@@ -91,6 +91,10 @@ class Machines:
         for each in (program, *program.children(recursive=True)):
             each.send_signal(number)
 
+    def link_of(self, name: str) -> str:
+        """The network device, here, that leads to a machine in a namespace."""
+        return f"pp{os.getpid()}{NAMES.index(name)}"
+
     def returned(self, name: str) -> bool:
         """Wait until a machine that was frozen has joined again."""
         program = self.programs[name]
