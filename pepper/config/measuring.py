@@ -153,14 +153,17 @@ class DeviceConfig:
 
 @dataclass
 class LoadConfig:
-    """Background CPU load on the device while a model is timed.
+    """Background load on the device while a model is timed.
 
     Attributes:
-        name: How runs and tables call it; ``cpuPERCENT`` where it is not given.
+        name: How runs and tables call it; ``cpuPERCENT``, ``gpuPERCENT`` or both where it is not given.
         percent: What the generator uses of each loaded core of the device when it runs there alone.
         cores: How many of the device's cores are loaded; None is all.
         generator: ``pepper`` (built in), ``stress-ng`` (where installed), or one that an installed package adds.
-        period_ms: Length of one busy-and-sleep cycle of the built-in generator.
+        period_ms: Length of one busy-and-sleep cycle of the built-in generator, and mean pause of the neighbour on an
+            accelerator.
+        accelerator_percent: For how much of the time a neighbour infers on the device's accelerator when it is alone
+            there.
     """
 
     percent: float = MISSING
@@ -168,14 +171,22 @@ class LoadConfig:
     cores: int | None = None
     generator: str = "pepper"
     period_ms: float = 2.0
+    accelerator_percent: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.name:
-            self.name = f"cpu{self.percent:g}"
+            parts = {"cpu": self.percent, "gpu": self.accelerator_percent}
+            self.name = "".join(f"{part}{percent:g}" for part, percent in parts.items() if percent) or "cpu0"
         within("load.percent", self.percent, 0, 100)
+        within("load.accelerator_percent", self.accelerator_percent, 0, 100)
         within("load.cores", self.cores, 1)
         additions.check("load.generator", self.generator, GENERATORS, additions.LOADS)
         within("load.period_ms", self.period_ms, 1, 1000)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it is no load at all."""
+        return not self.percent and not self.accelerator_percent
 
 
 class Optimization(StrEnum):

@@ -11,6 +11,7 @@ from typing import Any, Self
 from pepper.config.measuring import ThrottleMethod
 from pepper.devices.protocol import Arrays, Json
 from pepper.devices.providers.choice import Choice
+from pepper.devices.providers.known import computes_on_cores
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,11 @@ class DeviceSpec:
         facts = {name: value for name, value in vars(self).items() if value != defaults[name]}
         del facts["name"]
         return facts
+
+    @property
+    def on_cores(self) -> bool:
+        """Whether its provider computes on its cores: then what holds and loads these holds and loads all of it."""
+        return computes_on_cores(self.provider) and dict(self.found).get("kind") in (None, "cpu")
 
     @property
     def choice(self) -> Choice:

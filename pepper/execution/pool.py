@@ -123,7 +123,7 @@ class StagePool:
             for name, device in self._devices.items():
                 stack.enter_context(device)
                 load = self.planned(name)
-                if load.percent > 0:
+                if not load.is_silent:
                     self._loads[name] = start_load(load.generator, device)
                     stack.callback(self._loads[name].close)
             self._stack = stack.pop_all()

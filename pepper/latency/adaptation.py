@@ -38,7 +38,7 @@ LEAST = 3
 DEVICE_COLUMNS = [COLUMN[name] for name in DEVICE]
 _TOLERANCES = np.array([0.5 if name == "device_memory_gbps" else 0.25 for name in DEVICE])
 """How far two calibrations of one device may differ, relative: on a shared machine, memory speed does by 40 %."""
-_LOAD_COLUMNS = [COLUMN["load_percent"], COLUMN["load_cores"]]
+_LOAD_COLUMNS = [COLUMN[name] for name in ("load_percent", "load_cores", "load_accelerator_percent")]
 _STRENGTHS = (0.3, 1.0, 3.0, 10.0)
 """Variance that the prior allows to a log factor, over that of a measurement's log error."""
 _LEAST_SPREAD = 0.05

@@ -44,6 +44,7 @@ class Setting:
         threads: onnxruntime's intra-operator threads.
         load_percent: What the neighbour would use of each loaded core if it ran there alone.
         load_cores: How many cores are loaded.
+        load_accelerator_percent: For how much of the time a neighbour infers on the accelerator if it is alone there.
         load_period_ms: Mean time from one burst of the neighbour's to the next; NaN where it is not known.
         optimization: Graph optimisation, by position in `OPTIMIZATIONS`.
         parallel: Whether independent operators run side by side.
@@ -69,6 +70,7 @@ class Setting:
     threads: float = 1
     load_percent: float = 0.0
     load_cores: float = 0
+    load_accelerator_percent: float = 0.0
     load_period_ms: float = np.nan
     optimization: float = len(OPTIMIZATIONS) - 1
     parallel: float = 0
@@ -105,7 +107,7 @@ FEATURES = (*characteristics.FEATURES, *SETTING, "load_slowdown")
 """The columns of a row: the part's characteristics, then the setting's."""
 
 COLUMN = {name: column for column, name in enumerate(FEATURES)}
-RISING = ("load_percent", "load_cores", "load_slowdown")
+RISING = ("load_percent", "load_cores", "load_accelerator_percent", "load_slowdown")
 """Features that never make a part faster when they grow."""
 
 

@@ -16,7 +16,7 @@ from pepper.errors import HungError, MeasureError
 from pepper.graph.inputs import packed
 from pepper.graph.model import ModelFile
 from pepper.hosts.local import here
-from pepper.measure.load import Usage, loaded_cores, percent_between
+from pepper.measure.load import Usage, accelerator_percent_between, loaded_cores, percent_between
 from pepper.measure.loads import start_load
 from pepper.measure.pace import Paces
 from pepper.measure.profile import Profile
@@ -111,7 +111,7 @@ class Bench:
         cores = loaded_cores(load, len(spec.cores))
         kernel = [self._kernel_time()]
         try:
-            load_alone = self._set_load(load, cores)
+            alone = self._set_load(load, cores)
             before = {**self._host.state(), "accelerator": self._host.accelerator(spec)}
             warm_up = self._ask(
                 "warm_up", min_seconds=measure.warmup_min_seconds, max_seconds=measure.warmup_max_seconds
@@ -138,13 +138,13 @@ class Bench:
         paces = Paces(
             [KernelTime(*each["kernel"]) for each in kernel if "kernel" in each],
             [KernelTime(*each) for each in span.pop("kernel_us").tolist()],
-            loaded=cores > 0,
+            loaded=not load.is_silent,
             why=next((each["why"] for each in kernel if "why" in each), ""),
         )
         samples = {"start_ns": span.pop("start_ns"), "latency_ns": span.pop("latency_ns")}
         latency_ms = samples["latency_ns"] / 1e6
         wall_s = used_after.clock_s - used_before.clock_s
-        load_s = used_after.cpu_s - used_before.cpu_s
+        load_s = used_after.cpu_s + used_after.feeding_s - used_before.cpu_s - used_before.feeding_s
         capacity_s = wall_s * len(spec.cores)
         used_s = span["cpu_s"] + span.pop("pace_cpu_s") + load_s
         share, foreign_s = self._share, 0.0
@@ -169,7 +169,7 @@ class Bench:
             "drift_percent": drift_percent(latency_ms),
             "share_before": self._share,
             "share_achieved": share,
-            "load_alone_percent": load_alone,
+            **alone,
             "load_timed_percent": percent_between(used_before, used_after, spec.share, cores) if cores else 0.0,
             "device_busy_percent": 100 * used_s / (capacity_s * spec.share),
             "foreign_percent": 100 * foreign_s / capacity_s,
@@ -178,6 +178,8 @@ class Bench:
             **paces.metrics(),
             **energy_j,
         }
+        if load.accelerator_percent:
+            metrics["load_accelerator_timed_percent"] = accelerator_percent_between(used_before, used_after)
         notes: list[str] = []
         if gpu := after["accelerator"]:
             metrics |= {f"accelerator_{name}": gpu[name] for name in ACCELERATOR if name in gpu}
@@ -197,7 +199,7 @@ class Bench:
         reasons = invalid_reasons(
             metrics,
             measure,
-            requested_load=load.percent,
+            requested_load=load,
             requested_share=spec.share,
             before=before,
             after=after,
@@ -231,10 +233,10 @@ class Bench:
     def _usage(self) -> Usage:
         return self._load.usage() if self._load else Usage(0.0, time.perf_counter())
 
-    def _set_load(self, load: LoadConfig, cores: int) -> float:
-        """Start the load and return what it uses of the device while it runs there alone, percent."""
-        if not cores:
-            return 0.0
+    def _set_load(self, load: LoadConfig, cores: int) -> dict[str, float]:
+        """Start the load and return what it uses of the device while it runs there alone."""
+        if load.is_silent:
+            return {"load_alone_percent": 0.0}
         if self._load is None:
             raise MeasureError("no load generator was started for this device")
         self._load.set(load)
@@ -243,8 +245,12 @@ class Bench:
             time.sleep(SETTLE_SECONDS)
             before = self._load.usage()
             turns_s = LEAST_TURNS * (self._device.cycle_ms or 0.0) / 1000
-            time.sleep(max(self._measure.verify_load_seconds, turns_s))
-            return percent_between(before, self._load.usage(), self._spec.share, cores)
+            time.sleep(max(self._measure.verify_load_seconds, turns_s, self._load.least_span_s))
+            after = self._load.usage()
+            alone = {"load_alone_percent": percent_between(before, after, self._spec.share, cores) if cores else 0.0}
+            if load.accelerator_percent:
+                alone["load_accelerator_alone_percent"] = accelerator_percent_between(before, after)
+            return alone
         finally:
             self._worker.confine()
 

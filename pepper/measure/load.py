@@ -11,10 +11,21 @@ from pepper.hosts.host import Host
 
 @dataclass(frozen=True)
 class Usage:
-    """CPU time that a load used (s, summed over cores), and the clock (s)."""
+    """What a load used.
+
+    Attributes:
+        cpu_s: CPU time on the device's cores, summed over cores, seconds.
+        clock_s: The clock, seconds.
+        feeding_s: CPU time of what infers on the device's accelerator beside that.
+        inferring_s: For how long it has inferred there.
+        inferring_clock_s: The clock when that was counted: between two inferences.
+    """
 
     cpu_s: float
     clock_s: float
+    feeding_s: float = 0.0
+    inferring_s: float = 0.0
+    inferring_clock_s: float = 0.0
 
 
 class Load(ABC):
@@ -55,6 +66,11 @@ class Load(ABC):
             MeasureError: A part of it has ended.
         """
 
+    @property
+    def least_span_s(self) -> float:
+        """How long it must have run, as it is set, before two readings tell what it uses."""
+        return 0.0
+
     @abstractmethod
     def close(self) -> None:
         """End it; again, and nothing happens."""
@@ -75,3 +91,9 @@ def loaded_cores(load: LoadConfig, device_cores: int) -> int:
 def percent_between(before: Usage, after: Usage, share: float, cores: int) -> float:
     """Return what a load used between two readings, percent of the loaded cores' share."""
     return 100 * (after.cpu_s - before.cpu_s) / ((after.clock_s - before.clock_s) * share * cores)
+
+
+def accelerator_percent_between(before: Usage, after: Usage) -> float:
+    """Return for how much of the time between two readings a load inferred on the accelerator, percent."""
+    span_s = after.inferring_clock_s - before.inferring_clock_s
+    return 100 * (after.inferring_s - before.inferring_s) / span_s if span_s else 0.0

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from pepper.config import LimitsConfig, MeasureConfig
+from pepper.config import LimitsConfig, LoadConfig, MeasureConfig
 from pepper.measure.statistics import median_interval
 
 
@@ -27,7 +27,7 @@ def invalid_reasons(
     metrics: Mapping[str, float],
     measure: MeasureConfig,
     *,
-    requested_load: float,
+    requested_load: LoadConfig,
     requested_share: float,
     before: Mapping[str, Any],
     after: Mapping[str, Any],
@@ -37,7 +37,7 @@ def invalid_reasons(
     Args:
         metrics: The cell's figures.
         measure: What was asked for, with the limits.
-        requested_load: Load asked for, percent of the loaded cores.
+        requested_load: The load asked for.
         requested_share: CPU share asked for.
         before: Machine state before the timed span.
         after: The same after it.
@@ -56,9 +56,16 @@ def invalid_reasons(
     load = metrics["load_alone_percent"]
     check(
         "load missed",
-        load - requested_load,
+        load - requested_load.percent,
         limits.load_points,
-        f"{load:.1f} % alone on the device, asked for {requested_load:g} %",
+        f"{load:.1f} % alone on the device, asked for {requested_load.percent:g} %",
+    )
+    inferring = metrics.get("load_accelerator_alone_percent", 0.0)
+    check(
+        "load missed",
+        inferring - requested_load.accelerator_percent,
+        limits.load_points,
+        f"{inferring:.1f} % alone on the accelerator, asked for {requested_load.accelerator_percent:g} %",
     )
     share = metrics["share_achieved"]
     check(

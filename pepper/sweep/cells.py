@@ -47,6 +47,8 @@ class Cell:
         """SHA-256 (hex) of all that decides what is measured; names of options are left out."""
         load = asdict(self.load)
         del load["name"]
+        if not self.load.accelerator_percent:  # as it was before there was such a load
+            del load["accelerator_percent"]
         measure = asdict(self.measure)
         del measure["time_limit_seconds"]
         if self.measure.binding == Binding.host:  # as it was before there was a choice
@@ -57,7 +59,7 @@ class Cell:
             "model": self.model.content_hash if self.model else self.model_config.path,
             "shapes": self.model.shapes if self.model else None,
             "device": self.device.facts(),
-            "load": load if self.load.percent else {"percent": 0.0},
+            "load": {"percent": 0.0} if self.load.is_silent else load,
             "measure": measure,
         }
         if self.model and (inputs := self.model.described_inputs()):
@@ -89,6 +91,7 @@ class Cell:
             "load_cores": load.cores or (len(device.cores) if load.percent else 0),
             "load_generator": load.generator,
             "load_period_ms": load.period_ms,
+            "load_accelerator_percent": load.accelerator_percent or None,
             "threads": device.threads,
             "share": device.share,
             "cores": ",".join(map(str, device.cores)),

@@ -73,5 +73,8 @@ def _is_harder(cell: Cell, than: Cell) -> bool:
         other.cores,
         other.period_ms,
     )
-    less_room = (-mine.percent, cell.device.share), (-other.percent, than.device.share)
+    less_room = (
+        (-mine.percent, -mine.accelerator_percent, cell.device.share),
+        (-other.percent, -other.accelerator_percent, than.device.share),
+    )
     return alike and less_room[0] != less_room[1] and all(a <= b for a, b in zip(*less_room, strict=True))

@@ -8,7 +8,7 @@ from harness import composed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pepper.config import MeasureConfig
+from pepper.config import LoadConfig, MeasureConfig
 from pepper.measure.statistics import least_samples, median_interval, summarise
 from pepper.measure.validity import drift_percent, invalid_reasons
 
@@ -90,7 +90,7 @@ def reasons(measure: MeasureConfig = MEASURE, after: dict[str, Any] | None = Non
     return invalid_reasons(
         {**SOUND, **changes},
         measure,
-        requested_load=50,
+        requested_load=LoadConfig(percent=50),
         requested_share=0.5,
         before=STATE,
         after={**STATE, **(after or {})},
