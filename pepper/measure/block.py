@@ -53,7 +53,7 @@ def _with_one_worker(block: Block, waiting: list[int], done: Done) -> list[int]:
             done(place, failed(MeasureError(unusable), started_s))
         return []
     loads = [block.loads[place] for place in waiting]
-    generator = loads[0].generator if any(load.percent for load in loads) else None
+    generator = loads[0].generator if any(not load.is_silent for load in loads) else None
     try:
         with Bench(block.model, block.device, block.measure, generator) as bench:
             for current, place in enumerate(waiting):
