@@ -8,6 +8,7 @@ took of a core while the host timed. The aims: medians within 2 %, at most 0.5 %
 """
 
 import argparse
+import contextlib
 import random
 import tempfile
 import threading
@@ -17,7 +18,6 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-import psutil
 
 from benchmarks.common import composed, print_table
 from benchmarks.joined import joined
@@ -34,10 +34,10 @@ EDGE_S = 1.0
 
 
 class EngineUse:
-    """What a process takes of a core: CPU time by the clock, looked at several times a second while it is used."""
+    """What a process's threads take of a core: CPU time by the kernel's nanoseconds, looked at ten times a second."""
 
     def __init__(self, pid: int) -> None:
-        self._process = psutil.Process(pid)
+        self._threads = Path(f"/proc/{pid}/task")
         self._looks: list[tuple[float, float]] = []
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch)
@@ -60,8 +60,11 @@ class EngineUse:
 
     def _watch(self) -> None:
         while not self._ended.wait(0.1):
-            times = self._process.cpu_times()
-            self._looks.append((time.time(), times.user + times.system))
+            spent_ns = 0
+            for thread in self._threads.iterdir():
+                with contextlib.suppress(OSError):  # it has just ended
+                    spent_ns += int((thread / "schedstat").read_text().split()[0])
+            self._looks.append((time.time(), spent_ns / 1e9))
 
 
 def once(block: Block, hosts: Joined | None) -> Profile:

@@ -26,6 +26,10 @@ from pepper.scratch import own_temporary_folder
 STATUS_ERROR = 2
 
 
+FULL = {"jinja2", "matplotlib", "mlflow", "optuna", "pandas", "plotly", "pyarrow", "scipy", "xgboost"}
+"""What the extra ``full`` brings: a board that only measures has none of it."""
+
+
 @dataclass(frozen=True)
 class Task:
     """A task, imported only when asked for.
@@ -41,8 +45,20 @@ class Task:
     kept: str | None = None
 
     def run(self, composition: Composition) -> int:
-        """Run it, and return the exit status."""
-        return int(getattr(importlib.import_module(self.module), self.function)(composition).status)
+        """Run it, and return the exit status.
+
+        Raises:
+            ConfigError: It needs more than what is installed.
+        """
+        try:
+            return int(getattr(importlib.import_module(self.module), self.function)(composition).status)
+        except ModuleNotFoundError as error:
+            if error.name in FULL:
+                raise ConfigError(
+                    f"task={composition.config.task.name}: needs {error.name}; pip install 'pepper-harness[cpu]', or"
+                    " give the task on the head that this machine joins"
+                ) from error
+            raise
 
 
 TASKS = {

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 import pepper
 from pepper.config import DeviceConfig
 from pepper.devices.device import DeviceSpec
+from pepper.errors import DeviceError
 from pepper.hosts.local import here
 from pepper.packages import onnxruntime_version
 
@@ -49,8 +50,14 @@ def installed(program: str) -> bool:
     return here().installed(program)
 
 
-def resolve(device: dict[str, Any]) -> dict[str, Any]:
-    """Fill in what a device's configuration leaves open."""
+def resolve(device: dict[str, Any], version: str) -> dict[str, Any]:
+    """Fill in what a device's configuration leaves open.
+
+    Raises:
+        DeviceError: Who asks has another version of pepper.
+    """
+    if version != pepper.__version__:
+        raise DeviceError(f"has pepper {pepper.__version__}, who asks has {version}; install the same on both")
     return {**asdict(here().resolve(_CONFIG.validate_python(device))), "onnxruntime": onnxruntime_version()}
 
 

@@ -10,6 +10,7 @@ import logging
 import os
 import ssl
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -291,6 +292,8 @@ def _engine() -> Any:
     except ImportError as error:
         raise ConfigError(f"{error.name}: not installed; pip install 'pepper-harness[fleet]'") from error
     dask.config.set(_SETTINGS)
+    # A board that only measures lacks packages of the head's, and needs none of them.
+    warnings.filterwarnings("ignore", category=distributed.versions.VersionMismatchWarning)
     for name in ("distributed", "tornado", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return distributed

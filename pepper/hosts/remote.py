@@ -14,10 +14,11 @@ from typing import Any, Self
 
 from pydantic import TypeAdapter
 
+import pepper
 from pepper.config import DeviceConfig
 from pepper.devices.calibration import Calibration
 from pepper.devices.device import DeviceSpec
-from pepper.errors import DeviceError, nearest
+from pepper.errors import DeviceError, PepperError, nearest
 from pepper.hosts import engine
 from pepper.hosts.bundles import Bundle
 from pepper.hosts.host import Host
@@ -222,7 +223,7 @@ class RemoteHost(Host):
         """Fill in a device's cores and threads, as it is there."""
         device = asdict(replace(config, host=None))
         hosts = self._joined.members(self.name)
-        specs = [_SPEC.validate_python(self._joined.ask(host, "resolve", device=device)) for host in hosts]
+        specs = [_SPEC.validate_python(self._resolved(host, device)) for host in hosts]
         if not specs:
             self._joined.require(self.name)
         if len({spec.identity for spec in specs}) > 1:
@@ -231,6 +232,12 @@ class RemoteHost(Host):
                 " them kinds of their own (hosts.kind of task=join)"
             )
         return replace(specs[0], host=self.name, name=f"{config.name}@{self.name}")
+
+    def _resolved(self, host: str, device: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return dict(self._joined.ask(host, "resolve", device=device, version=pepper.__version__))
+        except PepperError as error:  # it speaks of "this machine"
+            raise type(error)(f"host {host}: {error}") from error
 
     def calibrate(self, spec: DeviceSpec, *, renew: bool = False) -> Calibration:
         """Return a device's characteristics, measured there."""

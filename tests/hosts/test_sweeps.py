@@ -15,6 +15,8 @@ import pytest
 from harness import Desk, MakeDesk, Outcome, alive, lasting, wait_until
 from machines import Machines
 
+import pepper
+
 pytestmark = pytest.mark.slow
 pytest.importorskip("distributed")
 
@@ -117,6 +119,31 @@ def test_a_host_that_stays_away_is_lost_and_the_rest_is_kept(desk: Desk, machine
     ended = [(each.data.params["host"], each.info.status) for each in desk.runs()]
     assert sorted(ended) == [("edge", "FINISHED")] * 2 + [("other", "FAILED")] * 2
     assert machines.returned("other")
+
+
+def test_ctrl_c_ends_what_a_host_measures(desk: Desk, machines: Machines) -> None:
+    with once_measuring(machines, "edge", lambda: signal.raise_signal(signal.SIGINT)):
+        outcome = sweep(desk, machines, "edge", *lasting(3), models="tiny")
+    assert outcome.status == 128 + signal.SIGINT
+    assert [each.info.status for each in desk.runs()] == ["KILLED"]
+    wait_until(lambda: not measures(machines, "edge"), 25)
+
+
+def test_another_version_of_pepper_is_refused_in_a_line(
+    desk: Desk, machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pepper, "__version__", "9.9")
+    outcome = desk(f"hosts.folder={machines.folder}/fleet", "model=tiny", "device.host=edge")
+    assert outcome.status == 2
+    assert "host edge: has pepper " in outcome.error
+    assert "install the same on both" in outcome.error
+
+
+@pytest.mark.parametrize("override", ["device.cores=[4096]", "device.threads=4096"])
+def test_what_a_host_does_not_have_it_says_itself(desk: Desk, machines: Machines, override: str) -> None:
+    outcome = desk(f"hosts.folder={machines.folder}/fleet", "model=tiny", "device.host=edge", override)
+    assert outcome.status == 2
+    assert f"host edge: {override.partition('=')[0]}=" in outcome.error
 
 
 def test_an_unknown_host_is_named_in_a_line(desk: Desk, machines: Machines) -> None:
