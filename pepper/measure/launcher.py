@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from pepper.config import LoadConfig, MeasureConfig
 from pepper.devices.device import DeviceSpec
+from pepper.devices.energy import COMMAND
 from pepper.devices.pace import KernelTime
 from pepper.devices.protocol import Arrays
 from pepper.devices.providers.choice import CPU
@@ -186,6 +187,8 @@ class Bench:
             if "memory_used_bytes" in gpu and "memory_used_bytes" in self._idle:
                 metrics["accelerator_memory_bytes"] = gpu["memory_used_bytes"] - self._idle["memory_used_bytes"]
             notes += [f"the accelerator's clock was held down: {', '.join(gpu['held'])}"] if gpu.get("held") else []
+        if metered.startswith(f"unmeasured: {COMMAND}"):
+            notes.append(f"energy {metered}")
         if paces.why:
             notes.append(f"pace: not measured ({paces.why})")
         if unknown := dict(spec.found).get("options_unknown"):

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -140,3 +141,38 @@ def test_a_cell_holds_the_state_of_its_gpu(
     assert profile.metrics["energy_per_inference_j"] > 0
     assert profile.environment["energy"].startswith("NVML: the GPU; ")
     assert profile.environment["before"]["accelerator"]["name"] == "NVIDIA L4"
+
+
+@pytest.fixture
+def own_meter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Sets the command of the user's own meter."""
+
+    def set_command(command: str) -> None:
+        monkeypatch.setenv(energy.COMMAND, command)
+        for each in (energy.meter, energy.idle_w):
+            each.cache_clear()
+
+    yield set_command
+    for each in (energy.meter, energy.idle_w):
+        each.cache_clear()
+
+
+def test_a_meter_of_the_users_own_comes_first(own_meter: Callable[[str], None]) -> None:
+    own_meter(f"{sys.executable} -c 'import time; print(5 * time.time())'")
+    use = energy.EnergyUse(None)
+    time.sleep(energy.LEAST_S)
+    figures, said = use.read(2)
+    assert figures["energy_per_inference_j"] > 5 * energy.LEAST_S / 2 * 0.9
+    assert abs(figures["energy_above_idle_j"]) < 0.5 * figures["energy_per_inference_j"]
+    assert said.startswith("PEPPER_METER: what ")
+
+
+@pytest.mark.parametrize("command", ["no-such-meter", "false", "echo many", "echo nan", "echo '", "sleep 20"])
+def test_a_meter_that_says_nothing_of_use_is_told(
+    command: str, own_meter: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(energy, "COMMAND_S", 0.2)
+    own_meter(command)
+    figures, said = energy.EnergyUse(None).read(2)
+    assert figures == {}
+    assert said.startswith(f"unmeasured: PEPPER_METER={command}: prints")
