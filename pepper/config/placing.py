@@ -2,10 +2,19 @@
 
 import re
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from pepper.config.checks import MISSING, a_name, one_of, within
 from pepper.errors import ConfigError
+
+
+class PlanGraph(StrEnum):
+    """How the parts of a plan belong together."""
+
+    chain = "chain"
+    dag = "dag"
+
 
 PARETO = "pareto"
 """The objective that asks for all trade-offs of latency and throughput."""
@@ -137,12 +146,14 @@ class PlaceConfig:
     """How ``task=place`` chooses, and where it writes.
 
     Attributes:
+        graph: ``chain`` (one part after the other) or ``dag`` (parts of branches run side by side on several devices,
+            where that is better).
         out: Folder for plan.json and the figures; None writes none.
         split: Whether the parts are written there too.
         execute: Whether the plan is run at once, as ``task=execute`` runs it.
         pinned: By device, the operators that must stay there: how many of the first, or ``[start, end]``.
         excluded: Devices of the fleet that get no part.
-        max_parts: Most parts; None is one a device.
+        max_parts: Most parts; None is one a device, or any number where they run side by side.
         max_cuts: Most cuts to choose from; of more, those that make parts of equal work are taken.
         confidence: Least probability that splitting is better, for a plan that splits.
         samples: Samples of the prediction's error behind that probability.
@@ -151,6 +162,7 @@ class PlaceConfig:
         experiment: MLflow experiment of placements.
     """
 
+    graph: PlanGraph = PlanGraph.chain
     out: str | None = None
     split: bool = False
     execute: bool = False

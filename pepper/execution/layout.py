@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,21 @@ class PlacedPart:
 
 
 @dataclass(frozen=True)
+class Way:
+    """What one part hands to another.
+
+    Attributes:
+        sender: The part's number, from 1; 0 for the driver with the request.
+        receiver: Likewise; one more than there are parts for the driver, who takes the answer.
+        carry: Names of the tensors.
+    """
+
+    sender: int
+    receiver: int
+    carry: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Layout:
     """Parts on devices, in the order in which they run.
 
@@ -37,20 +53,24 @@ class Layout:
         parts: The parts.
         inputs: What a request must bring.
         outputs: Names of the tensors that the answer brings.
+        direct: Whether each part hands what it gives straight to those that read it, so that parts run side by side;
+            else to the next part, with what it only passes on.
     """
 
     parts: tuple[PlacedPart, ...]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[str, ...]
+    direct: bool = False
 
     @classmethod
-    def of(cls, manifest: Manifest, folder: Path, devices: Sequence[str]) -> "Layout":
+    def of(cls, manifest: Manifest, folder: Path, devices: Sequence[str], direct: bool = False) -> "Layout":
         """Place the parts of a split.
 
         Args:
             manifest: The split.
             folder: Where its files are.
             devices: A device's name for each part.
+            direct: As of the class.
 
         Raises:
             ExecutionError: A part's file is missing, or there is not one device a part.
@@ -73,6 +93,7 @@ class Layout:
             ),
             manifest.inputs,
             tuple(spec.name for spec in manifest.outputs),
+            direct,
         )
 
     def on(self, devices: Sequence[str]) -> "Layout":
@@ -84,6 +105,34 @@ class Layout:
     def devices(self) -> tuple[str, ...]:
         """The device of each part."""
         return tuple(part.device for part in self.parts)
+
+    @cached_property
+    def ways(self) -> tuple[Way, ...]:
+        """Who hands what to whom, by receivers; each part has a way to it and one from it."""
+        last = len(self.parts) + 1
+        if not self.direct:
+            return tuple(Way(border, border + 1, tuple(self.carried(border))) for border in range(last))
+        giver = {spec.name: 0 for spec in self.inputs}
+        ways: dict[tuple[int, int], list[str]] = {}
+        for number, reads in enumerate((*(part.reads for part in self.parts), self.outputs), 1):
+            for name in reads:
+                ways.setdefault((giver[name], number), []).append(name)
+            if number < last:
+                giver |= dict.fromkeys(self.parts[number - 1].gives, number)
+        for number in range(1, last):
+            if all(receiver != number for _, receiver in ways):
+                ways[0, number] = []
+            if all(sender != number for sender, _ in ways):
+                ways[number, last] = []
+        return tuple(Way(*ends, tuple(ways[ends])) for ends in sorted(ways, key=lambda ends: ends[::-1]))
+
+    @cached_property
+    def senders(self) -> tuple[tuple[int, ...], ...]:
+        """Of each part, and last of the driver: whose messages it waits for."""
+        found: list[list[int]] = [[] for _ in range(len(self.parts) + 1)]
+        for way in self.ways:
+            found[way.receiver - 1].append(way.sender)
+        return tuple(map(tuple, found))
 
     def carried(self, border: int) -> list[str]:
         """Return the names of the tensors that travel to part ``border`` (0: requests, the last: answers).

@@ -18,6 +18,7 @@ from pepper.devices.protocol import Described, GarbledError, described, shaped
 
 Array = np.ndarray[Any, Any]
 
+_TIMES = 5  # numbers of a stamp: four times, and the stage
 _MOST_WORDS_BYTES = 2**20  # names, types and shapes of some thousand tensors
 
 
@@ -30,6 +31,7 @@ class Stamp(NamedTuple):
         end: The inference ended.
         sent: The results were handed on, after waiting for room in the next queue.
         host: Whose clock that is; empty for the driver's own.
+        stage: The stage's number, from 1; 0 for the driver's.
     """
 
     arrived: int
@@ -37,6 +39,7 @@ class Stamp(NamedTuple):
     end: int
     sent: int
     host: str = ""
+    stage: int = 0
 
 
 @dataclass(slots=True)
@@ -46,7 +49,7 @@ class Message:
     Attributes:
         seq: The request's number.
         tensors: What travels, by name.
-        stamps: One of the driver, then one for each stage that it has passed.
+        stamps: One of the driver, then one for each stage that it has passed, in order.
         due_ns: When its link delivers it: at once, when it was sent, where there is none.
         error: Why it failed; then it carries no tensors and passes through.
         probe: Whether it only measures the way: stages pass it on as it is.
@@ -69,6 +72,29 @@ class Message:
         self.tensors, self.error = {}, reason
 
 
+def join(messages: Sequence[Message]) -> Message:
+    """Return what several stages say of one request as one message, there when the last of them is.
+
+    Raises:
+        GarbledError: They are of different requests.
+    """
+    first, *others = messages
+    if not others:
+        return first
+    if any(other.seq != first.seq for other in others):
+        raise GarbledError(f"requests {', '.join(str(message.seq) for message in messages)} come together")
+    stamps = {stamp.stage: stamp for message in messages for stamp in message.stamps}
+    error = next((message.error for message in messages if message.error is not None), None)
+    return Message(
+        first.seq,
+        {} if error is not None else {name: value for m in messages for name, value in m.tensors.items()},
+        tuple(stamps[stage] for stage in sorted(stamps)),
+        max(message.due_ns for message in messages),
+        error,
+        first.probe,
+    )
+
+
 def plain(name: str, tensor: Any) -> Array:
     """Return the tensor in one piece of memory.
 
@@ -83,7 +109,8 @@ def plain(name: str, tensor: Any) -> Array:
 def encode(message: Message) -> list[Any]:
     """Return the pieces of a message; its arrays, each in one piece of memory, are not copied."""
     tensors = tuple((name, tensor.dtype, tensor.shape) for name, tensor in message.tensors.items())
-    numbers = (message.seq, message.due_ns, message.probe, *chain.from_iterable(stamp[:4] for stamp in message.stamps))
+    times = chain.from_iterable((*stamp[:4], stamp.stage) for stamp in message.stamps)
+    numbers = (message.seq, message.due_ns, message.probe, *times)
     flat = (tensor.reshape(-1).view(np.uint8) for tensor in message.tensors.values())
     said = _said(message.error, tensors, tuple(stamp.host for stamp in message.stamps))
     return [struct.pack(f"={len(numbers)}q", *numbers), said, *flat]
@@ -98,7 +125,7 @@ def decode(pieces: Sequence[memoryview]) -> Message:
     if len(pieces) < 2 or len(pieces[0]) % 8 or len(pieces[1]) > _MOST_WORDS_BYTES:
         raise GarbledError(f"{len(pieces)} pieces: no message")
     numbers = pieces[0].cast("q").tolist()
-    if len(numbers) % 4 != 3 or numbers[2] not in (0, 1):
+    if len(numbers) % _TIMES != 3 or numbers[2] not in (0, 1):
         raise GarbledError(f"{len(numbers)} numbers: no message")
     seq, due_ns, probe, *times = numbers
     error, named, hosts = _heard(bytes(pieces[1]))
@@ -108,10 +135,10 @@ def decode(pieces: Sequence[memoryview]) -> Message:
     for (name, dtype, shape), piece in zip(named, pieces[2:], strict=True):
         tensor = shaped(name, dtype, shape, piece)
         tensors[name] = tensor if tensor.flags.aligned else tensor.copy()  # tiny messages may lie anywhere
-    if 4 * len(hosts) != len(times):
+    if _TIMES * len(hosts) != len(times):
         raise GarbledError(f"{len(times)} times of {len(hosts)} hosts")
-    spans = zip(*[iter(times)] * 4, strict=True)  # four times a stage
-    stamps = tuple(Stamp(a, b, c, d, host) for (a, b, c, d), host in zip(spans, hosts, strict=True))
+    spans = zip(*[iter(times)] * _TIMES, strict=True)
+    stamps = tuple(Stamp(a, b, c, d, host, stage) for (a, b, c, d, stage), host in zip(spans, hosts, strict=True))
     return Message(seq, tensors, stamps, due_ns, error, bool(probe))
 
 

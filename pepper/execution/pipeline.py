@@ -1,11 +1,11 @@
-"""Stages wired one behind the other, with the driver at both ends."""
+"""Stages wired to those that read what they give, with the driver at both ends."""
 
 import contextlib
 import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -16,10 +16,10 @@ from pepper.devices.protocol import GarbledError
 from pepper.errors import ExecutionError
 from pepper.execution.clock import LinkClock
 from pepper.execution.layout import Layout
-from pepper.execution.message import Message, Stamp, decode, encode
+from pepper.execution.message import Message, Stamp, decode, encode, join
 from pepper.execution.pool import StageLost, StagePool
 from pepper.execution.prompt import prompt_driver
-from pepper.execution.queues import TCP, Keys, Sink, open_sink, open_source
+from pepper.execution.queues import TCP, Keys, Sink, Source, open_sink, open_source
 from pepper.fleet import Fleet, Link
 from pepper.interrupts import wait_readable
 
@@ -129,11 +129,14 @@ class Pipeline:
     def __init__(self, network: Network, pool: StagePool, layout: Layout, time_limit_s: float) -> None:
         self.layout, self.stages = layout, pool.stages(layout)
         self._network, self._time_limit_s = network, time_limit_s
-        self.hops = network.way(layout.devices)
+        self.ways = layout.ways
+        places = [network.fleet.source, *layout.devices, network.fleet.sink]
+        self.hops = [network.hop(places[way.sender], places[way.receiver]) for way in self.ways]
         network.reset()
         self._stack = ExitStack()
-        self._held: deque[Arrival] = deque()  # answers under way on the last link
-        self.carry = [layout.carried(border) for border in range(len(self.hops))]
+        self._held: deque[Arrival] = deque()  # answers under way on the last links
+        self._pulls: list[Source] = []
+        self._pushes: list[tuple[Sink, int]] = []  # with the number of its way
         try:
             self._join()
         except BaseException:
@@ -141,45 +144,61 @@ class Pipeline:
             raise
 
     def _join(self) -> None:
-        """Wire the stages from the last to the first: each connects to an address that is there."""
-        most, behind = self._network.queue, self._network.address()
-        try:
-            self._pull = self._stack.enter_context(closing(open_source(behind, most, self._network.keys)))
-        except OSError as error:
-            raise _address_taken(behind, error.strerror or str(error)) from error
+        """Wire the stages from the last to the first: each connects to addresses that are there."""
+        network, last = self._network, len(self.stages) + 1
+        most = network.queue
+        addresses = [network.address() for _ in self.ways]
+        into = {number: [k for k, way in enumerate(self.ways) if way.receiver == number] for number in range(last + 1)}
+        out_of = {number: [k for k, way in enumerate(self.ways) if way.sender == number] for number in range(last)}
+        for way in into[last]:
+            try:
+                pull = self._stack.enter_context(closing(open_source(addresses[way], most, network.keys)))
+            except OSError as error:
+                raise _address_taken(addresses[way], error.strerror or str(error)) from error
+            self._pulls.append(pull)
         self._stack.callback(self._count_refused)
-        for number in reversed(range(len(self.stages))):
-            stage, hop = self.stages[number], self.hops[number + 1]
-            address = self._network.address()
+        for number in range(last - 1, 0, -1):
+            stage = self.stages[number - 1]
             try:
                 stage.ask(
                     "wire",
                     self._time_limit_s,
-                    receive=address,
-                    send=behind,
+                    number=number,
+                    receive=[addresses[way] for way in into[number]],
+                    send=[
+                        {
+                            "address": addresses[way],
+                            "link": network.slot(self.hops[way]),
+                            "carry": list(self.ways[way].carry),
+                        }
+                        for way in out_of[number]
+                    ],
                     queue=most,
-                    links=str(self._network.file),
-                    link=self._network.slot(hop),
-                    carry=self.carry[number + 1],
-                    name=f"stage {number + 1} on {stage.part.device}",
-                    keys=self._network.keys,
+                    links=str(network.file),
+                    name=f"stage {number} on {stage.part.device}",
+                    keys=network.keys,
                 )
             except StageLost as lost:
                 if lost.reason.startswith("OSError"):
-                    raise _address_taken(address, lost.reason) from lost
+                    raise _address_taken(addresses[into[number][0]], lost.reason) from lost
                 raise
-            behind = address
-        self._push: Sink = self._stack.enter_context(closing(open_sink(behind, most, self._network.keys)))
+        for way in out_of[0]:
+            push = self._stack.enter_context(closing(open_sink(addresses[way], most, network.keys)))
+            self._pushes.append((push, way))
 
     def send(self, message: Message) -> bool:
-        """Hand a message to the first stage; returns whether there was room."""
-        if not self._push.ready():
+        """Hand a request, or what probes the way, to the first stages; returns whether there was room."""
+        if not all(push.ready() for push, _ in self._pushes):
             return False
         now = time.monotonic_ns()
-        slot = self._network.slot(self.hops[0])
         message.stamps = (Stamp(now, now, now, now),)
-        message.due_ns = now if slot is None else self._network.clock.reserve(slot, message.bytes, now)
-        self._push.send(encode(message))
+        for push, way in self._pushes:
+            named = message.tensors if message.probe else {n: message.tensors[n] for n in self.ways[way].carry}
+            part = replace(message, tensors=named, due_ns=now)
+            slot = self._network.slot(self.hops[way])
+            if slot is not None:
+                part.due_ns = self._network.clock.reserve(slot, part.bytes, now)
+            push.send(encode(part))
         return True
 
     def receive(self, until_ns: int, *, room: bool = False) -> Arrival | None:
@@ -197,12 +216,16 @@ class Pipeline:
             due = self._held[0].at_ns if self._held else until_ns
             if self._held and due <= now:
                 return self._held.popleft()
-            if (message := self._taken()) is not None:
+            missing = self._missing()
+            if not missing:
+                message = self._taken()
                 self._held.append(Arrival(message, max(message.due_ns, time.monotonic_ns())))
                 continue
-            if room and self._push.ready():
+            full = [push for push, _ in self._pushes if not push.ready()] if room else []
+            if room and not full:
                 return None
-            ends = [self._pull.fileno(), self._push.fileno() if room else None]
+            # Where something is there already, more of it must not wake the driver: all of a request is wanted.
+            ends = [*(pull.fileno() for pull in missing), *(push.fileno() for push in full)]
             for stage in self.stages:
                 ends += stage.program.ends()
             left_ns = max(0, min(due, until_ns) - now)
@@ -215,25 +238,39 @@ class Pipeline:
             if not events and left_ns < 1_000_000:
                 time.sleep(left_ns / 1e9)
 
-    def _taken(self) -> Message | None:
-        """Take the answer that is there; None if there is none.
+    def _missing(self) -> list[Source]:
+        """Return the ends at which nothing of the next answer is there yet.
 
         Raises:
-            StageLost: What the last stage handed on is no answer.
+            StageLost: What came there is no message.
         """
         try:
-            if not self._pull.ready():
-                return None
-            message = decode(self._pull.receive())
-            if len(message.stamps) != len(self.hops):
-                raise GarbledError(f"{len(message.stamps)} stamps of {len(self.hops)}")
-            if not message.probe and message.error is None and message.tensors.keys() != set(self.carry[-1]):
+            return [pull for pull in self._pulls if not pull.ready()]
+        except GarbledError as error:
+            raise self._no_answer(error) from error
+
+    def _taken(self) -> Message:
+        """Take the answer that is there.
+
+        Raises:
+            StageLost: What the last stages handed on is no answer.
+        """
+        try:
+            message = join([decode(pull.receive()) for pull in self._pulls])
+            if len(message.stamps) != len(self.stages) + 1:
+                raise GarbledError(f"{len(message.stamps)} stamps of {len(self.stages) + 1}")
+            wanted = {name for way in self.ways if way.receiver > len(self.stages) for name in way.carry}
+            if not message.probe and message.error is None and message.tensors.keys() != wanted:
                 raise GarbledError(f"tensors {', '.join(message.tensors)[:80]!r}, not the model's outputs")
         except GarbledError as error:
-            raise StageLost(self.layout.devices[-1], f"what came from its stage is no answer ({error})") from error
+            raise self._no_answer(error) from error
         message.tensors = {name: tensor.copy() for name, tensor in message.tensors.items()}
-        self._pull.done()
+        for pull in self._pulls:
+            pull.done()
         return message
+
+    def _no_answer(self, error: GarbledError) -> StageLost:
+        return StageLost(self.layout.devices[-1], f"what came from its stage is no answer ({error})")
 
     def probe(self, count: int) -> Arrival:
         """Send this many bytes through all stages, without any inference; returns what arrived.
@@ -256,7 +293,7 @@ class Pipeline:
         return arrived
 
     def _count_refused(self) -> None:
-        self._network.refused += self._pull.refused()
+        self._network.refused += sum(pull.refused() for pull in self._pulls)
 
     def close(self) -> None:
         """Take the pipeline apart; the stages live on. What is under way is dropped."""

@@ -34,6 +34,7 @@ class Answer:
         stamps: The driver's, then one for each stage.
         layout: Number of the layout that answered it: 0, then one more with each move.
         devices: Of that layout's parts, in order.
+        senders: As of `Layout`: whose messages each part, and last the driver, waited for.
         attempts: How often it was sent.
     """
 
@@ -45,6 +46,7 @@ class Answer:
     stamps: tuple[Stamp, ...]
     layout: int
     devices: tuple[str, ...]
+    senders: tuple[tuple[int, ...], ...]
     attempts: int
 
     @property
@@ -216,7 +218,7 @@ class Runner:
     def _send(self, pipeline: Pipeline) -> bool:
         seq = self._unsent[0]
         request = self._pending[seq]
-        if not pipeline.send(Message(seq, {name: request.inputs[name] for name in pipeline.carry[0]})):
+        if not pipeline.send(Message(seq, request.inputs)):
             return False
         if len(self._pending) - len(self._unsent) == 0:
             self._progress_ns = time.monotonic_ns()  # the pipeline was empty
@@ -239,6 +241,7 @@ class Runner:
                     message.stamps,
                     self.moves,
                     self.layout.devices,
+                    self.layout.senders,
                     request.attempts,
                 )
             )
@@ -262,6 +265,7 @@ class Runner:
                     (),
                     self.moves,
                     self.layout.devices,
+                    self.layout.senders,
                     request.attempts,
                 )
             )

@@ -1,12 +1,13 @@
 """A stage, a part at work on its device: ``python -m pepper.execution.stage``.
 
 It imports numpy and onnxruntime only (and pyzmq where its queues go over TCP). The parent opens the part and wires the
-stage into a pipeline over the channel of :mod:`pepper.devices.protocol`; tensors come from the stage before and go
-straight to the one behind.
+stage into a pipeline over the channel of :mod:`pepper.devices.protocol`; tensors come from the stages before and
+go straight to those behind.
 """
 
 import select
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,64 +18,96 @@ from pepper.devices.providers.options import session_options
 from pepper.devices.providers.registry import provider_named
 from pepper.devices.spin import cpu_fraction
 from pepper.execution.clock import LinkClock
-from pepper.execution.message import Message, Stamp, decode, encode, plain
+from pepper.execution.message import Message, Stamp, decode, encode, join, plain
 from pepper.execution.queues import Keys, Sink, Source, open_sink, open_source
 
 NS_PER_MS = 1_000_000
 
 
-class Wire:
-    """A stage's two queues and the link behind it.
+class Outlet:
+    """A way out of a stage.
 
     Args:
-        receive: Address at which the stage takes requests.
-        send: Address of the stage behind, or of the driver.
-        queue: Most messages in each of the two; a full one holds its sender back.
+        address: Of the stage behind, or of the driver.
+        link: The link to it; None is no link: both are in one place.
+        carry: Names of the tensors that go there.
+        queue: Most messages in between; a full queue holds the stage back.
+        keys: The run's; None where no queue goes over TCP.
+    """
+
+    def __init__(self, address: str, link: int | None, carry: list[str], queue: int, keys: Keys | None) -> None:
+        self.link, self.carry = link, carry
+        self.sink: Sink = open_sink(address, queue, keys)
+
+
+class Wire:
+    """A stage's queues and the links behind it.
+
+    Args:
+        number: The stage's number.
+        receive: Addresses at which the stage takes requests, one for each stage before it.
+        send: Where results go: for each stage behind, see :class:`Outlet`.
+        queue: Most messages in each queue.
         links: File of the links' clock.
-        link: The link to the stage behind; None is no link: both are in one place.
-        carry: Names of the tensors that the stages behind need.
         name: How errors call this stage.
         keys: The run's; None where no queue goes over TCP.
 
     Raises:
-        OSError: The address is taken.
+        OSError: An address is taken.
     """
 
     def __init__(
         self,
-        receive: str,
-        send: str,
+        number: int,
+        receive: list[str],
+        send: list[dict[str, Any]],
         queue: int,
         links: str,
-        link: int | None,
-        carry: list[str],
         name: str,
         keys: list[str] | None,
     ) -> None:
-        self.carry, self.name = carry, name
-        self._link = link
+        self.number, self.name = number, name
         self._clock = LinkClock(Path(links))
         run_keys = None if keys is None else Keys(*keys)
-        self.source: Source = open_source(receive, queue, run_keys)
-        self.sink: Sink = open_sink(send, queue, run_keys)
+        self.sources: list[Source] = []
+        self.outlets: list[Outlet] = []
+        try:
+            for address in receive:
+                self.sources.append(open_source(address, queue, run_keys))
+            for outlet in send:
+                self.outlets.append(Outlet(**outlet, queue=queue, keys=run_keys))
+        except OSError:
+            self.close()
+            raise
+
+    @property
+    def carry(self) -> dict[str, None]:
+        """Names of the tensors that go anywhere."""
+        return dict.fromkeys(name for outlet in self.outlets for name in outlet.carry)
 
     def receive(self) -> Message:
-        """Take the message that is there."""
-        return decode(self.source.receive())
+        """Take the messages that are there, as one."""
+        return join([decode(source.receive()) for source in self.sources])
 
     def send(self, message: Message) -> None:
         """Hand the message that was taken on, as it is by now; there must be room for it."""
-        message.due_ns = message.stamps[-1].sent
-        if self._link is not None:
-            message.due_ns = self._clock.reserve(self._link, message.bytes, message.due_ns)
-        self.sink.send(encode(message))
-        self.source.done()
+        whole = message.probe or message.error is not None
+        for outlet in self.outlets:
+            tensors = message.tensors if whole else {name: message.tensors[name] for name in outlet.carry}
+            part = replace(message, tensors=tensors, due_ns=message.stamps[-1].sent)
+            if outlet.link is not None:
+                part.due_ns = self._clock.reserve(outlet.link, part.bytes, part.due_ns)
+            outlet.sink.send(encode(part))
+        for source in self.sources:
+            source.done()
 
     def close(self) -> int:
         """Leave the pipeline; what waits in the queues is dropped. Returns how many connections were refused."""
-        refused = self.source.refused()
-        self.source.close()
-        self.sink.close()
+        refused = sum(source.refused() for source in self.sources)
+        for source in self.sources:
+            source.close()
+        for outlet in self.outlets:
+            outlet.sink.close()
         self._clock.close()
         return refused
 
@@ -144,13 +177,16 @@ class StageServer:
                 raise SystemExit(f"{wire.name}: what came is no message ({error})") from error
 
     def _take(self, wire: Wire) -> None:
-        """Wait for a request, and pass it on."""
-        ready = self._attend(wire.source, timeout_ms=0)
-        waited = not ready
-        while not ready and self._wire is wire:
-            ready = self._attend(wire.source)
-        if self._wire is wire:
-            self._pass(wire, waited)
+        """Wait for all that there is of a request, and pass it on."""
+        waited = False
+        for source in wire.sources:
+            ready = self._attend(source, timeout_ms=0)
+            waited = waited or not ready
+            while not ready and self._wire is wire:
+                ready = self._attend(source)
+            if self._wire is not wire:
+                return
+        self._pass(wire, waited)
 
     def _pass(self, wire: Wire, waited: bool) -> None:
         """Take a request, work on it and hand it on, unless the parent takes the stage out of the pipeline."""
@@ -164,10 +200,11 @@ class StageServer:
         start = time.monotonic_ns()
         self._run(wire, message)
         end = time.monotonic_ns()
-        while not self._attend(wire.sink):
-            if self._wire is not wire:
-                return
-        message.stamps = (*message.stamps, Stamp(arrived, start, end, time.monotonic_ns(), self._host))
+        for outlet in wire.outlets:
+            while not self._attend(outlet.sink):
+                if self._wire is not wire:
+                    return
+        message.stamps = (*message.stamps, Stamp(arrived, start, end, time.monotonic_ns(), self._host, wire.number))
         wire.send(message)
 
     def _run(self, wire: Wire, message: Message) -> None:

@@ -38,7 +38,7 @@ class Steps:
     """Where the time of one request, or the median of many, went; in ms, along the way.
 
     Attributes:
-        transfer: On each hop: from the sender's hand-over until it was there; one more than there are stages.
+        transfer: Before each stage, and last before the answer: from the last sender's hand-over until it was there.
         queue: Before each stage: there, but the stage was busy.
         compute: In each stage.
         blocked: After each stage: done, but the next queue was full.
@@ -98,7 +98,10 @@ def steps(answer: Answer) -> Steps:
     stamps = answer.stamps
     arrived = [*(stamp.arrived for stamp in stamps[1:]), answer.answered_ns]
     return Steps(
-        tuple((there - stamp.sent) / 1e6 for stamp, there in zip(stamps, arrived, strict=True)),
+        tuple(
+            (there - max(stamps[sender].sent for sender in senders)) / 1e6
+            for senders, there in zip(answer.senders, arrived, strict=True)
+        ),
         tuple((stamp.start - stamp.arrived) / 1e6 for stamp in stamps[1:]),
         tuple((stamp.end - stamp.start) / 1e6 for stamp in stamps[1:]),
         tuple((stamp.sent - stamp.end) / 1e6 for stamp in stamps[1:]),

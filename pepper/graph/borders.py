@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pepper.config.cutting import CutKind
 from pepper.errors import ModelError, argument, key_of
-from pepper.graph.balance import balanced_cuts
-from pepper.graph.cuts import find_cuts
+from pepper.graph.balance import balanced_cuts, breaks_fusion
+from pepper.graph.cuts import Cut, find_cuts
 from pepper.graph.ir import Graph, check_operators
 
 
@@ -43,8 +44,27 @@ def find_borders(
         ModelError: The model has no operators, or the size of an input or output is unknown.
     """
     check_operators(graph)
-    found_cuts = find_cuts(graph, kind, max_tensors, bridge_dist)
-    known = {cut.position: cut for cut in found_cuts if cut.in_order and cut.bytes is not None}
+    return _borders(graph, find_cuts(graph, kind, max_tensors, bridge_dist), most, cost)
+
+
+def find_regions(graph: Graph, most: int, cost: Sequence[float]) -> Borders:
+    """Find the borders between regions that runtimes fuse, however many tensors cross there.
+
+    Args:
+        graph: The graph.
+        most: Most cuts, as of `find_borders`.
+        cost: What each operator costs, such as its MACs.
+
+    Raises:
+        ModelError: As of `find_borders`.
+    """
+    check_operators(graph)
+    every = find_cuts(graph, CutKind.frontiers, len(graph.tensors))
+    return _borders(graph, [cut for cut in every if not breaks_fusion(graph, cut)], most, cost)
+
+
+def _borders(graph: Graph, choices: Sequence[Cut], most: int, cost: Sequence[float]) -> Borders:
+    known = {cut.position: cut for cut in choices if cut.in_order and cut.bytes is not None}
     cuts = [known[position] for position in sorted(known)]
     found = len(cuts)
     if found > most:

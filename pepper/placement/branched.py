@@ -125,7 +125,7 @@ class BranchedCost:
         stage_ms: Time of each part.
         pickup_ms: Work on its messages, and the wait for its device where one comes from elsewhere.
         stage_bytes: Memory of each part.
-        start_ms: When each begins in one request.
+        begin_ms: When the inference of each begins in one request.
         handovers: The messages that take time.
         latency_ms: Time of one request.
         period_ms: Largest load of a device or link.
@@ -138,7 +138,7 @@ class BranchedCost:
     stage_ms: tuple[float, ...]
     pickup_ms: tuple[float, ...]
     stage_bytes: tuple[float, ...]
-    start_ms: tuple[float, ...]
+    begin_ms: tuple[float, ...]
     handovers: tuple[Handover, ...]
     latency_ms: float
     period_ms: float
@@ -175,7 +175,7 @@ class Play:
         self.stages: list[Stage] = []
         self.owner: list[int] = []
         self.done_ms: list[float] = []
-        self.start_ms: list[float] = []
+        self.begin_ms: list[float] = []
         self.stage_ms: list[float] = []
         self.pickup_ms: list[float] = []
         self.stage_bytes: list[float] = []
@@ -211,7 +211,7 @@ class Play:
             waited = waited or foreign
         busy_ms = float(problem.message_ms[device] + problem.byte_ms[device] * sum(messages.values()))
         begin = max(ready, self.free_ms.get(device, 0.0))
-        self.start_ms.append(begin)
+        self.begin_ms.append(begin + busy_ms)
         self.stage_ms.append(stage_ms)
         self.done_ms.append(begin + busy_ms + stage_ms)
         self.free_ms[device] = self.done_ms[-1]
@@ -244,7 +244,7 @@ class Play:
             tuple(self.stage_ms),
             tuple(self.pickup_ms),
             tuple(self.stage_bytes),
-            tuple(self.start_ms),
+            tuple(self.begin_ms),
             tuple(self.handovers),
             latency_ms,
             period_ms,

@@ -44,10 +44,10 @@ def solve_branched(
         start: A plan to begin with, such as the best one of the chain.
         seed: Of the search.
     """
-    return _Search(problem, objective, time_limit_s, Random(seed)).run(start)
+    return _BranchedSearch(problem, objective, time_limit_s, Random(seed)).run(start)
 
 
-class _Search:
+class _BranchedSearch:
     def __init__(self, problem: BranchedProblem, objective: Objective, time_limit_s: float, random: Random) -> None:
         self._problem, self._objective, self._random = problem, objective, random
         begun = time.monotonic()

@@ -101,10 +101,8 @@ def decide(
     return Decision(chosen, best, single, probability, low, high)
 
 
-def _sampler(
-    problem: ChainProblem, objective: Objective, spread: Spread, samples: int, seed: int
-) -> Callable[[Stages], Floats]:
-    """Return what gives samples of a plan's value, shape (samples,), always under the same errors."""
+def error_factors(problem: ChainProblem, spread: Spread, samples: int, seed: int) -> Callable[[Stage], Floats]:
+    """Return what gives samples of a part's true time over its predicted one, (samples,), always the same errors."""
 
     def draw(deviation: float, *key: int) -> Floats:
         return np.random.default_rng([seed, *key]).normal(0.0, deviation, samples)
@@ -126,6 +124,15 @@ def _sampler(
     def factor(stage: Stage) -> Floats:
         shared = draw(spread.model, 0) + draw(spread.device, 1, stage.device)
         return np.asarray(np.exp(shared + spread.part * own(stage)))
+
+    return factor
+
+
+def _sampler(
+    problem: ChainProblem, objective: Objective, spread: Spread, samples: int, seed: int
+) -> Callable[[Stages], Floats]:
+    """Return what gives samples of a plan's value, shape (samples,), always under the same errors."""
+    factor = error_factors(problem, spread, samples, seed)
 
     def values(stages: Stages) -> Floats:
         cost = evaluate(problem, stages)

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from annotated_types import Ge, Le, MaxLen, MinLen
 
+from pepper.config.placing import PlanGraph
 from pepper.documents import first_fault, parse_json, read_json
 from pepper.errors import ConfigError, PlacementError
 from pepper.fleet import Fleet, FleetDevice, FleetLink
 from pepper.placement.chain import Solution
-from pepper.placement.evaluate import evaluate, instances, unit
+from pepper.placement.evaluate import Stages, evaluate, instances, unit
 from pepper.placement.objectives import OBJECTIVES, Objective
 from pepper.placement.problem import ChainProblem
 from pepper.units import mbit_s
@@ -102,6 +103,7 @@ class PlannedPart:
         receive_bytes: Bytes of that transfer.
         inputs: Names of the tensors that cross its first border, when known.
         outputs: Names of the tensors that cross its last border, when known.
+        begin_ms: When its inference begins in one request, where parts run side by side; None in a chain.
     """
 
     start: Whole
@@ -114,6 +116,7 @@ class PlannedPart:
     receive_bytes: Amount
     inputs: tuple[Text, ...] = ()
     outputs: tuple[Text, ...] = ()
+    begin_ms: Amount | None = None
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,8 @@ class Plan:
         provenance: Where the numbers come from (latency model, profiles), by what it is.
         rules: What later plans must keep to, too.
         goal: What was minimised, where its name alone does not say it.
+        graph: ``chain``: each part hands on to the next one. ``dag``: each hands what it gives straight to those that
+            read it, and starts as soon as what it reads is there; its received transfers are several then.
 
     Raises:
         ValueError: The parts do not follow one another, or their devices or the objective are not known.
@@ -175,6 +180,7 @@ class Plan:
     provenance: Mapping[Text, Any] = field(default_factory=dict)
     rules: PlanRules = field(default_factory=PlanRules)
     goal: Objective | None = None
+    graph: PlanGraph = PlanGraph.chain
 
     def __post_init__(self) -> None:
         if self.goal is None and self.objective not in OBJECTIVES:
@@ -236,7 +242,7 @@ class Plan:
         last = cost.hops[-1]
         return cls(
             model=about.model,
-            fleet=_fleet(problem, solution, about.fleet),
+            fleet=planned_fleet(problem, solution.stages, about.fleet),
             objective=objective.name,
             parts=tuple(parts),
             return_ms=last.time_ms if last else 0.0,
@@ -333,11 +339,10 @@ def is_plan(file: Path) -> bool:
         return False
 
 
-def _fleet(problem: ChainProblem, solution: Solution, known: Fleet | None) -> Fleet:
+def planned_fleet(problem: ChainProblem, stages: Stages, known: Fleet | None) -> Fleet:
     """List the devices, of kinds those at work, and the links between them."""
     work = dict.fromkeys(
-        (stage.device, number)
-        for stage, number in zip(solution.stages, instances(problem, solution.stages), strict=True)
+        (stage.device, number) for stage, number in zip(stages, instances(problem, stages), strict=True)
     )
     single = ((d, 0) for d, kind in enumerate(problem.devices) if kind.count == 1)
     units = sorted({*work, *single})

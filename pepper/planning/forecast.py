@@ -10,7 +10,7 @@ from pepper.config import LoadConfig, PepperConfig
 from pepper.console.progress import Told, untold
 from pepper.execution.pool import specs
 from pepper.fleet import Fleet
-from pepper.graph.borders import Borders, find_borders
+from pepper.graph.borders import Borders, find_borders, find_regions
 from pepper.graph.characteristics import FEATURES, Characteristics, CostWarning, every_part
 from pepper.graph.ir import Graph
 from pepper.graph.model import ModelFile
@@ -36,6 +36,8 @@ class Forecast:
         fleet: The devices.
         part_ms: Predicted times at the fleet's loads, (n + 1, n + 1, D) by start, stop and device.
         handling_ms: How long a device works on the messages of a part that begins at a border, (n + 1, D).
+        message_ms: The same of any part, whatever it receives, (D,).
+        byte_ms: The same for each byte that it receives, (D,).
         wait_ms: How long a request waits at each device until it is taken up, by device.
         part_bytes: Memory of each part: its weights and the most activations alive, (n + 1, n + 1).
         outside: Whether a row lies outside of what the latency model was trained on, shape of `part_ms`.
@@ -49,6 +51,8 @@ class Forecast:
         fleet: Fleet,
         latency_model: LatencyModel,
         told: Told = untold,
+        *,
+        regions: bool = False,
     ) -> None:
         """Describe the model, and predict all parts in one batch.
 
@@ -59,6 +63,7 @@ class Forecast:
             fleet: The devices.
             latency_model: Predicts.
             told: Told of two steps, and of one more for each device.
+            regions: Whether parts may begin and end wherever no fusion is broken; else at the cuts that are asked for.
 
         Raises:
             ConfigError: This machine cannot give a device.
@@ -75,7 +80,11 @@ class Forecast:
         macs = np.diff(described.cumulative_macs).tolist()
         cuts = config.cuts
         most = config.place.max_cuts
-        self.borders: Borders = find_borders(self.graph, cuts.kind, cuts.max_tensors, most, macs, cuts.bridge_dist)
+        self.borders: Borders = (
+            find_regions(graph, most, macs)
+            if regions
+            else find_borders(graph, cuts.kind, cuts.max_tensors, most, macs, cuts.bridge_dist)
+        )
         self._parts = described.table(*every_part(self.borders.positions))
         memory = self._parts[:, [FEATURES.index("weight_bytes"), FEATURES.index("activation_peak_bytes")]]
         self.part_bytes = self._by_border(memory.sum(axis=1, keepdims=True))[..., 0]
@@ -88,6 +97,7 @@ class Forecast:
         times, outside = predict_parts(latency_model, self._parts, settings)
         self.part_ms = self._by_border(times)
         self.handling_ms = self._handling_ms(settings)
+        self.message_ms, self.byte_ms = _messages(settings)
         self.wait_ms = {name: wait_ms(setting) for name, setting in self._settings.items()}
         self.outside = self._by_border(outside.astype(float)) == 1
         told("predict", f"{len(self._parts)} parts on {len(settings)} devices")
@@ -128,3 +138,10 @@ class Forecast:
         table = np.zeros((n, n, values.shape[1]))
         table[np.triu_indices(n, 1)] = values
         return table
+
+
+def _messages(settings: Sequence[Setting]) -> tuple[Values, Values]:
+    """Return by device the work on a message, and on each of its bytes: `handling_ms` is a line."""
+    some_bytes = 1e6
+    ends = np.stack([handling_ms(setting, np.array([0.0, some_bytes])) for setting in settings])
+    return ends[:, 0], (ends[:, 1] - ends[:, 0]) / some_bytes

@@ -7,25 +7,24 @@ from typing import Any
 
 import numpy as np
 
-import pepper
-from pepper.config import PepperConfig
 from pepper.config.composing import Composition
+from pepper.config.placing import PARETO, PlanGraph
 from pepper.console.progress import Told, untold
 from pepper.console.tables import figure
 from pepper.graph.model import find_model
-from pepper.graph.source import PACKAGE_SCHEME
 from pepper.placement.baselines import compare
 from pepper.placement.chain import Solution, pareto
 from pepper.placement.decision import Decision, decide
 from pepper.placement.evaluate import Evaluation, Stage, Stages, evaluate
 from pepper.placement.objectives import Objective
-from pepper.placement.plan import Origin, Plan, PlannedModel, PlanRules
+from pepper.placement.plan import Origin, Plan
 from pepper.placement.problem import ChainProblem
 from pepper.placement.sensitivity import FlipPoint, flip_points, scale_bandwidth
+from pepper.planning.branching import Branched, find_branched
 from pepper.planning.fleets import assemble
 from pepper.planning.forecast import Forecast
 from pepper.planning.latency_models import chosen_version, load_spread, load_version, open_registry
-from pepper.planning.posing import chain_problem, named_by_key, objective_of
+from pepper.planning.posing import chain_problem, named_by_key, objective_of, origin_of
 
 BANDWIDTHS = np.geomspace(0.05, 20.0, 31)
 """Over that of the fleet's links."""
@@ -45,9 +44,11 @@ class Placed:
         objective: What was minimised.
         decision: What was chosen, and why.
         plan: The same as a plan to run.
+        origin: What the problem's numbers stand for.
         front: Every trade-off of latency and throughput, from the lowest latency on.
         baselines: What people do without a solver; None where that gives no plan.
         lineage: Which latency model's version predicted, and the training and data behind it.
+        branched: What came of parts that run side by side, where that was asked for.
     """
 
     forecast: Forecast
@@ -55,9 +56,23 @@ class Placed:
     objective: Objective
     decision: Decision
     plan: Plan
+    origin: Origin
     front: tuple[Solution, ...]
     baselines: Mapping[str, tuple[Stages, Evaluation] | None]
     lineage: Mapping[str, Any]
+    branched: Branched | None = None
+
+    @property
+    def front_plans(self) -> list[Plan]:
+        """The front as plans, those among them that run side by side in place of what they beat."""
+        chains = [Plan.of(self.problem, found, self.objective, self.origin) for found in self.front]
+        plans = [*chains, *(self.branched.front if self.branched else ())]
+        plans.sort(key=lambda plan: (plan.latency_ms, plan.period_ms))
+        kept: list[Plan] = []
+        for plan in plans:
+            if not kept or plan.period_ms < kept[-1].period_ms * (1 - 1e-9):
+                kept.append(plan)
+        return kept
 
 
 def find_plan(composition: Composition, told: Told = untold) -> Placed:
@@ -76,15 +91,17 @@ def find_plan(composition: Composition, told: Told = untold) -> Placed:
     registry = open_registry(config)
     version = chosen_version(registry, config.latency.version)
     fleet, model = assemble(composition), find_model(config.model)
-    forecast = Forecast(config, model, model.graph(), fleet, load_version(registry, version), told)
+    graph, latency_model = model.graph(), load_version(registry, version)
+    forecast = Forecast(config, model, graph, fleet, latency_model, told)
     problem = chain_problem(config, forecast)
     objective = objective_of(config.objective)
     options = config.place
+    spread = load_spread(registry, version)
     with named_by_key(config):
         decision = decide(
             problem,
             objective,
-            load_spread(registry, version),
+            spread,
             options.confidence,
             options.samples,
             options.seed,
@@ -94,40 +111,25 @@ def find_plan(composition: Composition, told: Told = untold) -> Placed:
     front = pareto(problem, options.time_limit_seconds)
     told("trade off", f"{len(front)} plans")
     lineage = registry.lineage(version)
+    origin = origin_of(config, forecast, lineage)
+    plan, branched = Plan.of(problem, decision.chosen, objective, origin), None
+    if options.graph == PlanGraph.dag:
+        regions = Forecast(config, model, graph, fleet, latency_model, regions=True)
+        chain = problem, decision.chosen, forecast
+        trade_offs = config.objective.name == PARETO
+        branched = find_branched(config, regions, chain, objective, spread, lineage, trade_offs)
+        plan = branched.plan if branched.taken and branched.plan else plan
     return Placed(
         forecast,
         problem,
         objective,
         decision,
-        plan=Plan.of(problem, decision.chosen, objective, origin_of(config, forecast, lineage)),
+        plan=plan,
+        origin=origin,
         front=front,
         baselines=compare(problem, objective),
         lineage=lineage,
-    )
-
-
-def origin_of(config: PepperConfig, forecast: Forecast, lineage: Mapping[str, Any]) -> Origin:
-    """Say what the problem's numbers stand for."""
-    model, path = forecast.model, config.model.path
-    whole = path.startswith(PACKAGE_SCHEME) and config.model.part is None  # then it is found on any machine
-    return Origin(
-        model=PlannedModel(
-            model.name,
-            path if whole else str(model.file),
-            model.content_hash,
-            {name: tuple(shape) for name, shape in model.shapes.items()},
-            {name: tuple(shape) for name, shape in model.inner_shapes.items()},
-            model.given_values(),
-        ),
-        fleet=forecast.fleet,
-        positions=forecast.borders.positions,
-        tensors=forecast.borders.tensors,
-        provenance={"pepper_version": pepper.__version__, **lineage},
-        rules=PlanRules(
-            {name: (start, end) for name, (start, end) in config.place.pinned.items()},
-            tuple(config.place.excluded),
-            config.place.max_parts,
-        ),
+        branched=branched,
     )
 
 

@@ -5,13 +5,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
 from operator import attrgetter
+from typing import Any
 
 import numpy as np
 
+import pepper
 from pepper.config import ObjectiveConfig, PepperConfig
 from pepper.config.placing import PARETO
 from pepper.errors import ConfigError, PlacementError
+from pepper.graph.source import PACKAGE_SCHEME
 from pepper.placement.objectives import LATENCY, Objective, objective_named
+from pepper.placement.plan import Origin, PlannedModel, PlanRules
 from pepper.placement.problem import ChainProblem, DeviceKind, Limits, Links
 from pepper.placement.shortage import LimitError, TimeLimitError
 from pepper.planning.fleets import check_devices
@@ -79,6 +83,31 @@ def chain_problem(config: PepperConfig, forecast: Forecast) -> ChainProblem:
         pinned=_pins(place.pinned, names, place.excluded, forecast.borders.positions),
         labels=[f"operators {start} to {end}" for start, end in pairwise(forecast.borders.positions)],
         limits=Limits(**{name: value for name, value in limits.items() if value is not None}),
+    )
+
+
+def origin_of(config: PepperConfig, forecast: Forecast, lineage: Mapping[str, Any]) -> Origin:
+    """Say what the problem's numbers stand for."""
+    model, path = forecast.model, config.model.path
+    whole = path.startswith(PACKAGE_SCHEME) and config.model.part is None  # then it is found on any machine
+    return Origin(
+        model=PlannedModel(
+            model.name,
+            path if whole else str(model.file),
+            model.content_hash,
+            {name: tuple(shape) for name, shape in model.shapes.items()},
+            {name: tuple(shape) for name, shape in model.inner_shapes.items()},
+            model.given_values(),
+        ),
+        fleet=forecast.fleet,
+        positions=forecast.borders.positions,
+        tensors=forecast.borders.tensors,
+        provenance={"pepper_version": pepper.__version__, **lineage},
+        rules=PlanRules(
+            {name: (start, end) for name, (start, end) in config.place.pinned.items()},
+            tuple(config.place.excluded),
+            config.place.max_parts,
+        ),
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from pathlib import Path
 
+from pepper.config.placing import PlanGraph
 from pepper.errors import ConfigError, ExecutionError
 from pepper.execution.layout import Layout
 from pepper.graph.cuts import Cut, cut_behind
@@ -52,13 +53,13 @@ class Splitter:
         Raises:
             ConfigError: The plan is of another model.
         """
-        return self.layout(planned_cuts(self.graph, plan, name), plan.devices)
+        return self.layout(planned_cuts(self.graph, plan, name), plan.devices, plan.graph == PlanGraph.dag)
 
-    def layout(self, cuts: Collection[Cut], devices: Collection[str]) -> Layout:
+    def layout(self, cuts: Collection[Cut], devices: Collection[str], direct: bool = False) -> Layout:
         """Split at these cuts, and place the parts."""
         self._written += 1
         folder = self._folder / f"{self._written}"
-        return Layout.of(split(self.graph, list(cuts), folder), folder, list(devices))
+        return Layout.of(split(self.graph, list(cuts), folder), folder, list(devices), direct)
 
 
 def written_layout(plan: Plan, folder: Path, name: str) -> Layout:
@@ -76,7 +77,7 @@ def written_layout(plan: Plan, folder: Path, name: str) -> Layout:
             f"execute.parts={folder}: holds parts cut at {cuts or 'no tensor'}, {name} cuts at {planned or 'none'};"
             " split the plan's model again, or leave execute.parts out"
         )
-    layout = Layout.of(manifest, folder, plan.devices)
+    layout = Layout.of(manifest, folder, plan.devices, plan.graph == PlanGraph.dag)
     for part in manifest.parts:
         if not part.is_intact(folder):
             raise ExecutionError(f"execute.parts={folder}: {part.file} is not as it was split; split again")

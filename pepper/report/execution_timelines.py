@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 
 from pepper.execution.runner import Answer
 from pepper.execution.trials import steps
@@ -36,8 +35,10 @@ def _busy(plan: Plan, answers: Sequence[Answer]) -> list[Busy]:
     computed, moved = [], []
     for answer in answers:
         places = [plan.fleet.source, *answer.devices, plan.fleet.sink]
-        for hop, (way, transfer_ms) in enumerate(zip(pairwise(places), steps(answer).transfer, strict=True)):
-            sender, receiver = way
+        waits = zip(places[1:], answer.senders, steps(answer).transfer, strict=True)
+        for receiver, senders, transfer_ms in waits:
+            hop = max(senders, key=lambda stage: answer.stamps[stage].sent)
+            sender = places[hop]
             if sender is not None and receiver is not None and sender != receiver:
                 sent_ms = answer.stamps[hop].sent / 1e6
                 lane = f"{sender} -> {receiver}"

@@ -26,7 +26,7 @@ def step_lines(plan: Plan, measured: MeasuredPlan) -> list[StepLine]:
     predicted = [*(part.receive_ms + part.pickup_ms for part in plan.parts), plan.return_ms]
     lines = []
     for number, transfer_ms in enumerate(means.transfer):
-        hop = measured.hops[number].hop if not replanned else None
+        hop = measured.hops[number].hop if measured.hops and not replanned else None
         last = number == len(plan.parts)
         if hop is not None and (hop.link is not None or not last):
             lines.append(

@@ -60,14 +60,21 @@ def verdict(placed: Placed, confidence: float) -> str:
 
 def plan_lines(placed: Placed, front: bool) -> list[PlanLine]:
     """Return the lines of the comparison: the chosen plan, the front if asked for, what people do otherwise."""
-    plans: dict[str, Stages | None] = {"pepper": placed.decision.chosen.stages}
+    branched = placed.branched
+    beside = branched is not None and branched.taken
+    plans: dict[str, Stages | None] = {"chain" if beside else "pepper": placed.decision.chosen.stages}
     if placed.decision.within_noise:
         plans["predicted best"] = placed.decision.best.stages
-    if front:
+    if front and not branched:
         plans |= {f"front {number}": solution.stages for number, solution in enumerate(placed.front, 1)}
     plans |= {name: entry and entry[0] for name, entry in placed.baselines.items()}
     best = placed.decision.best.value
     lines = []
+    if branched and branched.plan and branched.solution:
+        best = min(best, branched.solution.value)
+        lines.append(_plan_line("pepper" if beside else "side by side", branched.plan, branched.solution.value / best))
+    if branched and front:
+        lines += [_plan_line(f"front {number}", plan, None) for number, plan in enumerate(placed.front_plans, 1)]
     for name, stages in plans.items():
         if stages is None:
             lines.append(PlanLine(name, "", np.inf, np.inf, 0.0, None, ("no plan",)))
@@ -86,6 +93,32 @@ def plan_lines(placed: Placed, front: bool) -> list[PlanLine]:
             )
         )
     return lines
+
+
+def _plan_line(name: str, plan: Plan, ratio: float | None) -> PlanLine:
+    parts = " ".join(f"{part.device}[{part.start}:{part.stop}]" for part in plan.parts)
+    if len(plan.parts) > _MOST_NAMED:
+        parts = f"{len(plan.parts)} parts on {', '.join(dict.fromkeys(plan.devices))}"
+    return PlanLine(name, parts, plan.latency_ms, plan.period_ms, plan.sent_bytes, ratio)
+
+
+def side_by_side(placed: Placed, confidence: float) -> str | None:
+    """Say what came of parts that run side by side; None where that was not asked for."""
+    branched = placed.branched
+    if branched is None:
+        return None
+    if branched.solution is None or branched.chances is None:
+        return "parts side by side: no such plan keeps to the rules; the chain's is taken"
+    value, chain_ms, sure = branched.solution.value, branched.chain_ms, branched.chances.probability
+    proof = "proven optimal" if branched.solution.proven else f"at most {branched.solution.gap:.1%} above the optimum"
+    found = f"parts side by side: {figure(value)} ms, {proof} for the predicted times"
+    if branched.taken:
+        low, high = branched.chances.low, branched.chances.high
+        gain = f"{1 - value / chain_ms:.1%} below the chain's {figure(chain_ms)} ms"
+        return f"{found}; {gain} (90 % interval {figure(low)} to {figure(high)})"
+    if value < chain_ms:
+        return f"{found}; better than not splitting with {sure:.0%} only, below {confidence:.0%}: the chain's is taken"
+    return f"{found}; not below the chain's {figure(chain_ms)} ms, which is taken"
 
 
 def flip_lines(placed: Placed, found: Mapping[str, Sequence[FlipPoint]]) -> Iterator[str]:

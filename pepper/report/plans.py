@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from rich.filesize import decimal
 
+from pepper.config.placing import PlanGraph
 from pepper.execution.runner import Event
 from pepper.placement.plan import Plan
 from pepper.report import charts, plan_charts
@@ -148,7 +149,16 @@ def _events(events: Sequence[Event]) -> Table:
 
 
 def predicted(plan: Plan) -> list[Busy]:
-    """Return when each part and transfer of one request begins and ends, by the plan's own figures."""
+    """Return when each part and transfer of one request begins and ends, by the plan's own figures.
+
+    Of parts that run side by side the transfers are not shown: several may be under way.
+    """
+    if plan.graph == PlanGraph.dag:
+        return [
+            Busy(part.device, part.device, 1, f"part {number}", part.begin_ms, part.begin_ms + part.time_ms)
+            for number, part in enumerate(plan.parts, 1)
+            if part.begin_ms is not None
+        ]
     now_ms, found = 0.0, []
     before = plan.fleet.source
     for number, part in enumerate(plan.parts, 1):

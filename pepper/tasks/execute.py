@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pepper.config import PepperConfig
 from pepper.config.composing import Composition
+from pepper.config.placing import PlanGraph
 from pepper.console.output import add_results
 from pepper.console.progress import StepProgress
 from pepper.console.tables import figure, show
@@ -93,6 +94,11 @@ def execute_plan(config: PepperConfig, plan: Plan, name: str) -> Executed:
     out = results_folder("execute.out", config.execute.out)
     planned = Planned(config, plan, name)
     graph, fleet, options = planned.graph, plan.fleet, config.execute
+    if options.moves.allowed and plan.graph == PlanGraph.dag:
+        raise ConfigError(
+            "execute.moves.allowed=true: moves are for chains, and the parts of this plan run side by side; leave it"
+            " out, or place with place.graph=chain"
+        )
     check_devices("execute.moves.load_change", options.moves.load_change, list(fleet.devices))
     store = Store(replace(config.tracking, experiment=options.experiment))
     close_abandoned(store)

@@ -20,7 +20,7 @@ from pepper.outputs import fill_folder, output_folder, remove_stale, results_fol
 from pepper.placement.evaluate import Evaluation
 from pepper.placement.plan import Plan, is_plan
 from pepper.planning.forecast import Forecast
-from pepper.planning.placing import Placed, alone, find_plan, flips, origin_of
+from pepper.planning.placing import Placed, alone, find_plan, flips
 from pepper.planning.splitting import planned_cuts
 from pepper.report import plans as pages
 from pepper.report.page import render
@@ -31,6 +31,7 @@ from pepper.report.placements import (
     flip_rows,
     part_lines,
     plan_lines,
+    side_by_side,
     verdict,
     warnings,
     write_flips,
@@ -126,6 +127,8 @@ def _say(config: PepperConfig, placed: Placed) -> None:
         high_ms=decision.high,
         probability_split_is_better=decision.probability,
     )
+    if beside := side_by_side(placed, config.place.confidence):
+        show(beside, graph=plan.graph)
     others = plan_lines(placed, front=config.objective.name == PARETO)
     show(comparison_table(others), plans=[asdict(line) for line in others])
 
@@ -141,9 +144,7 @@ def _log(
     """Write plans beside the figures, log all and a page about it; return the run's identifier and the plan with it."""
     plans = {"plan.json": placed.plan}
     if config.objective.name == PARETO:
-        origin = origin_of(config, placed.forecast, placed.lineage)
-        for number, solution in enumerate(placed.front, 1):
-            plans[f"front_{number}.json"] = Plan.of(placed.problem, solution, placed.objective, origin)
+        plans |= {f"front_{number}.json": plan for number, plan in enumerate(placed.front_plans, 1)}
     for name, plan in plans.items():
         plan.save(folder / name)
     write_flips(flipped, folder / "flips.csv")
@@ -178,6 +179,7 @@ def _record(config: PepperConfig, title: str, placed: Placed, folder: Path) -> R
         "fleet": config.fleet.name,
         "objective": config.objective.name,
         "cuts": config.cuts.kind,
+        "graph": plan.graph.value,
         "parts": len(plan.parts),
         "placement": " ".join(f"{part.device}[{part.start}:{part.stop}]" for part in plan.parts),
         "solver": plan.solver,

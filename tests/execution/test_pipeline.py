@@ -68,10 +68,10 @@ def test_garbage_between_stages_is_said_in_a_line_and_the_run_goes_on(
     with running(pool, network, bench.layout("a", "b"), lambda lost: bench.layout("c")) as runner:
         pipeline = runner._running
         if ends == 0:
-            pipeline._push.send([b"garbage", b"more"])
+            pipeline._pushes[0][0].send([b"garbage", b"more"])
         else:
             message = Message(0, {"y": np.zeros(3)}, (Stamp(0, 0, 0, 0),) * (3 if ends == 1 else 1))
-            pipeline._pull.receive = lambda: [memoryview(bytes(piece)) for piece in encode(message)]  # type: ignore[method-assign]
+            pipeline._pulls[0].receive = lambda: [memoryview(bytes(piece)) for piece in encode(message)]  # type: ignore[method-assign]
         submit(bench, runner, 4)
         assert_right(bench, all_answers(runner), 4)
         (lost,) = [event.note for event in runner.events if event.kind == "lost"]
@@ -85,11 +85,12 @@ def submit(bench: Bench, runner: Runner, requests: int) -> None:
 
 
 @pytest.mark.parametrize("devices", ["a", "ab", "abc", "abca", "cbab"])
-@pytest.mark.parametrize("in_flight", [1, 16])
+@pytest.mark.parametrize(("in_flight", "direct"), [(1, False), (16, False), (1, True), (16, True)])
 def test_a_layout_computes_what_the_whole_does(
-    bench: Bench, pool: StagePool, network: Network, devices: str, in_flight: int
+    bench: Bench, pool: StagePool, network: Network, devices: str, in_flight: int, direct: bool
 ) -> None:
-    with running(pool, network, bench.layout(*devices), in_flight=in_flight) as runner:
+    layout = replace(bench.layout(*devices), direct=direct)
+    with running(pool, network, layout, in_flight=in_flight) as runner:
         submit(bench, runner, 30)
         answers = all_answers(runner)
     assert_right(bench, answers, 30)
@@ -189,7 +190,7 @@ class Bursting:
         return self.there.popleft() if self.there else None
 
     def _answer(self) -> None:
-        self.there.append(Answer(self.pending.popleft(), OUTPUTS, None, 0, time.monotonic_ns(), (), 0, (), 1))
+        self.there.append(Answer(self.pending.popleft(), OUTPUTS, None, 0, time.monotonic_ns(), (), 0, (), (), 1))
 
 
 def test_the_end_of_a_stream_does_not_count() -> None:

@@ -24,7 +24,7 @@ arrays = stn.arrays(
     stn.scalar_dtypes().filter(lambda dtype: dtype.kind in "biufc" and dtype.itemsize <= 8),
     stn.array_shapes(min_dims=0, min_side=0, max_side=4),
 )
-stamps = st.lists(st.builds(Stamp, *[st.integers(0, 2**62)] * 4), max_size=3)
+stamps = st.lists(st.builds(Stamp, *[st.integers(0, 2**62)] * 4, stage=st.integers(0, 99)), max_size=3)
 
 
 def carried(message: Message) -> Message:

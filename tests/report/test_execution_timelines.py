@@ -35,7 +35,7 @@ def answer(seq: int, first_ms: int, second_ms: int, devices: tuple[str, ...] = (
         Stamp(second_ms * MS, second_ms * MS, (second_ms + 1) * MS, (second_ms + 1) * MS),
     )
     layout = int(devices != ("camera", "server"))
-    return Answer(seq, {}, None, 0, (second_ms + 1) * MS, stamps, layout, devices, 1)
+    return Answer(seq, {}, None, 0, (second_ms + 1) * MS, stamps, layout, devices, ((0,), (1,), (2,)), 1)
 
 
 def measured(single: list[Answer], stream: list[Answer]) -> MeasuredPlan:

@@ -10,7 +10,7 @@ and writes, while the host runs any number of items side by side; there, contigu
 accelerators alone.
 
 The problem has no links between devices, no source or sink, no pinned items, no limits besides memory and no Pareto
-front: what needs those is posed as a chain (`pepper.placement.problem`).
+front: what needs those is a chain (`pepper.placement.problem`) or has branches (`pepper.placement.branched`).
 """
 
 import math
