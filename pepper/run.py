@@ -75,7 +75,7 @@ TASKS = {
     "compare": Task("pepper.tasks.compare", "compare"),
     "report": Task("pepper.tasks.report", "report"),
     "import": Task("pepper.tasks.import_results", "import_results"),
-    "export": Task("pepper.tasks.export", "export"),
+    "export_data": Task("pepper.tasks.export_data", "export_data"),
     "serve": Task("pepper.service.serve", "serve"),
     "doctor": Task("pepper.tasks.doctor", "doctor"),
     "head": Task("pepper.tasks.hosts", "head"),

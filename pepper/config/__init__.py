@@ -18,7 +18,7 @@ from pepper.config.finding import PrometheusConfig
 from pepper.config.hosting import HostsConfig
 from pepper.config.learning import (
     AdaptConfig,
-    ExportConfig,
+    ExportDataConfig,
     ImportConfig,
     LatencyConfig,
     PredictConfig,
@@ -48,7 +48,7 @@ __all__ = [
     "CutsConfig",
     "DeviceConfig",
     "ExecuteConfig",
-    "ExportConfig",
+    "ExportDataConfig",
     "FleetConfig",
     "FleetDeviceConfig",
     "HostsConfig",
@@ -135,7 +135,7 @@ class PepperConfig:
     objective: ObjectiveConfig = MISSING
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
     compare: CompareConfig = field(default_factory=CompareConfig)
-    export: ExportConfig = field(default_factory=ExportConfig)
+    export_data: ExportDataConfig = field(default_factory=ExportDataConfig)
     imports: ImportConfig = field(default_factory=ImportConfig)
     predict: PredictConfig = field(default_factory=PredictConfig)
     promote: PromoteConfig = field(default_factory=PromoteConfig)

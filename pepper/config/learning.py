@@ -99,8 +99,8 @@ class ImportConfig:
 
 
 @dataclass
-class ExportConfig:
-    """What ``task=export`` writes.
+class ExportDataConfig:
+    """What ``task=export_data`` writes.
 
     Attributes:
         csv: The CSV file.

@@ -28,7 +28,7 @@ def test_measurements_from_elsewhere_are_logged_once_and_go_out_again(desk: Desk
     assert (board.data.metrics["latency_p50_ms"], board.data.params["device"]) == (9, "board")
 
     out = tmp_path / "out.csv"
-    assert "wrote 2 measurements" in desk("task=export", f"export.csv={out}").out
+    assert "wrote 2 measurements" in desk("task=export_data", f"export_data.csv={out}").out
     model.unlink()
     lines = out.read_text().replace(",phone,", ",tablet,").splitlines(keepends=True)
     out.write_text("".join(lines))

@@ -1,4 +1,4 @@
-"""``task=export``: write the VALID measurements of a store as the CSV file that ``task=import`` reads."""
+"""``task=export_data``: write the VALID measurements of a store as the CSV file that ``task=import`` reads."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def export(composition: Composition) -> Result:
+def export_data(composition: Composition) -> Result:
     """Write the file.
 
     Raises:
@@ -27,7 +27,7 @@ def export(composition: Composition) -> Result:
     trusted = collect.trusted(history(Store(config.tracking)))
     if trusted.empty:
         raise LatencyError("no VALID measurement to export; measure first, such as task=profile +sweep=loads")
-    file = Path(config.export.csv)
+    file = Path(config.export_data.csv)
     count = elsewhere.write(_rows(trusted), file)
     show(f"wrote {count} measurements to {file}", file=str(file), measurements=count)
     return Result()
