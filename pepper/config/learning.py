@@ -80,9 +80,18 @@ class PredictConfig:
     Attributes:
         device: A device that is not at hand, by the name that its imported measurements have; None asks about
             ``device``.
+        explain: Whether to say what the prediction is made of.
     """
 
     device: str | None = None
+    explain: bool = False
+
+    def __post_init__(self) -> None:
+        if self.explain and self.device is not None:
+            raise ConfigError(
+                f"predict.explain=true: says what the champion makes of a device that is at hand; drop"
+                f" predict.device={self.device}"
+            )
 
 
 @dataclass

@@ -180,15 +180,19 @@ class LatencyModel:
 
     def p50_ms(self, features: Values) -> Values:
         """Predict the median latency of each row, shape (n,)."""
-        if features.ndim != 2 or features.shape[1] != len(FEATURES):
-            raise LatencyError(f"rows of shape {features.shape}: each must have {len(FEATURES)} features")
-        base = self.roofline.latency_ms(features) if self.roofline else np.full(len(features), self.constant_ms)
-        log_ms = _mean(self.medians, _inputs(features, self.roofline), np.log(base))
+        trained_ms = self.trained_ms(features)
         correction = np.zeros(len(features))
         for adaptation in self.adaptations:
             there = adaptation.of_device(features)
             correction[there] = adaptation.correction(features[there], self.roofline)
-        return np.asarray(np.exp(log_ms + correction))
+        return np.asarray(trained_ms * np.exp(correction))
+
+    def trained_ms(self, features: Values) -> Values:
+        """Predict the same as training left it, without what was measured on a device afterwards, shape (n,)."""
+        if features.ndim != 2 or features.shape[1] != len(FEATURES):
+            raise LatencyError(f"rows of shape {features.shape}: each must have {len(FEATURES)} features")
+        base = self.roofline.latency_ms(features) if self.roofline else np.full(len(features), self.constant_ms)
+        return np.asarray(np.exp(_mean(self.medians, _inputs(features, self.roofline), np.log(base))))
 
     def mean_ms(self, features: Values) -> Values:
         """Predict the mean latency of each row, shape (n,): unlike medians, means of parts add up to the whole's."""

@@ -122,12 +122,12 @@ def _times(features: Values) -> Values:
         features[:, _BYTES] / own("device_runtime_memory_gbps", speed("device_memory_gbps")) / 1e6,
         2 * features[:, _LOADS] / gflops / 1e6,
         launched * own("device_runtime_launch_ms", overhead),
-        own("device_runtime_call_ms", overhead) + _moved_ms(features),
+        own("device_runtime_call_ms", overhead) + moved_ms(features),
     )
     return np.asarray(np.hstack(blocks) * features[:, [COLUMN["device_share"]]])
 
 
-def _moved_ms(features: Values) -> Values:
+def moved_ms(features: Values) -> Values:
     """Milliseconds that inputs and outputs take to where a provider computes and back; 0 for the cores' own."""
     ways = (("input_bytes", "device_runtime_in_gbps"), ("output_bytes", "device_runtime_out_gbps"))
     moved = [features[:, COLUMN[size]] / features[:, COLUMN[speed]] / 1e6 for size, speed in ways]

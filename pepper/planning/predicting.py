@@ -11,6 +11,7 @@ from pepper.console.progress import Told, untold
 from pepper.graph.characteristics import Characteristics, CostWarning, in_kinds
 from pepper.graph.ir import Graph, check_operators
 from pepper.hosts.reach import host_at
+from pepper.latency.explanation import Explanation
 from pepper.latency.features import Values, rows
 from pepper.latency.ranges import OutOfRange, in_short
 from pepper.measure.noise import NoiseFloor
@@ -35,6 +36,7 @@ class ModelPrediction(Framed):
         adapted_with: How many measurements of this device it was adapted with; 0 if it was not.
         noise: How far two measurements of a cell differed in what it was trained on; None if none was repeated.
         warnings: Why the prediction may be off, one line each.
+        explanation: What the median is made of, where that was asked for and the latency model has an estimate.
     """
 
     name: str
@@ -47,6 +49,7 @@ class ModelPrediction(Framed):
     adapted_with: int
     noise: NoiseFloor | None
     warnings: list[str]
+    explanation: Explanation | None = None
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 import math
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from pepper.config import PepperConfig
 from pepper.config.composing import Composition
 from pepper.console.progress import StepProgress
 from pepper.console.tables import show
 from pepper.errors import ConfigError
+from pepper.latency.explanation import explain
 from pepper.planning.latency_models import chosen_version, open_registry
 from pepper.planning.predicting import ModelPrediction, Predictor, describe_cell, whole_part
 from pepper.sweep.axes import single_cell
@@ -26,6 +27,9 @@ def predict(composition: Composition) -> Result:
     show(f"  by {said.registered_model} version {said.version}{by}")
     if said.noise:
         show(f"  noise floor of what it learned from: {said.noise}")
+    for name, ms in asdict(said.explanation).items() if said.explanation else ():
+        if ms and name != "p50_ms":
+            show(f"  {name.removesuffix('_ms'):<12}{ms:>+12.4g} ms{ms / said.p50_ms:>+9.1%}")
     for line in said.warnings:
         print(f"warning: {line}", file=sys.stderr)
     return Result()
@@ -49,18 +53,21 @@ def prediction(config: PepperConfig) -> ModelPrediction:
         progress.advance("load the latency model", f"version {predictor.version}")
         cell = single_cell(config)
         if absent is None:
-            return predictor.predict([describe_cell(cell, progress.advance)])[0]
+            described = describe_cell(cell, progress.advance)
+            said = predictor.predict([described])[0]
+            wanted = config.predict.explain
+            return replace(said, explanation=explain(predictor.model, described.row)) if wanted else said
         assert cell.model is not None
         part, gaps = whole_part(cell.model.graph(), progress.advance)
         device = absent_device(config, absent)
         progress.advance("learn the device", absent)
-        said = device.predict(part)
+        there = device.predict(part)
     return ModelPrediction(
         name=f"{cell.model.name} / {absent} / idle",
-        p50_ms=float(said.p50_ms[0]),
+        p50_ms=float(there.p50_ms[0]),
         p95_ms=math.nan,
-        low_ms=float(said.low_ms[0]),
-        high_ms=float(said.high_ms[0]),
+        low_ms=float(there.low_ms[0]),
+        high_ms=float(there.high_ms[0]),
         registered_model=registry.name,
         version=predictor.version,
         adapted_with=len(device.latency_ms),

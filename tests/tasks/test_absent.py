@@ -49,6 +49,8 @@ def test_a_device_is_learned_from_a_file_and_asked_about(desk: Desk, phone: Path
     assert said["adapted_with"] == 8
     assert said["low_ms"] < said["p50_ms"] < said["high_ms"]
     assert said["p50_ms"] == pytest.approx(latency_ms(6, 48), rel=0.3)
+    assert said["explanation"] is None
+    assert "drop predict.device=phone" in desk(*asked, "predict.explain=true").error
     assert "only idle latencies are known" in desk(*asked, "load=cpu50").error
     assert "did you mean 'phone'" in desk(*asked[:1], "predict.device=phon", *asked[2:]).err
 
