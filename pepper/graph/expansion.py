@@ -34,7 +34,7 @@ def check_expansion(proto: onnx.ModelProto) -> None:
         ModelError: They do not.
     """
     functions = {(function.domain, function.name): function for function in proto.functions}
-    calls = {key: set(_kinds(function.node)) & functions.keys() for key, function in functions.items()}
+    calls = {key: set(kinds_of(function.node)) & functions.keys() for key, function in functions.items()}
     try:
         order = list(TopologicalSorter(calls).static_order())
     except CycleError as error:
@@ -71,9 +71,9 @@ def _expanded(nodes: Iterable[onnx.NodeProto], sizes: Mapping[_Key, _Size]) -> _
     return _Size(operators, inner)
 
 
-def _kinds(nodes: Iterable[onnx.NodeProto]) -> Iterator[_Key]:
+def kinds_of(nodes: Iterable[onnx.NodeProto]) -> Iterator[_Key]:
     """Domain and kind of each operator, those in bodies too."""
     for node in nodes:
         yield node.domain, node.op_type
         for body in bodies(node):
-            yield from _kinds(body.node)
+            yield from kinds_of(body.node)

@@ -1,5 +1,6 @@
 """Types and shapes of every tensor at given input shapes, without touching large weights."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,6 +11,7 @@ from onnx import shape_inference
 
 from pepper.errors import ModelError, key_of
 from pepper.graph import contrib
+from pepper.graph.expansion import kinds_of
 from pepper.graph.folding import Folding, Value
 from pepper.graph.onnx_types import has_rank, is_known, tensor_type
 from pepper.graph.skeleton import skeleton
@@ -60,11 +62,16 @@ def analyse(proto: onnx.ModelProto, file: Path, shapes: Mapping[str, Sequence[in
     inputs = {value.name for value in proto.graph.input}
     inner = {name: shape for name, shape in (shapes or {}).items() if name not in inputs}
     try:
-        with contrib.registered():
+        with contrib.registered() if _needs_rules(model) else contextlib.nullcontext():
             types, folding = _solved(model, inner)
     except ModelError as error:
         raise ModelError(f"shapes cannot be inferred at {_listed(shapes)}: {error}") from error
     return Inferred(types, folding.values)
+
+
+def _needs_rules(model: onnx.ModelProto) -> bool:
+    """Whether an operator, also one in a body, is of the domain of pepper's rules: to register them takes time."""
+    return any(domain == contrib.DOMAIN for domain, _ in kinds_of(model.graph.node))
 
 
 def _solved(model: onnx.ModelProto, given: Mapping[str, Sequence[int]]) -> tuple[Types, Folding]:

@@ -30,7 +30,8 @@ def stored_weights(graph: Graph) -> list[Tensor]:
             for source in (tensor,) if stored is None else stored:
                 found[source.name] = source
                 readers.setdefault(source.name, set()).update(tensor.readers)
-    return [replace(t, readers=tuple(sorted(readers[name]))) for name, t in found.items()]
+    merged = {name: tuple(sorted(numbers)) for name, numbers in readers.items()}
+    return [t if t.readers == merged[name] else replace(t, readers=merged[name]) for name, t in found.items()]
 
 
 def _sources(graph: Graph) -> dict[str, Sequence[Tensor] | None]:
