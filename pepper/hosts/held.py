@@ -51,16 +51,21 @@ def receive(model: str, name: str, size: int) -> int:
         The port; one connection is taken, in the next seconds. What it has brought is kept, also if it is cut.
 
     Raises:
-        DeviceError: The file cannot be written.
+        DeviceError: The file cannot be written, or there is no room for it.
     """
     file = _file(model, name)
     part = _part(file)
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("ab"):
-            pass
+        with part.open("ab") as stream:
+            missing, free = size - stream.tell(), shutil.disk_usage(part.parent).free
     except OSError as error:
         raise DeviceError(f"{part}: {refusal(error)}; make room there") from error
+    if free < missing:
+        raise DeviceError(
+            f"{part.parent}: {free / 2**20:,.0f} MiB are free, the model takes {missing / 2**20:,.0f} more; make room"
+            " there"
+        )
     server = socket.create_server(("", 0), backlog=1)
     server.settimeout(WAIT_S)
     threading.Thread(target=_taken, args=(server, engine.own_listening(), file, size), daemon=True).start()

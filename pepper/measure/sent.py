@@ -16,7 +16,7 @@ from pepper.config import LoadConfig, MeasureConfig
 from pepper.devices.device import DeviceSpec
 from pepper.devices.protocol import Arrays, described, shaped
 from pepper.documents import plain_name
-from pepper.errors import MeasureError
+from pepper.errors import DeviceError, MeasureError, refusal
 from pepper.graph.inputs import packed, unpacked
 from pepper.graph.model import ModelFile, changed
 from pepper.hosts import engine, held
@@ -60,15 +60,25 @@ def ship(joined: Joined, host: str, model: ModelFile, still: Callable[[], None] 
     A connection that is cut is made again as long as some of a file arrives each time.
 
     Raises:
-        DeviceError: The host was away for too long, or has no room.
-        MeasureError: Nothing arrives.
+        DeviceError: The host was away for too long, or has no room on its disk or in its memory.
+        MeasureError: Nothing arrives, or the files are gone.
     """
     files = {str(file.relative_to(model.file.parent)): file for file in (model.file, *model.weight_files)}
-    sizes = {name: file.stat().st_size for name, file in files.items()}
+    try:
+        sizes = {name: file.stat().st_size for name, file in files.items()}
+    except OSError as error:
+        raise MeasureError(f"{error.filename}: {refusal(error)}; it was there when the sweep began") from error
+    state, whole = joined.ask(host, "state"), sum(sizes.values())
+    if whole > state["memory_available_bytes"]:
+        left = state["memory_available_bytes"] / 2**20
+        raise DeviceError(
+            f"host {host}: {left:,.0f} MiB of memory are left, the model alone takes {whole / 2**20:,.0f}; measure a"
+            " part of it, or on another host"
+        )
     before = -1
     while lacking := _lacking(joined, host, model, sizes):
         name, reached = lacking[0]
-        total = sum(sizes.values()) - sum(sizes[each] - at for each, at in lacking)
+        total = whole - sum(sizes[each] - at for each, at in lacking)
         if total <= before:
             raise MeasureError(f"host {host}: {files[name]} does not arrive there; is its disk full, or a port closed?")
         before = total

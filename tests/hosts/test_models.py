@@ -12,7 +12,7 @@ from harness import QUICK, composed, mlp
 from machines import Machines
 
 from pepper.config import ModelConfig
-from pepper.errors import ModelError
+from pepper.errors import DeviceError, MeasureError, ModelError
 from pepper.graph.model import ModelFile, find_model
 from pepper.hosts import held
 from pepper.hosts.local import here
@@ -61,6 +61,17 @@ def test_a_fetch_goes_on_where_it_was_cut_and_what_is_damaged_is_fetched_again(
         (profile,) = measured_on(hosts, Block(heavy, device, config.measure, (config.load,)))
         assert profile.status == "FINISHED", profile.reasons
         assert (there / "heavy.weights").read_bytes() == weights.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_host_without_room_is_brought_nothing(machines: Machines, heavy: ModelFile) -> None:
+    with joined(machines) as hosts:
+        given = {"model": heavy.content_hash, "name": "heavy.onnx", "size": 2**60}
+        with pytest.raises(DeviceError, match=r"MiB are free.*make room there"):
+            hosts.ask("twin", "receive", **given)
+    heavy.weight_files[0].unlink()
+    with joined(machines) as hosts, pytest.raises(MeasureError, match=r"heavy\.weights: No such file"):
+        ship(hosts, "twin", heavy)
 
 
 @pytest.mark.slow
