@@ -182,7 +182,7 @@ def disconnect(client: Any) -> None:
 def hosts_of(client: Any) -> dict[str, dict[str, Any]]:
     """Return what the head knows of the hosts that are there, by name; nothing where it does not answer."""
     try:
-        workers = client.scheduler_info(n_workers=-1)["workers"]
+        workers = client.scheduler_info(n_workers=-1).get("workers", {})  # none where it has given up
     except _AWAY:
         return {}
     return {str(worker["name"]): {**worker, "address": address} for address, worker in workers.items()}
@@ -294,7 +294,7 @@ def _engine() -> Any:
     dask.config.set(_SETTINGS)
     # A board that only measures lacks packages of the head's, and needs none of them.
     warnings.filterwarnings("ignore", category=distributed.versions.VersionMismatchWarning)
-    for name in ("distributed", "tornado", "asyncio"):
+    for name in ("distributed", "distributed.client", "tornado", "tornado.application", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return distributed
 
