@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 STRANGE = 0.3
 """Median error, each measurement left out, beyond which a device is said to be like none that was seen."""
 
+ENOUGH = 30
+"""Imported latencies of a device that others are learned from."""
+
 _PARTS = len(characteristics.FEATURES)
 _PARAMS = [f"params.{name}" for name in elsewhere.OF_MODEL]
 
@@ -82,25 +85,31 @@ def learn(name: str, logged: "pd.DataFrame", champion: LatencyModel, known: Rows
         devices = sorted(imported["params.device"].unique())
         hint = nearest(name, devices) or f"; there are {listed(devices)}"
         raise LatencyError(f"{name}: no measurement of a device of this name was imported{hint}")
-    idle = there[there["params.load"] == "idle"]
-    texts = [description.decode(text, of_any_version=True) for text in idle[collect.CARRIED]]
-    told = [row for row, values in enumerate(texts) if values is not None]
-    if len(told) < LEAST:
+    measured, latency_ms = _idle(there)
+    if len(latency_ms) < LEAST:
         raise LatencyError(
-            f"{name}: {len(told)} idle latencies of models that are described; at least {LEAST} are needed"
+            f"{name}: {len(latency_ms)} idle latencies of models that are described; at least {LEAST} are needed"
         )
-    parts = np.array([values for values in texts if values is not None])
-    latency_ms = idle["metrics.latency_p50_ms"].to_numpy(float)[told]
-    measured = rows(parts, Setting())
+    others = [_idle(rows_of) for device, rows_of in imported.groupby("params.device") if device != name]
+    imported_too = [LatencyModel.fit(*each).p50_ms for each in others if len(each[1]) >= ENOUGH]
     pool = np.unique(np.vstack((rows(known.features[:, :_PARTS], Setting()), measured)), axis=0)
-    kin = Kin(behaviours(champion, known), pool)
+    kin = Kin([*behaviours(champion, known), *imported_too], pool)
     left_out = np.full(len(latency_ms), np.nan)
     if len(latency_ms) > LEAST:
         for row in range(len(latency_ms)):
-            others = np.arange(len(latency_ms)) != row
-            fitted = UnseenDevice.fit([kin], [measured[others]], latency_ms[others])
+            kept = np.arange(len(latency_ms)) != row
+            fitted = UnseenDevice.fit([kin], [measured[kept]], latency_ms[kept])
             left_out[row] = fitted.predict([measured[[row]]]).p50_ms[0]
     return AbsentDevice(name, UnseenDevice.fit([kin], [measured], latency_ms), latency_ms, left_out)
+
+
+def _idle(cells: "pd.DataFrame") -> tuple[Values, Values]:
+    """Features of a device's idle cells whose models are described, nothing being known of it, and their latencies."""
+    idle = cells[cells["params.load"] == "idle"]
+    texts = [description.decode(text, of_any_version=True) for text in idle[collect.CARRIED]]
+    told = np.array([values is not None for values in texts], bool)
+    parts = np.array([values for values in texts if values is not None]).reshape(-1, _PARTS)
+    return rows(parts, Setting()), idle["metrics.latency_p50_ms"].to_numpy(float)[told]
 
 
 def behaviours(champion: LatencyModel, known: Rows) -> list[Behaviour]:
