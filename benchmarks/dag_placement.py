@@ -14,7 +14,7 @@ here. A last line solves a made-up problem of 500 regions on 10 devices.
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -153,10 +153,9 @@ def cores(count: int) -> Fleet:
     return Fleet(devices, everywhere(names, LINK), names[0], names[0])
 
 
-def configs(names: list[str], folder: Path) -> Iterator[tuple[str, PepperConfig]]:
-    for name in names:
-        chosen = [f"model={name}"] if name in PACKAGED else ["model=onnx", f"model.path={MADE[name](folder)}"]
-        yield name, composed("task=place", *chosen)
+def composed_for(name: str, folder: Path) -> PepperConfig:
+    chosen = [f"model={name}"] if name in PACKAGED else ["model=onnx", f"model.path={MADE[name](folder)}"]
+    return composed("task=place", *chosen)
 
 
 def plans(config: PepperConfig, fleet: Fleet, objective: Objective, seconds: float) -> tuple[Plan, Plan, float, int]:
@@ -234,7 +233,7 @@ def main() -> None:
     args = parser.parse_args()
     fleet, rows = cores(args.devices), []
     with tempfile.TemporaryDirectory() as scratch:
-        for name, config in configs(args.models, Path(scratch)):
+        for name, config in [(name, composed_for(name, Path(scratch))) for name in args.models]:
             for objective in (OBJECTIVES[key] for key in args.objectives):
                 chain, beside, took_s, steps = plans(config, fleet, objective, args.time_limit)
                 value, rival = objective.value(_Costs(beside)), objective.value(_Costs(chain))
