@@ -10,7 +10,7 @@ import psutil
 import pytest
 from harness import Desk, MakeDesk, alive, convnet, endless, half_accelerated, mlp, positions, unknown_operator
 
-TIMED = ("devices", "measure", "execution", "planning", "sweep", "tasks")
+TIMED = ("devices", "measure", "execution", "planning", "service", "sweep", "tasks")
 """Folders whose tests throttle cores or time what runs there: two at once would disturb each other much."""
 LONGEST = "test_commands.py"
 

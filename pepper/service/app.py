@@ -8,32 +8,42 @@ from fastapi import FastAPI
 
 import pepper
 from pepper.config.composing import Composition
-from pepper.service import health, problems, v1
+from pepper.service import health, job_routes, paper, problems, v1
 from pepper.service.answers import Answers
 from pepper.service.doors import House
+from pepper.service.jobs import JobStore
 from pepper.service.observing import Metrics, Observer
+from pepper.service.orders import Orders
+from pepper.service.running import JobRunner
 from pepper.service.shelf import Shelf
 from pepper.service.tokens import Tokens
 
-MODELS = "models"
+MODELS, JOBS = "models", "jobs"
 
 
-def make_app(composition: Composition) -> FastAPI:
+def make_app(composition: Composition, flags: tuple[str, ...] = ()) -> FastAPI:
     """Return the application.
 
     Args:
         composition: The service's configuration, and what options are composed from.
+        flags: What stands before the overrides of a command line that composes the same options.
     """
     config = composition.config.serve
     folder = Path(config.folder)
     shelf = Shelf(folder / MODELS, config)
-    shared = House(config, Tokens(folder), shelf, Answers(composition, shelf), Metrics())
+    answers = Answers(composition, shelf)
+    store = JobStore(folder / JOBS, config.queue, config.keep_hours * 3600)
+    runner = JobRunner(store, config.job_seconds)
+    shared = House(config, Tokens(folder), shelf, answers, Orders(answers, shelf, store, runner, flags), Metrics())
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        runner.start()
         shared.ready = True
         yield
         shared.ready = False
+        await runner.close()
+        store.close()
 
     app = FastAPI(
         title="pepper",
@@ -44,7 +54,7 @@ def make_app(composition: Composition) -> FastAPI:
     )
     app.state.house = shared
     problems.install(app)
-    for router in (health.router, v1.router):
+    for router in (health.router, v1.router, job_routes.router, paper.router):
         app.include_router(router)
     app.add_middleware(Observer, metrics=shared.metrics, most_file_bytes=config.max_model_bytes)
     return app

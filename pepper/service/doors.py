@@ -12,6 +12,7 @@ from pepper.config import ServeConfig
 from pepper.config.serving import LOOPBACK, Scope
 from pepper.service.answers import Answers
 from pepper.service.observing import Metrics
+from pepper.service.orders import Orders
 from pepper.service.problems import Refused
 from pepper.service.shelf import Shelf
 from pepper.service.tokens import ANYBODY, Token, Tokens
@@ -29,6 +30,7 @@ class House:
         tokens: Who may come in.
         shelf: The models.
         answers: What the tasks say at once.
+        orders: What they take longer for.
         metrics: What is counted.
         ready: Whether jobs are taken: not before the store is read, and no more once the service ends.
     """
@@ -37,6 +39,7 @@ class House:
     tokens: Tokens
     shelf: Shelf
     answers: Answers
+    orders: Orders
     metrics: Metrics
     ready: bool = False
 

@@ -39,6 +39,9 @@ def readyz(shared: Shared) -> Health:
 def metrics(shared: Shared, who: Reader) -> Response:
     """Show counts in Prometheus's format."""
     counted = shared.metrics
+    for state, count in shared.orders.store.counts().items():
+        counted.jobs.labels(state).set(count)
+    counted.predictions.set(shared.answers.predictions)
     counted.models.set(shared.shelf.count())
     with contextlib.suppress(PepperError):  # the store is away: what was known last is shown
         counted.champion.set(has_champion(shared.answers) or 0)

@@ -26,14 +26,10 @@ class Metrics:
         self.seconds = Histogram(
             "pepper_request_seconds", "Time from a request to its answer.", ("route",), registry=self.registry
         )
-        self.predictions = Counter("pepper_predictions_total", "Cells predicted.", registry=self.registry)
+        self.predictions = Gauge("pepper_predictions", "Cells predicted since the start.", registry=self.registry)
         self.jobs = Gauge("pepper_jobs", "Jobs kept, by state.", ("state",), registry=self.registry)
         self.models = Gauge("pepper_models", "Models kept.", registry=self.registry)
         self.champion = Gauge("pepper_champion_version", "The champion's version, 0 if none.", registry=self.registry)
-        self.pace = Gauge("pepper_host_pace_ms", "Time of a small reference kernel.", ("host",), registry=self.registry)
-        self.seen = Gauge(
-            "pepper_host_last_seen_timestamp_seconds", "When the host last answered.", ("host",), registry=self.registry
-        )
 
 
 class Observer:

@@ -33,8 +33,8 @@ class Problem(BaseModel):
     title: str = Field(description="The status in words", examples=["Not Found"])
     status: int = Field(examples=[404])
     detail: str = Field(description="What is wrong, in one line", examples=["job 12: there is none"])
-    key: str | None = Field(None, description="What of the request, or of the configuration, it is about")
-    fix: str | None = Field(None, description="What to do")
+    key: str | None = Field(default=None, description="What of the request, or of the configuration, it is about")
+    fix: str | None = Field(default=None, description="What to do")
 
 
 @dataclass

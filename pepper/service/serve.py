@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pepper.config import ServeConfig
-from pepper.config.composing import Composition
+from pepper.config.composing import Composition, own_folders
 from pepper.console.tables import show
 from pepper.errors import ConfigError
 from pepper.outputs import results_folder
@@ -43,7 +43,7 @@ def serve(composition: Composition) -> Result:
     with _alone(folder), listening_at(config) as listener:
         host, port = listener.getsockname()[:2]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        app = make_app(composition)
+        app = make_app(composition, tuple(f"--config-dir={folder}" for folder in own_folders()))
         show(f"serving at {address}, described at {address}/docs; Ctrl-C ends it", address=address)
         sys.stdout.flush()
         options = uvicorn.Config(

@@ -72,6 +72,15 @@ class BatchPredicted(BaseModel):
     predictions: list[Predicted | Problem]
 
 
+class NodeSaid(BaseModel):
+    """A device of the service's fleet."""
+
+    name: str
+    host: str
+    processor: str
+    identifier: str
+
+
 class ChampionSaid(BaseModel):
     """The latency model that predicts."""
 
@@ -153,6 +162,13 @@ def predict_batch(asked: BatchAsked, shared: Shared, who: Asker) -> Response:
 
 def _predicted(answer: ModelPrediction) -> dict[str, Any]:
     return {**vars(answer), "noise": asdict(answer.noise) if answer.noise else None}
+
+
+@router.get("/fleet", responses=responses())
+def fleet(shared: Shared, who: Reader) -> list[NodeSaid]:
+    """List the devices of the service's fleet, and the hosts that they are on."""
+    names = NodeSaid.model_fields
+    return [NodeSaid(**{name: getattr(node, name) for name in names}) for node in shared.answers.nodes()]
 
 
 @router.get("/champion", response_model=ChampionSaid, responses=responses())

@@ -55,7 +55,7 @@ def served(desk: Desk, *overrides: str) -> Iterator[Client]:
     from pepper.service.serve import listening_at
 
     with listening_at(composition(desk, "serve.port=0", *overrides).config.serve) as listener:
-        app = make_app(composition(desk, *overrides))
+        app = make_app(composition(desk, *overrides), (f"--config-dir={desk.options}",))
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
@@ -68,14 +68,14 @@ def served(desk: Desk, *overrides: str) -> Iterator[Client]:
             thread.join()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def desk(make_desk: MakeDesk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     """A desk with a champion."""
     with furnished(make_desk(tmp_path_factory.mktemp("service") / "desk"), errors=(0.0,)) as made:
         yield made
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def client(desk: Desk) -> Iterator[Client]:
     """A client of a service that is open to this machine."""
     with served(desk, "serve.open=true", "fleet=three_shares", "serve.max_model_bytes=1000000") as asking:

@@ -1,5 +1,6 @@
 """Models, what they are and how long they take, over HTTP; and who may ask."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -22,6 +23,7 @@ def test_alive_ready_and_counted(client: Client) -> None:
 def test_from_an_upload_to_what_a_model_is_and_takes(client: Client, desk: Desk) -> None:
     file = desk.folder / "net.onnx"
     kind = {"Content-Type": "application/octet-stream"}
+    client("DELETE", f"/v1/models/{hashlib.sha256(file.read_bytes()).hexdigest()}")
     first = client("POST", "/v1/models", data=file.read_bytes(), headers=kind)
     again = client("POST", "/v1/models", data=file.read_bytes(), headers=kind)
     assert (first.status_code, again.status_code) == (201, 200)
@@ -147,6 +149,7 @@ def test_no_champion(desk: Desk, models: dict[str, Path]) -> None:
         assert client("GET", "/v1/champion").json()["champion"] is None
 
 
+@pytest.mark.slow
 def test_the_command_serves_alone_until_it_is_ended(desk: Desk) -> None:
     begun = desk.start("task=serve", "serve.open=true", "serve.port=0", f"serve.folder={desk.folder}/alone")
     assert begun.stdout is not None
