@@ -52,7 +52,7 @@ class BranchedProblem:
         chain: Steps, devices (each a single one), part times, links, pins, exclusions and limits. Its own costs of
             messages (`boundary_bytes`, `handling_ms`) count for where cuts are allowed only.
         flows: The tensors that are written by one step, or come from outside, and are read by others.
-        message_ms: (D,) work of a device on the messages of a part, whatever their size.
+        message_ms: (D,) work of a device on each message that a part gets, whatever its size; on one at least.
         byte_ms: (D,) the same, for each byte that comes in.
 
     Raises:
@@ -209,7 +209,8 @@ class Play:
             there, foreign = self._arrive(sender, number, device, size)
             ready = max(ready, there + wait_ms * foreign)
             waited = waited or foreign
-        busy_ms = float(problem.message_ms[device] + problem.byte_ms[device] * sum(messages.values()))
+        received = max(1, len(messages)) * problem.message_ms[device]
+        busy_ms = float(received + problem.byte_ms[device] * sum(messages.values()))
         begin = max(ready, self.free_ms.get(device, 0.0))
         self.begin_ms.append(begin + busy_ms)
         self.stage_ms.append(stage_ms)
