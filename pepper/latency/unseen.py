@@ -9,7 +9,7 @@ taken for a draw from a Gaussian process (Rasmussen and Williams, Gaussian Proce
 - it may spend its time in any shares on the terms of the roofline, as no known device does;
 - it has ways of its own, smooth in the models' characteristics.
 
-How much of the last two there is, and of noise, is averaged over, weighted by the evidence (ibid., section 5.2). So is
+How much of the last three there is, and of noise, is averaged over, weighted by evidence (ibid., section 5.2). So is
 what runs there, where a model can be described in several ways, such as with operators that no output needs and
 without. Single latencies may be far off: errors have a Student's t distribution (by reweighting, as in Lange, Little
 and Taylor, JASA 1989).
@@ -37,6 +37,7 @@ LEAST = 3
 _IMAGINED = 200  # devices that could be
 _CONCENTRATION = 0.3  # of their Dirichlet distribution: most are ruled by a few terms
 _LEVEL, _MEAN = 2.0, 0.1  # standard deviations, log: of the level, and of the known devices' mean times a number
+_KINSHIP = (0.5, 1.0, 2.0)  # how far it strays from the mean, in what the known devices do
 _IMAGINATION = (0.0, 0.1, 0.3, 1.0)
 _OWN_WAYS = (0.02, 0.1)
 _NOISE = (0.02, 0.05, 0.1, 0.3)
@@ -123,21 +124,21 @@ class View:
     imagined: Values
     place: Values
 
-    def covariance(self, others: "View", imagination: float, own_ways: float) -> Values:
+    def covariance(self, others: "View", kinship: float, imagination: float, own_ways: float) -> Values:
         """Covariance of the log latencies of these rows with those of m others on one device, shape (n, m)."""
         squares = ((side.place**2).sum(axis=1) for side in (self, others))
         distance = np.add.outer(*squares) - 2 * self.place @ others.place.T
         return np.asarray(
             _LEVEL**2
             + _MEAN**2 * np.outer(self.mean, others.mean)
-            + self.known @ others.known.T
+            + kinship**2 * self.known @ others.known.T
             + imagination**2 * self.imagined @ others.imagined.T
             + own_ways**2 * np.exp(-np.maximum(distance, 0) / (2 * _SMOOTH**2))
         )
 
-    def variance(self, imagination: float, own_ways: float) -> Values:
+    def variance(self, kinship: float, imagination: float, own_ways: float) -> Values:
         """The diagonal of `covariance` with themselves, shape (n,)."""
-        strays = (self.known**2).sum(axis=1) + imagination**2 * (self.imagined**2).sum(axis=1)
+        strays = kinship**2 * (self.known**2).sum(axis=1) + imagination**2 * (self.imagined**2).sum(axis=1)
         return np.asarray(_LEVEL**2 + (_MEAN * self.mean) ** 2 + strays + own_ways**2)
 
 
@@ -147,8 +148,7 @@ class _Explanation:
 
     Attributes:
         way: Which of the descriptions holds.
-        imagination: How far the device may be one that only could be.
-        own_ways: How far it may go ways of its own.
+        how: How far the device may stray as the known ones do, be one that only could be, and go ways of its own.
         noise: Scale of the errors, log.
         coefficients: What each latency adds, shape (m,).
         inverse: Of the covariance of the latencies, noise included, shape (m, m).
@@ -156,8 +156,7 @@ class _Explanation:
     """
 
     way: int
-    imagination: float
-    own_ways: float
+    how: tuple[float, float, float]
     noise: float
     coefficients: Values
     inverse: Values
@@ -216,11 +215,11 @@ class UnseenDevice:
         measured = [known.view(rows) for known, rows in zip(kin, features, strict=True)]
         for way, view in enumerate(measured):
             rest = np.log(latency_ms) - level - view.mean
-            for imagination, own_ways in itertools.product(_IMAGINATION, _OWN_WAYS):
-                covariance = view.covariance(view, imagination, own_ways)
+            for how in itertools.product(_KINSHIP, _IMAGINATION, _OWN_WAYS):
+                covariance = view.covariance(view, *how)
                 for noise in _NOISE:
                     found = _posterior(covariance, rest, noise)
-                    explanations.append(_Explanation(way, imagination, own_ways, noise, *found))
+                    explanations.append(_Explanation(way, how, noise, *found))
         return cls(kin, measured, level, explanations)
 
     @cached_property
@@ -243,12 +242,11 @@ class UnseenDevice:
             if weight < _NEGLIGIBLE:
                 continue
             view, measured = views[explained.way], self.measured[explained.way]
-            how = (explained.imagination, explained.own_ways)
-            shared = view.covariance(measured, *how)
+            shared = view.covariance(measured, *explained.how)
             told = np.einsum("ij,jk,ik->i", shared, explained.inverse, shared)
             means.append(self.level + view.mean + shared @ explained.coefficients)
             noise = explained.noise**2 * _FREEDOM / (_FREEDOM - 2)
-            variances.append(np.maximum(view.variance(*how) - told, 0) + noise)
+            variances.append(np.maximum(view.variance(*explained.how) - told, 0) + noise)
             weights.append(weight)
         mean = np.average(means, axis=0, weights=weights)
         variance = np.average(np.square(means) + variances, axis=0, weights=weights) - mean**2

@@ -140,6 +140,11 @@ def logged_profiles(
         raise TrackingError(f"run {run_id}: is no profile and no sweep; name a run that task=profile logged")
     with seldom_collecting():
         cells = [run] if kind == CELL else _cells(store, run_id)
+    if stated := next((run for run in cells if run.data.tags.get("pepper.trust")), None):
+        raise TrackingError(
+            f"run {stated.info.run_id}: was measured elsewhere, so there are no samples of it; name runs that"
+            " task=profile logged"
+        )
     taken_back = _taken_back(cells)
     profiles = [
         _profile(store, cell)

@@ -27,6 +27,9 @@ def test_measurements_from_elsewhere_are_logged_once_and_go_out_again(desk: Desk
     assert (phone.data.metrics["samples"], phone.data.tags["pepper.trust"]) == (30, "stated, not verified")
     assert (board.data.metrics["latency_p50_ms"], board.data.params["device"]) == (9, "board")
 
+    runs = f"compare.baseline={phone.info.run_id}", f"compare.candidate={board.info.run_id}"
+    assert "was measured elsewhere, so there are no samples of it" in desk("task=compare", *runs).error
+
     out = tmp_path / "out.csv"
     assert "wrote 2 measurements" in desk("task=export_data", f"export_data.csv={out}").out
     model.unlink()
