@@ -41,8 +41,6 @@ _SETTINGS = {
     "distributed.comm.retry.count": 0,
     "distributed.logging.distributed": "critical",
 }
-_AWAY = (OSError, TimeoutError, RuntimeError, asyncio.CancelledError, concurrent.futures.CancelledError)
-"""What the engine raises where the head is away."""
 _NO_HTTP = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}  # it wants a port, and serves nothing there
 
 
@@ -175,7 +173,7 @@ def connected(client: Any) -> bool:
 
 def disconnect(client: Any) -> None:
     """Leave the head, which may be away."""
-    with contextlib.suppress(*_AWAY):
+    with contextlib.suppress(*_away()):
         client.close(timeout=CONNECT_S)
 
 
@@ -183,7 +181,7 @@ def hosts_of(client: Any) -> dict[str, dict[str, Any]]:
     """Return what the head knows of the hosts that are there, by name; nothing where it does not answer."""
     try:
         workers = client.scheduler_info(n_workers=-1).get("workers", {})  # none where it has given up
-    except _AWAY:
+    except _away():
         return {}
     return {str(worker["name"]): {**worker, "address": address} for address, worker in workers.items()}
 
@@ -235,7 +233,7 @@ def answer_within(future: Any, seconds: float) -> Any:
 
 def cancel(future: Any) -> None:
     """Let the head forget a call; one that runs goes on to its end."""
-    with contextlib.suppress(*_AWAY):
+    with contextlib.suppress(*_away()):
         future.cancel()
 
 
@@ -276,8 +274,14 @@ def _losing() -> Iterator[None]:
         yield
     except DeviceError:
         raise
-    except _AWAY as error:
+    except _away() as error:
         raise LostError(str(error)) from error
+
+
+def _away() -> tuple[type[BaseException], ...]:
+    """Return what the engine raises where the head is away."""
+    cancelled = (asyncio.CancelledError, concurrent.futures.CancelledError)
+    return (OSError, TimeoutError, RuntimeError, *cancelled, _engine().client.ClosedClientError)
 
 
 def _needs(where: str, what: str) -> str:

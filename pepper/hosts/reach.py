@@ -43,7 +43,9 @@ def joined_hosts() -> Joined:
     if not _settings:
         raise ConfigError("hosts: nothing says how they are reached")
     config = _settings[0]
-    return _connected(bundle_of(config), config.patience_seconds)
+    joined = _connected(bundle_of(config), config.patience_seconds)
+    joined.reach_again()
+    return joined
 
 
 def bundle_of(config: HostsConfig) -> Bundle:

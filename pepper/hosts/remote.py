@@ -158,7 +158,8 @@ class Joined:
                 still()
                 time.sleep(_LOOK_S)
                 seen_s = self._seen(where, seen_s)
-                self._reconnect()
+                with contextlib.suppress(DeviceError):  # where the head is still away, it is looked for again
+                    self.reach_again()
 
     def _stop(self, where: str, once: str) -> None:
         """Tell the hosts that nobody waits for an answer any more, without waiting for theirs."""
@@ -179,10 +180,15 @@ class Joined:
             raise DeviceError(f"host lost: {where} was away for {self._patience_s:g} s (hosts.patience_seconds)")
         return before_s
 
-    def _reconnect(self) -> None:
-        with self._lock, contextlib.suppress(DeviceError):  # where it is still away, it is looked for again
+    def reach_again(self) -> None:
+        """Connect to the head again, where the connection was given up.
+
+        Raises:
+            DeviceError: It does not answer.
+        """
+        with self._lock:
             if not engine.connected(self._client):
-                self._client = engine.connect(self._bundle)
+                self._client, self._looked_s = engine.connect(self._bundle), -math.inf
 
 
 class RemoteHost(Host):

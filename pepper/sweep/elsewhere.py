@@ -49,7 +49,8 @@ class Elsewhere:
 
     def __enter__(self) -> Self:
         wanted = {_where(block) for block in self._waiting}
-        self._room = {where: max(1, len(joined_hosts().members(where))) for where in wanted}
+        self._hosts = joined_hosts()
+        self._room = {where: max(1, len(self._hosts.members(where))) for where in wanted}
         self._pool = ThreadPoolExecutor(max(1, sum(self._room.values())), "pepper-host")
         self.step()
         return self
@@ -92,7 +93,7 @@ class Elsewhere:
         assert first.model is not None
         block = Block(first.model, first.device, first.measure, tuple(cell.load for cell in cells))
         try:
-            return measured_on(joined_hosts(), block, self._still)
+            return measured_on(self._hosts, block, self._still)
         except PepperError as error:
             return [failed(error, started_s) for _ in cells]
 

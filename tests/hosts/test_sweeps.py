@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 from harness import Desk, MakeDesk, Outcome, alive, lasting, wait_until
-from machines import Machines
+from machines import NAMES, Machines
 
 import pepper
 
@@ -107,6 +107,17 @@ def test_what_a_host_measures_while_the_head_is_away_arrives_once(desk: Desk, ma
     assert outcome.status == 0, outcome.err
     assert len(desk.runs()) == 2
     assert len(workers) == 1
+
+
+def test_a_head_that_stays_away_is_a_host_lost(desk: Desk, machines: Machines) -> None:
+    with once_measuring(machines, "other", lambda: machines.gone("head")):
+        outcome = sweep(desk, machines, "other", *lasting(3), "hosts.patience_seconds=1", models="tiny")
+    machines.head()
+    assert outcome.status == 1
+    assert "Traceback" not in outcome.err
+    assert {each.info.status for each in desk.runs()} == {"FAILED"}
+    for name in NAMES:
+        assert machines.returned(name)
 
 
 def test_a_host_that_stays_away_is_lost_and_the_rest_is_kept(desk: Desk, machines: Machines) -> None:
