@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from pepper.config import typed
 from pepper.config.composing import Composition, compose_tree
 from tests.tasks.champion import furnished
 
-pytest.importorskip("python_multipart")
-pytest.importorskip("prometheus_client")
+collect_ignore_glob = [] if find_spec("python_multipart") and find_spec("prometheus_client") else ["test_*.py"]
+"""Without the extra ``service`` there is nothing to test."""
 
 
 @dataclass
