@@ -222,7 +222,7 @@ def test_no_two_classes_share_a_name() -> None:
     assert {name: where for name, where in homes.items() if len(where) > 1} == {}
 
 
-MOST_LINES = {"tasks": 222}
+MOST_LINES = {"tasks": 220}
 """Of a file, by room."""
 MOST_TASK_LINES = 3250
 

@@ -51,7 +51,11 @@ NOT_RUN = {
     f"{PEPPER} task=place model=resnet50 fleet=cores_and_gpu fleet.devices.gpu.device=webgpu": (
         "needs a graphics device that WebGPU can use"
     ),
+    f"{PEPPER} model=squeezenet device=cuda load=gpu50": (
+        "needs an NVIDIA GPU; tests/measure/test_accelerator_load.py loads another accelerator"
+    ),
     "taskset": "a program's name, not a command",
+    "source": "a column's name, not a command",
     f"{PEPPER} task=head hosts.address=192.168.1.2:8786 hosts.names=[camera,edge]": "a server that nothing ends",
     "pip install 'pepper-harness[cpu,fleet]'": "installs",
     "pip install 'pepper-harness[host]'": "installs",

@@ -117,8 +117,8 @@ def place(composition: Composition) -> PlacedPlan:
 
 def _say(config: PepperConfig, placed: Placed) -> None:
     plan, decision, lineage = placed.plan, placed.decision, placed.lineage
-    by = f"{lineage['latency_model']} version {lineage['latency_model_version']}"
-    show(f"{placed.forecast.model.name} on {config.fleet.name}, by {by}")
+    by = f"by {lineage['latency_model']} version {lineage['latency_model_version']}"
+    show(f"{placed.forecast.model.name} on {config.fleet.name}, {by}")
     show(plan_table(part_lines(plan)), plan=plan.to_json())
     show(
         verdict(placed, config.place.confidence),
@@ -129,8 +129,8 @@ def _say(config: PepperConfig, placed: Placed) -> None:
     )
     if beside := side_by_side(placed, config.place.confidence):
         show(beside, graph=plan.graph)
-    others = plan_lines(placed, front=config.objective.name == PARETO)
-    show(comparison_table(others), plans=[asdict(line) for line in others])
+    lines = plan_lines(placed, front=config.objective.name == PARETO)
+    show(comparison_table(lines), plans=[asdict(line) for line in lines])
 
 
 def _log(
@@ -164,14 +164,13 @@ def _log(
     if out:
         fill_folder("place.out", folder, out)
     front = [plan for name, plan in plans.items() if name != "plan.json"]
-    page = pages.section(pages.PlanReport(title, plans["plan.json"], record.run_id, front))
-    about = "" if record.run_id is None else f"run {record.run_id}"
-    (folder / "report.html").write_text(render(title, about, [page]), encoding="utf-8")
+    section = pages.section(pages.PlanReport(title, plans["plan.json"], record.run_id, front))
+    page = render(title, "" if record.run_id is None else f"run {record.run_id}", [section])
+    (folder / "report.html").write_text(page, encoding="utf-8")
     return log(store, record, "the plan").run_id, plans["plan.json"]
 
 
 def _record(config: PepperConfig, title: str, placed: Placed, folder: Path) -> Record:
-    """Return what is logged."""
     decision, forecast, plan = placed.decision, placed.forecast, placed.plan
     params = {
         "model": forecast.model.name,
