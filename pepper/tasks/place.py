@@ -163,8 +163,7 @@ def _log(
         plan.save(folder / name)
     if out:
         fill_folder("place.out", folder, out)
-    front = [plan for name, plan in plans.items() if name != "plan.json"]
-    section = pages.section(pages.PlanReport(title, plans["plan.json"], record.run_id, front))
+    section = pages.section(pages.PlanReport(title, plans["plan.json"], record.run_id, [*plans.values()][1:]))
     page = render(title, "" if record.run_id is None else f"run {record.run_id}", [section])
     (folder / "report.html").write_text(page, encoding="utf-8")
     return log(store, record, "the plan").run_id, plans["plan.json"]
