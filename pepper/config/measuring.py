@@ -108,7 +108,6 @@ class DeviceConfig:
     """
 
     name: str = MISSING
-    host: str | None = None
     kind: str = "local"
     cores: list[int] | None = None
     threads: int | None = None
@@ -121,6 +120,7 @@ class DeviceConfig:
     throttle: ThrottleMethod = ThrottleMethod.auto
     period_ms: float | None = None
     memory_bytes: int | None = None
+    host: str | None = None
 
     def __post_init__(self) -> None:
         if self.host is not None:

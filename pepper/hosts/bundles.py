@@ -44,7 +44,9 @@ def issue(config: HostsConfig) -> list[Path]:
         ConfigError: The folder cannot be written, or holds something else.
     """
     if config.address is None:
-        raise ConfigError("hosts.address: has no value; give hosts.address=ADDRESS:PORT, as the hosts reach it")
+        raise ConfigError(
+            "hosts.address: has no value; give this machine's as the hosts reach it, such as hosts.address=192.168.1.2:8786"
+        )
     folder = Path(config.folder)
     files = [folder / f"{name}.json" for name in (HEAD, *config.names)]
     try:

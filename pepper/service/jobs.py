@@ -37,6 +37,10 @@ _REMEMBERED = 10
 JobId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 
 
+HOME = "{home}"
+"""Stands for a job's folder in its command line."""
+
+
 class State(StrEnum):
     """How far a job is."""
 
@@ -97,13 +101,13 @@ class JobStore:
         Args:
             task: What it does.
             owner: Whose token asks for it.
-            arguments: The command line; ``{home}`` in it stands for the job's folder.
+            arguments: The command line; `HOME` in it stands for the job's folder.
 
         Raises:
             Refused: Too many wait already.
         """
         job = uuid.uuid4().hex
-        line = json.dumps([argument.replace("{home}", str(self.home(job))) for argument in arguments])
+        line = json.dumps([argument.replace(HOME, str(self.home(job))) for argument in arguments])
         values = (job, task, owner, line, State.pending, time.time(), self._most_waiting)
         added = self._do(
             "INSERT INTO jobs (job, task, owner, arguments, state, created) SELECT ?, ?, ?, ?, ?, ?"

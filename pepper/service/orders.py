@@ -1,7 +1,7 @@
 """From what clients ask for to the command lines of jobs."""
 
 from pepper.service.answers import Answers
-from pepper.service.jobs import Job, JobStore
+from pepper.service.jobs import HOME, Job, JobStore
 from pepper.service.requests import PlaceAsked, ProfileAsked, Sizes, SplitAsked
 from pepper.service.running import JobRunner
 from pepper.service.shelf import Shelf
@@ -37,7 +37,7 @@ class Orders:
         if asked.at is not None:
             names = ",".join(f"'{name}'" for name in asked.at)
             how = [f"split.at=[{names}]"]
-        out = f"split.out={{home}}/{PARTS}"
+        out = f"split.out={HOME}/{PARTS}"
         return self._take("split", asked.model, asked, [*asked.cut_overrides(), *how, out], who)
 
     def profile(self, asked: ProfileAsked, who: Token) -> Job:
@@ -47,7 +47,7 @@ class Orders:
     def _take(self, task: str, model: str, sizes: Sizes, asked: list[str], who: Token) -> Job:
         file = self._shelf.file(model).absolute()
         named = ["model=onnx", f"model.path={file}", f"model.name={model[:12]}", *sizes.overrides()]
-        self._answers.composed(*(each for each in asked if "{home}" not in each))  # refuses at once what does not fit
+        self._answers.composed(*(each for each in asked if HOME not in each))  # refuses at once what does not fit
         line = self._answers.overrides("output=json", f"task={task}", *named, *asked)
         job = self.store.add(task, who.name, [*self._flags, *line])
         self.runner.wake()

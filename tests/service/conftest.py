@@ -69,14 +69,14 @@ def served(desk: Desk, *overrides: str) -> Iterator[Client]:
             thread.join()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def desk(make_desk: MakeDesk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     """A desk with a champion."""
     with furnished(make_desk(tmp_path_factory.mktemp("service") / "desk"), errors=(0.0,)) as made:
         yield made
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def client(desk: Desk) -> Iterator[Client]:
     """A client of a service that is open to this machine."""
     with served(desk, "serve.open=true", "fleet=three_shares", "serve.max_model_bytes=1000000") as asking:
