@@ -45,7 +45,7 @@ def issue(config: HostsConfig) -> list[Path]:
     """
     if config.address is None:
         raise ConfigError(
-            "hosts.address: has no value; give this machine's, as hosts reach it, such as hosts.address=192.168.1.2:8786"
+            "hosts.address: has no value; give this machine's as hosts reach it, such as hosts.address=192.168.1.2:8786"
         )
     folder = Path(config.folder)
     files = [folder / f"{name}.json" for name in (HEAD, *config.names)]
