@@ -413,3 +413,10 @@ def test_a_key_that_nothing_reads_is_refused_also_where_it_is_added(override: st
 def test_overrides_without_end_are_refused_unread() -> None:
     with pytest.raises(ConfigError, match="letters of overrides; put values as long into an option file"):
         compose([f"model.shapes.x=[{'[' * 50_000}"])
+
+
+@pytest.mark.parametrize("key", ["shapes", "dims", "inputs"])
+def test_a_text_in_place_of_values_by_name_is_refused(key: str) -> None:
+    """An interpolation may stand for a value of any type: the schema takes it."""
+    with pytest.raises(ConfigError, match=rf"model\.{key}=squeezenet: must be values by name"):
+        compose(["model=squeezenet", f"model.{key}=${{model.name}}"])

@@ -20,6 +20,16 @@ def not_one_of(key: str, value: str, allowed: Collection[str]) -> str:
     return f"{key}={value}: must be one of {', '.join(allowed)}{nearest(value, allowed)}"
 
 
+def by_name(key: str, value: object) -> None:
+    """Make sure that a value is values by name: what stands for another key's value may be anything.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if not isinstance(value, dict):
+        raise ConfigError(f"{key}={str(value)[:60]}: must be values by name, such as {key}.NAME=VALUE")
+
+
 def within(key: str, value: float | None, low: float, high: float = float("inf"), *, above: bool = False) -> None:
     """Check ``low <= value <= high`` (``low < value`` if ``above``); None passes: it means the default."""
     if value == MISSING:

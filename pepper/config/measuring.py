@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pepper import additions
-from pepper.config.checks import MISSING, within
+from pepper.config.checks import MISSING, by_name, within
 from pepper.config.hosting import check_host
 from pepper.errors import ConfigError, key_of
 
@@ -61,6 +61,8 @@ class ModelConfig:
         within("model.part", self.part, 0)
         within("model.grid", self.grid, 1)
         within("model.part_seed", self.part_seed, 0)
+        for key in ("shapes", "dims", "inputs"):
+            by_name(f"model.{key}", getattr(self, key))
         for name, size in self.dims.items():
             within(key_of("model.dims", name), size, 0)
 
@@ -133,6 +135,7 @@ class DeviceConfig:
                 f"device.accelerator={self.accelerator}: only a plug-in (device.library) is told which; {self.provider}"
                 " takes it as an option, such as device.options.device_id=1"
             )
+        by_name("device.options", self.options)
         within("device.share", self.share, 0, 1, above=True)
         within("device.threads", self.threads, 1)
         within("device.period_ms", self.period_ms, 1, 1000)
