@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from harness import composed
+from machines import Machines
 
 from pepper.config import HostsConfig
 from pepper.errors import ConfigError, DeviceError
@@ -67,7 +68,7 @@ def test_names_and_addresses_that_cannot_be_are_refused(override: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_host_that_joined_says_what_it_is(machines, capsys: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]
+def test_a_host_that_joined_says_what_it_is(machines: Machines, capsys: pytest.CaptureFixture[str]) -> None:
     config = composed(f"hosts.folder={machines.folder}/fleet").hosts
     with Joined(bundle_of(config), config.patience_seconds) as hosts:
         assert {*hosts.present()} == {"edge", "twin", "other"}
@@ -77,7 +78,7 @@ def test_a_host_that_joined_says_what_it_is(machines, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.slow
-def test_without_a_certificate_of_the_head_nothing_is_said(machines, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_without_a_certificate_of_the_head_nothing_is_said(machines: Machines, tmp_path: Path) -> None:
     """In seconds, and in a line."""
     foreign = settings(tmp_path, machines.address)
     with pytest.raises(DeviceError, match="takes this bundle"), Joined(read_bundle(issue(foreign)[0]), 1):
@@ -85,7 +86,7 @@ def test_without_a_certificate_of_the_head_nothing_is_said(machines, tmp_path: P
 
 
 @pytest.mark.slow
-def test_a_host_that_is_not_there_is_named_at_once(machines) -> None:  # type: ignore[no-untyped-def]
+def test_a_host_that_is_not_there_is_named_at_once(machines: Machines) -> None:
     config = composed(f"hosts.folder={machines.folder}/fleet").hosts
     with (
         Joined(bundle_of(config), 60) as hosts,
