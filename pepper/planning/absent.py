@@ -119,7 +119,7 @@ def behaviours(champion: LatencyModel, known: Rows) -> list[Behaviour]:
         there = known.features[known.device == device]
         setting = there[np.argmin(there[:, COLUMN["load_percent"]]), [COLUMN[name] for name in SETTING]]
         facts = dict(zip(SETTING, setting.tolist(), strict=True))
-        facts |= {"load_percent": 0.0, "load_cores": 0.0}
+        facts |= {"load_percent": 0.0, "load_cores": 0.0, "load_accelerator_percent": 0.0}
         found.append(
             partial(_behave, champion, Setting(**{field.name: facts[field.name] for field in fields(Setting)}))
         )

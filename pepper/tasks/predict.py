@@ -43,7 +43,7 @@ def prediction(config: PepperConfig) -> ModelPrediction:
         ModelError: The model cannot be read, or has no operators.
     """
     absent = config.predict.device
-    if absent is not None and config.load.percent:
+    if absent is not None and not config.load.is_silent:
         raise ConfigError(
             f"load={config.load.name}: of predict.device={absent} only idle latencies are known; drop load"
         )
