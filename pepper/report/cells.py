@@ -51,6 +51,7 @@ _VARIED = (
     "provider_options",
     "binding",
     "load_cores",
+    "load_accelerator_percent",
 )
 
 
@@ -109,7 +110,7 @@ def _series(runs: "pd.DataFrame", table: "pd.DataFrame") -> "pd.Series":
         column = f"params.{key}"
         if column not in runs:
             continue
-        values = runs[column].fillna("default")
+        values = runs[column].fillna("0" if key == "load_accelerator_percent" else "default")
         # Idle cells load no core, whatever a sweep asks for; a part's shapes are its model's own.
         loaded = table["load_percent"] > 0 if key == "load_cores" else table["load_percent"].notna()
         groups = values.where(loaded).groupby([table["model"], table["device"], table["threads"]])

@@ -190,6 +190,13 @@ def test_what_varies_names_the_series() -> None:
     ]
 
 
+def test_a_load_on_an_accelerator_is_a_series_of_its_own() -> None:
+    cells = synthetic(2).assign(**{"params.load_percent": "0", "params.device": "d", "params.model": "m"})
+    cells["params.threads"] = "1"
+    cells["params.load_accelerator_percent"] = [None, "50.0"]
+    assert sorted(tidy(cells)["series"]) == ["d, load_accelerator_percent=0", "d, load_accelerator_percent=50.0"]
+
+
 @given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=5))
 def test_logarithmic_axes_have_a_few_ticks(values: list[float]) -> None:
     low, high = min(values), max(values)
