@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.namespaces import Namespace
 from pepper.config import HostsConfig
 from pepper.hosts import engine
 from pepper.hosts.bundles import issue, read_bundle
@@ -34,24 +35,22 @@ class JoinedHosts:
 
 
 @contextlib.contextmanager
-def joined(
-    folder: Path, names: Sequence[str], space: str | None = None, address: str = "127.0.0.1"
-) -> Iterator[JoinedHosts]:
+def joined(folder: Path, names: Sequence[str], space: Namespace | None = None) -> Iterator[JoinedHosts]:
     """Start a head and let hosts join it, until the block's end.
 
     Args:
         folder: Where bundles and caches are.
         names: The hosts.
         space: The network namespace that they are in; None is this machine's.
-        address: Where the head listens.
     """
+    address = space.here if space else "127.0.0.1"
     with socket.socket() as probe:
         probe.bind((address, 0))
         port = probe.getsockname()[1]
     fleet = folder / "fleet"
     issue(HostsConfig(str(fleet), f"{address}:{port}", list(names)))
     programs = []
-    within = ["ip", "netns", "exec", space] if space else []
+    within = space.within if space else []
     try:
         listed = f"[{','.join(names)}]"
         head = ["pepper.run", "task=head", f"hosts.address={address}:{port}", f"hosts.names={listed}"]
@@ -65,37 +64,6 @@ def joined(
         for program in programs:
             program.kill()
             program.wait()
-
-
-@contextlib.contextmanager
-def linked(rate: str) -> Iterator[tuple[str, str]]:
-    """Make a network namespace behind a link of this rate (as ``tc`` writes it), until the block's end.
-
-    Yields:
-        Its name, and this machine's address on the link.
-    """
-    space, here, net = f"pepper{os.getpid()}", f"pp{os.getpid()}", "10.214.0"
-    try:
-        _ip("netns", "add", space)
-        _ip("link", "add", here, "type", "veth", "peer", "name", "eth0", "netns", space)
-        for command in (["addr", "add", f"{net}.1/24", "dev", here], ["link", "set", here, "up"]):
-            _ip(*command)
-        for command in (
-            ["addr", "add", f"{net}.2/24", "dev", "eth0"],
-            ["link", "set", "eth0", "up"],
-            ["link", "set", "lo", "up"],
-            ["route", "add", "default", "via", f"{net}.1"],
-        ):
-            _ip("-n", space, *command)
-        shaped = ["tc", "qdisc", "add", "dev", here, "root", "tbf", "rate", rate, "burst", "256kb", "latency", "50ms"]
-        subprocess.run(shaped, check=True)
-        yield space, f"{net}.1"
-    finally:
-        subprocess.run(["ip", "netns", "delete", space], check=False)
-
-
-def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True)
 
 
 def _started(folder: Path, name: str, within: Sequence[str], module: str, *arguments: str) -> subprocess.Popen[str]:

@@ -26,7 +26,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.common import composed, print_table
-from benchmarks.joined import joined, linked
+from benchmarks.joined import joined
+from benchmarks.namespaces import linked, shaped
 from benchmarks.remote_fidelity import once
 from pepper.config import ModelConfig
 from pepper.graph.model import ModelFile, find_model
@@ -82,10 +83,11 @@ def shipping(folder: Path, megabytes: int, rate: str) -> list[str]:
     """Return how fast a model reaches a host behind a link, and a plain socket's rate there."""
     heavy = model(folder, megabytes)
     size = heavy.file.stat().st_size
-    with linked(rate) as (space, address), joined(folder, ["host"], space, address) as there:
-        with socket.create_server((address, 0)) as server:
+    with linked() as space, joined(folder, ["host"], space) as there:
+        shaped(space.device, rate)
+        with socket.create_server((space.here, 0)) as server:
             port = str(server.getsockname()[1])
-            receive = ["ip", "netns", "exec", space, sys.executable, "-c", _RECEIVE, address, port]
+            receive = [*space.within, sys.executable, "-c", _RECEIVE, space.here, port]
             with subprocess.Popen(receive) as reader:
                 peer, _ = server.accept()
                 begun_s = time.perf_counter()

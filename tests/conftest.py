@@ -12,6 +12,8 @@ from harness import Desk, MakeDesk, alive, convnet, endless, half_accelerated, m
 
 TIMED = ("devices", "measure", "execution", "planning", "service", "sweep", "tasks")
 """Folders whose tests throttle cores or time what runs there: two at once would disturb each other much."""
+JOINED = "hosts"
+"""A folder whose tests share what takes long to set up: a head, and what has joined it."""
 LONGEST = "test_commands.py"
 
 
@@ -29,8 +31,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     items.sort(key=lambda item: item.path.name != LONGEST)
     for item in items:
-        timed = item.path.parent.name in TIMED
-        item.add_marker(pytest.mark.xdist_group("timed" if timed else item.path.name))
+        folder = item.path.parent.name
+        group = "timed" if folder in TIMED else folder if folder == JOINED else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

@@ -4,15 +4,22 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 from harness import ROOT, free_port
 
+from benchmarks.namespaces import Namespace, linked
+
 NAMES = ("edge", "twin", "other")
 KINDS = {"edge": "board", "twin": "board"}
+SAY_S = 120.0
+"""What is awaited of a machine comes within this, or does not come."""
 
 
 @dataclass
@@ -27,35 +34,25 @@ class Machines:
 
     folder: Path
     address: str = ""
-    spaces: dict[str, str] = field(default_factory=dict)
+    spaces: dict[str, Namespace] = field(default_factory=dict)
     programs: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
+    _stack: ExitStack = field(default_factory=ExitStack)
 
     def lay(self) -> None:
         """Give each host a namespace with a link to here; where that is not allowed all use the loopback address."""
         try:
-            for number, name in enumerate(NAMES):
-                space, here, net = f"pepper{os.getpid()}{number}", f"pp{os.getpid()}{number}", f"10.213.{number}"
-                _ip("netns", "add", space)
-                self.spaces[name] = space
-                _ip("link", "add", here, "type", "veth", "peer", "name", "eth0", "netns", space)
-                _ip("addr", "add", f"{net}.1/24", "dev", here)
-                _ip("link", "set", here, "up")
-                for command in (
-                    ["addr", "add", f"{net}.2/24", "dev", "eth0"],
-                    ["link", "set", "eth0", "up"],
-                    ["link", "set", "lo", "up"],
-                    ["route", "add", "default", "via", f"{net}.1"],
-                ):
-                    _ip("-n", space, *command)
-        except (OSError, subprocess.CalledProcessError) as error:
+            for name in NAMES:
+                self.spaces[name] = self._stack.enter_context(linked())
+        except OSError as error:
             warnings.warn(f"hosts share the loopback address, namespaces are not allowed: {error}", stacklevel=1)
             self.clear()
-        self.address = f"{'10.213.0.1' if self.spaces else '127.0.0.1'}:{free_port()}"
+        here = self.spaces[NAMES[0]].here if self.spaces else "127.0.0.1"
+        self.address = f"{here}:{free_port()}"
 
     def start(self, name: str, *arguments: str, until: str) -> subprocess.Popen[str]:
         """Start a task as a machine of this name, wait until it has said so, and return it."""
         kept = {key: value for key, value in os.environ.items() if key != "TMPDIR"}  # a running command's own
-        inside = ["ip", "netns", "exec", self.spaces[name]] if name in self.spaces else []
+        inside = self.spaces[name].within if name in self.spaces else []
         program = subprocess.Popen(
             [*inside, sys.executable, "-m", "pepper.run", *arguments],
             cwd=self.folder,
@@ -68,10 +65,11 @@ class Machines:
         self.programs[name] = program
         assert program.stdout is not None
         said = []
-        for line in program.stdout:
-            said.append(line)
-            if until in line:
-                return program
+        with ending(program, SAY_S):
+            for line in program.stdout:
+                said.append(line)
+                if until in line:
+                    return program
         raise AssertionError("".join(said))
 
     def cache(self, name: str) -> Path:
@@ -93,13 +91,14 @@ class Machines:
 
     def link_of(self, name: str) -> str:
         """The network device, here, that leads to a machine in a namespace."""
-        return f"pp{os.getpid()}{NAMES.index(name)}"
+        return self.spaces[name].device
 
     def returned(self, name: str) -> bool:
         """Wait until a machine that was frozen has joined again."""
         program = self.programs[name]
         assert program.stdout is not None
-        return any(f"as {name}" in line for line in program.stdout)
+        with ending(program, SAY_S):
+            return any(f"as {name}" in line for line in program.stdout)
 
     def gone(self, name: str) -> None:
         """Let a machine vanish, from one moment to the next."""
@@ -110,10 +109,16 @@ class Machines:
         for name in list(self.programs):
             if self.programs[name].poll() is None:
                 self.gone(name)
-        for space in self.spaces.values():
-            subprocess.run(["ip", "netns", "delete", space], check=False)  # and its link
+        self._stack.close()
         self.spaces.clear()
 
 
-def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True)
+@contextmanager
+def ending(program: subprocess.Popen[str], seconds: float) -> Iterator[None]:
+    """Kill a program that a block waits for in vain, so that the wait has an end."""
+    timer = threading.Timer(seconds, program.kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
