@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import helper
 
@@ -65,7 +66,7 @@ class Estimate:
         """Return mean times."""
         return self._roofline.mean_ms(features)
 
-    def outside(self, features: Values) -> Values:
+    def outside(self, features: Values) -> npt.NDArray[np.bool_]:
         """Return that nothing lies outside: nothing was trained."""
         return np.zeros((len(features), 1), dtype=bool)
 
@@ -162,8 +163,8 @@ def plans(config: PepperConfig, fleet: Fleet, objective: Objective, seconds: flo
     """Return the chain's plan, the one with branches side by side, how long solving that took, and its steps."""
     model = find_model(config.model)
     graph = model.graph()
-    chain_forecast = Forecast(config, model, graph, fleet, Estimate())  # type: ignore[arg-type]
-    forecast = Forecast(config, model, graph, fleet, Estimate(), regions=True)  # type: ignore[arg-type]
+    chain_forecast = Forecast(config, model, graph, fleet, Estimate())
+    forecast = Forecast(config, model, graph, fleet, Estimate(), regions=True)
     problem = chain_problem(config, chain_forecast)
     origin = origin_of(config, chain_forecast, {})
     chain = Plan.of(problem, solve(problem, objective, seconds), objective, origin)

@@ -1,21 +1,31 @@
 """Predictions of many parts on many devices, in one batch."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from pepper.latency.features import Setting, Values, rows
-from pepper.latency.model import LatencyModel
+
+
+class PartPredictor(Protocol):
+    """What predicts parts: a latency model, or an estimate in its place."""
+
+    def mean_ms(self, features: Values, /) -> Values:
+        """Return mean times, shape (N,), of N rows of features."""
+
+    def outside(self, features: Values, /) -> npt.NDArray[np.bool_]:
+        """Return which values lie outside of what was trained on, shape (N, columns)."""
 
 
 def predict_parts(
-    model: LatencyModel, parts: Values, settings: Sequence[Setting]
+    model: PartPredictor, parts: Values, settings: Sequence[Setting]
 ) -> tuple[Values, npt.NDArray[np.bool_]]:
     """Predict each part in each setting.
 
     Args:
-        model: The latency model.
+        model: Predicts.
         parts: Characteristics of P parts, shape (P, len(characteristics.FEATURES)).
         settings: D settings: devices at their loads.
 

@@ -4,13 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pepper.config.placing import PlanGraph
 from pepper.placement.branched import BranchedProblem, evaluate_branched, whole_on
 from pepper.placement.chain import Solution
 from pepper.placement.decision import Spread, error_factors
 from pepper.placement.evaluate import Stages
-from pepper.placement.objectives import OBJECTIVES, Objective
-from pepper.placement.plan import Origin, Plan, PlannedPart, planned_fleet
+from pepper.placement.objectives import Objective
+from pepper.placement.plan import Origin, Plan
 from pepper.placement.problem import Floats
 
 MOST_SAMPLES = 500
@@ -58,40 +57,12 @@ def chances(
 
 def branched_plan(problem: BranchedProblem, solution: Solution, objective: Objective, origin: Origin) -> Plan:
     """Write down a solution; see `Plan.of`."""
-    chain, cost = problem.chain, evaluate_branched(problem, solution.stages)
-    count = len(solution.stages)
-    received = {number: [h for h in cost.handovers if h.receiver == number] for number in range(count + 1)}
-    positions = origin.positions or range(problem.n_steps + 1)
-    parts = tuple(
-        PlannedPart(
-            start=positions[stage.start],
-            stop=positions[stage.stop],
-            device=chain.devices[stage.device].name,
-            time_ms=cost.stage_ms[k],
-            pickup_ms=cost.pickup_ms[k],
-            memory_bytes=cost.stage_bytes[k],
-            receive_ms=sum(message.time_ms for message in received[k]),
-            receive_bytes=sum(message.sent_bytes for message in received[k]),
-            inputs=origin.tensors[stage.start] if origin.tensors else (),
-            outputs=origin.tensors[stage.stop] if origin.tensors else (),
-            begin_ms=cost.begin_ms[k],
+    cost = evaluate_branched(problem, solution.stages)
+    received = [
+        (sum(message.time_ms for message in messages), sum(message.sent_bytes for message in messages))
+        for messages in (
+            [message for message in cost.handovers if message.receiver == number]
+            for number in range(len(solution.stages) + 1)
         )
-        for k, stage in enumerate(solution.stages)
-    )
-    return Plan(
-        model=origin.model,
-        fleet=planned_fleet(chain, solution.stages, origin.fleet),
-        objective=objective.name,
-        parts=parts,
-        return_ms=sum(message.time_ms for message in received[count]),
-        latency_ms=cost.latency_ms,
-        period_ms=cost.period_ms,
-        sent_bytes=cost.sent_bytes,
-        bound_ms=solution.bound,
-        gap=solution.gap,
-        solver=solution.solver,
-        provenance=dict(origin.provenance),
-        rules=origin.rules,
-        goal=None if OBJECTIVES.get(objective.name) == objective else objective,
-        graph=PlanGraph.dag,
-    )
+    ]
+    return Plan.costed(problem.chain, solution, objective, origin, cost, received, cost.begin_ms)

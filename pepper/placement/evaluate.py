@@ -4,7 +4,9 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
+from pepper.placement.objectives import Costed
 from pepper.placement.problem import ChainProblem
 
 TOLERANCE = 1e-9
@@ -38,6 +40,26 @@ class Transfer:
     sent_bytes: float
     time_ms: float
     occupied_ms: float
+
+
+class CostedParts(Costed, Protocol):
+    """What a plan and each of its parts is predicted to cost."""
+
+    @property
+    def stage_ms(self) -> tuple[float, ...]:
+        """Time of each part."""
+
+    @property
+    def pickup_ms(self) -> tuple[float, ...]:
+        """Time before that, until its device has taken it up."""
+
+    @property
+    def stage_bytes(self) -> tuple[float, ...]:
+        """Memory of each part."""
+
+    @property
+    def sent_bytes(self) -> float:
+        """Bytes of one request over all links."""
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,9 @@ schema is made from them.
 """
 
 import json
-import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -20,12 +19,12 @@ from annotated_types import Ge, Le, MaxLen, MinLen
 from pepper.config.placing import PlanGraph
 from pepper.documents import first_fault, parse_json, read_json
 from pepper.errors import ConfigError, PlacementError
-from pepper.fleet import Fleet, FleetDevice, FleetLink
+from pepper.fleet import Fleet
 from pepper.placement.chain import Solution
-from pepper.placement.evaluate import Stages, evaluate, instances, unit
+from pepper.placement.evaluate import CostedParts, evaluate, instances, unit
 from pepper.placement.objectives import OBJECTIVES, Objective
+from pepper.placement.plan_fleet import planned_fleet
 from pepper.placement.problem import ChainProblem
-from pepper.units import mbit_s
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -218,43 +217,66 @@ class Plan:
             objective: What was minimised.
             origin: What the problem's numbers stand for.
         """
-        about = origin or Origin()
         cost = evaluate(problem, solution.stages)
+        received = [(hop.time_ms, hop.sent_bytes) if hop else (0.0, 0.0) for hop in cost.hops]
+        return cls.costed(problem, solution, objective, origin or Origin(), cost, received)
+
+    @classmethod
+    def costed(
+        cls,
+        problem: ChainProblem,
+        solution: Solution,
+        objective: Objective,
+        origin: Origin,
+        cost: CostedParts,
+        received: Sequence[tuple[float, float]],
+        begin_ms: Sequence[float] | None = None,
+    ) -> Self:
+        """Write down a solution whose cost is known.
+
+        Args:
+            problem: The steps and devices.
+            solution: Its answer.
+            objective: What was minimised.
+            origin: What the problem's numbers stand for.
+            cost: What its parts cost.
+            received: Time and bytes of the transfers before each part, and last of those to the sink.
+            begin_ms: When each part's inference begins, where parts run side by side; None in a chain.
+        """
         numbers = instances(problem, solution.stages)
-        positions = about.positions or range(problem.n_steps + 1)
-        parts = []
-        for k, (stage, number) in enumerate(zip(solution.stages, numbers, strict=True)):
-            hop = cost.hops[k]
-            parts.append(
-                PlannedPart(
-                    start=positions[stage.start],
-                    stop=positions[stage.stop],
-                    device=unit(problem, stage.device, number),
-                    time_ms=cost.stage_ms[k],
-                    pickup_ms=cost.pickup_ms[k],
-                    memory_bytes=cost.stage_bytes[k],
-                    receive_ms=hop.time_ms if hop else 0.0,
-                    receive_bytes=hop.sent_bytes if hop else 0.0,
-                    inputs=about.tensors[stage.start] if about.tensors else (),
-                    outputs=about.tensors[stage.stop] if about.tensors else (),
-                )
+        positions = origin.positions or range(problem.n_steps + 1)
+        parts = tuple(
+            PlannedPart(
+                start=positions[stage.start],
+                stop=positions[stage.stop],
+                device=unit(problem, stage.device, number),
+                time_ms=cost.stage_ms[k],
+                pickup_ms=cost.pickup_ms[k],
+                memory_bytes=cost.stage_bytes[k],
+                receive_ms=received[k][0],
+                receive_bytes=received[k][1],
+                inputs=origin.tensors[stage.start] if origin.tensors else (),
+                outputs=origin.tensors[stage.stop] if origin.tensors else (),
+                begin_ms=None if begin_ms is None else begin_ms[k],
             )
-        last = cost.hops[-1]
+            for k, (stage, number) in enumerate(zip(solution.stages, numbers, strict=True))
+        )
         return cls(
-            model=about.model,
-            fleet=planned_fleet(problem, solution.stages, about.fleet),
+            model=origin.model,
+            fleet=planned_fleet(problem, solution.stages, origin.fleet),
             objective=objective.name,
-            parts=tuple(parts),
-            return_ms=last.time_ms if last else 0.0,
+            parts=parts,
+            return_ms=received[-1][0],
             latency_ms=cost.latency_ms,
             period_ms=cost.period_ms,
             sent_bytes=cost.sent_bytes,
             bound_ms=solution.bound,
             gap=solution.gap,
             solver=solution.solver,
-            provenance=dict(about.provenance),
-            rules=about.rules,
+            provenance=dict(origin.provenance),
+            rules=origin.rules,
             goal=None if OBJECTIVES.get(objective.name) == objective else objective,
+            graph=PlanGraph.chain if begin_ms is None else PlanGraph.dag,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -337,28 +359,3 @@ def is_plan(file: Path) -> bool:
         return file.is_file() and read_json(file).get("schema") == SCHEMA
     except (OSError, ValueError):
         return False
-
-
-def planned_fleet(problem: ChainProblem, stages: Stages, known: Fleet | None) -> Fleet:
-    """List the devices, of kinds those at work, and the links between them."""
-    work = dict.fromkeys(
-        (stage.device, number) for stage, number in zip(stages, instances(problem, stages), strict=True)
-    )
-    single = ((d, 0) for d, kind in enumerate(problem.devices) if kind.count == 1)
-    units = sorted({*work, *single})
-    links = problem.links
-    listed = [
-        FleetLink(
-            bandwidth_mbit_s=mbit_s(occupied := float(links.occupied_ms_per_byte[a[0], b[0]])),
-            latency_ms=float(links.latency_ms[a[0], b[0]]),
-            forwarded_mbit_s=mbit_s(float(links.ms_per_byte[a[0], b[0]]) - occupied),
-            origin=unit(problem, *a),
-            target=unit(problem, *b),
-        )
-        for a in units
-        for b in units
-        if a != b and math.isfinite(links.latency_ms[a[0], b[0]]) and math.isfinite(links.ms_per_byte[a[0], b[0]])
-    ]
-    kinds = {pair: known.devices[problem.devices[pair[0]].name] if known else FleetDevice() for pair in units}
-    devices = {unit(problem, *pair): replace(kind, count=1) for pair, kind in kinds.items()}
-    return Fleet(devices, tuple(listed), problem.source, problem.sink)

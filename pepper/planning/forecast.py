@@ -16,8 +16,7 @@ from pepper.graph.ir import Graph
 from pepper.graph.model import ModelFile
 from pepper.hosts.reach import host_at
 from pepper.latency.features import Setting, Values
-from pepper.latency.model import LatencyModel
-from pepper.latency.parts import predict_parts
+from pepper.latency.parts import PartPredictor, predict_parts
 from pepper.latency.stage_costs import handling_ms, wait_ms
 from pepper.placement.problem import ChainProblem
 from pepper.placement.sensitivity import Scaling
@@ -49,7 +48,7 @@ class Forecast:
         model: ModelFile,
         graph: Graph,
         fleet: Fleet,
-        latency_model: LatencyModel,
+        latency_model: PartPredictor,
         told: Told = untold,
         *,
         regions: bool = False,
