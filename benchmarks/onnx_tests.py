@@ -37,10 +37,11 @@ from pepper.graph.cuts import Cut, find_cuts
 from pepper.graph.inputs import NUMPY_TYPES
 from pepper.graph.ir import Graph, is_tensor
 from pepper.graph.load import load_graph
+from pepper.graph.manifest import Manifest
 from pepper.graph.rounding import Values, compare, excess, floors
 from pepper.graph.running import Session, open_whole
 from pepper.graph.source import read_proto, real_inputs
-from pepper.graph.split import Manifest, split
+from pepper.graph.split import split
 
 GROUPS = {"node": ["node"], "simple": ["simple"], "pytorch": ["pytorch-converted", "pytorch-operator"]}
 FAULTS = ("crashes", "do not load", "invalid", "wrong", "wrong shapes", "unknown shapes", "no rule")

@@ -11,7 +11,8 @@ import pytest
 from pepper.errors import ConfigError
 from pepper.graph.cuts import find_cuts
 from pepper.graph.load import load_graph
-from pepper.graph.split import MANIFEST, is_split, read_manifest, split
+from pepper.graph.manifest import MANIFEST, is_split, read_manifest
+from pepper.graph.split import split
 from pepper.outputs import fill_folder, output_file, output_folder, replace_folder, results_folder, write_file
 from tests.graph import models
 from tests.harness import Desk

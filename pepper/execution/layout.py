@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pepper.errors import ExecutionError, nearest
+from pepper.graph.manifest import Manifest
 from pepper.graph.source import TensorSpec
-from pepper.graph.split import Manifest
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class _Part(StrictModel):
 
 
 class ManifestSchema(StrictModel):
-    """A `pepper.graph.split.Manifest`."""
+    """A `pepper.graph.manifest.Manifest`."""
 
     source: Text
     source_sha256: Sha256

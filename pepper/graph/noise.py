@@ -15,10 +15,10 @@ import numpy as np
 import onnx
 
 from pepper.graph.ir import Graph
+from pepper.graph.manifest import Manifest
 from pepper.graph.rounding import Level, Opened, Values, compare, floors, has_value, too_vague, varies
 from pepper.graph.running import Session, showing
 from pepper.graph.source import read_proto
-from pepper.graph.split import Manifest
 
 
 @dataclass(frozen=True)

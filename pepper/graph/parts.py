@@ -18,7 +18,8 @@ from pepper.graph.costs import operator_macs
 from pepper.graph.cuts import Cut, find_cuts
 from pepper.graph.ir import Graph, check_operators
 from pepper.graph.load import load_graph
-from pepper.graph.split import FORMAT, is_split, read_manifest, split
+from pepper.graph.manifest import FORMAT, is_split, read_manifest
+from pepper.graph.split import split
 
 _DRAWS_PER_PART = 50
 

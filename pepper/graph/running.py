@@ -12,8 +12,8 @@ from pepper.graph.external import external_files, named_from_root
 from pepper.graph.given import input_specs
 from pepper.graph.inputs import InputSpec, draw_inputs, drawn_hint
 from pepper.graph.ir import Graph
+from pepper.graph.manifest import Manifest
 from pepper.graph.rounding import Level, Opened, Values
-from pepper.graph.split import Manifest
 
 _LEVELS: dict[Level, Any] = {
     "none": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,

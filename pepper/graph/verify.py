@@ -9,6 +9,7 @@ import onnx
 
 from pepper.errors import ModelError, listed
 from pepper.graph.ir import Graph
+from pepper.graph.manifest import Manifest, write_manifest
 from pepper.graph.noise import hold_to_noise
 from pepper.graph.rounding import (
     CONSTANT,
@@ -23,7 +24,6 @@ from pepper.graph.rounding import (
     untold,
 )
 from pepper.graph.running import open_whole, random_inputs, run_parts
-from pepper.graph.split import Manifest, write_manifest
 
 _DRAWS = 3
 """Inputs on which the whole runs, to see which of its outputs tell anything."""

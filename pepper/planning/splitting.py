@@ -8,7 +8,8 @@ from pepper.errors import ConfigError, ExecutionError
 from pepper.execution.layout import Layout
 from pepper.graph.cuts import Cut, cut_behind
 from pepper.graph.ir import Graph
-from pepper.graph.split import read_manifest, split
+from pepper.graph.manifest import read_manifest
+from pepper.graph.split import split
 from pepper.placement.plan import Plan
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pepper.config.cutting import CutKind
 from pepper.graph.characteristics import FEATURES, PAPER_FEATURES
-from pepper.graph.split import MANIFEST
+from pepper.graph.manifest import MANIFEST
 from pepper.latency.features import Values
 from pepper.service.answers import Answers
 from pepper.service.doors import Asker, Reader, Shared

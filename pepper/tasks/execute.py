@@ -17,7 +17,7 @@ from pepper.execution.layout import Layout
 from pepper.execution.pipeline import Network
 from pepper.execution.pool import StagePool
 from pepper.graph.ir import Graph
-from pepper.graph.split import read_manifest
+from pepper.graph.manifest import read_manifest
 from pepper.graph.verify import Verification, verify
 from pepper.measure.statistics import summarise
 from pepper.outputs import results_folder

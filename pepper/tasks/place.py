@@ -13,7 +13,7 @@ from pepper.console.output import results_under
 from pepper.console.progress import StepProgress
 from pepper.console.tables import show
 from pepper.errors import TrackingError
-from pepper.graph.split import is_split
+from pepper.graph.manifest import is_split
 from pepper.graph.split import split as write_parts
 from pepper.graph.verify import prove
 from pepper.outputs import fill_folder, output_folder, remove_stale, results_folder

@@ -19,7 +19,8 @@ from pepper.graph.characteristics import Characteristics, CostWarning, in_kinds
 from pepper.graph.costs import operator_work
 from pepper.graph.cuts import Cut, cut_at, cut_behind, how_to_cut
 from pepper.graph.ir import Graph
-from pepper.graph.split import Manifest, is_split, part_operators
+from pepper.graph.manifest import Manifest, is_split
+from pepper.graph.split import part_operators
 from pepper.graph.split import split as write_parts
 from pepper.graph.verify import Verification, prove
 from pepper.outputs import output_folder

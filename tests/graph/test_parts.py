@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from pepper.config import ModelConfig
 from pepper.errors import ModelError
 from pepper.graph.load import load_graph
+from pepper.graph.manifest import MANIFEST
 from pepper.graph.model import find_model
 from pepper.graph.parts import choose_parts, grid_parts
-from pepper.graph.split import MANIFEST
 
 RESNET = "pkg://onnx/backend/test/data/light/light_resnet50.onnx"
 

@@ -18,9 +18,10 @@ from hypothesis.extra import numpy as hnp
 from pepper.errors import ConfigError, ModelError
 from pepper.graph.cuts import cut_at, find_cuts
 from pepper.graph.load import load_graph
+from pepper.graph.manifest import MANIFEST, Manifest, read_manifest
 from pepper.graph.rounding import difference
 from pepper.graph.running import random_inputs, run_parts, run_whole
-from pepper.graph.split import MANIFEST, Manifest, part_operators, read_manifest, split
+from pepper.graph.split import part_operators, split
 from pepper.graph.verify import accepted, prove, verify
 
 

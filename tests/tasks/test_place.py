@@ -15,8 +15,8 @@ from onnx import TensorProto, helper
 import pepper
 from pepper.devices import host
 from pepper.errors import ConfigError, PlacementError
+from pepper.graph.manifest import read_manifest
 from pepper.graph.running import random_inputs
-from pepper.graph.split import read_manifest
 from pepper.placement.plan import Plan
 from pepper.planning.planned import Planned
 from pepper.planning.replanning import replanner

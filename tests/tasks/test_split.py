@@ -13,7 +13,7 @@ from harness import ends_what_was_abandoned
 from onnx import helper
 
 from pepper.fleet import Fleet, FleetDevice
-from pepper.graph.split import read_manifest
+from pepper.graph.manifest import read_manifest
 from pepper.placement.plan import Plan, PlannedPart
 from tests.graph import models
 
