@@ -17,6 +17,14 @@ import onnx
 
 from benchmarks.common import compose, composed
 from benchmarks.fuzzing.commands import enter_options, enter_words, make_options, make_words, option_words
+from benchmarks.fuzzing.handed_in import (
+    enter_bundles,
+    enter_measurements,
+    enter_tokens,
+    make_bundles,
+    make_measurements,
+    make_tokens,
+)
 from benchmarks.fuzzing.messages import enter_message, make_messages
 from pepper import caches
 from pepper.config import DeviceConfig, LoadConfig, ModelConfig, PepperConfig
@@ -377,6 +385,9 @@ DOORS = (
     Door("kept parts", _make_kept_parts, _enter_kept_part, None, 2),
     Door("tuning studies", _make_studies, _enter_study, None, 1),
     Door("messages", make_messages, enter_message, None, 4),
+    Door("measurements", make_measurements, enter_measurements, None, 3, names_files=True),
+    Door("bundles", make_bundles, enter_bundles, None, 2),
+    Door("tokens", make_tokens, enter_tokens, None, 2),
 )
 
 

@@ -72,7 +72,7 @@ def read_bundle(file: Path) -> Bundle:
         bundle = Bundle(**found)
         if not all(isinstance(value, str) for value in found.values()):
             raise TypeError("no text")
-        ends = _ends(bundle.certificate)
+        ends = _ends(bundle)
     except OSError as error:
         raise ConfigError(f"hosts.bundle={file}: {refusal(error)}; {again}") from error
     except (ValueError, TypeError) as error:
@@ -111,10 +111,25 @@ def _write(file: Path, bundle: Bundle) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _ends(certificate: str) -> datetime:
-    from cryptography import x509
+def _ends(bundle: Bundle) -> datetime:
+    """Return until when a bundle is valid.
 
-    return x509.load_pem_x509_certificate(certificate.encode()).not_valid_after_utc
+    Raises:
+        ValueError: A certificate or the key is none, or they do not belong together.
+    """
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+
+    try:
+        x509.load_pem_x509_certificate(bundle.authority.encode())
+        certificate = x509.load_pem_x509_certificate(bundle.certificate.encode())
+        key = serialization.load_pem_private_key(bundle.key.encode(), None)
+        if key.public_key() != certificate.public_key():
+            raise ValueError("the key is another certificate's")
+    except UnsupportedAlgorithm as error:
+        raise ValueError(str(error)) from error
+    return certificate.not_valid_after_utc
 
 
 def _signed(name: str, authority: Bundle | None, days: int) -> tuple[str, str, str]:
