@@ -52,6 +52,7 @@ from pepper.planning.splitting import Splitter
 
 PACKAGED = ("googlenet", "inception_v2", "densenet121")
 LINK = Link(10_000.0, 0.05)
+TIMED = [name for name, objective in OBJECTIVES.items() if not objective.per_joule]
 SAMPLES, LEAST, SECONDS = 2, 20, 1.0
 SCALE_BRANCHES, SCALE_DEPTH, SCALE_MODULES, SCALE_DEVICES = 8, 12, 5, 10
 
@@ -196,7 +197,9 @@ def measure(config: PepperConfig, fleet: Fleet, chosen: list[Plan], objective: O
                 stream = saturated(runner, samples, SECONDS, LEAST)
             assert max(alone.excess, stream.excess) <= 1, "an answer differs from the whole model's"
             mean_ms = float(np.mean(alone.latency_ms))
-            values.append(objective.measured(mean_ms, stream.throughput_per_s, len(plan.parts)))
+            value = objective.measured(mean_ms, stream.throughput_per_s, len(plan.parts))
+            assert value is not None
+            values.append(value)
     return values
 
 
@@ -227,7 +230,7 @@ def modules() -> BranchedProblem:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=[*PACKAGED, *MADE], default=[*PACKAGED, *MADE])
-    parser.add_argument("--objectives", nargs="+", choices=OBJECTIVES, default=list(OBJECTIVES))
+    parser.add_argument("--objectives", nargs="+", choices=TIMED, default=list(TIMED))
     parser.add_argument("--devices", type=int, default=2, help="cores of this machine (default: 2)")
     parser.add_argument("--time-limit", type=float, default=10.0, help="seconds a problem (default: 10)")
     parser.add_argument("--execute", action="store_true", help="run both plans, too")
@@ -237,7 +240,7 @@ def main() -> None:
         for name, config in [(name, composed_for(name, Path(scratch))) for name in args.models]:
             for objective in (OBJECTIVES[key] for key in args.objectives):
                 chain, beside, took_s, steps = plans(config, fleet, objective, args.time_limit)
-                value, rival = objective.value(_Costs(beside)), objective.value(_Costs(chain))
+                value, rival = objective.value(beside), objective.value(chain)
                 taken = beside if value < rival else chain
                 row = [name, objective.name, str(steps), figure(rival), figure(min(value, rival))]
                 row += [f"{min(value / rival, 1.0):.3f}", str(len(taken.parts)), f"{beside.gap:.1%}", f"{took_s:.1f}"]
@@ -256,13 +259,6 @@ def main() -> None:
         f"{problem.n_steps} regions on {SCALE_DEVICES} devices: {figure(found.value)} ms, at most {found.gap:.1%} above"
         f" the optimum, in {time.perf_counter() - begun:.1f} s"
     )
-
-
-class _Costs:
-    """What a plan is predicted to cost, for an objective."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.latency_ms, self.period_ms, self.part_count = plan.latency_ms, plan.period_ms, len(plan.parts)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import numpy as np
 
 from pepper.config import ModelConfig, OutputMode, PepperConfig
 from pepper.config.composing import Composition, compose, compose_tree
-from pepper.config.placing import PARETO
 from pepper.console.frames import Framed, FramedRows
 from pepper.errors import ConfigError, MeasureError, PlacementError
 from pepper.graph.balance import balanced_cuts
@@ -206,7 +205,7 @@ class Model:
         return ModelPlacement(
             placed.plan,
             verdict(placed, config.place.confidence),
-            FramedRows(plan_lines(placed, front=config.objective.name == PARETO)),
+            FramedRows(plan_lines(placed, front=config.objective.wants_front)),
             list(warnings(placed)),
         )
 

@@ -26,6 +26,7 @@ class Link:
         latency_ms: Delay of every byte; it does not occupy the link.
         forwarded_mbit_s: Where a hub is between them: how fast it sends on what it has received. Of the two ways
             this is the quicker one, which does not bound the throughput. None: there is none, or it takes no time.
+        energy_nj_per_byte: What sending and receiving a byte takes, above idle; 0 where it is not counted.
 
     Raises:
         ValueError: A number is out of range.
@@ -34,14 +35,16 @@ class Link:
     bandwidth_mbit_s: Annotated[float, Gt(0)] | None = None
     latency_ms: Annotated[float, Ge(0)] = 0.0
     forwarded_mbit_s: Annotated[float, Gt(0)] | None = None
+    energy_nj_per_byte: Annotated[float, Ge(0)] = 0.0
 
     def __post_init__(self) -> None:
         for name in ("bandwidth_mbit_s", "forwarded_mbit_s"):
             rate = getattr(self, name)
             if rate is not None and not rate > 0:
                 raise ValueError(f"{name} is {rate}; give a number above 0")
-        if not 0 <= self.latency_ms < math.inf:
-            raise ValueError(f"latency_ms is {self.latency_ms}; give a number of at least 0")
+        for name in ("latency_ms", "energy_nj_per_byte"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; give a number of at least 0")
 
     @property
     def is_free(self) -> bool:
@@ -58,6 +61,11 @@ class Link:
         """How long a byte takes from end to end: a hub sends a message on only when all of it is there."""
         return self.occupied_ms_per_byte + ms_per_byte(self.forwarded_mbit_s)
 
+    @property
+    def joules_per_byte(self) -> float:
+        """Energy of a byte."""
+        return self.energy_nj_per_byte / 1e9
+
     def transfer_ms(self, count: float) -> float:
         """Return how long this many bytes take if nothing else is on the link."""
         return self.latency_ms + count * self.ms_per_byte
@@ -67,7 +75,8 @@ class Link:
         """Join the ways to and from a hub that stores and forwards."""
         rates = [link.bandwidth_mbit_s or math.inf for link in (up, down)]
         slower, quicker = (rate if rate < math.inf else None for rate in sorted(rates))
-        return cls(slower, up.latency_ms + down.latency_ms, quicker)
+        energy_nj = up.energy_nj_per_byte + down.energy_nj_per_byte
+        return cls(slower, up.latency_ms + down.latency_ms, quicker, energy_nj)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,11 +102,13 @@ class FleetDevice:
         device: What it is, cores included; None where a plan came from numbers alone.
         load: What else runs there; None likewise.
         count: How many there are of it.
+        power_w: What each takes above idle while it works; None is not known.
     """
 
     device: DeviceConfig | None = None
     load: LoadConfig | None = None
     count: Annotated[int, Ge(1)] = 1
+    power_w: Annotated[float, Ge(0)] | None = None
 
 
 @dataclass(frozen=True)
@@ -132,6 +143,11 @@ class Fleet:
     def load_percent(self) -> dict[str, float]:
         """The percentage of each device's load, by device; 0 where none is said."""
         return {name: entry.load.percent if entry.load else 0.0 for name, entry in self.devices.items()}
+
+    @property
+    def unmeasured(self) -> tuple[str, ...]:
+        """The devices whose power is not known."""
+        return tuple(name for name, entry in self.devices.items() if entry.power_w is None)
 
     @cached_property
     def between(self) -> Mapping[tuple[str, str], FleetLink]:

@@ -19,6 +19,12 @@ class PlanGraph(StrEnum):
 PARETO = "pareto"
 """The objective that asks for all trade-offs of latency and throughput."""
 
+PARETO_ENERGY = "pareto_energy"
+"""The one that asks for all trade-offs of these and energy."""
+
+ENERGY = "energy"
+"""The objective of the least energy."""
+
 MEASURED = "measured"
 """In place of a load's option: what other programs use of the device right now."""
 
@@ -31,15 +37,18 @@ class LinkConfig:
         name: How tables call it.
         bandwidth_mbit_s: What it carries, in megabits (1e6) a second of payload; None is unlimited.
         latency_ms: Time that a message takes besides, one way.
+        energy_nj_per_byte: What sending and receiving a byte takes above idle, nanojoules; 0 is not counted.
     """
 
     bandwidth_mbit_s: float | None = MISSING
     latency_ms: float = MISSING
     name: str | None = None
+    energy_nj_per_byte: float = 0.0
 
     def __post_init__(self) -> None:
         within("link.bandwidth_mbit_s", self.bandwidth_mbit_s, 0, above=True)
         within("link.latency_ms", self.latency_ms, 0)
+        within("link.energy_nj_per_byte", self.energy_nj_per_byte, 0)
 
 
 @dataclass
@@ -52,6 +61,7 @@ class FleetDeviceConfig:
         cores: Which of this machine's cores: 0 is the first, -1 the last; None leaves it to the device.
         count: How many there are of it.
         overrides: Keys of the device that differ from the option's.
+        power_w: What it takes above idle while it works, as stated; None is not known.
     """
 
     device: str = MISSING
@@ -59,9 +69,11 @@ class FleetDeviceConfig:
     cores: list[int] | None = None
     count: int = 1
     overrides: dict[str, Any] = field(default_factory=dict)
+    power_w: float | None = None
 
     def __post_init__(self) -> None:
         within("fleet.devices.count", self.count, 1)
+        within("fleet.devices.power_w", self.power_w, 0)
 
 
 @dataclass
@@ -108,12 +120,13 @@ class ObjectiveConfig:
     """What the best plan is best at, and what every plan must keep to.
 
     Attributes:
-        name: ``latency`` (of one request), ``throughput`` (of a stream), ``pareto`` (all trade-offs of both), or a name
-            of your own for weights.
+        name: ``latency`` (of one request), ``throughput`` (of a stream), ``energy`` (of one request), ``pareto`` (all
+            trade-offs of the first two), ``pareto_energy`` (of all three), or a name of your own for weights.
         weights: What a plan of your own objective costs: ``ms`` for each millisecond of a request (1 where it is not
-            given), ``part`` for each part.
+            given), ``joule`` for each joule of it, ``part`` for each part.
         max_latency_ms: Most time of one request.
         min_per_second: Least results a second of a stream.
+        max_energy_j: Most energy of one request above idle, of devices and links.
         max_memory_bytes: Most memory of the parts on any device, besides the device's own limit.
         max_sent_bytes: Most bytes of one request over all links.
     """
@@ -122,23 +135,36 @@ class ObjectiveConfig:
     weights: dict[str, float] = field(default_factory=dict)
     max_latency_ms: float | None = None
     min_per_second: float | None = None
+    max_energy_j: float | None = None
     max_memory_bytes: float | None = None
     max_sent_bytes: float | None = None
 
     def __post_init__(self) -> None:
-        named = ("latency", "throughput", PARETO)
+        named = ("latency", "throughput", ENERGY, PARETO, PARETO_ENERGY)
         if not self.weights:
             one_of("objective.name", self.name, named)
         elif self.name in named:
             raise ConfigError(f"objective.name={self.name}: has no weights; give objective.name one of your own")
         else:
             for key, weight in self.weights.items():
-                one_of("objective.weights", key, ("ms", "part"))
+                one_of("objective.weights", key, ("ms", "joule", "part"))
                 within(f"objective.weights.{key}", weight, 0)
         within("objective.max_latency_ms", self.max_latency_ms, 0, above=True)
         within("objective.min_per_second", self.min_per_second, 0, above=True)
+        within("objective.max_energy_j", self.max_energy_j, 0)
         within("objective.max_memory_bytes", self.max_memory_bytes, 0)
         within("objective.max_sent_bytes", self.max_sent_bytes, 0)
+
+    @property
+    def counts_energy(self) -> bool:
+        """Whether plans are judged by their energy."""
+        named = self.name in (ENERGY, PARETO_ENERGY)
+        return named or self.max_energy_j is not None or bool(self.weights.get("joule"))
+
+    @property
+    def wants_front(self) -> bool:
+        """Whether all trade-offs are wanted."""
+        return self.name in (PARETO, PARETO_ENERGY)
 
 
 @dataclass

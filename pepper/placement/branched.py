@@ -46,7 +46,8 @@ class BranchedProblem:
       likewise. Parts on one device pass theirs for nothing.
     - A part starts when its messages are there (and the device's wait is over, for those that come from elsewhere) and
       its device is done with the parts before it in the order.
-    - Latency is the time until all outputs are at the sink. Period is the largest load of a device or link.
+    - Latency is the time until all outputs are at the sink. Period is the largest load of a device or link. Energy is
+      what the devices take for parts and messages, and the links for what they carry, as in a chain.
 
     Attributes:
         chain: Steps, devices (each a single one), part times, links, pins, exclusions and limits. Its own costs of
@@ -125,10 +126,12 @@ class BranchedCost:
         stage_ms: Time of each part.
         pickup_ms: Work on its messages, and the wait for its device where one comes from elsewhere.
         stage_bytes: Memory of each part.
+        stage_j: Energy of each part above idle; infinite where its device's power is not known.
         begin_ms: When the inference of each begins in one request.
         handovers: The messages that take time.
         latency_ms: Time of one request.
         period_ms: Largest load of a device or link.
+        links_j: Energy of one request's messages.
         sent_bytes: Bytes of one request over all links.
         excess: By how much rules are broken, each relative to its limit; 0 when none is, infinite where a part cannot
             run or be reached.
@@ -138,10 +141,12 @@ class BranchedCost:
     stage_ms: tuple[float, ...]
     pickup_ms: tuple[float, ...]
     stage_bytes: tuple[float, ...]
+    stage_j: tuple[float, ...]
     begin_ms: tuple[float, ...]
     handovers: tuple[Handover, ...]
     latency_ms: float
     period_ms: float
+    links_j: float
     sent_bytes: float
     excess: float
     violations: tuple[str, ...]
@@ -150,6 +155,11 @@ class BranchedCost:
     def part_count(self) -> int:
         """How many parts the plan has."""
         return len(self.stage_ms)
+
+    @property
+    def energy_j(self) -> float:
+        """Energy of one request above idle."""
+        return sum(self.stage_j) + self.links_j
 
 
 class Play:
@@ -164,7 +174,8 @@ class Play:
         load_ms: By device or pair of devices, for how long it is taken.
         memory_bytes: By device.
         sent_bytes: Over all links.
-        excess: As of `BranchedCost`, of what is known so far.
+        links_j: The same in energy.
+        energy_j: Of the parts and links.
     """
 
     def __init__(self, problem: BranchedProblem) -> None:
@@ -179,12 +190,18 @@ class Play:
         self.stage_ms: list[float] = []
         self.pickup_ms: list[float] = []
         self.stage_bytes: list[float] = []
+        self.stage_j: list[float] = []
         self.handovers: list[Handover] = []
         self.free_ms: dict[int, float] = {}
         self.link_ms: dict[tuple[int, int], float] = {}
         self.load_ms: dict[object, float] = {}
         self.memory_bytes: dict[int, float] = {}
-        self.sent_bytes = 0.0
+        self.sent_bytes = self.links_j = 0.0
+
+    @property
+    def energy_j(self) -> float:
+        """Energy of the parts and messages so far."""
+        return sum(self.stage_j) + self.links_j
 
     def copy(self) -> "Play":
         """Return the same play, to go on in another way."""
@@ -217,6 +234,7 @@ class Play:
         self.done_ms.append(begin + busy_ms + stage_ms)
         self.free_ms[device] = self.done_ms[-1]
         self.pickup_ms.append(busy_ms + wait_ms * waited)
+        self.stage_j.append(chain.devices[device].work_j(busy_ms + stage_ms))
         self.load_ms[device] = self.load_ms.get(device, 0.0) + busy_ms + stage_ms
         self.stage_bytes.append(chain.part_memory_bytes(stage.start, stage.stop))
         self.memory_bytes[device] = self.memory_bytes.get(device, 0.0) + self.stage_bytes[-1]
@@ -237,7 +255,7 @@ class Play:
         if math.isinf(latency_ms):
             broken.append("a part cannot run where it is, or a link is missing")
             excess = math.inf
-        for what, value, limit in self.limited(latency_ms, period_ms):
+        for what, value, limit in self.limited(latency_ms, period_ms, self.energy_j):
             if _exceeds(value, limit):
                 broken.append(f"{what} {value:g} is over the limit of {limit:g}")
                 excess += (value - limit) / max(limit, 1e-9)
@@ -245,28 +263,31 @@ class Play:
             tuple(self.stage_ms),
             tuple(self.pickup_ms),
             tuple(self.stage_bytes),
+            tuple(self.stage_j),
             tuple(self.begin_ms),
             tuple(self.handovers),
             latency_ms,
             period_ms,
+            self.links_j,
             self.sent_bytes,
             excess,
             tuple(broken),
         )
 
-    def limited(self, latency_ms: float, period_ms: float) -> Iterator[tuple[str, float, float]]:
+    def limited(self, latency_ms: float, period_ms: float, energy_j: float) -> Iterator[tuple[str, float, float]]:
         """Yield what is limited: its name, its value and its limit."""
         chain, limits = self._problem.chain, self._problem.chain.limits
         for device, used in self.memory_bytes.items():
             yield f"{chain.devices[device].name}: bytes", used, chain.devices[device].memory_bytes
         yield "latency_ms", latency_ms, limits.latency_ms
         yield "period_ms", period_ms, limits.period_ms
+        yield "energy_j", energy_j, limits.energy_j
         yield "sent_bytes", self.sent_bytes, limits.sent_bytes
         yield "parts", len(self.stages), limits.parts
 
-    def keeps_limits(self, latency_ms: float, period_ms: float) -> bool:
-        """Whether no limit is passed already, of a request that will take at least so long."""
-        return not any(_exceeds(value, limit) for _, value, limit in self.limited(latency_ms, period_ms))
+    def keeps_limits(self, latency_ms: float, period_ms: float, energy_j: float) -> bool:
+        """Whether no limit is passed already, of a request that will take at least so much."""
+        return not any(_exceeds(value, limit) for _, value, limit in self.limited(latency_ms, period_ms, energy_j))
 
     def _arrive(self, sender: int, receiver: int, target: int | None, size: float) -> tuple[float, bool]:
         """Return when a message is there, and whether it comes from elsewhere."""
@@ -284,6 +305,7 @@ class Play:
         self.link_ms[pair] = start + occupied
         self.load_ms[pair] = self.load_ms.get(pair, 0.0) + occupied
         self.sent_bytes += size
+        self.links_j += size * float(links.joules_per_byte[pair])
         self.handovers.append(Handover(sender, receiver, size, whole, start))
         return start + whole, True
 

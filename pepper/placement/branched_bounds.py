@@ -2,6 +2,7 @@
 
 import math
 import time
+from functools import cached_property
 
 import numpy as np
 
@@ -33,24 +34,8 @@ class Bounds:
         self._problem = problem
         n = problem.n_steps
         able = list(problem.able)
-        # Least time of each part on any device; infinite where none can begin or end.
-        self._part_ms = np.full((n + 1, n + 1), math.inf)
-        borders = np.array(problem.allowed)
-        times = problem.chain.part_ms
-        if times.ndim == 2:
-            sums = np.concatenate([np.zeros((1, times.shape[1])), np.cumsum(times, axis=0)])
-            for start in borders[:-1]:
-                ends = borders[borders > start]
-                row = (sums[ends] - sums[start])[:, able] + problem.message_ms[able]
-                self._part_ms[start, ends] = np.nan_to_num(row, nan=math.inf).min(axis=1)
-        else:
-            rows, columns = np.ix_(borders, borders)
-            least = (times[..., able] + problem.message_ms[able]).min(axis=2)
-            later = np.triu(np.ones((len(borders), len(borders)), dtype=bool), 1)
-            self._part_ms[rows, columns] = np.where(later, least[rows, columns], math.inf)
-        self.work_ms = np.zeros(n + 1)
-        for border in borders[-2::-1]:
-            self.work_ms[border] = (self._part_ms[border, border + 1 :] + self.work_ms[border + 1 :]).min()
+        self._part_ms = self._least(able, np.ones(len(able)))
+        self.work_ms = self._summed(self._part_ms)
         self.ahead_ms = np.zeros(n)
         self._follow(n <= MOST_STEPS)
         first_wait = min((float(problem.chain.wait_ms[k]) for k in able), default=0.0)
@@ -61,7 +46,43 @@ class Bounds:
         """Return the least value of any plan."""
         if objective.bottleneck:
             return self.period_ms
-        return objective.per_ms * self.latency_ms + objective.per_part
+        joules = objective.per_joule * float(self.work_j[0]) if objective.per_joule else 0.0
+        return objective.per_ms * self.latency_ms + objective.per_part + joules
+
+    @cached_property
+    def work_j(self) -> Floats:
+        """(n + 1,) least energy of all devices together on the steps from a border on."""
+        power_w = self._problem.chain.power_w
+        known = [device for device in self._problem.able if math.isfinite(power_w[device])]
+        return self._summed(self._least(known, power_w[known] / 1000))
+
+    def _least(self, devices: list[int], weight: Floats) -> Floats:
+        """Return (n + 1, n + 1): the least weighted time of each part on these; infinite where none can be."""
+        n, borders = self._problem.n_steps, np.array(self._problem.allowed)
+        found = np.full((n + 1, n + 1), math.inf)
+        times, message_ms = self._problem.chain.part_ms, self._problem.message_ms[devices]
+        if not devices:
+            return found
+        with np.errstate(invalid="ignore"):  # infinite times of no weight
+            if times.ndim == 2:
+                sums = np.concatenate([np.zeros((1, times.shape[1])), np.cumsum(times, axis=0)])
+                for start in borders[:-1]:
+                    ends = borders[borders > start]
+                    row = ((sums[ends] - sums[start])[:, devices] + message_ms) * weight
+                    found[start, ends] = np.nan_to_num(row, nan=math.inf, posinf=math.inf).min(axis=1)
+            else:
+                rows, columns = np.ix_(borders, borders)
+                least = np.nan_to_num((times[..., devices] + message_ms) * weight, nan=math.inf, posinf=math.inf)
+                later = np.triu(np.ones((len(borders), len(borders)), dtype=bool), 1)
+                found[rows, columns] = np.where(later, least.min(axis=2)[rows, columns], math.inf)
+        return found
+
+    def _summed(self, parts: Floats) -> Floats:
+        """Return (n + 1,): the least sum over parts from each border to the end."""
+        found: Floats = np.zeros(self._problem.n_steps + 1)
+        for border in self._problem.allowed[-2::-1]:
+            found[border] = (parts[border, border + 1 :] + found[border + 1 :]).min()
+        return found
 
     def sharpen(self, deadline: float) -> None:
         """Bound the stream by the best plan of a chain whose links take no time and whose devices hold any parts."""

@@ -92,13 +92,13 @@ class _BranchedSearch:
             play = min(choices, key=lambda choice: choice[:3])[3]
         return tuple(play.stages)
 
-    def _cost(self, stages: Stages) -> tuple[float, float, int]:
-        """How good a plan is: the rules first; of equals, the one of fewer parts."""
+    def _cost(self, stages: Stages) -> tuple[float, float, int, float]:
+        """How good a plan is: the rules first; of equals, the one of fewer parts and less latency."""
         cost = evaluate_branched(self._problem, stages)
         value = self._objective.value(cost)
         if not cost.violations and (value < self._value * (1 - 1e-12) or self._fewer(stages, value)):
             self._best, self._value = stages, value
-        return (0.0 if not cost.violations else max(cost.excess, 1e-12), value, len(stages))
+        return (0.0 if not cost.violations else max(cost.excess, 1e-12), value, len(stages), cost.latency_ms)
 
     def _fewer(self, stages: Stages, value: float) -> bool:
         return self._best is not None and value <= self._value and len(stages) < len(self._best)
@@ -248,11 +248,13 @@ class _BranchedSearch:
                         latency_ms = max(latency_ms, begun + float(bounds.ahead_ms[reader]))
         work_ms = sum(play.load_ms.get(device, 0.0) for device in self._problem.able) + float(bounds.work_ms[position])
         period_ms = max(*play.load_ms.values(), work_ms / len(self._problem.able))
-        if math.isinf(latency_ms) or not play.keeps_limits(latency_ms, period_ms):
+        energy_j = play.energy_j + float(bounds.work_j[position]) if self._energy_counts else 0.0
+        if math.isinf(latency_ms) or not play.keeps_limits(latency_ms, period_ms, energy_j):
             return math.inf
         if self._objective.bottleneck:
             return period_ms
-        return self._objective.per_ms * latency_ms + self._objective.per_part * len(play.stages)
+        joules = self._objective.per_joule * energy_j if self._energy_counts else 0.0
+        return self._objective.per_ms * latency_ms + self._objective.per_part * len(play.stages) + joules
 
     def _dominated(self, pool: dict[object, list[tuple[float, ...]]], play: Play) -> bool:
         """Tell whether another play of the same steps is as good in all that matters from here on; else keep it."""
@@ -272,6 +274,7 @@ class _BranchedSearch:
             *(play.free_ms.get(device, 0.0) for device in devices),
             *(play.link_ms.get((a, b), 0.0) for a in devices for b in devices if a != b),
             *(self._loads(play) if self._loads_count else ()),
+            play.energy_j if self._energy_counts else 0.0,
             play.sent_bytes if math.isfinite(self._problem.chain.limits.sent_bytes) else 0.0,
             *(play.memory_bytes.get(device, 0.0) for device in devices if self._tight[device]),
             float(len(play.stages)),
@@ -290,6 +293,10 @@ class _BranchedSearch:
     @cached_property
     def _loads_count(self) -> bool:
         return self._objective.bottleneck or math.isfinite(self._problem.chain.limits.period_ms)
+
+    @cached_property
+    def _energy_counts(self) -> bool:
+        return bool(self._objective.per_joule) or math.isfinite(self._problem.chain.limits.energy_j)
 
     @cached_property
     def _tight(self) -> list[bool]:

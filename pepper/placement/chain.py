@@ -22,7 +22,7 @@ from pepper.placement.balanced import balanced
 from pepper.placement.distinct import distinct
 from pepper.placement.evaluate import Stages, evaluate
 from pepper.placement.labels import labels
-from pepper.placement.objectives import FEWEST_PARTS, LATENCY, Objective
+from pepper.placement.objectives import ENERGY, FEWEST_PARTS, LATENCY, Objective
 from pepper.placement.problem import ChainProblem
 from pepper.placement.relaxed import Found, relaxed
 from pepper.placement.shortage import TimeLimitError, explain
@@ -64,7 +64,7 @@ class Solution:
 
     Attributes:
         stages: The parts and their devices.
-        value: What was minimised, in ms: the latency, or the period.
+        value: What was minimised, in the objective's unit.
         bound: No plan is below this.
         solver: Which solver found the stages.
     """
@@ -104,8 +104,8 @@ def solve(problem: ChainProblem, objective: Objective = LATENCY, time_limit_s: f
     """
     deadline = time.monotonic() + time_limit_s
     best = _cascade(problem, objective, deadline)
-    if objective.bottleneck and len(best.stages) > 1:
-        best = _fewest_parts(problem, best, deadline)
+    if objective == ENERGY or (objective.bottleneck and len(best.stages) > 1):
+        best = _fewest_parts(problem, objective, best, deadline)
     return best
 
 
@@ -134,6 +134,11 @@ def pareto(problem: ChainProblem, time_limit_s: float = 60.0) -> tuple[Solution,
     return tuple(front)
 
 
+def soonest(problem: ChainProblem, deadline: float) -> Solution | None:
+    """Return the plan of least latency; None where no plan keeps to the limits, or none was found in time."""
+    return _ask_all(problem, LATENCY, deadline)[0]
+
+
 def _cascade(problem: ChainProblem, objective: Objective, deadline: float) -> Solution:
     best, bound = _ask_all(problem, objective, deadline)
     if best is not None:
@@ -146,7 +151,7 @@ def _cascade(problem: ChainProblem, objective: Objective, deadline: float) -> So
         found, _ = _ask_all(changed, wanted, grace)
         return found.stages if found is not None else None
 
-    raise explain(problem, find)
+    raise explain(_judged(problem, objective), find)
 
 
 def _ask_all(problem: ChainProblem, objective: Objective, deadline: float) -> tuple[Solution | None, float]:
@@ -168,10 +173,19 @@ def _ask_all(problem: ChainProblem, objective: Objective, deadline: float) -> tu
     return best, bound
 
 
-def _fewest_parts(problem: ChainProblem, best: Solution, deadline: float) -> Solution:
-    """Among plans of the same period take the one of fewest parts, and of least latency among those."""
-    tied = problem.with_limits(period_ms=best.value * (1 + PROOF / 10), parts=len(best.stages))
+def _fewest_parts(problem: ChainProblem, objective: Objective, best: Solution, deadline: float) -> Solution:
+    """Among plans of the same period or energy take the one of fewest parts, and of least latency among those."""
+    limit = "period_ms" if objective.bottleneck else "energy_j"
+    tied = problem.with_limits(**{limit: best.value * (1 + PROOF / 10), "parts": len(best.stages)})
     fewer, _ = _ask_all(tied, FEWEST_PARTS, deadline)
     if fewer is None:  # none within the time
         return best
-    return replace(best, stages=fewer.stages, value=evaluate(problem, fewer.stages).period_ms)
+    return replace(best, stages=fewer.stages, value=objective.value(evaluate(problem, fewer.stages)))
+
+
+def _judged(problem: ChainProblem, objective: Objective) -> ChainProblem:
+    """Return the problem without the devices that no plan can have parts on, as their energy is not known."""
+    if not objective.per_joule and math.isinf(problem.limits.energy_j):
+        return problem
+    unmeasured = {device.name for device in problem.devices if math.isinf(device.power_w)}
+    return replace(problem, excluded=problem.excluded | unmeasured)

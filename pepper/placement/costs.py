@@ -36,6 +36,8 @@ class Costs:
             blocked[:, d] = device.name in problem.excluded
         for step, name in problem.pinned.items():
             blocked[step] |= np.arange(n_devices) != problem.index(name)
+        if objective.per_joule or math.isfinite(problem.limits.energy_j):
+            blocked |= np.isinf(problem.power_w)  # what is not known keeps to no limit
         self._single = np.array([device.count == 1 for device in problem.devices])
         additive_ms = problem.part_ms.ndim == 2
         if additive_ms:
@@ -50,14 +52,18 @@ class Costs:
 
         scale_ms = self._scale_ms()
         self.per_part = 0.0 if objective.bottleneck else 1e-10 * objective.per_ms * scale_ms / n
-        # Where time does not count, all of a plan's latency weighs less than one part.
-        self._per_ms = objective.per_ms or 0.5 * objective.per_part / max(scale_ms, 1e-300)
+        # Where neither time nor energy counts, all of a plan's latency weighs less than one part.
+        self._per_ms = objective.per_ms or (0.5 * objective.per_part / max(scale_ms, 1e-300) if objective.counts else 0)
+        joules = np.nan_to_num(problem.power_w / 1000, posinf=0.0) * objective.per_joule
+        self._busy = self._per_ms + joules  # what a millisecond of work costs on each device
         self._wait = problem.wait_ms * (0.0 if objective.bottleneck else self._per_ms)
         self.entry = self._end(problem.source, 0, outwards=False) + self._wait
         self.exit = self._end(problem.sink, n, outwards=True)
         self.additive = (
             additive_ms
             and not objective.bottleneck
+            and objective.per_ms == 1
+            and not objective.per_joule
             and not objective.per_part
             and math.isinf(problem.limits.period_ms)
             and bool(np.isinf(self._memory).all())
@@ -81,7 +87,8 @@ class Costs:
         if math.isfinite(self._period_ms):
             bad |= time_ms > self._period_ms
         bad |= np.isinf(time_ms)
-        cost = self.objective.per_part + time_ms * self._per_ms
+        with np.errstate(invalid="ignore"):  # a time that is inf, at no cost
+            cost = self.objective.per_part + time_ms * self._busy
         return np.where(bad, math.inf, cost + self.per_part)
 
     def hop(self, boundary: int) -> Floats:
@@ -105,9 +112,10 @@ class Costs:
         missing = np.isinf(links.latency_ms) | np.isinf(links.ms_per_byte)
         with np.errstate(invalid="ignore"):
             occupied = size * links.occupied_ms_per_byte
-            delay = links.latency_ms + size * links.ms_per_byte
+            delay = (links.latency_ms + size * links.ms_per_byte) * self._per_ms
         missing |= np.isnan(occupied) | (occupied > self._period_ms)
-        cost = occupied if self.objective.bottleneck else delay * self._per_ms
+        sending = self.objective.per_joule * size * links.joules_per_byte
+        cost = occupied if self.objective.bottleneck else delay + sending
         return np.where(missing, math.inf, cost)
 
     def _end(self, name: str | None, boundary: int, outwards: bool) -> Floats:

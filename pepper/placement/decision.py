@@ -140,7 +140,12 @@ def _sampler(
         if not objective.bottleneck:
             fixed_ms = sum(cost.pickup_ms) + sum(hop.time_ms for hop in cost.hops if hop is not None)
             latency_ms = np.sum(times, axis=0) + fixed_ms
-            return np.asarray(objective.per_ms * latency_ms + objective.per_part * len(stages))
+            value = np.asarray(objective.per_ms * latency_ms + objective.per_part * len(stages))
+            if objective.per_joule:
+                works = [(problem.devices[s.device], s, time_ms) for s, time_ms in zip(stages, times, strict=True)]
+                busy_j = [d.power_w / 1000 * (ms + problem.handling_ms[s.start, s.device]) for d, s, ms in works]
+                value = value + objective.per_joule * (np.sum(busy_j, axis=0) + cost.links_j)
+            return value
         units = list(zip((stage.device for stage in stages), instances(problem, stages), strict=True))
         load: dict[object, Floats] = defaultdict(lambda: np.zeros(samples))
         for unit, time_ms, stage in zip(units, times, stages, strict=True):

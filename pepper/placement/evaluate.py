@@ -34,12 +34,14 @@ class Transfer:
         sent_bytes: Bytes moved.
         time_ms: Delay of one request.
         occupied_ms: Time for which the link is taken.
+        energy_j: What sending takes.
     """
 
     move: tuple[int, int, int]
     sent_bytes: float
     time_ms: float
     occupied_ms: float
+    energy_j: float = 0.0
 
 
 class CostedParts(Costed, Protocol):
@@ -58,6 +60,14 @@ class CostedParts(Costed, Protocol):
         """Memory of each part."""
 
     @property
+    def stage_j(self) -> tuple[float, ...]:
+        """Energy of each part; infinite where its device's power is not known."""
+
+    @property
+    def links_j(self) -> float:
+        """Energy of one request's transfers."""
+
+    @property
     def sent_bytes(self) -> float:
         """Bytes of one request over all links."""
 
@@ -70,6 +80,7 @@ class Evaluation:
         stage_ms: Time of each stage.
         pickup_ms: Before that, the wait for each stage's device and the handling of its messages.
         stage_bytes: Memory of each stage.
+        stage_j: Energy of each stage above idle; infinite where its device's power is not known.
         hops: Transfers; ``hops[k]`` precedes stage k and ``hops[-1]`` leads to the sink; None moves nothing.
         latency_ms: Time of one request.
         period_ms: Largest load of a device or link.
@@ -80,6 +91,7 @@ class Evaluation:
     stage_ms: tuple[float, ...]
     pickup_ms: tuple[float, ...]
     stage_bytes: tuple[float, ...]
+    stage_j: tuple[float, ...]
     hops: tuple[Transfer | None, ...]
     latency_ms: float
     period_ms: float
@@ -90,6 +102,16 @@ class Evaluation:
     def part_count(self) -> int:
         """How many parts the plan has."""
         return len(self.stage_ms)
+
+    @property
+    def links_j(self) -> float:
+        """Energy of one request's transfers."""
+        return sum(hop.energy_j for hop in self.hops if hop is not None)
+
+    @property
+    def energy_j(self) -> float:
+        """Energy of one request above idle."""
+        return sum(self.stage_j) + self.links_j
 
 
 def instances(problem: ChainProblem, stages: Stages) -> tuple[int, ...]:
@@ -126,6 +148,10 @@ def evaluate(problem: ChainProblem, stages: Stages) -> Evaluation:
         for s, busy_ms, new in zip(stages, handling_ms, arrives, strict=True)
     )
     stage_bytes = tuple(problem.part_memory_bytes(s.start, s.stop) for s in stages)
+    stage_j = tuple(
+        problem.devices[s.device].work_j(time_ms + busy_ms)
+        for s, time_ms, busy_ms in zip(stages, stage_ms, handling_ms, strict=True)
+    )
 
     load: dict[tuple[object, ...], float] = defaultdict(float)
     memory: dict[tuple[int, int], float] = defaultdict(float)
@@ -148,15 +174,17 @@ def evaluate(problem: ChainProblem, stages: Stages) -> Evaluation:
     if math.isinf(latency_ms):
         broken.append("a part cannot run where it is, or a link is missing")
     limits = problem.limits
+    energy_j = sum(stage_j) + sum(hop.energy_j for hop in moved)
     for name, value, limit in (
         ("latency_ms", latency_ms, limits.latency_ms),
         ("period_ms", period_ms, limits.period_ms),
+        ("energy_j", energy_j, limits.energy_j),
         ("sent_bytes", sent_bytes, limits.sent_bytes),
         ("parts", len(stages), limits.parts),
     ):
         if _exceeds(value, limit):
             broken.append(f"{name} {value:g} is over the limit of {limit:g}")
-    return Evaluation(stage_ms, pickup_ms, stage_bytes, hops, latency_ms, period_ms, sent_bytes, tuple(broken))
+    return Evaluation(stage_ms, pickup_ms, stage_bytes, stage_j, hops, latency_ms, period_ms, sent_bytes, tuple(broken))
 
 
 def _exceeds(value: float, limit: float) -> bool:
@@ -178,6 +206,7 @@ def _hop(
         size,
         float(links.latency_ms[pair] + size * links.ms_per_byte[pair]),
         float(size * links.occupied_ms_per_byte[pair]),
+        float(size * links.joules_per_byte[pair]),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from pepper.placement.costs import Costs
 from pepper.placement.evaluate import TOLERANCE, Stage, Stages, evaluate
-from pepper.placement.objectives import LATENCY, Objective
+from pepper.placement.objectives import ENERGY, LATENCY, Objective
 from pepper.placement.problem import ChainProblem, Floats
 from pepper.placement.relaxed import Completion, Found, lower_bound
 
@@ -49,6 +49,7 @@ class _Resources:
         paced = objective.bottleneck or math.isfinite(limits.period_ms)
         sizes = {
             "latency": int(math.isfinite(limits.latency_ms)),
+            "energy": int(math.isfinite(limits.energy_j)),
             "sent": int(math.isfinite(limits.sent_bytes)),
             "parts": int(limits.parts < problem.n_steps),
             "taken": 0 if problem.reuse else n_devices,
@@ -62,6 +63,7 @@ class _Resources:
         self.limit = np.full(int(stops[-1]), math.inf)
         for name, limit in (
             ("latency", limits.latency_ms),
+            ("energy", limits.energy_j),
             ("sent", limits.sent_bytes),
             ("parts", limits.parts),
             ("taken", [device.count for device in problem.devices]),
@@ -77,6 +79,7 @@ class _Resources:
     def add_part(self, used: Floats, stage: Stage, time_ms: float) -> None:
         for name, amount, offset in (
             ("latency", time_ms, 0),
+            ("energy", self.problem.devices[stage.device].work_j(time_ms), 0),
             ("parts", 1.0, 0),
             ("taken", 1.0, stage.device),
             ("load", time_ms, stage.device),
@@ -98,11 +101,16 @@ class _Resources:
         pair = source * len(self.problem.devices) + target
         for name, amount, offset in (
             ("latency", delay, 0),
+            ("energy", size * links.joules_per_byte[source, target], 0),
             ("sent", size, 0),
             ("links", size * links.occupied_ms_per_byte[source, target], pair),
         ):
             if self._sizes[name]:
                 used[self._at[name].start + offset] += amount
+
+    def sum_of(self, used: Floats, name: str) -> float:
+        """Return what was used of something, such as ``latency``, that is limited."""
+        return float(used[self._at[name].start])
 
     def busiest(self, used: Floats) -> float:
         """Largest load of a device or link that the label remembers."""
@@ -135,7 +143,12 @@ class _Search:
         self.costs = Costs(problem, objective)
         self.completion = Completion(self.costs)
         unlimited = replace(problem, limits=replace(problem.limits, parts=math.inf))
-        self._latency_after = Completion(Costs(unlimited, LATENCY)).after[0]
+        sums = {"latency": (problem.limits.latency_ms, LATENCY), "energy": (problem.limits.energy_j, ENERGY)}
+        self._least_after = {
+            name: (limit * (1 + 2 * TOLERANCE), Completion(Costs(unlimited, objective)).after[0])
+            for name, (limit, objective) in sums.items()
+            if math.isfinite(limit)
+        }
         self.resources = _Resources(problem, objective)
         self.hop = [self.costs.hop(boundary) for boundary in range(problem.n_steps)]
         self.parts = [self.costs.parts_from(start) for start in range(problem.n_steps)]
@@ -186,7 +199,7 @@ class _Search:
             time_ms = self.problem.part_time_ms(stage.start, stage.stop, stage.device)
             time_ms += float(self.problem.handling_ms[stage.start, stage.device])
             self.resources.add_part(used, stage, time_ms)
-            if (used > self.resources.limit).any() or self._too_late(used, stage):
+            if (used > self.resources.limit).any() or self._too_much(used, stage):
                 continue
             worth = float(value[offset, device])
             bound = float(least[offset, device])
@@ -201,12 +214,12 @@ class _Search:
         """Whether two parts on one kind are on two devices (the input arises on the source itself)."""
         return label.last is not None and not self.problem.reuse
 
-    def _too_late(self, used: Floats, stage: Stage) -> bool:
-        limit = self.problem.limits.latency_ms
-        if math.isinf(limit):
-            return False
-        ahead = float(self._latency_after[stage.stop, stage.device])
-        return float(used[0]) + ahead > limit * (1 + 2 * TOLERANCE)
+    def _too_much(self, used: Floats, stage: Stage) -> bool:
+        """Whether what is left cannot be had within a limit, at the least."""
+        return any(
+            self.resources.sum_of(used, name) + float(after[stage.stop, stage.device]) > limit
+            for name, (limit, after) in self._least_after.items()
+        )
 
     def _finish(self, label: _Label) -> None:
         stages = label.stages()

@@ -6,6 +6,7 @@ schema is made from them.
 """
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -98,6 +99,7 @@ class PlannedPart:
         time_ms: Predicted mean time of the inference.
         pickup_ms: Predicted time before that: the wait for the device, and the handling of messages.
         memory_bytes: Memory.
+        energy_j: Predicted energy of a request above idle; None where its device's power is not known.
         receive_ms: Predicted time of the transfer before it (0: none).
         receive_bytes: Bytes of that transfer.
         inputs: Names of the tensors that cross its first border, when known.
@@ -116,6 +118,7 @@ class PlannedPart:
     inputs: tuple[Text, ...] = ()
     outputs: tuple[Text, ...] = ()
     begin_ms: Amount | None = None
+    energy_j: Amount | None = None
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ class Plan:
         latency_ms: Predicted mean time of one request.
         period_ms: Predicted time between two results of the pipeline.
         sent_bytes: Bytes of one request over all links.
-        bound_ms: No plan is below this in the objective.
+        bound_ms: No plan is below this in the objective; in joules where energy is minimised.
         gap: Relative distance to the bound; 0 when proven optimal.
         solver: Which solver found it.
         provenance: Where the numbers come from (latency model, profiles), by what it is.
@@ -160,6 +163,7 @@ class Plan:
         goal: What was minimised, where its name alone does not say it.
         graph: ``chain``: each part hands on to the next one. ``dag``: each hands what it gives straight to those that
             read it, and starts as soon as what it reads is there; its received transfers are several then.
+        links_j: Energy of one request over all links, as far as they state one.
 
     Raises:
         ValueError: The parts do not follow one another, or their devices or the objective are not known.
@@ -180,6 +184,7 @@ class Plan:
     rules: PlanRules = field(default_factory=PlanRules)
     goal: Objective | None = None
     graph: PlanGraph = PlanGraph.chain
+    links_j: Amount = 0.0
 
     def __post_init__(self) -> None:
         if self.goal is None and self.objective not in OBJECTIVES:
@@ -201,6 +206,26 @@ class Plan:
     def devices(self) -> tuple[str, ...]:
         """Names of the parts' devices, in order."""
         return tuple(part.device for part in self.parts)
+
+    @property
+    def part_count(self) -> int:
+        """How many parts it has."""
+        return len(self.parts)
+
+    @property
+    def energy_j(self) -> float:
+        """Predicted energy of one request above idle; infinite where a device's power is not known."""
+        return self.known_j if not self.unmeasured else math.inf
+
+    @property
+    def known_j(self) -> float:
+        """The same of the links and those devices whose power is known."""
+        return self.links_j + sum(part.energy_j for part in self.parts if part.energy_j is not None)
+
+    @property
+    def unmeasured(self) -> tuple[str, ...]:
+        """Devices with parts whose power is not known."""
+        return tuple(dict.fromkeys(part.device for part in self.parts if part.energy_j is None))
 
     @property
     def title(self) -> str:
@@ -258,6 +283,7 @@ class Plan:
                 inputs=origin.tensors[stage.start] if origin.tensors else (),
                 outputs=origin.tensors[stage.stop] if origin.tensors else (),
                 begin_ms=None if begin_ms is None else begin_ms[k],
+                energy_j=cost.stage_j[k] if math.isfinite(cost.stage_j[k]) else None,
             )
             for k, (stage, number) in enumerate(zip(solution.stages, numbers, strict=True))
         )
@@ -277,6 +303,7 @@ class Plan:
             rules=origin.rules,
             goal=None if OBJECTIVES.get(objective.name) == objective else objective,
             graph=PlanGraph.chain if begin_ms is None else PlanGraph.dag,
+            links_j=cost.links_j,
         )
 
     def to_json(self) -> dict[str, Any]:

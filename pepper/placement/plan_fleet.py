@@ -22,6 +22,7 @@ def planned_fleet(problem: ChainProblem, stages: Stages, known: Fleet | None) ->
             bandwidth_mbit_s=mbit_s(occupied := float(links.occupied_ms_per_byte[a[0], b[0]])),
             latency_ms=float(links.latency_ms[a[0], b[0]]),
             forwarded_mbit_s=mbit_s(float(links.ms_per_byte[a[0], b[0]]) - occupied),
+            energy_nj_per_byte=float(links.joules_per_byte[a[0], b[0]]) * 1e9,
             origin=unit(problem, *a),
             target=unit(problem, *b),
         )

@@ -29,12 +29,18 @@ class DeviceKind:
         memory_bytes: What the parts on one such device may take together.
         count: Number of devices of this kind.
         wait_ms: How long a request that comes to an idle device waits until it is taken up.
+        power_w: What it takes above idle while it works; ``inf`` where that is not known.
     """
 
     name: str
     memory_bytes: float = math.inf
     count: int = 1
     wait_ms: float = 0.0
+    power_w: float = math.inf
+
+    def work_j(self, busy_ms: float) -> float:
+        """Return the energy of working so long."""
+        return self.power_w * busy_ms / 1000 if math.isfinite(self.power_w) else math.inf
 
 
 @dataclass(frozen=True)
@@ -47,17 +53,28 @@ class Links:
         latency_ms: Propagation time; ``inf`` where there is no link.
         ms_per_byte: Time of a byte from end to end.
         occupied_ms_per_byte: Time that a byte occupies the busiest hop; it bounds the throughput.
+        joules_per_byte: Energy of a byte, at both ends together; empty is none anywhere.
     """
 
     latency_ms: Floats
     ms_per_byte: Floats
     occupied_ms_per_byte: Floats
+    joules_per_byte: Floats = field(default_factory=lambda: np.zeros(0))
+
+    def __post_init__(self) -> None:
+        if not self.joules_per_byte.size:
+            object.__setattr__(self, "joules_per_byte", np.zeros_like(self.latency_ms))
 
     @classmethod
     def uniform(cls, n_devices: int, link: Link) -> "Links":
         """Connect every device to every other by its own `link`."""
         full = np.ones((n_devices, n_devices))
-        return cls(full * link.latency_ms, full * link.ms_per_byte, full * link.occupied_ms_per_byte)
+        return cls(
+            full * link.latency_ms,
+            full * link.ms_per_byte,
+            full * link.occupied_ms_per_byte,
+            full * link.joules_per_byte,
+        )
 
     @classmethod
     def pairs(cls, names: Sequence[str], links: Mapping[tuple[str, str], Link]) -> "Links":
@@ -73,12 +90,14 @@ class Links:
         index = {name: k for k, name in enumerate(names)}
         latency_ms = np.full((len(names), len(names)), math.inf)
         ms_per_byte, occupied = np.full_like(latency_ms, math.inf), np.full_like(latency_ms, math.inf)
+        joules = np.zeros_like(latency_ms)
         for (a, b), link in links.items():
             pair = _index_of(a, index, "links"), _index_of(b, index, "links")
             latency_ms[pair] = link.latency_ms
             ms_per_byte[pair] = link.ms_per_byte
             occupied[pair] = link.occupied_ms_per_byte
-        return cls(latency_ms, ms_per_byte, occupied)
+            joules[pair] = link.joules_per_byte
+        return cls(latency_ms, ms_per_byte, occupied, joules)
 
 
 @dataclass(frozen=True)
@@ -88,12 +107,14 @@ class Limits:
     Attributes:
         latency_ms: Most time of one request.
         period_ms: Most time between two results of the pipeline (1000 / throughput per second).
+        energy_j: Most energy of one request above idle.
         sent_bytes: Most bytes of one request over all links.
         parts: Most parts.
     """
 
     latency_ms: float = math.inf
     period_ms: float = math.inf
+    energy_j: float = math.inf
     sent_bytes: float = math.inf
     parts: float = math.inf
 
@@ -109,6 +130,8 @@ class ChainProblem:
       first part's device included. Two parts on one device transfer nothing and do not wait.
     - Period (the inverse of throughput) is the largest load of a device (the sum of its parts' times and handling)
       or of a link from one device to another (the sum of its transfers, without propagation).
+    - Energy is what the devices take above idle for the parts' times and handling, and the links for what they
+      carry; waits take none. It is infinite where a part's device has an unknown power.
     - Memory of a device is the sum over its parts.
     - Without `reuse` a device holds at most one part; with it, any number.
 
@@ -198,6 +221,8 @@ class ChainProblem:
                     f"device {device.name!r}: count {device.count}, memory_bytes {device.memory_bytes} and wait_ms "
                     f"{device.wait_ms}; give a count of at least 1, and bytes and a time of at least 0"
                 )
+            if not device.power_w >= 0:
+                raise PlacementError(f"device {device.name!r}: power_w {device.power_w}; give a number of at least 0")
             if device.count > 1 and (self.reuse or device.name in (self.source, self.sink)):
                 raise PlacementError(
                     f"device {device.name!r}: a source, a sink or a reused device stands for itself; "
@@ -207,9 +232,9 @@ class ChainProblem:
         _check_numbers("part_bytes", self.part_bytes, (n,), (n + 1, n + 1))
         _check_numbers("boundary_bytes", self.boundary_bytes, (n + 1,))
         _check_numbers("handling_ms", self.handling_ms, (n + 1, n_devices))
-        for name in ("latency_ms", "ms_per_byte", "occupied_ms_per_byte"):
+        for name in ("latency_ms", "ms_per_byte", "occupied_ms_per_byte", "joules_per_byte"):
             _check_numbers(f"links.{name}", getattr(self.links, name), (n_devices, n_devices))
-        for name in ("latency_ms", "period_ms", "sent_bytes", "parts"):
+        for name in ("latency_ms", "period_ms", "energy_j", "sent_bytes", "parts"):
             value = getattr(self.limits, name)
             if math.isnan(value) or value < (1 if name == "parts" else 0):
                 raise PlacementError(f"limits.{name} is {value}; give a number of at least 0 (1 for parts)")
@@ -234,6 +259,11 @@ class ChainProblem:
     def wait_ms(self) -> Floats:
         """The devices' waits, shape (D,)."""
         return np.array([device.wait_ms for device in self.devices])
+
+    @property
+    def power_w(self) -> Floats:
+        """The devices' powers above idle, shape (D,)."""
+        return np.array([device.power_w for device in self.devices])
 
     @property
     def _index(self) -> dict[str, int]:

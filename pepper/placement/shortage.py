@@ -8,13 +8,19 @@ import numpy as np
 
 from pepper.errors import PlacementError
 from pepper.placement.evaluate import Stages, evaluate
-from pepper.placement.objectives import FEWEST_PARTS, LATENCY, THROUGHPUT, Objective
+from pepper.placement.objectives import ENERGY, FEWEST_PARTS, LATENCY, THROUGHPUT, Objective
 from pepper.placement.problem import ChainProblem, Limits, Links
 
 Find = Callable[[ChainProblem, Objective], Stages | None]
 """Returns a problem's best plan by an objective; None if there is none."""
 
-_LEAST_BY = {"latency_ms": LATENCY, "period_ms": THROUGHPUT, "sent_bytes": LATENCY, "parts": FEWEST_PARTS}
+_LEAST_BY = {
+    "latency_ms": LATENCY,
+    "period_ms": THROUGHPUT,
+    "energy_j": ENERGY,
+    "sent_bytes": LATENCY,
+    "parts": FEWEST_PARTS,
+}
 """The objective that makes each limited quantity small."""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pepper.config import PepperConfig
+from pepper.config.placing import PARETO, PARETO_ENERGY
 from pepper.fleet import Fleet, FleetDevice, Link, connected
 from pepper.graph.ir import Graph
 from pepper.placement.branched import OUTSIDE, BranchedProblem, Flow, evaluate_branched
@@ -17,11 +18,15 @@ from pepper.placement.branched_search import solve_branched
 from pepper.placement.chain import Solution
 from pepper.placement.decision import Spread
 from pepper.placement.evaluate import Stage, Stages
-from pepper.placement.objectives import LATENCY, Objective
+from pepper.placement.front import Front, three_way, within
+from pepper.placement.objectives import LATENCY, Costed, Objective
 from pepper.placement.plan import Plan
 from pepper.placement.problem import ChainProblem, Links
 from pepper.planning.forecast import Forecast
 from pepper.planning.posing import chain_problem, origin_of
+
+LEAST_S = 0.1
+"""Least time of one solution along the trade-offs."""
 
 LEAST_GAIN = 1e-6
 """Relative: what is less is rounding."""
@@ -39,6 +44,7 @@ class Branched:
         chain_ms: The value of the chain's plan.
         taken: Whether it is better than that, and surely enough better than not splitting.
         front: With all trade-offs wanted, its own, from the lowest latency on.
+        front_complete: Whether these are all of the trade-offs that energy has a part in: the time was not short.
     """
 
     problem: BranchedProblem
@@ -48,6 +54,7 @@ class Branched:
     chain_ms: float
     taken: bool
     front: tuple[Plan, ...] = ()
+    front_complete: bool = True
 
 
 def find_branched(
@@ -57,7 +64,6 @@ def find_branched(
     objective: Objective,
     spread: Spread,
     lineage: Mapping[str, Any],
-    trade_offs: bool,
 ) -> Branched:
     """Solve for the best plan whose branches run side by side.
 
@@ -68,7 +74,6 @@ def find_branched(
         objective: What is minimised.
         spread: How far the predictions are off.
         lineage: As of `origin_of`.
-        trade_offs: Whether all trade-offs of latency and throughput are wanted, too.
     """
     options = config.place
     fleet = single_devices(forecast.fleet)
@@ -80,6 +85,12 @@ def find_branched(
     if solution is None:
         return Branched(problem, None, None, None, chosen.value, taken=False)
     sure = chances(problem, solution.stages, objective, spread, options.samples, options.seed)
+    found, complete = list[Solution](), True
+    if config.objective.name == PARETO:
+        found = _front(problem, options.time_limit_seconds, options.seed)
+    elif config.objective.name == PARETO_ENERGY:
+        front = branched_front(problem, options.time_limit_seconds, options.seed)
+        found, complete = list(front.plans), front.complete
     better = solution.value < chosen.value * (1 - LEAST_GAIN)
     return Branched(
         problem,
@@ -88,10 +99,8 @@ def find_branched(
         branched_plan(problem, solution, objective, origin),
         chosen.value,
         taken=better and sure.probability >= options.confidence,
-        front=tuple(
-            branched_plan(problem, found, objective, origin)
-            for found in (_front(problem, options.time_limit_seconds, options.seed) if trade_offs else ())
-        ),
+        front=tuple(branched_plan(problem, each, objective, origin) for each in found),
+        front_complete=complete,
     )
 
 
@@ -108,6 +117,25 @@ def _front(problem: BranchedProblem, time_limit_s: float, seed: int) -> list[Sol
             break
         problem = replace(problem, chain=problem.chain.with_limits(period_ms=period_ms * (1 - 1e-3)))
     return found
+
+
+def branched_front(problem: BranchedProblem, time_limit_s: float, seed: int = 0) -> Front:
+    """Return the trade-offs of latency, period and energy, of the plans whose energy is known.
+
+    Args:
+        problem: The problem.
+        time_limit_s: When to stop.
+        seed: Of the searches.
+    """
+    deadline = time.monotonic() + time_limit_s
+
+    def least(period_ms: float, energy_j: float) -> tuple[Solution, Costed] | None:
+        tighter = replace(problem, chain=within(problem.chain, period_ms, energy_j))
+        seconds = max((deadline - time.monotonic()) / 2, LEAST_S)
+        found = solve_branched(tighter, LATENCY, seconds, seed=seed)
+        return None if found is None else (found, evaluate_branched(problem, found.stages))
+
+    return three_way(least, time_limit_s)
 
 
 def branched_problem(config: PepperConfig, forecast: Forecast, fleet: Fleet) -> BranchedProblem:
@@ -163,7 +191,7 @@ def single_devices(fleet: Fleet) -> Fleet:
     }
     devices: dict[str, FleetDevice] = {u: replace(fleet.devices[n], count=1) for n, of in units.items() for u in of}
     links: dict[tuple[str, str], Link] = {
-        (a, b): Link(link.bandwidth_mbit_s, link.latency_ms, link.forwarded_mbit_s)
+        (a, b): Link(link.bandwidth_mbit_s, link.latency_ms, link.forwarded_mbit_s, link.energy_nj_per_byte)
         for (origin, target), link in fleet.between.items()
         for a in units[origin]
         for b in units[target]

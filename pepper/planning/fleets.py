@@ -22,6 +22,7 @@ from pepper.measure.loads import check_load
 
 _GROUPS = ("device", "load", "link")
 _NUMBERS = ("bandwidth_mbit_s", "latency_ms")
+_MORE_NUMBERS = ("energy_nj_per_byte",)
 
 
 def assemble(composition: Composition) -> Fleet:
@@ -102,7 +103,7 @@ def _device(config: PepperConfig, entry: FleetDeviceConfig, option: Callable[[st
     else:
         raise ConfigError(f"load={MEASURED}: an emulated device has only the load given to it; give an option of load")
     check_load(load, spec)
-    return FleetDevice(device, load, entry.count)
+    return FleetDevice(device, load, entry.count, entry.power_w)
 
 
 def _cores(positions: Sequence[int], host: Host) -> list[int]:
@@ -126,14 +127,14 @@ def _links(
         """Make a link from the name of an option or from its numbers; None is to be measured."""
         if value == MEASURED:
             return None
-        numbers = isinstance(value, dict) and set(value) == set(_NUMBERS)
+        numbers = isinstance(value, dict) and set(value) - set(_MORE_NUMBERS) == set(_NUMBERS)
         if not isinstance(value, str) and not (
             numbers and all(isinstance(number, int | float) for number in value.values())
         ):
             raise ConfigError(f"{key}={value}: no link; give an option of link, or {' and '.join(_NUMBERS)}")
         try:
             chosen = typed(option("link", value)).link if isinstance(value, str) else LinkConfig(**value)
-            return Link(chosen.bandwidth_mbit_s, chosen.latency_ms)
+            return _link(chosen)
         except (ConfigError, ValueError) as error:
             raise ConfigError(f"{key}: {error}") from error
 
@@ -156,7 +157,7 @@ def _links(
             sides[side] = {n: link(f"fleet.hub.{n}", value) or Link() for n, value in chosen.items()}
         return {(a, b): Link.through_hub(sides["up"][a], sides["down"][b]) for a in names for b in names}
     named = config.link.name == MEASURED
-    default = None if named else Link(config.link.bandwidth_mbit_s, config.link.latency_ms)
+    default = None if named else _link(config.link)
     pairs = {(a, b): default for a in names for b in names if fleet.mesh}
     for key, value in fleet.links.items():
         source, target = (end.strip() for end in key.split("->"))
@@ -166,6 +167,10 @@ def _links(
         if back not in {other.replace(" ", "") for other in fleet.links}:
             pairs[target, source] = pairs[source, target]
     return {(a, b): found or _measured(on[a], on[b]) for (a, b), found in pairs.items()}
+
+
+def _link(config: LinkConfig) -> Link:
+    return Link(config.bandwidth_mbit_s, config.latency_ms, energy_nj_per_byte=config.energy_nj_per_byte)
 
 
 def _measured(source: str | None, target: str | None) -> Link:

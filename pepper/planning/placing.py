@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pepper.config.composing import Composition
-from pepper.config.placing import PARETO, PlanGraph
+from pepper.config.placing import PARETO_ENERGY, PlanGraph
 from pepper.console.progress import Told, untold
 from pepper.console.tables import figure
 from pepper.graph.model import find_model
@@ -16,6 +16,7 @@ from pepper.placement.baselines import compare
 from pepper.placement.chain import Solution, pareto
 from pepper.placement.decision import Decision, decide
 from pepper.placement.evaluate import Evaluation, Stage, Stages, evaluate
+from pepper.placement.front import chain_front, unbeaten
 from pepper.placement.objectives import Objective
 from pepper.placement.plan import Origin, Plan
 from pepper.placement.problem import ChainProblem
@@ -45,10 +46,14 @@ class Placed:
         decision: What was chosen, and why.
         plan: The same as a plan to run.
         origin: What the problem's numbers stand for.
-        front: Every trade-off of latency and throughput, from the lowest latency on.
+        front: Every trade-off of latency and throughput, and of energy where that was asked for, from the lowest
+            latency on.
         baselines: What people do without a solver; None where that gives no plan.
         lineage: Which latency model's version predicted, and the training and data behind it.
         branched: What came of parts that run side by side, where that was asked for.
+        counts_energy: Whether plans are judged by their energy.
+        by_energy: Whether the front trades off energy, too.
+        front_complete: Whether that front has all plans: the time was not short.
     """
 
     forecast: Forecast
@@ -61,12 +66,17 @@ class Placed:
     baselines: Mapping[str, tuple[Stages, Evaluation] | None]
     lineage: Mapping[str, Any]
     branched: Branched | None = None
+    counts_energy: bool = False
+    by_energy: bool = False
+    front_complete: bool = True
 
     @property
     def front_plans(self) -> list[Plan]:
         """The front as plans, those among them that run side by side in place of what they beat."""
         chains = [Plan.of(self.problem, found, self.objective, self.origin) for found in self.front]
         plans = [*chains, *(self.branched.front if self.branched else ())]
+        if self.by_energy:
+            return unbeaten(plans)
         plans.sort(key=lambda plan: (plan.latency_ms, plan.period_ms))
         kept: list[Plan] = []
         for plan in plans:
@@ -108,7 +118,12 @@ def find_plan(composition: Composition, told: Told = untold) -> Placed:
             options.time_limit_seconds,
         )
     told("solve", f"{figure(decision.best.value)} ms")
-    front = pareto(problem, options.time_limit_seconds)
+    by_energy, complete = config.objective.name == PARETO_ENERGY, True
+    if by_energy:
+        trade_offs = chain_front(problem, options.time_limit_seconds)
+        front, complete = trade_offs.plans, trade_offs.complete
+    else:
+        front = pareto(problem, options.time_limit_seconds)
     told("trade off", f"{len(front)} plans")
     lineage = registry.lineage(version)
     origin = origin_of(config, forecast, lineage)
@@ -116,8 +131,7 @@ def find_plan(composition: Composition, told: Told = untold) -> Placed:
     if options.graph == PlanGraph.dag:
         regions = Forecast(config, model, graph, fleet, latency_model, regions=True)
         chain = problem, decision.chosen, forecast
-        trade_offs = config.objective.name == PARETO
-        branched = find_branched(config, regions, chain, objective, spread, lineage, trade_offs)
+        branched = find_branched(config, regions, chain, objective, spread, lineage)
         plan = branched.plan if branched.taken and branched.plan else plan
     return Placed(
         forecast,
@@ -130,6 +144,9 @@ def find_plan(composition: Composition, told: Told = untold) -> Placed:
         baselines=compare(problem, objective),
         lineage=lineage,
         branched=branched,
+        counts_energy=config.objective.counts_energy,
+        by_energy=by_energy,
+        front_complete=complete and (branched is None or branched.front_complete),
     )
 
 

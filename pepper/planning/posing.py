@@ -11,8 +11,8 @@ import numpy as np
 
 import pepper
 from pepper.config import ObjectiveConfig, PepperConfig
-from pepper.config.placing import PARETO
-from pepper.errors import ConfigError, PlacementError
+from pepper.errors import ConfigError, PlacementError, argument
+from pepper.fleet import Fleet
 from pepper.graph.source import PACKAGE_SCHEME
 from pepper.placement.objectives import LATENCY, Objective, objective_named
 from pepper.placement.plan import Origin, PlannedModel, PlanRules
@@ -25,6 +25,7 @@ from pepper.units import period_of_ms
 _KEYS = {
     "latency_ms": "objective.max_latency_ms",
     "period_ms": "objective.min_per_second",
+    "energy_j": "objective.max_energy_j",
     "sent_bytes": "objective.max_sent_bytes",
     "parts": "place.max_parts",
 }
@@ -40,10 +41,16 @@ def objective_of(config: ObjectiveConfig) -> Objective:
     if config.weights:
         try:
             weights = config.weights
-            return Objective(config.name, config.name, per_ms=weights.get("ms", 1.0), per_part=weights.get("part", 0.0))
+            return Objective(
+                config.name,
+                config.name,
+                per_ms=weights.get("ms", 1.0),
+                per_part=weights.get("part", 0.0),
+                per_joule=weights.get("joule", 0.0),
+            )
         except ValueError as error:
             raise ConfigError(f"objective.weights={config.weights}: {error}") from error
-    if config.name == PARETO:
+    if config.wants_front:
         return LATENCY
     try:
         return objective_named(config.name)
@@ -55,21 +62,31 @@ def chain_problem(config: PepperConfig, forecast: Forecast) -> ChainProblem:
     """Return the problem that the configuration poses.
 
     Raises:
-        ConfigError: A pin or an excluded device contradicts the fleet, the model or another one.
+        ConfigError: A pin or an excluded device contradicts the fleet, the model or another one, or energy counts and
+            no device's power is known.
     """
     place, objective, fleet = config.place, config.objective, forecast.fleet
     names = list(fleet.devices)
     check_devices("place.excluded", place.excluded, names)
+    if objective.counts_energy:
+        _check_powers(config, fleet)
     limits = {
         "latency_ms": objective.max_latency_ms,
         "period_ms": objective.min_per_second and period_of_ms(objective.min_per_second),
+        "energy_j": objective.max_energy_j,
         "sent_bytes": objective.max_sent_bytes,
         "parts": place.max_parts,
     }
     most = objective.max_memory_bytes if objective.max_memory_bytes is not None else np.inf
     return ChainProblem.of(
         [
-            DeviceKind(name, min(forecast.memory_bytes(name), most), device.count, forecast.wait_ms[name])
+            DeviceKind(
+                name,
+                min(forecast.memory_bytes(name), most),
+                device.count,
+                forecast.wait_ms[name],
+                np.inf if device.power_w is None else device.power_w,
+            )
             for name, device in fleet.devices.items()
         ],
         forecast.part_ms,
@@ -109,6 +126,24 @@ def origin_of(config: PepperConfig, forecast: Forecast, lineage: Mapping[str, An
             config.place.max_parts,
         ),
     )
+
+
+def _check_powers(config: PepperConfig, fleet: Fleet) -> None:
+    """Check that some plan's energy can be known."""
+    unknown = fleet.unmeasured
+    key = "objective.max_energy_j" if config.objective.max_energy_j is not None else "objective.name"
+    what = f"{key}={attrgetter(key)(config)}"
+    if all(name in unknown or name in config.place.excluded for name in fleet.devices):
+        raise ConfigError(
+            f"{what}: no device's power is known; give {argument(f'fleet.devices.{unknown[0]}.power_w', 'WATTS')},"
+            " what it takes above idle while it works (0 where that does not matter)"
+        )
+    for name in config.place.pinned:
+        if name in unknown:
+            raise ConfigError(
+                f"{what}: the power of {name!r}, which operators are pinned to, is not known; give"
+                f" {argument(f'fleet.devices.{name}.power_w', 'WATTS')}"
+            )
 
 
 def _pins(

@@ -69,14 +69,14 @@ class RunLine:
         devices: Of its parts, in order.
         latency_ms: Mean of single requests.
         per_second: Throughput.
-        ratio: Its value over the best one's in the plan's objective.
+        ratio: Its value over the best one's in the plan's objective; None where energy counts, which is not measured.
     """
 
     name: str
     devices: str
     latency_ms: float
     per_second: float
-    ratio: float
+    ratio: float | None
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,13 @@ def runs_table(lines: Sequence[RunLine]) -> Table:
     """Return one line a plan that was run, the given one first."""
     table = plain_table(("plan, as run", "devices"), ("latency ms", "per second", "to the best"))
     for line in lines:
-        table.add_row(line.name, line.devices, figure(line.latency_ms), figure(line.per_second), f"{line.ratio:.3f}")
+        table.add_row(
+            line.name,
+            line.devices,
+            figure(line.latency_ms),
+            figure(line.per_second),
+            "" if line.ratio is None else f"{line.ratio:.3f}",
+        )
     return table
 
 

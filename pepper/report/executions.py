@@ -88,8 +88,15 @@ def run_lines(plan: Plan, measured: MeasuredPlan) -> list[RunLine]:
     )
     runs = [mine, *measured.others.runs]
     values = [plan.minimised.measured(run.latency_ms, run.per_second, len(run.devices)) for run in runs]
+    best = min((value for value in values if value is not None), default=None)
     return [
-        RunLine(run.name, " - ".join(run.devices), run.latency_ms, run.per_second, value / min(values))
+        RunLine(
+            run.name,
+            " - ".join(run.devices),
+            run.latency_ms,
+            run.per_second,
+            None if best is None or value is None else value / best,
+        )
         for run, value in zip(runs, values, strict=True)
     ]
 
@@ -166,7 +173,8 @@ def metrics_of(plan: Plan, measured: MeasuredPlan) -> dict[str, float]:
                 "after_move_per_s": move.after_per_s,
             }
     if measured.others.runs and not measured.lost:
-        found["regret"] = run_lines(plan, measured)[0].ratio
+        ratio = run_lines(plan, measured)[0].ratio
+        found |= {} if ratio is None else {"regret": ratio}
     return found
 
 

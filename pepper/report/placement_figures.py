@@ -11,12 +11,13 @@ def tradeoff(front: Sequence[tuple[float, float]], others: Mapping[str, tuple[fl
     """Draw latency against throughput: the plans that no other beats in both, and others by name.
 
     Args:
-        front: Latency (ms) and results a second of each.
+        front: Latency (ms) and results a second of each; what others beat in these two is left out.
         others: The same by name.
         file: Where to write.
     """
     figure, axes = one_panel(6.4, 4.4)
-    latency_ms, per_second = zip(*sorted(front), strict=True)
+    best = [point for point in front if not any(x <= point[0] and y >= point[1] for x, y in front if (x, y) != point)]
+    latency_ms, per_second = zip(*sorted(best), strict=True)
     axes.step(latency_ms, per_second, where="post", color=COLOURS[0], linewidth=1)
     axes.plot(latency_ms, per_second, "o", color=COLOURS[0], label="Pareto front")
     for index, (name, (x, y)) in enumerate(others.items(), 1):

@@ -21,6 +21,7 @@ class PartLine:
         pickup_ms: Time until its device has taken it up; None for what is sent back.
         receive_bytes: Bytes of that transfer.
         memory_bytes: What it takes there; None for what is sent back.
+        energy_j: Its energy; None where that is not known.
     """
 
     operators: str
@@ -30,6 +31,7 @@ class PartLine:
     pickup_ms: float | None
     receive_bytes: float
     memory_bytes: float | None
+    energy_j: float | None = None
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class PlanLine:
         latency_ms: Time of one request.
         period_ms: Time between two results of a stream.
         sent_bytes: Bytes of one request over all links.
+        energy_j: Energy of one request; None where it is not known.
         ratio: Its value over the best one's; None where it has none.
         broken: The rules that it breaks.
     """
@@ -51,13 +54,16 @@ class PlanLine:
     latency_ms: float
     period_ms: float
     sent_bytes: float
+    energy_j: float | None = None
     ratio: float | None = None
     broken: Sequence[str] = ()
 
 
 def plan_table(lines: Sequence[PartLine]) -> Table:
     """Return one line a part: where it runs, and what that takes."""
-    table = plain_table(("operators", "device"), ("predicted ms", "transfer ms", "pickup ms", "received", "memory"))
+    columns = ("predicted ms", "transfer ms", "pickup ms", "received", "memory")
+    metered = any(line.energy_j is not None for line in lines)
+    table = plain_table(("operators", "device"), (*columns, "energy J") if metered else columns)
     for line in lines:
         table.add_row(
             line.operators,
@@ -67,13 +73,16 @@ def plan_table(lines: Sequence[PartLine]) -> Table:
             "" if line.pickup_ms is None else figure(line.pickup_ms),
             decimal(round(line.receive_bytes)) if line.receive_bytes else "",
             "" if line.memory_bytes is None else decimal(round(line.memory_bytes)),
+            *([_energy(line.energy_j)] if metered else []),
         )
     return table
 
 
 def comparison_table(lines: Sequence[PlanLine]) -> Table:
     """Return one line a plan: what it costs, the first being what the others are compared with."""
-    table = plain_table(("plan", "parts"), ("latency ms", "per second", "sent", "to the best"))
+    columns = ("latency ms", "per second", "sent")
+    metered = any(line.energy_j is not None for line in lines)
+    table = plain_table(("plan", "parts"), (*columns, *(["energy J"] if metered else []), "to the best"))
     table.add_column("breaks")
     for line in lines:
         table.add_row(
@@ -82,7 +91,12 @@ def comparison_table(lines: Sequence[PlanLine]) -> Table:
             figure(line.latency_ms),
             figure(1000 / line.period_ms) if line.period_ms else "",
             decimal(round(line.sent_bytes)),
+            *([_energy(line.energy_j)] if metered else []),
             "" if line.ratio is None else f"{line.ratio:.3f}",
             "; ".join(line.broken),
         )
     return table
+
+
+def _energy(value_j: float | None) -> str:
+    return "" if value_j is None else figure(value_j)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pepper.console.tables import figure
+from pepper.errors import argument
 from pepper.graph.characteristics import in_kinds
 from pepper.placement.evaluate import Stages, evaluate
 from pepper.placement.plan import Plan
@@ -31,6 +32,7 @@ def part_lines(plan: Plan) -> list[PartLine]:
             part.pickup_ms,
             part.receive_bytes,
             part.memory_bytes,
+            part.energy_j,
         )
         for part in plan.parts
     ]
@@ -40,13 +42,25 @@ def part_lines(plan: Plan) -> list[PartLine]:
     return lines
 
 
+def energy_line(plan: Plan) -> str | None:
+    """Say what a request takes above idle, and whose part of that is not known; None where no power is."""
+    if len(plan.unmeasured) == len(set(plan.devices)) and not plan.links_j:
+        return None
+    of_links = f", {figure(plan.links_j)} J of it for transfers" if plan.links_j else ""
+    line = f"energy {figure(plan.known_j)} J a request above idle, by the powers that the fleet states{of_links}"
+    if not plan.unmeasured:
+        return line
+    return f"{line}; unmeasured, and not in it: {', '.join(plan.unmeasured)}"
+
+
 def verdict(placed: Placed, confidence: float) -> str:
     """Say how good the chosen plan is, how sure that is, and whether splitting is worth it."""
     decision, objective = placed.decision, placed.objective
     chosen, best = decision.chosen, decision.best
     optimal = "proven optimal" if best.proven else f"at most {best.gap:.1%} above the optimum"
     line = (
-        f"{objective.what} {figure(chosen.value)} ms (90 % interval {figure(decision.low)} to {figure(decision.high)}),"
+        f"{objective.what} {figure(chosen.value)} {objective.unit}"
+        f" (90 % interval {figure(decision.low)} to {figure(decision.high)}),"
         f" {'the best plan' if decision.within_noise else 'this plan'} {optimal} for the predicted times"
     )
     if decision.single is None or decision.probability is None:
@@ -77,10 +91,12 @@ def plan_lines(placed: Placed, front: bool) -> list[PlanLine]:
         lines += [_plan_line(f"front {number}", plan, None) for number, plan in enumerate(placed.front_plans, 1)]
     for name, stages in plans.items():
         if stages is None:
-            lines.append(PlanLine(name, "", np.inf, np.inf, 0.0, None, ("no plan",)))
+            lines.append(PlanLine(name, "", np.inf, np.inf, 0.0, None, None, ("no plan",)))
             continue
         cost = evaluate(placed.problem, stages)
-        ratio = placed.objective.value(cost) / best if best else None
+        value = placed.objective.value(cost)
+        ratio = value / best if best and np.isfinite(value) else None
+        broken = [*cost.violations[:1], *([f"{len(cost.violations) - 1} more"] if len(cost.violations) > 1 else [])]
         lines.append(
             PlanLine(
                 name,
@@ -88,8 +104,9 @@ def plan_lines(placed: Placed, front: bool) -> list[PlanLine]:
                 cost.latency_ms,
                 cost.period_ms,
                 cost.sent_bytes,
+                cost.energy_j if np.isfinite(cost.energy_j) else None,
                 ratio,
-                [*cost.violations[:1], *([f"{len(cost.violations) - 1} more"] if len(cost.violations) > 1 else [])],
+                broken,
             )
         )
     return lines
@@ -99,26 +116,27 @@ def _plan_line(name: str, plan: Plan, ratio: float | None) -> PlanLine:
     parts = " ".join(f"{part.device}[{part.start}:{part.stop}]" for part in plan.parts)
     if len(plan.parts) > _MOST_NAMED:
         parts = f"{len(plan.parts)} parts on {', '.join(dict.fromkeys(plan.devices))}"
-    return PlanLine(name, parts, plan.latency_ms, plan.period_ms, plan.sent_bytes, ratio)
+    energy_j = None if plan.unmeasured else plan.energy_j
+    return PlanLine(name, parts, plan.latency_ms, plan.period_ms, plan.sent_bytes, energy_j, ratio)
 
 
 def side_by_side(placed: Placed, confidence: float) -> str | None:
     """Say what came of parts that run side by side; None where that was not asked for."""
-    branched = placed.branched
+    branched, unit = placed.branched, placed.objective.unit
     if branched is None:
         return None
     if branched.solution is None or branched.chances is None:
         return "parts side by side: no such plan keeps to the rules; the chain's is taken"
     value, chain_ms, sure = branched.solution.value, branched.chain_ms, branched.chances.probability
     proof = "proven optimal" if branched.solution.proven else f"at most {branched.solution.gap:.1%} above the optimum"
-    found = f"parts side by side: {figure(value)} ms, {proof} for the predicted times"
+    found = f"parts side by side: {figure(value)} {unit}, {proof} for the predicted times"
     if branched.taken:
         low, high = branched.chances.low, branched.chances.high
-        gain = f"{1 - value / chain_ms:.1%} below the chain's {figure(chain_ms)} ms"
+        gain = f"{1 - value / chain_ms:.1%} below the chain's {figure(chain_ms)} {unit}"
         return f"{found}; {gain} (90 % interval {figure(low)} to {figure(high)})"
     if value < chain_ms:
         return f"{found}; better than not splitting with {sure:.0%} only, below {confidence:.0%}: the chain's is taken"
-    return f"{found}; not below the chain's {figure(chain_ms)} ms, which is taken"
+    return f"{found}; not below the chain's {figure(chain_ms)} {unit}, which is taken"
 
 
 def flip_lines(placed: Placed, found: Mapping[str, Sequence[FlipPoint]]) -> Iterator[str]:
@@ -165,11 +183,40 @@ def write_flips(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
         writer.writerows({**row, "value": f"{row['value']:.4g}"} for row in rows)
 
 
+def metrics(placed: Placed) -> dict[str, float]:
+    """Return the figures of a placement's run."""
+    decision, plan, unit = placed.decision, placed.plan, placed.objective.unit.lower()
+    found = {
+        "latency_ms": plan.latency_ms,
+        "period_ms": plan.period_ms,
+        "sent_bytes": plan.sent_bytes,
+        "bound_ms": plan.bound_ms,
+        "gap": plan.gap,
+        f"{placed.objective.name}_low_{unit}": decision.low,
+        f"{placed.objective.name}_high_{unit}": decision.high,
+    }
+    if not plan.unmeasured:
+        found["energy_j"] = plan.energy_j
+    if decision.probability is not None:
+        found["probability_split_is_better"] = decision.probability
+    for name, entry in placed.baselines.items():
+        if entry is not None and np.isfinite(value := placed.objective.value(entry[1])):
+            found[f"{name.replace(' ', '_')}_{unit}"] = value
+    return found
+
+
 def warnings(placed: Placed) -> Iterator[str]:
     """Say what the predictions cannot be trusted in."""
     forecast = placed.forecast
     for gap in in_kinds(forecast.gaps):
         yield f"{gap}; the predictions count it as nothing"
+    if placed.counts_energy and (unmeasured := forecast.fleet.unmeasured):
+        yield (
+            f"unmeasured: {', '.join(unmeasured)}; no claim about energy is made of plans with parts there: give"
+            f" {argument(f'fleet.devices.{unmeasured[0]}.power_w', 'WATTS')}"
+        )
+    if not placed.front_complete:
+        yield "the trade-offs are not all that there are, or not proven; raise place.time_limit_seconds"
     if forecast.borders.left_out:
         yield f"{forecast.borders.left_out} cuts were left out; raise place.max_cuts to choose from more"
     stages = placed.decision.chosen.stages

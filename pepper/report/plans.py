@@ -11,6 +11,7 @@ from pepper.placement.plan import Plan
 from pepper.report import charts, plan_charts
 from pepper.report.execution_tables import MoveLine, RunLine, StepLine
 from pepper.report.page import Block, Chart, Facts, Section, Table
+from pepper.report.placements import energy_line
 from pepper.report.timelines import Busy, lanes
 from pepper.units import per_second
 
@@ -23,7 +24,7 @@ class PlanReport:
         name: How its run is called.
         plan: What was decided.
         run_id: Its run; None on a page that is kept in it.
-        front: Plans that no other one beats in both latency and throughput.
+        front: Plans that no other one beats in all that was asked for.
         steps: The steps of a request, where the plan was run.
         runs: The plans that were run.
         events: What happened while it ran.
@@ -54,6 +55,7 @@ def section(placement: PlanReport) -> Section:
         "predicted throughput": f"{per_second(plan.period_ms):.3g}/s" if plan.period_ms else "unknown",
         **_achieved(placement.steps),
         "sent a request": decimal(round(plan.sent_bytes)),
+        **({} if (energy := energy_line(plan)) is None else {"energy": energy.removeprefix("energy ")}),
         "proof": "optimal" if plan.gap == 0 else f"within {plan.gap:.1%} of the optimum",
     }
     operators = parts[-1].stop - parts[0].start
@@ -87,7 +89,7 @@ def section(placement: PlanReport) -> Section:
     if placement.front:
         points = [(other.latency_ms, per_second(other.period_ms)) for other in placement.front]
         chosen = (plan.latency_ms, per_second(plan.period_ms))
-        caption = f"{len(points)} plans that no other one beats in both"
+        caption = f"{len(points)} plans that no other one beats"
         blocks.append(Chart(plan_charts.front(points, chosen), caption))
     if placement.steps:
         blocks += _measured(placement.steps)

@@ -177,7 +177,7 @@ def _say(plan: Plan, measured: MeasuredPlan) -> None:
         show(f"{event.kind}: {event.note}")
     if measured.others.runs:
         given, *others = run_lines(plan, measured)
-        best = sorted(others, key=lambda line: line.ratio)[:_MOST_SHOWN]
+        best = sorted(others, key=lambda line: line.ratio or line.latency_ms)[:_MOST_SHOWN]
         show(runs_table([given, *best]))
         if len(best) < len(others):
             show(f"{len(others) - len(best)} more plans were slower; runs.csv lists them")

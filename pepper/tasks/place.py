@@ -8,7 +8,6 @@ from typing import Any
 
 from pepper.config import PepperConfig
 from pepper.config.composing import Composition
-from pepper.config.placing import PARETO
 from pepper.console.output import results_under
 from pepper.console.progress import StepProgress
 from pepper.console.tables import show
@@ -27,8 +26,10 @@ from pepper.report.page import render
 from pepper.report.placement_pictures import draw
 from pepper.report.placement_tables import comparison_table, plan_table
 from pepper.report.placements import (
+    energy_line,
     flip_lines,
     flip_rows,
+    metrics,
     part_lines,
     plan_lines,
     side_by_side,
@@ -116,20 +117,21 @@ def place(composition: Composition) -> PlacedPlan:
 
 
 def _say(config: PepperConfig, placed: Placed) -> None:
-    plan, decision, lineage = placed.plan, placed.decision, placed.lineage
+    plan, decision, lineage, unit = placed.plan, placed.decision, placed.lineage, placed.objective.unit.lower()
     by = f"by {lineage['latency_model']} version {lineage['latency_model_version']}"
     show(f"{placed.forecast.model.name} on {config.fleet.name}, {by}")
     show(plan_table(part_lines(plan)), plan=plan.to_json())
     show(
         verdict(placed, config.place.confidence),
         split=len(plan.parts) > 1,
-        low_ms=decision.low,
-        high_ms=decision.high,
+        **{f"low_{unit}": decision.low, f"high_{unit}": decision.high},
         probability_split_is_better=decision.probability,
     )
     if beside := side_by_side(placed, config.place.confidence):
         show(beside, graph=plan.graph)
-    lines = plan_lines(placed, front=config.objective.name == PARETO)
+    if energy := energy_line(plan):
+        show(energy, energy_j=plan.known_j, unmeasured=plan.unmeasured)
+    lines = plan_lines(placed, front=config.objective.wants_front)
     show(comparison_table(lines), plans=[asdict(line) for line in lines])
 
 
@@ -143,7 +145,7 @@ def _log(
 ) -> tuple[str, Plan]:
     """Write plans beside the figures, log all and a page about it; return the run's identifier and the plan with it."""
     plans = {"plan.json": placed.plan}
-    if config.objective.name == PARETO:
+    if config.objective.wants_front:
         plans |= {f"front_{number}.json": plan for number, plan in enumerate(placed.front_plans, 1)}
     for name, plan in plans.items():
         plan.save(folder / name)
@@ -170,7 +172,7 @@ def _log(
 
 
 def _record(config: PepperConfig, title: str, placed: Placed, folder: Path) -> Record:
-    decision, forecast, plan = placed.decision, placed.forecast, placed.plan
+    forecast, plan = placed.forecast, placed.plan
     params = {
         "model": forecast.model.name,
         "model_sha256": forecast.model.content_hash,
@@ -185,25 +187,11 @@ def _record(config: PepperConfig, title: str, placed: Placed, folder: Path) -> R
         "sink": plan.fleet.sink,
         **{f"load_percent_{name}": percent for name, percent in forecast.fleet.load_percent.items()},
     }
-    metrics = {
-        "latency_ms": plan.latency_ms,
-        "period_ms": plan.period_ms,
-        "sent_bytes": plan.sent_bytes,
-        "bound_ms": plan.bound_ms,
-        "gap": plan.gap,
-        f"{placed.objective.name}_low_ms": decision.low,
-        f"{placed.objective.name}_high_ms": decision.high,
-    }
-    if decision.probability is not None:
-        metrics["probability_split_is_better"] = decision.probability
-    for name, entry in placed.baselines.items():
-        if entry is not None:
-            metrics[f"{name.replace(' ', '_')}_ms"] = placed.objective.value(entry[1])
     return Record(
         kind="placement",
         name=title,
         params=params,
-        metrics=metrics,
+        metrics=metrics(placed),
         tags={f"pepper.{key}": value for key, value in placed.lineage.items()},
         note=verdict(placed, config.place.confidence),
         artifacts=folder,

@@ -12,12 +12,14 @@ from pepper.placement.branched import OUTSIDE, BranchedProblem, Flow, evaluate_b
 from pepper.placement.branched_bounds import Bounds
 from pepper.placement.branched_search import solve_branched
 from pepper.placement.evaluate import Stage, Stages, evaluate
-from pepper.placement.objectives import LATENCY, THROUGHPUT, Objective
+from pepper.placement.front import beats
+from pepper.placement.objectives import ENERGY, LATENCY, THROUGHPUT, Objective
 from pepper.placement.problem import ChainProblem, DeviceKind, Limits, Links
+from pepper.planning.branching import branched_front
 
 
 def random_problem(seed: int) -> BranchedProblem:
-    rng = random.Random(seed)
+    rng, power = random.Random(seed), random.Random(f"power {seed}")
     n, d = rng.randint(1, 5), rng.randint(1, 3)
     names = [f"d{k}" for k in range(d)]
     times = np.full((n + 1, n + 1, d), math.inf)
@@ -31,7 +33,16 @@ def random_problem(seed: int) -> BranchedProblem:
         flows.append(Flow(writer, tuple(readers), rng.choice([0.0, 100.0, 400.0])))
     boundary = np.full(n + 1, 100.0)
     boundary[1:-1] = [math.inf if rng.random() < 0.2 else 100.0 for _ in range(n - 1)]
-    pairs = {(a, b): Link(rng.choice([None, 1.0, 4.0]), rng.choice([0.0, 0.3])) for a in names for b in names if a != b}
+    pairs = {
+        (a, b): Link(
+            rng.choice([None, 1.0, 4.0]),
+            rng.choice([0.0, 0.3]),
+            energy_nj_per_byte=power.choice([0.0, 2e3, 1e4]),
+        )
+        for a in names
+        for b in names
+        if a != b
+    }
     if len(pairs) > 2 and rng.random() < 0.3:
         del pairs[rng.choice(list(pairs))]
     limits = Limits(
@@ -39,9 +50,18 @@ def random_problem(seed: int) -> BranchedProblem:
         period_ms=rng.choice([math.inf, math.inf, 4.0]),
         sent_bytes=rng.choice([math.inf, 300.0]),
         parts=rng.choice([math.inf, 2]),
+        energy_j=power.choice([math.inf, math.inf, math.inf, 0.01]),
     )
     chain = ChainProblem.of(
-        [DeviceKind(name, rng.choice([math.inf, 3.0]), wait_ms=rng.choice([0.0, 0.2])) for name in names],
+        [
+            DeviceKind(
+                name,
+                rng.choice([math.inf, 3.0]),
+                wait_ms=rng.choice([0.0, 0.2]),
+                power_w=power.choice([0.0, 0.5, 1.0, 2.0, math.inf]),
+            )
+            for name in names
+        ],
         times,
         boundary,
         Links.pairs(names, pairs),
@@ -66,7 +86,10 @@ def every_plan(problem: BranchedProblem) -> list[Stages]:
     return plans
 
 
-@pytest.mark.parametrize("objective", [LATENCY, THROUGHPUT, Objective("own", "own", per_ms=1.0, per_part=0.4)])
+OWN = Objective("own", "own", per_ms=1.0, per_part=0.4, per_joule=300.0)
+
+
+@pytest.mark.parametrize("objective", [LATENCY, THROUGHPUT, ENERGY, OWN])
 def test_branched_plan_is_optimal_and_its_bound_holds(objective: Objective) -> None:
     found = 0
     for seed in range(120):
@@ -85,7 +108,30 @@ def test_branched_plan_is_optimal_and_its_bound_holds(objective: Objective) -> N
         assert solution.value == pytest.approx(best), seed
         assert solution.proven
         found += 1
-    assert found > 60
+    assert found > 50
+
+
+def test_three_way_front_is_every_plan_that_no_other_beats() -> None:
+    longest = 0
+    for seed in range(60):
+        problem = random_problem(seed)
+        costs = [evaluate_branched(problem, plan) for plan in every_plan(problem)]
+        plans = [cost for cost in costs if not cost.violations and math.isfinite(cost.energy_j)]
+        wanted = {
+            (cost.latency_ms, cost.period_ms, cost.energy_j)
+            for cost in plans
+            if not any(beats(other, cost) for other in plans)
+        }
+        front = branched_front(problem, 60.0)
+        costs = [evaluate_branched(problem, solution.stages) for solution in front.plans]
+        found = [(cost.latency_ms, cost.period_ms, cost.energy_j) for cost in costs]
+        for each in wanted:
+            assert any(each == pytest.approx(other, rel=2e-6) for other in found), seed
+        for each in found:
+            assert any(each == pytest.approx(other, rel=2e-6) for other in wanted), seed
+        assert front.complete or not wanted
+        longest = max(longest, len(found))
+    assert longest > 3
 
 
 def test_without_branches_it_costs_what_a_chain_does() -> None:

@@ -17,6 +17,7 @@ from pepper.devices import host
 from pepper.errors import ConfigError, PlacementError
 from pepper.graph.manifest import read_manifest
 from pepper.graph.running import random_inputs
+from pepper.placement.front import beats
 from pepper.placement.plan import Plan
 from pepper.planning.planned import Planned
 from pepper.planning.replanning import replanner
@@ -338,3 +339,51 @@ def test_a_plan_that_the_store_does_not_take_waits_with_its_page(
     assert {"plan.json", "report.html", "flips.csv"} <= files
     kept = Path(client.download_artifacts(run.info.run_id, "plan.json", str(tmp_path)))
     assert Plan.load(kept) == plan
+
+
+def test_energy_is_minimised_and_limited_by_stated_powers(desk: Desk, tmp_path: Path) -> None:
+    powers = ("fleet.devices.camera.power_w=1", "fleet.devices.server.power_w=60", "link=ethernet_1gbit")
+    out = tmp_path / "out"
+    done = place(desk, "objective=energy", *powers, "link.energy_nj_per_byte=20", f"place.out={out}")
+    assert done.status == 0, done.err
+    frugal = Plan.load(out / "plan.json")
+    assert frugal.devices == ("camera",)
+    part = frugal.parts[0]
+    assert frugal.energy_j == pytest.approx(part.time_ms / 1000, rel=0.2)  # and the handling of a message
+    assert f"energy {frugal.energy_j:.3g}"[:9] in done.out
+    assert re.search(r"energy of a request \S+ J \(90 % interval", done.out)
+    none = place(desk, *powers, f"objective.max_energy_j={frugal.energy_j / 2}")
+    assert none.status == 2
+    reach = re.search(r"objective.max_energy_j=\S+: no plan keeps to it; (\S+) can be reached: raise it", none.err)
+    assert reach, none.err
+    kept = place(desk, *powers, f"objective.max_energy_j={reach[1]}", f"place.out={tmp_path}/kept")
+    assert kept.status == 0, kept.err
+    assert Plan.load(tmp_path / "kept" / "plan.json").energy_j <= float(reach[1])
+    assert "objective.max_energy_j" not in kept.err
+
+
+def test_all_trade_offs_with_energy(desk: Desk, tmp_path: Path) -> None:
+    powers = ("fleet.devices.camera.power_w=1", "fleet.devices.server.power_w=60", "link=ethernet_1gbit")
+    done = place(desk, "objective=pareto_energy", *powers, f"place.out={tmp_path}")
+    assert done.status == 0, done.err
+    front = [Plan.load(file) for file in sorted(tmp_path.glob("front_*.json"))]
+    assert len(front) > 1
+    for plan in front:
+        others = [other for other in front if other is not plan]
+        assert not any(beats(other, plan) for other in others)
+
+
+def test_a_device_of_unknown_power_is_named_and_in_no_claim(desk: Desk, tmp_path: Path) -> None:
+    none = place(desk, "objective=energy")
+    assert none.status == 2
+    assert "objective.name=energy: no device's power is known; give fleet.devices.camera.power_w=WATTS" in none.err
+    pinned = place(desk, "objective=energy", "fleet.devices.camera.power_w=1", "place.pinned.server=2")
+    assert pinned.status == 2
+    assert "the power of 'server', which operators are pinned to, is not known" in pinned.err
+    some = place(desk, "objective=energy", "fleet.devices.server.power_w=60", f"place.out={tmp_path}/some")
+    assert some.status == 0, some.err
+    assert "warning: unmeasured: camera; no claim about energy is made of plans with parts there" in some.out
+    assert Plan.load(tmp_path / "some" / "plan.json").devices == ("server",)
+    other = place(desk, "fleet.devices.server.power_w=60", "place.pinned.camera=2", "place.pinned.server=[10,12]")
+    assert other.status == 0, other.err
+    assert re.search(r"energy \S+ J a request above idle, .*; unmeasured, and not in it: camera", other.out)
