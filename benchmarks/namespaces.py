@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 
 import psutil
 
@@ -54,6 +55,7 @@ def linked() -> Iterator[Namespace]:
         here, there = (f"10.213.{(first + end) // 256}.{(first + end) % 256}" for end in (1, 2))
         _ip("addr", "add", f"{here}/30", "dev", device)
         _ip("link", "set", device, "up")
+        Path(f"/proc/sys/net/ipv4/conf/{device}/forwarding").write_text("1")  # to other namespaces
         for command in (
             ["addr", "add", f"{there}/30", "dev", "eth0"],
             ["link", "set", "eth0", "up"],

@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,11 +32,21 @@ _NUMBERS = re.compile(r"[<>|][biufcV]\d{1,3}")  # types without references, as `
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
+class Channel(Protocol):
+    """What carries the pieces of messages, as a :class:`multiprocessing.connection.Connection` does."""
+
+    def send_bytes(self, piece: bytes, /) -> None:
+        """Send a piece."""
+
+    def recv_bytes(self, most: int, /) -> bytes:
+        """Wait for a piece of at most this many bytes; raises an EOFError where the other side is gone."""
+
+
 class GarbledError(ValueError):
     """What came over a channel is no message."""
 
 
-def send(connection: Connection, message: Json, arrays: Arrays | None = None) -> None:
+def send(connection: Channel, message: Json, arrays: Arrays | None = None) -> None:
     """Send a message with its arrays."""
     arrays = arrays or {}
     header = [[name, array.dtype.str, list(array.shape)] for name, array in arrays.items()]
@@ -45,7 +55,7 @@ def send(connection: Connection, message: Json, arrays: Arrays | None = None) ->
         connection.send_bytes(array.tobytes())
 
 
-def receive(connection: Connection) -> tuple[Json, dict[str, "np.ndarray[Any, Any]"]]:
+def receive(connection: Channel) -> tuple[Json, dict[str, "np.ndarray[Any, Any]"]]:
     """Wait for a message and its arrays.
 
     Raises:
@@ -66,7 +76,7 @@ def receive(connection: Connection) -> tuple[Json, dict[str, "np.ndarray[Any, An
     return message, arrays
 
 
-def _piece(connection: Connection, most: int) -> bytes:
+def _piece(connection: Channel, most: int) -> bytes:
     try:
         return connection.recv_bytes(most)
     except ConnectionError:
@@ -131,7 +141,7 @@ def connect() -> Connection:
     return Connection(int(sys.argv[1]))
 
 
-def answer(connection: Connection, handlers: Mapping[str, Handler]) -> bool:
+def answer(connection: Channel, handlers: Mapping[str, Handler]) -> bool:
     """Wait for one request, call its handler and send back what it returns.
 
     A handler takes the request's fields as keyword arguments and returns a dictionary, or a pair of a

@@ -43,7 +43,7 @@ class LoadMeter:
     def __init__(self, pool: StagePool) -> None:
         self._pool = pool
         self._usage = pool.usage()
-        self._meter = pool.host.meter(list(pool.specs.values()), own=True)
+        self._meter = pool.meter()
 
     def read(self) -> dict[str, DeviceLoad]:
         """Return each device's load since the last reading (resolution: 10 ms ticks)."""

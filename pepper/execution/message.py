@@ -41,6 +41,10 @@ class Stamp(NamedTuple):
     host: str = ""
     stage: int = 0
 
+    def by_clock_behind(self, ahead_ns: int) -> "Stamp":
+        """Return it by a clock that its host's is ahead of, by this much."""
+        return self._replace(**{name: getattr(self, name) - ahead_ns for name in self._fields[:4]})
+
 
 @dataclass(slots=True)
 class Message:
@@ -50,7 +54,8 @@ class Message:
         seq: The request's number.
         tensors: What travels, by name.
         stamps: One of the driver, then one for each stage that it has passed, in order.
-        due_ns: When its link delivers it: at once, when it was sent, where there is none.
+        due_ns: When its link delivers it: at once, when it was sent, where there is none; 0 where it comes from another
+            host: when it is there.
         error: Why it failed; then it carries no tensors and passes through.
         probe: Whether it only measures the way: stages pass it on as it is.
     """

@@ -19,7 +19,7 @@ from pepper.execution.layout import Layout
 from pepper.execution.message import Message, Stamp, decode, encode, join
 from pepper.execution.pool import StageLost, StagePool
 from pepper.execution.prompt import prompt_driver
-from pepper.execution.queues import TCP, Keys, Sink, Source, open_sink, open_source
+from pepper.execution.queues import ANYWHERE, TCP, Keys, Sink, Source, open_sink, open_source
 from pepper.fleet import Fleet, Link
 from pepper.interrupts import wait_readable
 
@@ -62,7 +62,8 @@ class Network:
         self.slots = {pair: slot for slot, pair in enumerate(fleet.between)}
         self.clock = LinkClock.create(self.file, len(self.slots))
         self._folder, self._port = folder, port
-        self.keys = None if port is None else Keys.make()
+        spread = any(entry.device and entry.device.host for entry in fleet.devices.values())
+        self.keys = Keys.make() if spread or port is not None else None
         self.refused = 0  # connections from outside of the run, of the pipelines that were closed
         self._given = 0
         self._stack = ExitStack()
@@ -128,16 +129,19 @@ class Pipeline:
 
     def __init__(self, network: Network, pool: StagePool, layout: Layout, time_limit_s: float) -> None:
         self.layout, self.stages = layout, pool.stages(layout)
-        self._network, self._time_limit_s = network, time_limit_s
+        self._network, self._pool, self._time_limit_s = network, pool, time_limit_s
         self.ways = layout.ways
         places = [network.fleet.source, *layout.devices, network.fleet.sink]
         self.hops = [network.hop(places[way.sender], places[way.receiver]) for way in self.ways]
+        hosts = [None, *(pool.lender(name) for name in layout.devices), None]
+        self._ends = [(hosts[way.sender], hosts[way.receiver]) for way in self.ways]
         network.reset()
         self._stack = ExitStack()
         self._held: deque[Arrival] = deque()  # answers under way on the last links
         self._pulls: list[Source] = []
         self._pushes: list[tuple[Sink, int]] = []  # with the number of its way
         try:
+            self._ahead_ns = pool.ahead_ns(layout.devices)
             self._join()
         except BaseException:
             self.close()
@@ -147,7 +151,7 @@ class Pipeline:
         """Wire the stages from the last to the first: each connects to addresses that are there."""
         network, last = self._network, len(self.stages) + 1
         most = network.queue
-        addresses = [network.address() for _ in self.ways]
+        addresses = [network.address() if ends == (None, None) else ANYWHERE for ends in self._ends]
         into = {number: [k for k, way in enumerate(self.ways) if way.receiver == number] for number in range(last + 1)}
         out_of = {number: [k for k, way in enumerate(self.ways) if way.sender == number] for number in range(last)}
         for way in into[last]:
@@ -156,11 +160,12 @@ class Pipeline:
             except OSError as error:
                 raise _address_taken(addresses[way], error.strerror or str(error)) from error
             self._pulls.append(pull)
+            addresses[way] = self._announced(way, pull.address)
         self._stack.callback(self._count_refused)
         for number in range(last - 1, 0, -1):
             stage = self.stages[number - 1]
             try:
-                stage.ask(
+                wired = stage.ask(
                     "wire",
                     self._time_limit_s,
                     number=number,
@@ -168,13 +173,14 @@ class Pipeline:
                     send=[
                         {
                             "address": addresses[way],
-                            "link": network.slot(self.hops[way]),
+                            "link": self._slot(way),
                             "carry": list(self.ways[way].carry),
+                            "away": self._is_away(way),
                         }
                         for way in out_of[number]
                     ],
                     queue=most,
-                    links=str(network.file),
+                    links=None if self._pool.lender(stage.part.device) else str(network.file),
                     name=f"stage {number} on {stage.part.device}",
                     keys=network.keys,
                 )
@@ -182,9 +188,28 @@ class Pipeline:
                 if lost.reason.startswith("OSError"):
                     raise _address_taken(addresses[into[number][0]], lost.reason) from lost
                 raise
+            for way, address in zip(into[number], wired["receive"], strict=True):
+                addresses[way] = self._announced(way, address)
         for way in out_of[0]:
             push = self._stack.enter_context(closing(open_sink(addresses[way], most, network.keys)))
             self._pushes.append((push, way))
+
+    def _announced(self, way: int, address: str) -> str:
+        """Return where the sender of a way finds the end that was opened at an address."""
+        sender, receiver = self._ends[way]
+        if sender is None and receiver is None:
+            return address
+        reached = receiver.address if receiver else sender.own_address if sender else ""
+        return f"{TCP}{reached}:{address.rpartition(':')[2]}"
+
+    def _is_away(self, way: int) -> bool:
+        """Return whether the ends of a way are on different hosts, each of which has a clock of its own."""
+        sender, receiver = self._ends[way]
+        return sender is not receiver
+
+    def _slot(self, way: int) -> int | None:
+        """Return the links' clock's slot; None where there is a real link, or none is needed."""
+        return self._network.slot(self.hops[way]) if self._ends[way] == (None, None) else None
 
     def send(self, message: Message) -> bool:
         """Hand a request, or what probes the way, to the first stages; returns whether there was room."""
@@ -194,8 +219,8 @@ class Pipeline:
         message.stamps = (Stamp(now, now, now, now),)
         for push, way in self._pushes:
             named = message.tensors if message.probe else {n: message.tensors[n] for n in self.ways[way].carry}
-            part = replace(message, tensors=named, due_ns=now)
-            slot = self._network.slot(self.hops[way])
+            part = replace(message, tensors=named, due_ns=0 if self._is_away(way) else now)
+            slot = self._slot(way)
             if slot is not None:
                 part.due_ns = self._network.clock.reserve(slot, part.bytes, now)
             push.send(encode(part))
@@ -265,6 +290,7 @@ class Pipeline:
         except GarbledError as error:
             raise self._no_answer(error) from error
         message.tensors = {name: tensor.copy() for name, tensor in message.tensors.items()}
+        message.stamps = tuple(stamp.by_clock_behind(self._ahead_ns.get(stamp.host, 0)) for stamp in message.stamps)
         for pull in self._pulls:
             pull.done()
         return message
@@ -285,6 +311,12 @@ class Pipeline:
             for stage in self.stages:
                 stage.ask("ready", self._time_limit_s)
             limit_s = self._time_limit_s
+            if away := dict.fromkeys(end.name for ends in self._ends for end in ends if end is not None):
+                raise ExecutionError(
+                    f"hosts {', '.join(away)}: {count} bytes do not come through within {limit_s:g} s, though every"
+                    " stage lives; open the ways between them and this machine at all ports, or raise"
+                    " execute.time_limit_seconds"
+                )
             slow = max(self.hops, key=lambda hop: hop.link.transfer_ms(count) if hop.link else 0.0)
             raise ExecutionError(
                 f"link from {slow.sender} to {slow.receiver}: {count} bytes do not come through within {limit_s:g} s,"

@@ -1,7 +1,7 @@
 """Stages at hand: started once a part and device, kept for the next plan that wants the same."""
 
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -9,15 +9,22 @@ from types import TracebackType
 from typing import Any, Self
 
 from pepper.config import LoadConfig, SessionConfig
+from pepper.config.hosting import KIND
 from pepper.config.placing import MEASURED
 from pepper.devices.device import Device, DeviceSpec, Program
-from pepper.errors import ConfigError, ExecutionError, MeasureError
+from pepper.errors import ConfigError, DeviceError, ExecutionError, MeasureError
 from pepper.execution.layout import Layout, PlacedPart
 from pepper.fleet import Fleet
+from pepper.graph.external import external_files
+from pepper.graph.model import ModelFile
+from pepper.graph.source import content_hash, read_proto
+from pepper.hosts.borrowed import Borrowed
+from pepper.hosts.host import CoreUse, UseMeter
 from pepper.hosts.local import here
-from pepper.hosts.reach import host_at
+from pepper.hosts.reach import host_at, joined_hosts
 from pepper.measure.load import Load, Usage
 from pepper.measure.loads import check_load, start_load
+from pepper.measure.sent import brought
 
 MOST_IDLE = 16
 IDLE = LoadConfig(name="idle", percent=0)
@@ -103,13 +110,9 @@ class StagePool:
         self._options = dict(vars(session))
         self._time_limit_s = time_limit_s
         self.specs = specs(fleet)
-        if away := [name for name, spec in self.specs.items() if spec.host is not None]:
-            raise ConfigError(
-                f"fleet.devices.{away[0]}: is on the host {self.specs[away[0]].host}; plans run on this machine only"
-            )
-        self.host = here()
-        devices = self.host.devices(list(self.specs.values()))
-        self._devices: Mapping[str, Device] = dict(zip(self.specs, devices, strict=True))
+        devices = here().devices([spec for spec in self.specs.values() if spec.host is None])
+        self._devices: dict[str, Device] = {device.spec.name: device for device in devices}
+        self._lenders: dict[str, Borrowed] = {}
         self._stages: dict[tuple[str, str], StageHandle] = {}  # the longest unused one first
         self._paused: set[tuple[str, str]] = set()
         self._loads: dict[str, Load] = {}
@@ -120,6 +123,7 @@ class StagePool:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.callback(self.background.shutdown)
+            self._borrow(stack)
             for name, device in self._devices.items():
                 stack.enter_context(device)
                 load = self.planned(name)
@@ -136,6 +140,51 @@ class StagePool:
         trace: TracebackType | None,
     ) -> None:
         self._stack.close()
+
+    def _borrow(self, stack: ExitStack) -> None:
+        """Take the devices of other hosts into use, until the stack is left.
+
+        Raises:
+            ConfigError: They cannot be used at the same time, or are any of a kind.
+            DeviceError: A host is lost, or cannot be reached straight.
+        """
+        away: dict[str, list[DeviceSpec]] = {}
+        for name, spec in self.specs.items():
+            if spec.host is not None:
+                if spec.host.startswith(KIND):
+                    raise ConfigError(
+                        f"fleet.devices.{name}: {spec.host} is any one of several hosts; a plan runs on one: give its"
+                        " name"
+                    )
+                away.setdefault(spec.host, []).append(spec)
+        for host, lent in away.items():
+            lender = stack.enter_context(Borrowed(joined_hosts(), host, lent))
+            self._lenders |= dict.fromkeys(lender.devices, lender)
+            self._devices |= lender.devices
+
+    def lender(self, name: str) -> Borrowed | None:
+        """Return the host that lends a device; None is this machine."""
+        return self._lenders.get(name)
+
+    def ahead_ns(self, names: Collection[str]) -> dict[str, int]:
+        """Return how far the clocks of these devices' hosts are ahead of this machine's, by the hosts' names.
+
+        Raises:
+            StageLost: A host is lost.
+        """
+        found = {}
+        for name in names:
+            if (lender := self.lender(name)) is not None and lender.name not in found:
+                try:
+                    found[lender.name] = lender.ahead_ns()[0]
+                except DeviceError as error:
+                    raise StageLost(name, str(error)) from error
+        return found
+
+    def meter(self) -> UseMeter:
+        """Watch the cores of all devices from now on, and tell this run's own programs from others'."""
+        local = [spec for spec in self.specs.values() if spec.host is None]
+        return _Meters([here().meter(local, own=True), *(each.meter() for each in {*self._lenders.values()})])
 
     def load(self, running: bool) -> None:
         """Start the fleet's loads, or silence them."""
@@ -213,7 +262,7 @@ class StagePool:
             stage.opened = stage.ask(
                 "open",
                 self._time_limit_s,
-                path=str(part.file),
+                path=self._path(part),
                 provider=device.spec.choice.to_json(),
                 threads=device.spec.threads,
                 options=self._options,
@@ -223,6 +272,22 @@ class StagePool:
             stage.program.end()
             raise
         return stage
+
+    def _path(self, part: PlacedPart) -> str:
+        """Return where a part is on its device's host, which is given it where it lacks it.
+
+        Raises:
+            StageLost: It does not get there.
+        """
+        lender = self.lender(part.device)
+        if lender is None:
+            return str(part.file)
+        try:
+            weights = tuple(external_files(read_proto(part.file), part.file))
+            model = ModelFile(part.file.name, part.file, content_hash([part.file, *weights]), {}, weight_files=weights)
+            return brought(joined_hosts(), lender.name, model)
+        except (DeviceError, MeasureError) as error:
+            raise StageLost(part.device, str(error)) from error
 
     def _trim(self, used: Collection[StageHandle]) -> None:
         idle = [key for key, stage in self._stages.items() if stage not in used]
@@ -239,3 +304,14 @@ class StagePool:
             self.lost.setdefault(device, reason)
             for key in [key for key in self._stages if key[1] == device]:
                 self._end(key)
+
+
+class _Meters(UseMeter):
+    """Several as one."""
+
+    def __init__(self, meters: Sequence[UseMeter]) -> None:
+        self._meters = meters
+
+    def read(self) -> dict[str, CoreUse]:
+        """Return what became of each device's cores since the last reading."""
+        return {name: use for meter in self._meters for name, use in meter.read().items()}

@@ -11,12 +11,21 @@ from typing import Any, NamedTuple, Protocol
 from pepper.execution.shared_queue import SharedSink, SharedSource
 
 TCP = "tcp://"
+ANYWHERE = "tcp://0.0.0.0:*"
+"""At all of a machine's addresses, and any port that is free."""
+
 Pieces = Sequence[Any]
 """Objects with a buffer: the header, then the bytes of each tensor."""
 
 
 class Source(Protocol):
-    """Where messages come out; looking and taking raise a `GarbledError` where what came is no message."""
+    """Where messages come out; looking and taking raise a `GarbledError` where what came is no message.
+
+    Attributes:
+        address: Where it is, with the port that the system has chosen where that was left to it.
+    """
+
+    address: str
 
     def fileno(self) -> int:
         """Something is to be read here when a message may have come."""
@@ -76,7 +85,7 @@ def open_source(address: str, most: int, keys: Keys | None = None) -> Source:
     """Open the end at which messages come out.
 
     Args:
-        address: A path for a socket, or ``tcp://HOST:PORT``.
+        address: A path for a socket, ``tcp://HOST:PORT``, or `ANYWHERE`.
         most: Most messages between the two ends.
         keys: The run's, for TCP: whoever has none gets nothing in.
 

@@ -116,7 +116,7 @@ class SharedSource:
     """
 
     def __init__(self, address: str) -> None:
-        self._address = address
+        self.address = address
         self._listener = _socket()
         self._listener.bind(address)
         self._listener.listen(1)
@@ -201,4 +201,4 @@ class SharedSource:
         self._listener.close()
         self._memory.clear()
         with contextlib.suppress(OSError):
-            Path(self._address).unlink()
+            Path(self.address).unlink()

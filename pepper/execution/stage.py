@@ -32,11 +32,14 @@ class Outlet:
         link: The link to it; None is no link: both are in one place.
         carry: Names of the tensors that go there.
         queue: Most messages in between; a full queue holds the stage back.
+        away: Whether that is on another host: what it takes to get there, the network itself says.
         keys: The run's; None where no queue goes over TCP.
     """
 
-    def __init__(self, address: str, link: int | None, carry: list[str], queue: int, keys: Keys | None) -> None:
-        self.link, self.carry = link, carry
+    def __init__(
+        self, address: str, link: int | None, carry: list[str], away: bool, queue: int, keys: Keys | None
+    ) -> None:
+        self.link, self.carry, self.away = link, carry, away
         self.sink: Sink = open_sink(address, queue, keys)
 
 
@@ -48,7 +51,7 @@ class Wire:
         receive: Addresses at which the stage takes requests, one for each stage before it.
         send: Where results go: for each stage behind, see :class:`Outlet`.
         queue: Most messages in each queue.
-        links: File of the links' clock.
+        links: File of the links' clock; None on a host to which none of them leads.
         name: How errors call this stage.
         keys: The run's; None where no queue goes over TCP.
 
@@ -62,12 +65,12 @@ class Wire:
         receive: list[str],
         send: list[dict[str, Any]],
         queue: int,
-        links: str,
+        links: str | None,
         name: str,
         keys: list[str] | None,
     ) -> None:
         self.number, self.name = number, name
-        self._clock = LinkClock(Path(links))
+        self._clock = None if links is None else LinkClock(Path(links))
         run_keys = None if keys is None else Keys(*keys)
         self.sources: list[Source] = []
         self.outlets: list[Outlet] = []
@@ -94,8 +97,8 @@ class Wire:
         whole = message.probe or message.error is not None
         for outlet in self.outlets:
             tensors = message.tensors if whole else {name: message.tensors[name] for name in outlet.carry}
-            part = replace(message, tensors=tensors, due_ns=message.stamps[-1].sent)
-            if outlet.link is not None:
+            part = replace(message, tensors=tensors, due_ns=0 if outlet.away else message.stamps[-1].sent)
+            if outlet.link is not None and self._clock is not None:
                 part.due_ns = self._clock.reserve(outlet.link, part.bytes, part.due_ns)
             outlet.sink.send(encode(part))
         for source in self.sources:
@@ -108,7 +111,8 @@ class Wire:
             source.close()
         for outlet in self.outlets:
             outlet.sink.close()
-        self._clock.close()
+        if self._clock is not None:
+            self._clock.close()
         return refused
 
 
@@ -137,10 +141,11 @@ class StageServer:
         self._gives = [value.name for value in self._session.get_outputs()]
         return {"open_ms": 1000 * (time.perf_counter() - start), **self.usage()}
 
-    def wire(self, **wiring: Any) -> None:
-        """Join a pipeline; see :class:`Wire`."""
+    def wire(self, **wiring: Any) -> dict[str, Any]:
+        """Join a pipeline, see :class:`Wire`; returns where its sources are."""
         self.unwire()
         self._wire = Wire(**wiring)
+        return {"receive": [source.address for source in self._wire.sources]}
 
     def unwire(self) -> dict[str, Any]:
         """Leave the pipeline; a request that is being worked on is dropped."""
@@ -191,7 +196,7 @@ class StageServer:
     def _pass(self, wire: Wire, waited: bool) -> None:
         """Take a request, work on it and hand it on, unless the parent takes the stage out of the pipeline."""
         message = wire.receive()
-        arrived = max(message.due_ns, time.monotonic_ns() if waited else 0)
+        arrived = max(message.due_ns, time.monotonic_ns() if waited or not message.due_ns else 0)
         while (left_ns := message.due_ns - time.monotonic_ns()) > 0:
             if left_ns < NS_PER_MS:
                 time.sleep(left_ns / 1e9)

@@ -48,7 +48,7 @@ class TcpSource(_End):
     """Where messages come out.
 
     Args:
-        address: ``tcp://HOST:PORT`` of this machine.
+        address: ``tcp://HOST:PORT`` of this machine; a port of ``*`` is any that is free.
         most: Most messages between the two ends, besides those that the kernel's buffers hold.
         keys: The run's.
 
@@ -66,6 +66,7 @@ class TcpSource(_End):
         except zmq.ZMQError as error:
             self.close()
             raise OSError(error.errno, error.strerror) from error
+        self.address = self._socket.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
 
     def receive(self) -> list[memoryview]:
         """Return views of the message that is there; nothing is copied."""

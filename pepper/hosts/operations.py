@@ -15,7 +15,8 @@ OPERATIONS = {
     ),
     **dict.fromkeys(("held", "receive"), "pepper.hosts.held"),
     **dict.fromkeys(("listen", "probe"), "pepper.hosts.probing"),
-    "measure": "pepper.measure.sent",
+    "lend": "pepper.hosts.lending",
+    **dict.fromkeys(("measure", "path"), "pepper.measure.sent"),
     "stop": "pepper.hosts.operations",
 }
 """By name, the module whose function of that name answers it. It takes a request's values by name, and the pieces

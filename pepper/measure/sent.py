@@ -91,6 +91,31 @@ def ship(joined: Joined, host: str, model: ModelFile, still: Callable[[], None] 
             peer.recv(1)
 
 
+def brought(joined: Joined, host: str, model: ModelFile) -> str:
+    """Give a host a model that it lacks; return where it is there.
+
+    Raises:
+        DeviceError: As of `ship`.
+        MeasureError: As of `ship`, or it does not arrive as it is.
+    """
+    for _ in range(_MOST_FETCHES):
+        found = joined.ask(host, "path", model=model.content_hash, file=model.file.name)
+        if found is not None:
+            return str(found)
+        ship(joined, host, model)
+    raise MeasureError(f"host {host}: {model.file} arrived damaged {_MOST_FETCHES} times; try again")
+
+
+def path(model: str, file: str) -> str | None:
+    """Return where a model is here, by its hash; None where it is not, or not as it was."""
+    here = held.folder(model) / plain_name(file)
+    if changed(ModelFile(file, here, model, {})) is None:
+        return str(here)
+    if here.exists():
+        held.drop(model)
+    return None
+
+
 def _lacking(joined: Joined, host: str, model: ModelFile, sizes: dict[str, int]) -> list[tuple[str, int]]:
     """Return the files that a host has not whole, and how much of each it has."""
     reached = joined.ask(host, "held", model=model.content_hash, files=sizes)

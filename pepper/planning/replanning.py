@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from pepper.errors import LatencyError, PlacementError
+from pepper.errors import DeviceError, LatencyError, PlacementError
 from pepper.execution.layout import Layout
 from pepper.graph.borders import Borders
 from pepper.placement.chain import Solution, solve
@@ -17,8 +17,8 @@ from pepper.planning.splitting import Splitter
 def replanner(planned: Planned, splitter: Splitter) -> Callable[[frozenset[str]], Layout | None]:
     """Return what solves a plan's problem again without the devices that were lost.
 
-    The champion predicts; where there is none, or no plan keeps to the rules (operators pinned to a lost device are
-    pinned still), there is no other plan.
+    The champion predicts; where there is none, a host that must be asked is lost, or no plan keeps to the rules
+    (operators pinned to a lost device are pinned still), there is no other plan.
     """
 
     def replan(lost: frozenset[str]) -> Layout | None:
@@ -26,7 +26,7 @@ def replanner(planned: Planned, splitter: Splitter) -> Callable[[frozenset[str]]
         try:
             problem = replace(planned.problem, excluded=planned.problem.excluded | lost)
             solution = solve(problem, objective, planned.config.place.time_limit_seconds)
-        except (LatencyError, PlacementError):
+        except (DeviceError, LatencyError, PlacementError):
             return None
         return next_layout(splitter, planned.forecast.borders, problem, solution, objective)
 

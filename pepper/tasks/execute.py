@@ -19,6 +19,7 @@ from pepper.execution.pool import StagePool
 from pepper.graph.ir import Graph
 from pepper.graph.manifest import read_manifest
 from pepper.graph.verify import Verification, verify
+from pepper.hosts import reach
 from pepper.measure.statistics import summarise
 from pepper.outputs import results_folder
 from pepper.placement.plan import Plan
@@ -91,6 +92,7 @@ def execute_plan(config: PepperConfig, plan: Plan, name: str) -> Executed:
         ExecutionError: The plan is of another model, or cannot be run.
         LatencyError: Moves are wanted, and there is no champion.
     """
+    reach.use(config.hosts)
     out = results_folder("execute.out", config.execute.out)
     planned = Planned(config, plan, name)
     graph, fleet, options = planned.graph, plan.fleet, config.execute
