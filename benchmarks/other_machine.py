@@ -91,6 +91,7 @@ def judge(champion: LatencyModel, known: Rows, there: Rows, count: int) -> list[
     ratios = there.p50_ms[chosen] / champion.p50_ms(there.features[chosen])
     try:
         adapted = champion.adapted(Adaptation.fit(there.features[chosen], ratios, champion.roofline))
+        said["the same, of the cells that are left"] = rest, champion.p50_ms(there.features)
         said[f"champion, after {count} of its cells"] = rest, adapted.p50_ms(there.features)
     except LatencyError as error:
         print(f"{device}: {error}")

@@ -179,7 +179,7 @@ class Model:
 
         Raises:
             ConfigError: There is no such option, or a value does not fit.
-            LatencyError: There is no champion.
+            LatencyError: The champion cannot be used by this pepper.
         """
         return prediction(self._configured(_written(overrides, options)))
 
@@ -194,7 +194,7 @@ class Model:
 
         Raises:
             ConfigError: There is no such option, or the fleet, a limit or a pin is not what it must be.
-            LatencyError: There is no champion.
+            LatencyError: The champion cannot be used by this pepper.
             PlacementError: No plan keeps to the rules.
         """
         given = _written(overrides, options)

@@ -89,7 +89,7 @@ def placed(desk: Desk, overrides: list[str]) -> list[str]:
     return [each.replace("MODELS", str(desk.folder)).replace("OUT", f"{desk.folder}/out") for each in overrides]
 
 
-NEXT = ("nowhere.json", "no such file", "has no champion", "run 0: not in")
+NEXT = ("nowhere.json", "no such file", "run 0: not in")
 """What is asked next."""
 
 

@@ -10,7 +10,7 @@ import pytest
 from harness import QUICK, ROOT, Desk
 
 import pepper
-from pepper.errors import ConfigError, LatencyError, MeasureError, ModelError
+from pepper.errors import ConfigError, MeasureError, ModelError, TrackingError
 
 QUICKLY = ("device=share100", *QUICK)
 
@@ -91,5 +91,5 @@ def test_mistakes(desk: Desk, models: dict[str, Path]) -> None:
     for text in ("++model.batch=2", "~sweep", "task=train"):
         with pytest.raises(ConfigError, match=re.escape(text)):
             model.profile(text)
-    with pytest.raises(LatencyError, match="has no champion"):
-        model.predict(*tracking(desk))
+    with pytest.raises(TrackingError, match="has no version 7"):
+        model.predict("latency.version=7", *tracking(desk))

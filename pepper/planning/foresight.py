@@ -32,7 +32,7 @@ class Foresight:
 
     Raises:
         ExecutionError: The plan is not among those that this configuration allows.
-        LatencyError: There is no champion.
+        LatencyError: The champion cannot be used by this pepper.
     """
 
     def __init__(self, planned: Planned, splitter: Splitter, layout: Layout) -> None:

@@ -13,15 +13,16 @@ from pepper.latency.features import FEATURES
 from pepper.latency.model import LatencyModel
 from pepper.measure.noise import NoiseFloor
 from pepper.placement.decision import Spread
+from pepper.planning.shipped import SHIPPED, LatencyModels, called
 from pepper.tracking.registry import MODEL_FOLDER, Registry, write_signature
 from pepper.tracking.store import Store
 
 _OUTPUTS = ("p50_ms", "p95_ms", "low_ms", "high_ms")
 
 
-def open_registry(config: PepperConfig) -> Registry:
-    """Open the registry of latency models."""
-    return Registry(Store(config.tracking), config.latency.registered_model)
+def open_registry(config: PepperConfig) -> LatencyModels:
+    """Open the registry of latency models, with the one that pepper ships."""
+    return LatencyModels(Store(config.tracking), config.latency.registered_model)
 
 
 def load_version(registry: Registry, version: int) -> LatencyModel:
@@ -36,21 +37,13 @@ def load_version(registry: Registry, version: int) -> LatencyModel:
             return LatencyModel.load(folder)
         except LatencyError as error:
             reason = str(error).removeprefix(f"{folder}: ").removeprefix(f"{folder}/")
-            raise LatencyError(f"{registry.name} version {version}: {reason}") from error
+            raise LatencyError(f"{called(registry.name, version)}: {reason}") from error
 
 
 def chosen_version(registry: Registry, version: int | None) -> int:
-    """Return the version asked for, or the champion.
-
-    Raises:
-        LatencyError: There is no champion.
-    """
+    """Return the version asked for, or the champion; where there is none, the model that pepper ships."""
     found = version if version is not None else registry.champion()
-    if found is None:
-        versions = registry.versions()
-        fix = "promote one with task=promote" if versions else "train one with task=train"
-        raise LatencyError(f"{registry.name} has no champion; {fix}, or set latency.version")
-    return found
+    return SHIPPED if found is None else found
 
 
 def write_version(folder: Path, model: LatencyModel, rows: Rows, train: Rows, test: Rows) -> None:

@@ -158,7 +158,7 @@ def _each_fastest(planned: Planned) -> list[OtherPlan]:
     """Send each of the balanced parts to the device where it alone is fastest; neighbours on one device go together."""
     try:
         forecast = planned.forecast
-    except LatencyError:  # there is no champion
+    except LatencyError:  # the champion cannot be used
         return []
     borders, graph = forecast.borders.positions, planned.graph
     known = [cut_behind(graph, position) for position in borders[1:-1]]

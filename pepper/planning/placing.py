@@ -26,6 +26,7 @@ from pepper.planning.fleets import assemble
 from pepper.planning.forecast import Forecast
 from pepper.planning.latency_models import chosen_version, load_spread, load_version, open_registry
 from pepper.planning.posing import chain_problem, named_by_key, objective_of, origin_of
+from pepper.planning.shipped import called
 
 BANDWIDTHS = np.geomspace(0.05, 20.0, 31)
 """Over that of the fleet's links."""
@@ -71,6 +72,11 @@ class Placed:
     front_complete: bool = True
 
     @property
+    def predicted_by(self) -> str:
+        """What the latency model is called."""
+        return called(self.lineage["latency_model"], self.lineage["latency_model_version"])
+
+    @property
     def front_plans(self) -> list[Plan]:
         """The front as plans, those among them that run side by side in place of what they beat."""
         chains = [Plan.of(self.problem, found, self.objective, self.origin) for found in self.front]
@@ -94,7 +100,7 @@ def find_plan(composition: Composition, told: Told = untold) -> Placed:
 
     Raises:
         ConfigError: The fleet, a limit or a pin is not what it must be.
-        LatencyError: There is no champion.
+        LatencyError: The champion cannot be used by this pepper.
         PlacementError: No plan keeps to the rules.
     """
     config = composition.config

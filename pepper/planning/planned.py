@@ -56,7 +56,7 @@ class Planned:
         """What the champion predicts of the model on the plan's fleet.
 
         Raises:
-            LatencyError: There is no champion.
+            LatencyError: The champion cannot be used by this pepper.
         """
         registry = open_registry(self.config)
         version = load_version(registry, chosen_version(registry, self.config.latency.version))
@@ -68,7 +68,7 @@ class Planned:
 
         Raises:
             ConfigError: A rule contradicts the fleet, the model or another one.
-            LatencyError: There is no champion.
+            LatencyError: The champion cannot be used by this pepper.
         """
         return chain_problem(self.config, self.forecast)
 

@@ -17,6 +17,7 @@ from pepper.latency.ranges import OutOfRange, in_short
 from pepper.measure.noise import NoiseFloor
 from pepper.planning.latency_models import load_version, noise_floor
 from pepper.planning.settings import setting
+from pepper.planning.shipped import caution
 from pepper.sweep.cells import Cell
 from pepper.tracking.registry import Registry
 
@@ -32,7 +33,7 @@ class ModelPrediction(Framed):
         low_ms: Lower end of the interval that the true median lies in, for a model never seen, in 90 % of cases.
         high_ms: Its upper end.
         registered_model: The latency model's name in the registry.
-        version: Its version.
+        version: Its version; 0 is the one that pepper ships.
         adapted_with: How many measurements of this device it was adapted with; 0 if it was not.
         noise: How far two measurements of a cell differed in what it was trained on; None if none was repeated.
         warnings: Why the prediction may be off, one line each.
@@ -108,7 +109,7 @@ class Predictor:
                 version=self.version,
                 adapted_with=next((int(count[row]) for count in reversed(counts) if count[row]), 0),
                 noise=self.noise,
-                warnings=[*cell.gaps, *in_short(named[row])],
+                warnings=[*caution(self.version), *cell.gaps, *in_short(named[row])],
             )
             for row, cell in enumerate(cells)
         ]

@@ -14,6 +14,7 @@ from pepper.placement.evaluate import Stages, evaluate
 from pepper.placement.plan import Plan
 from pepper.placement.sensitivity import FlipPoint
 from pepper.planning.placing import BANDWIDTHS, LOADS, Placed
+from pepper.planning.shipped import caution
 from pepper.report.placement_tables import PartLine, PlanLine
 from pepper.units import mbit_s
 
@@ -208,6 +209,7 @@ def metrics(placed: Placed) -> dict[str, float]:
 def warnings(placed: Placed) -> Iterator[str]:
     """Say what the predictions cannot be trusted in."""
     forecast = placed.forecast
+    yield from caution(placed.lineage["latency_model_version"])
     for gap in in_kinds(forecast.gaps):
         yield f"{gap}; the predictions count it as nothing"
     if placed.counts_energy and (unmeasured := forecast.fleet.unmeasured):

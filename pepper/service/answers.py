@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pepper.config import ModelConfig
 from pepper.config.composing import Composition
 from pepper.config.overrides import keys_of
-from pepper.errors import LatencyError, PepperError
+from pepper.errors import PepperError
 from pepper.graph.characteristics import FEATURES
 from pepper.graph.cuts import find_cuts
 from pepper.graph.model import load_configured
@@ -129,16 +129,12 @@ class Answers:
         """Return the champion, ready to predict.
 
         Raises:
-            LatencyError: There is none, or this pepper cannot use it.
+            LatencyError: This pepper cannot use it.
         """
         return self._once(self._predictor, self.champion())
 
     def champion(self) -> int:
-        """Return the version that predicts.
-
-        Raises:
-            LatencyError: There is no champion.
-        """
+        """Return the version that predicts; 0 is the model that pepper ships, where there is no champion."""
         with self._lock:
             now = time.monotonic()
             if self._looked_up is None or now - self._looked_up[0] > CHAMPION_S:
@@ -195,11 +191,3 @@ class Answers:
         """Ask what keeps its answers; one at a time, so that no two requests prepare the same."""
         with self._lock:
             return kept(*key)
-
-
-def has_champion(answers: Answers) -> int | None:
-    """Return the champion's version, None if there is none."""
-    try:
-        return answers.champion()
-    except LatencyError:
-        return None

@@ -7,7 +7,6 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
 from pepper.errors import PepperError
-from pepper.service.answers import has_champion
 from pepper.service.doors import Reader, Shared
 from pepper.service.problems import Refused, responses
 
@@ -31,7 +30,7 @@ def readyz(shared: Shared) -> Health:
     """Say whether requests can be answered: the store is reachable, and jobs are taken."""
     if not shared.ready:
         raise Refused(503, "the service is starting or ending", "status", "ask again")
-    has_champion(shared.answers)
+    shared.answers.champion()
     return Health()
 
 
@@ -44,5 +43,5 @@ def metrics(shared: Shared, who: Reader) -> Response:
     counted.predictions.set(shared.answers.predictions)
     counted.models.set(shared.shelf.count())
     with contextlib.suppress(PepperError):  # the store is away: what was known last is shown
-        counted.champion.set(has_champion(shared.answers) or 0)
+        counted.champion.set(shared.answers.champion())
     return Response(generate_latest(counted.registry), media_type=CONTENT_TYPE_LATEST)

@@ -66,7 +66,7 @@ class Refused(Exception):  # noqa: N818 - an answer, and no fault of the service
 
 
 _STATUS: tuple[tuple[type[PepperError], int], ...] = (
-    (LatencyError, 409),  # there is no champion, or none that this pepper can use
+    (LatencyError, 409),  # the champion is none that this pepper can use
     (ConfigError, 422),
     (ModelError, 422),
     (PlacementError, 422),

@@ -24,7 +24,7 @@ def absent_device(config: PepperConfig, name: str) -> AbsentDevice:
     """Learn a device from its imported latencies and from what the champion knows of others.
 
     Raises:
-        LatencyError: There is no champion, or nothing of the device was imported.
+        LatencyError: Nothing of the device was imported.
     """
     return absent.learn(name, history(Store(config.tracking)), *_champion(config))
 
@@ -34,7 +34,7 @@ def adapt_to_absent(config: PepperConfig, file: Path) -> Result:
 
     Raises:
         ConfigError: The file has several devices, and `adapt.device` names none of them.
-        LatencyError: There is no champion, the file cannot be read, or holds too little.
+        LatencyError: The file cannot be read, or holds too little.
     """
     lines, _ = elsewhere.read(file)
     devices = sorted({line.device for line in lines})
@@ -64,7 +64,7 @@ def propose(config: PepperConfig, file: Path) -> Result:
     """Write which models to measure on a device that is not at hand.
 
     Raises:
-        LatencyError: There is no champion, too few models are known, or the file cannot be written.
+        LatencyError: Too few models are known, or the file cannot be written.
     """
     champion, _ = _champion(config)
     device = config.adapt.device or "mine"

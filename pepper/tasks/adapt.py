@@ -23,6 +23,7 @@ from pepper.latency.model import LatencyModel
 from pepper.names import Measured
 from pepper.planning.latency_models import chosen_version, load_version, write_version
 from pepper.planning.settings import run_params
+from pepper.planning.shipped import LatencyModels, caution
 from pepper.sweep.axes import plan
 from pepper.sweep.cells import Cell
 from pepper.tasks.absent import adapt_to_absent, propose
@@ -33,7 +34,6 @@ from pepper.tracking.abandoned import close_abandoned
 from pepper.tracking.history import history
 from pepper.tracking.posting import log
 from pepper.tracking.record import Dataset, NewVersion, Record
-from pepper.tracking.registry import Registry
 from pepper.tracking.store import Store
 
 CANDIDATES = "parts"
@@ -53,7 +53,7 @@ def adapt(composition: Composition) -> Result:
     """Learn a device: one that is here by measuring it, another by the latencies that a file has.
 
     Raises:
-        LatencyError: There is no champion, nothing to measure, or too little is VALID.
+        LatencyError: There is nothing to measure, or too little is VALID.
     """
     wanted = composition.config.adapt
     if wanted.csv is not None:
@@ -67,15 +67,17 @@ def adapt_here(composition: Composition) -> Registered:
     """Choose cells, measure them on the device, adapt the champion, log and register it.
 
     Raises:
-        LatencyError: There is no champion, nothing to measure, or too few measurements are VALID.
+        LatencyError: There is nothing to measure, or too few measurements are VALID.
     """
     config = composition.config
     profiles = Store(config.tracking)
     store = Store(replace(config.tracking, experiment=config.latency.experiment))
     flush_before(store)
     close_abandoned(store)
-    registry = Registry(profiles, config.latency.registered_model)
+    registry = LatencyModels(profiles, config.latency.registered_model)
     version = chosen_version(registry, config.latency.version)
+    for line in caution(version):
+        show(f"warning: {line}")
     champion = load_version(registry, version)
     with registry.artifacts(version, "dataset") as folder:
         train, test = (collect.read(folder / f"{name}.parquet") for name in ("train", "test"))

@@ -62,7 +62,7 @@ def execute(composition: Composition) -> Executed:
     Raises:
         ConfigError: No plan is given, or this machine cannot give a device.
         ExecutionError: The plan is of another model, or cannot be run.
-        LatencyError: Moves are wanted, and there is no champion.
+        LatencyError: Moves are wanted, and the champion cannot be used.
         PlacementError: The file is no plan.
     """
     config = composition.config
@@ -90,7 +90,7 @@ def execute_plan(config: PepperConfig, plan: Plan, name: str) -> Executed:
     Raises:
         ConfigError: This machine cannot give a device.
         ExecutionError: The plan is of another model, or cannot be run.
-        LatencyError: Moves are wanted, and there is no champion.
+        LatencyError: Moves are wanted, and the champion cannot be used.
     """
     reach.use(config.hosts)
     out = results_folder("execute.out", config.execute.out)

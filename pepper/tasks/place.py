@@ -79,7 +79,7 @@ def place(composition: Composition) -> PlacedPlan:
     Raises:
         ConfigError: The fleet, a limit or a pin is not what it must be.
         ExecutionError: The plan is to be run, and cannot.
-        LatencyError: There is no champion.
+        LatencyError: The champion cannot be used by this pepper.
         PlacementError: No plan keeps to the rules.
     """
     config = composition.config
@@ -117,9 +117,8 @@ def place(composition: Composition) -> PlacedPlan:
 
 
 def _say(config: PepperConfig, placed: Placed) -> None:
-    plan, decision, lineage, unit = placed.plan, placed.decision, placed.lineage, placed.objective.unit.lower()
-    by = f"by {lineage['latency_model']} version {lineage['latency_model_version']}"
-    show(f"{placed.forecast.model.name} on {config.fleet.name}, {by}")
+    plan, decision, unit = placed.plan, placed.decision, placed.objective.unit.lower()
+    show(f"{placed.forecast.model.name} on {config.fleet.name}, by {placed.predicted_by}")
     show(plan_table(part_lines(plan)), plan=plan.to_json())
     show(
         verdict(placed, config.place.confidence),
@@ -195,7 +194,7 @@ def _record(config: PepperConfig, title: str, placed: Placed, folder: Path) -> R
         tags={f"pepper.{key}": value for key, value in placed.lineage.items()},
         note=verdict(placed, config.place.confidence),
         artifacts=folder,
-        data_of=placed.lineage["training_run"],
+        data_of=placed.lineage["training_run"] or None,
     )
 
 

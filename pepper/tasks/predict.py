@@ -12,6 +12,7 @@ from pepper.errors import ConfigError
 from pepper.latency.explanation import explain
 from pepper.planning.latency_models import chosen_version, open_registry
 from pepper.planning.predicting import ModelPrediction, Predictor, describe_cell, whole_part
+from pepper.planning.shipped import called, caution
 from pepper.sweep.axes import single_cell
 from pepper.tasks.absent import absent_device
 from pepper.tasks.result import Result
@@ -24,7 +25,7 @@ def predict(composition: Composition) -> Result:
     show(f"{said.name}: median {said.p50_ms:.3g} ms{tail}", **asdict(said))
     show(f"  90 % of models never seen take {said.low_ms:.3g} to {said.high_ms:.3g} ms where this is said")
     by = f", adapted to this device with {said.adapted_with} measurements" if said.adapted_with else ""
-    show(f"  by {said.registered_model} version {said.version}{by}")
+    show(f"  by {called(said.registered_model, said.version)}{by}")
     if said.noise:
         show(f"  noise floor of what it learned from: {said.noise}")
     for name, ms in asdict(said.explanation).items() if said.explanation else ():
@@ -39,7 +40,7 @@ def prediction(config: PepperConfig) -> ModelPrediction:
     """Ask the champion, or the version that the configuration names.
 
     Raises:
-        LatencyError: There is no champion, or it has another feature list.
+        LatencyError: The latency model has another feature list.
         ModelError: The model cannot be read, or has no operators.
     """
     absent = config.predict.device
@@ -72,5 +73,5 @@ def prediction(config: PepperConfig) -> ModelPrediction:
         version=predictor.version,
         adapted_with=len(device.latency_ms),
         noise=predictor.noise,
-        warnings=[*gaps, *device.warnings()],
+        warnings=[*caution(predictor.version), *gaps, *device.warnings()],
     )

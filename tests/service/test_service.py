@@ -139,12 +139,14 @@ def test_what_is_open_is_open_to_this_machine_only(client: Client, desk: Desk) -
     assert "serve.token=NAME" in desk("task=serve", "serve.open=true", "serve.host=0.0.0.0").error
 
 
-def test_no_champion(desk: Desk, models: dict[str, Path]) -> None:
+def test_without_a_champion_the_shipped_model_answers(desk: Desk, models: dict[str, Path]) -> None:
     with served(desk, "serve.open=true", "latency.registered_model=other") as client:
         model = client.upload(models["tiny"])
         answer = client("POST", "/v1/predict", json={"model": model})
-        assert answer.status_code == 409
-        assert "train one with task=train" in answer.json()["detail"]
+        assert answer.status_code == 200
+        said = answer.json()
+        assert said["version"] == 0
+        assert any("the model that pepper ships" in line for line in said["warnings"])
         assert client("GET", "/readyz").status_code == 200
         assert client("GET", "/v1/champion").json()["champion"] is None
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import onnx
+import pytest
 from harness import Desk, mlp
 
 HEADER = "model,device,threads,latency,unit,samples,source,device_gflops,device_memory_gbps\n"
@@ -63,3 +64,25 @@ def test_a_device_of_unknown_speed_does_not_train(desk: Desk, tmp_path: Path) ->
     onnx.save(mlp(), model)
     desk("task=import", f"import.csv={rows(tmp_path, f'{model},board,1,9,ms,,,,')}")
     assert "on a device of unknown speed" in desk("task=train").error
+
+
+@pytest.mark.slow
+def test_a_latency_model_learns_from_imported_rows_alone(desk: Desk, tmp_path: Path) -> None:
+    header = "model,device,threads,load,latency,unit,device_gflops,device_memory_gbps,device_cores\n"
+    lines = []
+    for width in (64, 96, 128, 160, 192, 224):
+        model = tmp_path / f"m{width}.onnx"
+        onnx.save(mlp(width), model)
+        for device, gflops in (("board", 10), ("server", 100)):
+            for load, factor in (("idle", 1), ("cpu50", 2)):
+                latency_us = (20 + 4 * width * width / gflops / 1e3) * factor
+                lines.append(f"{model},{device},1,{load},{latency_us:g},us,{gflops},{gflops / 5},1\n")
+    file = tmp_path / "rows.csv"
+    file.write_text(header + "".join(lines))
+    assert desk("task=import", f"import.csv={file}").status == 0
+    trained = desk("task=train", "tuning.trials=1", "tuning.folds=2")
+    assert trained.status == 0, trained.err
+    assert "24 measurements of 6 models on 2 devices under 2 loads" in trained.out
+    assert "version 1 is the champion" in desk("task=promote").out
+    said = desk("task=predict", "model=onnx", f"model.path={tmp_path / 'm128.onnx'}", "device=share100")
+    assert "by pepper-latency version 1" in said.out, said.err

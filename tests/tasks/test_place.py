@@ -257,10 +257,14 @@ def test_a_mistake_is_said_in_one_line(desk: Desk, typed_in: list[str], named: l
         assert text in done.error
 
 
-def test_without_a_champion_the_way_to_one_is_said(make_desk: MakeDesk, tmp_path: Path) -> None:
+def test_without_a_champion_the_shipped_model_places_and_the_way_to_one_is_said(
+    make_desk: MakeDesk, tmp_path: Path
+) -> None:
     done = make_desk(tmp_path / "empty")("task=place", "model=tiny")
-    assert done.status == 2
-    assert "has no champion; train one with task=train" in done.error
+    assert done.status == 0, done.err
+    assert "by the latency model that pepper ships" in done.out
+    assert "warning: there is no champion" in done.out
+    assert "task=train" in done.out
 
 
 def test_a_size_that_no_rule_gives_can_be_given_as_the_error_says(desk: Desk, tmp_path: Path) -> None:
