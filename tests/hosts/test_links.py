@@ -29,8 +29,9 @@ def test_a_probe_tells_both_ways() -> None:
 @pytest.mark.parametrize("sent", [b"", b"short", bytes(16), bytes(1000)])
 def test_whoever_lacks_the_word_is_told_nothing(sent: bytes) -> None:
     with socket.create_connection(("127.0.0.1", probing.listen()["port"]), timeout=5) as peer:
-        peer.sendall(sent)
-        peer.shutdown(socket.SHUT_WR)
+        with suppress(OSError):  # it may hang up before all has been said
+            peer.sendall(sent)
+            peer.shutdown(socket.SHUT_WR)
         with suppress(ConnectionResetError):
             assert peer.recv(1) == b""
 

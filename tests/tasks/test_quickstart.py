@@ -89,7 +89,7 @@ def test_any_plan_that_was_run_has_its_line(models: dict[str, Path]) -> None:
         RunLine("no split", "edge#1", 8.0, 125.0, 1.0),
         RunLine("cut before operator 2", "camera - edge#1", 1.0, 1e3, 1.0),
     ]
-    alone = {"edge": Evaluation((8.0,), (0.0,), (0.0,), (None, None), 8.0, 4.0, 0.0, ())}
+    alone = {"edge": Evaluation((8.0,), (0.0,), (0.0,), (None,), (None, None), 8.0, 4.0, 0.0, ())}
     placed = PlacedPlan(plan=plan, alone=alone, run_id="0")
     lines = _lines(placed, Executed(runs=runs))
     assert [(line.predicted_ms, line.predicted_per_s) for line in lines] == [(4.0, 500.0), (8.0, 250.0), (None, None)]
