@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -56,8 +56,12 @@ def once_measuring(machines: Machines, name: str, act: Callable[[], None]) -> It
 
 def measures(machines: Machines, name: str) -> list[int]:
     """The workers that run on a host."""
-    children = psutil.Process(machines.programs[name].pid).children(recursive=True)
-    return [each.pid for each in alive(children) if "pepper.measure.worker" in each.cmdline()]
+    found = []
+    for each in alive(psutil.Process(machines.programs[name].pid).children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):  # it has ended since
+            if "pepper.measure.worker" in each.cmdline():
+                found.append(each.pid)
+    return found
 
 
 def test_cells_are_measured_on_their_hosts_and_recorded_here(desk: Desk, machines: Machines) -> None:
