@@ -267,7 +267,22 @@ def descendants(pid: int) -> list[psutil.Process]:
 
 def alive(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
     """Those that still exist (zombies wait for init only)."""
-    return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    found = []
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):  # it has ended between two looks
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def running(word: str, under: int) -> list[psutil.Process]:
+    """The programs under a process whose command line holds this word."""
+    found = []
+    for process in alive(psutil.Process(under).children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            if word in process.cmdline():
+                found.append(process)
+    return found
 
 
 def wait_until(condition: Callable[[], Any], timeout_s: float = 30) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from harness import alive, composed, wait_until
+from harness import composed, running, wait_until
 from machines import Machines
 
 from pepper.config import DeviceConfig, SessionConfig
@@ -44,8 +44,7 @@ def spread(machines: Machines, *hosts: str | None) -> Fleet:
 
 def stages(machines: Machines, name: str) -> list[int]:
     """The stages that run on a host."""
-    children = psutil.Process(machines.programs[name].pid).children(recursive=True)
-    return [each.pid for each in alive(children) if "pepper.execution.stage" in each.cmdline()]
+    return [each.pid for each in running("pepper.execution.stage", machines.programs[name].pid)]
 
 
 def test_tensors_go_from_host_to_host_and_answers_are_the_models(

@@ -5,14 +5,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import psutil
 import pytest
-from harness import Desk, MakeDesk, Outcome, alive, lasting, wait_until
+from harness import Desk, MakeDesk, Outcome, lasting, running, wait_until
 from machines import NAMES, Machines
 
 import pepper
@@ -56,12 +55,7 @@ def once_measuring(machines: Machines, name: str, act: Callable[[], None]) -> It
 
 def measures(machines: Machines, name: str) -> list[int]:
     """The workers that run on a host."""
-    found = []
-    for each in alive(psutil.Process(machines.programs[name].pid).children(recursive=True)):
-        with suppress(psutil.NoSuchProcess):  # it has ended since
-            if "pepper.measure.worker" in each.cmdline():
-                found.append(each.pid)
-    return found
+    return [each.pid for each in running("pepper.measure.worker", machines.programs[name].pid)]
 
 
 def test_cells_are_measured_on_their_hosts_and_recorded_here(desk: Desk, machines: Machines) -> None:

@@ -13,7 +13,7 @@ import onnx
 import onnxruntime as ort
 import psutil
 import pytest
-from harness import Desk, alive, descendants, lasting, wait_until
+from harness import Desk, alive, descendants, lasting, running, wait_until
 
 from pepper.service.jobs import JobStore, State
 from pepper.service.problems import Refused
@@ -153,7 +153,7 @@ def test_results_expire_and_are_remembered_as_that(tmp_path: Path) -> None:
 
 
 def profiling() -> list[psutil.Process]:
-    return [each for each in alive(descendants(psutil.Process().pid)) if "task=profile" in each.cmdline()]
+    return running("task=profile", psutil.Process().pid)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
-from harness import Desk, descendants, lasting, wait_until
+from harness import Desk, descendants, lasting, running, wait_until
 from mlflow import MlflowClient
 
 from pepper.tracking.leases import Leases
@@ -79,7 +79,7 @@ def test_a_sweep_that_is_started_twice_measures_each_cell_once(desk: Desk, tmp_p
 def test_what_a_killed_sweep_had_under_way_is_measured_by_the_other(desk: Desk, started: list[psutil.Process]) -> None:
     desk.sweep("one", "# One.\nname: one\naxes:\n  model: [tiny]\n  device: [share100]\n")
     first = desk.start("+sweep=one", *lasting(3))
-    wait_until(lambda: any("pepper.measure.worker" in child.cmdline() for child in descendants(first.pid)), 60)
+    wait_until(lambda: running("pepper.measure.worker", first.pid), 60)
     started += descendants(first.pid)
     first.send_signal(signal.SIGSTOP)  # in the middle of its cell: what it had for the store is written
     second = desk.start("+sweep=one", *lasting(3))
