@@ -1,4 +1,4 @@
-"""Train the latency model that pepper ships: ``python -m benchmarks.shipped_model``, some minutes.
+"""Train the latency model that pepper ships: ``python -m benchmarks.shipped_model``, about a minute.
 
 It learns from ``pepper/latency/shipped/cells.csv``, the VALID cells that one machine measured, and writes the model,
 the rows it learned from and its data sheet beside them. After cells were measured anew (``task=profile
@@ -46,7 +46,7 @@ _KEPT = [
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--measured", type=Path, help="folder of a store whose VALID cells are taken first")
-    parser.add_argument("--trials", type=int, default=15, help="of the search for hyperparameters")
+    parser.add_argument("--trials", type=int, default=10, help="of the search for hyperparameters")
     options = parser.parse_args()
     if options.measured:
         write_cells(options.measured)
