@@ -57,9 +57,10 @@ def caution(version: int) -> list[str]:
         return []
     facts = _tags()
     return [
-        f"there is no champion: the model that pepper ships answers, which learned from {facts['rows']} cells of"
+        f"the model that pepper ships answers, which learned from {facts['rows']} cells of"
         f" {facts['models']} CNNs on one machine's CPU (median error {float(facts['left_out_median_error']):.1%} on a"
         " CNN it had not seen there); of this machine or other models that is not known: measure here, then task=train"
+        " and task=promote"
     ]
 
 

@@ -263,8 +263,8 @@ def test_without_a_champion_the_shipped_model_places_and_the_way_to_one_is_said(
     done = make_desk(tmp_path / "empty")("task=place", "model=tiny")
     assert done.status == 0, done.err
     assert "by the latency model that pepper ships" in done.out
-    assert "warning: there is no champion" in done.out
-    assert "task=train" in done.out
+    assert "warning: the model that pepper ships answers" in done.out
+    assert "task=train and task=promote" in done.out
 
 
 def test_a_size_that_no_rule_gives_can_be_given_as_the_error_says(desk: Desk, tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def test_from_measurements_to_a_prediction(desk: Desk) -> None:
     assert "no VALID measurement" in desk("task=train").error
     shipped = desk("task=predict", "model=tiny")
     assert "by the latency model that pepper ships" in shipped.out, shipped.err
-    assert "warning: there is no champion" in shipped.err
+    assert "warning: the model that pepper ships answers" in shipped.err
     assert "has no version; train one" in desk("task=promote").error
     log_cells(desk)
 
