@@ -139,6 +139,8 @@ MISTAKES = [
     (["model.shapes.data=[1]"], ["model.shapes.data", "did you mean 'data_0'"]),
     (["measure.min_samples=0"], ["measure.min_samples=0"]),
     (["measure.max_seconds=-1"], ["measure.max_seconds=-1"]),
+    (["measure.max_seconds=inf"], ["measure.max_seconds=inf: must be", "finite"]),
+    (["link.latency_ms=inf"], ["link.latency_ms=inf: must be at least 0 and finite"]),
     (["measure.max_samples=1"], ["measure.max_samples=1", "at least 5"]),
     (["measure.session.optimization=most"], ["measure.session.optimization=most", "all"]),
     (["measure.session.spinning=perhaps"], ["measure.session.spinning", "perhaps"]),

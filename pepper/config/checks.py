@@ -31,12 +31,12 @@ def by_name(key: str, value: object) -> None:
 
 
 def within(key: str, value: float | None, low: float, high: float = float("inf"), *, above: bool = False) -> None:
-    """Check ``low <= value <= high`` (``low < value`` if ``above``); None passes: it means the default."""
+    """Check ``low <= value <= high`` (or ``low < value``), and that it is finite; None passes: it means the default."""
     if value == MISSING:
         raise ConfigError(f"{key}: has no value")
-    if value is not None and not ((low < value if above else low <= value) and value <= high):
+    if value is not None and not ((low < value if above else low <= value) and value <= high and value < float("inf")):
         bound = f"above {low:g}" if above else f"at least {low:g}"
-        limit = f" and at most {high:g}" if high != float("inf") else ""
+        limit = f" and at most {high:g}" if high != float("inf") else " and finite" if value == high else ""
         raise ConfigError(f"{key}={value}: must be {bound}{limit}")
 
 

@@ -18,6 +18,7 @@ import onnx
 import psutil
 
 from pepper.caches import cache_folder
+from pepper.documents import MOST_BYTES, read_bytes
 from pepper.errors import ModelError
 from pepper.graph.external import external_files, named_from_root
 from pepper.graph.given import input_specs
@@ -166,7 +167,7 @@ def _plain(value: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
 
 def _read(file: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(file.read_bytes())
+        content = json.loads(read_bytes(file, MOST_BYTES))
     except (OSError, ValueError):  # there is none, or it is damaged: asked again
         return None
     return content if isinstance(content, dict) else None

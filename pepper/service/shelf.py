@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from pepper.config import ServeConfig
+from pepper.documents import MOST_BYTES, read_bytes
 from pepper.service.child import environment
 from pepper.service.problems import Refused, refusal_in
 
@@ -75,8 +76,8 @@ class Shelf:
             Refused: There is none.
         """
         try:
-            return KeptModel.model_validate_json((self._folder / f"{model}.json").read_bytes())
-        except OSError as error:
+            return KeptModel.model_validate_json(read_bytes(self._folder / f"{model}.json", MOST_BYTES))
+        except (OSError, ValueError) as error:  # not there, or damaged: it can be uploaded again
             raise _no_model(model) from error
 
     def all(self) -> list[KeptModel]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from pepper.config.serving import Scope
-from pepper.documents import first_fault
+from pepper.documents import MOST_BYTES, first_fault, read_bytes
 from pepper.errors import ConfigError, nearest
 from pepper.strict import StrictModel
 
@@ -96,14 +96,13 @@ class Tokens:
             seen = (status.st_mtime_ns, status.st_ino)
             if seen == self._seen:
                 return
-            found = _TOKENS.validate_json(self._file.read_bytes())
+            found = _TOKENS.validate_json(read_bytes(self._file, MOST_BYTES))
         except FileNotFoundError:
             self._seen, self._known = None, {}
             return
-        except ValidationError as error:
-            raise ConfigError(
-                f"{self._file}: is no list of tokens ({first_fault(error)}); delete it and make new ones"
-            ) from error
+        except ValueError as error:
+            said = first_fault(error) if isinstance(error, ValidationError) else error
+            raise ConfigError(f"{self._file}: is no list of tokens ({said}); delete it and make new ones") from error
         except OSError as error:
             raise ConfigError(f"{self._file}: cannot be read ({error.strerror}); check its permissions") from error
         self._seen, self._known = seen, {token.sha256: token for token in found}

@@ -2,13 +2,18 @@
 
 import hashlib
 import json
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import Desk
 
 import pepper
+from pepper.config import ServeConfig
+from pepper.service.shelf import Shelf
 from tests.service.conftest import Client, served
 
 
@@ -131,6 +136,16 @@ def test_tokens_and_their_scopes(desk: Desk, capfd: pytest.CaptureFixture[str]) 
     lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     assert {"token": "reader", "status": 403, "path": "/v1/predict", "method": "POST"}.items() <= lines[4].items()
     assert "did you mean 'reader'" in desk(*base, "serve.revoke=raeder").error
+    os.truncate(kept, 2**40)
+    assert "is no list of tokens (more than 32 MiB)" in desk(*base, "serve.revoke=reader").error
+
+
+@pytest.mark.parametrize("damage", [lambda file: file.write_text("{}"), lambda file: os.truncate(file, 2**40)])
+def test_a_model_whose_facts_are_damaged_is_not_there(tmp_path: Path, damage: Callable[[Path], Any]) -> None:
+    facts = tmp_path / f"{'0' * 64}.json"
+    facts.touch()
+    damage(facts)
+    assert Shelf(tmp_path, ServeConfig()).all() == []
 
 
 def test_what_is_open_is_open_to_this_machine_only(client: Client, desk: Desk) -> None:
