@@ -12,9 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-from harness import ROOT, free_port
+from harness import ROOT, free_port, wait_until
 
 from benchmarks.namespaces import Namespace, linked
+from pepper.config.hosting import HEAD
+from pepper.hosts.bundles import read_bundle
+from pepper.hosts.remote import Joined
 
 NAMES = ("edge", "twin", "other")
 KINDS = {"edge": "board", "twin": "board"}
@@ -93,12 +96,10 @@ class Machines:
         """The network device, here, that leads to a machine in a namespace."""
         return self.spaces[name].device
 
-    def returned(self, name: str) -> bool:
-        """Wait until a machine that was frozen has joined again."""
-        program = self.programs[name]
-        assert program.stdout is not None
-        with ending(program, SAY_S):
-            return any(f"as {name}" in line for line in program.stdout)
+    def await_joined(self, *names: str) -> None:
+        """Wait until the head, which is asked, has these machines."""
+        with Joined(read_bundle(self.folder / "fleet" / f"{HEAD}.json"), patience_s=SAY_S) as joined:
+            wait_until(lambda: {*names} <= joined.present().keys(), SAY_S)
 
     def gone(self, name: str) -> None:
         """Let a machine vanish, from one moment to the next."""

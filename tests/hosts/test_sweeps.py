@@ -114,8 +114,7 @@ def test_a_head_that_stays_away_is_a_host_lost(desk: Desk, machines: Machines) -
     assert outcome.status == 1
     assert "Traceback" not in outcome.err
     assert {each.info.status for each in desk.runs()} == {"FAILED"}
-    for name in NAMES:
-        assert machines.returned(name)
+    machines.await_joined(*NAMES)
 
 
 def test_a_host_that_stays_away_is_lost_and_the_rest_is_kept(desk: Desk, machines: Machines) -> None:
@@ -127,7 +126,7 @@ def test_a_host_that_stays_away_is_lost_and_the_rest_is_kept(desk: Desk, machine
     assert "host lost: other was away for 1 s" in outcome.err
     ended = [(each.data.params["host"], each.info.status) for each in desk.runs()]
     assert sorted(ended) == [("edge", "FINISHED")] * 2 + [("other", "FAILED")] * 2
-    assert machines.returned("other")
+    machines.await_joined("other")
 
 
 def test_ctrl_c_ends_what_a_host_measures(desk: Desk, machines: Machines) -> None:
