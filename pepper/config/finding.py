@@ -8,7 +8,7 @@ from pepper.errors import ConfigError
 
 @dataclass
 class PrometheusConfig:
-    """A Prometheus server that watches the hosts with node_exporter, for devices with ``load: measured``.
+    """A Prometheus server that watches the hosts with node_exporter, for devices with ``load: found``.
 
     Attributes:
         url: Where it is, such as ``http://127.0.0.1:9090``; None looks at the host itself, for a second.

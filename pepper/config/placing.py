@@ -25,8 +25,11 @@ PARETO_ENERGY = "pareto_energy"
 ENERGY = "energy"
 """The objective of the least energy."""
 
-MEASURED = "measured"
+FOUND = "found"
 """In place of a load's option: what other programs use of the device right now."""
+
+MEASURED = "measured"
+"""In place of a link's numbers: what the way between two hosts carries right now."""
 
 
 @dataclass
@@ -57,7 +60,7 @@ class FleetDeviceConfig:
 
     Attributes:
         device: Option of the group ``device``.
-        load: Option of the group ``load``, or ``measured``.
+        load: Option of the group ``load``, or ``found``.
         cores: Which of this machine's cores: 0 is the first, -1 the last; None leaves it to the device.
         count: How many there are of it.
         overrides: Keys of the device that differ from the option's.

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from pepper.config import LoadConfig, SessionConfig
 from pepper.config.hosting import KIND
-from pepper.config.placing import MEASURED
+from pepper.config.placing import FOUND
 from pepper.devices.device import Device, DeviceSpec, Program
 from pepper.errors import ConfigError, DeviceError, ExecutionError, MeasureError
 from pepper.execution.layout import Layout, PlacedPart
@@ -192,9 +192,9 @@ class StagePool:
             load.set(self.planned(name) if running else IDLE)
 
     def planned(self, name: str) -> LoadConfig:
-        """Return the load that is to be put on a device: what was measured there is there already."""
+        """Return the load that is to be put on a device: what was found there is there already."""
         load = self.fleet.devices[name].load
-        return IDLE if load is None or load.name == MEASURED else load
+        return IDLE if load is None or load.name == FOUND else load
 
     def put(self, name: str, load: LoadConfig) -> None:
         """Put a load on a device, in place of the one that it has."""

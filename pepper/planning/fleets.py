@@ -9,7 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pepper.config import FleetDeviceConfig, LinkConfig, LoadConfig, PepperConfig, typed
 from pepper.config.composing import Composition, explain
-from pepper.config.placing import MEASURED
+from pepper.config.placing import FOUND, MEASURED
 from pepper.errors import ConfigError, argument, nearest
 from pepper.execution.pool import specs
 from pepper.fleet import Fleet, FleetDevice, Link, connected
@@ -26,7 +26,7 @@ _MORE_NUMBERS = ("energy_nj_per_byte",)
 
 
 def assemble(composition: Composition) -> Fleet:
-    """Compose the fleet's options, each once, and sample the loads that are to be measured.
+    """Compose the fleet's options, each once, and sample the loads that are to be found.
 
     Args:
         composition: The configuration, and what its fleet's options are composed from.
@@ -91,7 +91,9 @@ def _device(config: PepperConfig, entry: FleetDeviceConfig, option: Callable[[st
             raise ConfigError(f"overrides.{key}={value!r}: the device cannot have it{reason}") from error
     device = typed(composed).device
     spec = host_at(device.host).resolve(device)
-    if entry.load != MEASURED:
+    if entry.load == MEASURED:
+        raise ConfigError(f"load={MEASURED}: what others use is called {FOUND} now; give load={FOUND}")
+    if entry.load != FOUND:
         chosen = option("load", entry.load)
         if OmegaConf.is_missing(chosen.load, "percent"):
             raise ConfigError(f"load={entry.load}: does not say which percent; give an option that does, such as cpu50")
@@ -99,9 +101,9 @@ def _device(config: PepperConfig, entry: FleetDeviceConfig, option: Callable[[st
     elif device.kind != "emulated":
         host, server = host_at(device.host), config.prometheus
         busy = host.busy_percent(spec) if server.url is None else prometheus.busy_percent(server, host, spec)
-        load = LoadConfig(percent=round(busy, 1), name=MEASURED)
+        load = LoadConfig(percent=round(busy, 1), name=FOUND)
     else:
-        raise ConfigError(f"load={MEASURED}: an emulated device has only the load given to it; give an option of load")
+        raise ConfigError(f"load={FOUND}: an emulated device has only the load given to it; give an option of load")
     check_load(load, spec)
     return FleetDevice(device, load, entry.count, entry.power_w)
 

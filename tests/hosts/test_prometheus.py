@@ -80,7 +80,7 @@ def test_a_fleet_takes_what_is_found(server: PrometheusConfig, busy_core: int) -
         f"prometheus.url={server.url}",
         f"prometheus.cpu='{QUERY}'",
         "fleet.devices.server.device=local",
-        "fleet.devices.server.load=measured",
+        "fleet.devices.server.load=found",
     )
 
     def found() -> float:

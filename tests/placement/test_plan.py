@@ -144,6 +144,10 @@ def deep(levels: int) -> dict[str, object]:
         ({"fleet": FLEET | {"links": None}}, "fleet.links is None"),
         ({"fleet": FLEET | {"source": []}}, "fleet.source is \\[\\]"),
         ({"fleet": FLEET | {"devices": {"<b>": {}}}}, "device '<b>': give a name"),
+        (
+            {"fleet": FLEET | {"devices": {"a": {"load": {"name": "measured", "percent": 30.0}}}}},
+            "load.name=measured: .* found now; give load=found",
+        ),
         *(
             ({"fleet": FLEET | {"links": [LINK | wrong]}}, f"fleet.links.0.{next(iter(wrong))} is ")
             for wrong in ({"bandwidth_mbit_s": -5}, {"bandwidth_mbit_s": "fast"}, {"latency_ms": None}, {"from": ["a"]})

@@ -82,15 +82,15 @@ def test_a_hub_adds_up_both_hops() -> None:
     assert links["a", "b"].occupied_ms_per_byte == pytest.approx(0.001)
 
 
-def test_a_device_differs_from_its_option_where_told_and_its_load_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_differs_from_its_option_where_told_and_its_load_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "busy_percent", lambda cores, seconds: 12.345)
     monkeypatch.setattr(host, "allowed_cores", lambda: [0, 1])
-    here = FleetDeviceConfig("local", "measured", cores=[0], overrides={"threads": 1})
+    here = FleetDeviceConfig("local", "found", cores=[0], overrides={"threads": 1})
     small = FleetDeviceConfig("share50", cores=[1], count=3, overrides={"memory_bytes": 10**8, "share": 0.3})
     fleet = fleet_of(FleetConfig("two", {"here": here, "small": small}))
     load, found = fleet.devices["here"].load, specs(fleet)
     assert load is not None
-    assert (load.name, load.percent, found["here"].threads) == ("measured", 12.3, 1)
+    assert (load.name, load.percent, found["here"].threads) == ("found", 12.3, 1)
     assert (found["small"].share, found["small"].memory_bytes, fleet.devices["small"].count) == (0.3, 1e8, 3)
 
 
