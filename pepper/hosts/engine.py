@@ -34,7 +34,7 @@ _SETTINGS = {
     "distributed.admin.system-monitor.interval": "10s",
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.tick.limit": "1h",
-    "distributed.scheduler.worker-ttl": "4s",  # one that is frozen or cut off is lost after 5 to 9 s
+    "distributed.scheduler.worker-ttl": "1s",  # looked for each second; lost is who was silent for ten heartbeats: 5 s
     "distributed.scheduler.allowed-failures": 10,
     "distributed.comm.timeouts.connect": f"{CONNECT_S}s",
     "distributed.comm.timeouts.tcp": "12s",
@@ -179,6 +179,8 @@ def disconnect(client: Any) -> None:
 
 def hosts_of(client: Any) -> dict[str, dict[str, Any]]:
     """Return what the head knows of the hosts that are there, by name; nothing where it does not answer."""
+    if client.status != "running":  # it looks for the head: asked now, it would wait for that
+        return {}
     try:
         workers = client.scheduler_info(n_workers=-1).get("workers", {})  # none where it has given up
     except _away():

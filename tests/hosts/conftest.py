@@ -14,8 +14,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
     try:
         found.lay()
         found.head()
-        for name in NAMES:
-            found.join(name)
+        found.join(*NAMES)
         yield found
     finally:
         found.clear()

@@ -52,11 +52,11 @@ class Machines:
         here = self.spaces[NAMES[0]].here if self.spaces else "127.0.0.1"
         self.address = f"{here}:{free_port()}"
 
-    def start(self, name: str, *arguments: str, until: str) -> subprocess.Popen[str]:
-        """Start a task as a machine of this name, wait until it has said so, and return it."""
+    def start(self, name: str, *arguments: str) -> None:
+        """Start a task as a machine of this name."""
         kept = {key: value for key, value in os.environ.items() if key != "TMPDIR"}  # a running command's own
         inside = self.spaces[name].within if name in self.spaces else []
-        program = subprocess.Popen(
+        self.programs[name] = subprocess.Popen(
             [*inside, sys.executable, "-m", "pepper.run", *arguments],
             cwd=self.folder,
             env={**kept, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(self.cache(name))},
@@ -65,14 +65,16 @@ class Machines:
             text=True,
             start_new_session=True,
         )
-        self.programs[name] = program
+
+    def await_said(self, name: str, words: str) -> None:
+        """Wait until a machine has said something."""
+        program, said = self.programs[name], []
         assert program.stdout is not None
-        said = []
         with ending(program, SAY_S):
             for line in program.stdout:
                 said.append(line)
-                if until in line:
-                    return program
+                if words in line:
+                    return
         raise AssertionError("".join(said))
 
     def cache(self, name: str) -> Path:
@@ -80,11 +82,16 @@ class Machines:
 
     def head(self) -> None:
         names = f"hosts.names=[{','.join(NAMES)}]"
-        self.start("head", "task=head", f"hosts.address={self.address}", names, until="head at")
+        self.start("head", "task=head", f"hosts.address={self.address}", names)
+        self.await_said("head", "head at")
 
-    def join(self, name: str) -> None:
-        kind = [f"hosts.kind={KINDS[name]}"] if name in KINDS else []
-        self.start(name, "task=join", f"hosts.bundle=fleet/{name}.json", *kind, until=f"as {name}")
+    def join(self, *names: str) -> None:
+        """Let machines join, at one time."""
+        for name in names:
+            kind = [f"hosts.kind={KINDS[name]}"] if name in KINDS else []
+            self.start(name, "task=join", f"hosts.bundle=fleet/{name}.json", *kind)
+        for name in names:
+            self.await_said(name, f"as {name}")
 
     def signal(self, name: str, number: signal.Signals) -> None:
         """Send a signal to all programs of a machine."""

@@ -10,7 +10,7 @@ from machines import Machines
 from tests.tasks.champion import furnished
 
 pytestmark = pytest.mark.slow
-SHORT = ("execute.trials.seconds=1", "execute.trials.min_requests=20", "measure.limits.foreign_percent=100")
+SHORT = ("execute.trials.seconds=0.3", "execute.trials.min_requests=20", "measure.limits.foreign_percent=100")
 
 
 def test_devices_on_hosts_are_predicted_and_placed_on(make_desk: MakeDesk, machines: Machines, tmp_path: Path) -> None:
@@ -24,7 +24,9 @@ def test_devices_on_hosts_are_predicted_and_placed_on(make_desk: MakeDesk, machi
         predicted = desk("task=predict", "model=net", "device=share100", "device.host=edge", reached)
         assert predicted.status == 0, predicted.err
         assert "share100@edge" in predicted.out
-        placed = desk("task=place", *fleet, "place.pinned={camera: 4, server: [8, 12]}", f"place.out={out}")
+        placed = desk(
+            "task=place", *fleet, "place.samples=100", "place.pinned={camera: 4, server: [8, 12]}", f"place.out={out}"
+        )
         assert placed.status == 0, placed.err
         ran = desk("task=execute", f"execute.plan={out / 'plan.json'}", "model=net", reached, *SHORT)
         assert ran.status == 0, ran.err

@@ -101,7 +101,7 @@ def test_what_a_host_measures_while_the_head_is_away_arrives_once(desk: Desk, ma
         workers.update(measures(machines, "other"))
 
     with once_measuring(machines, "other", restart):
-        outcome = sweep(desk, machines, "other", *lasting(2), models="tiny")
+        outcome = sweep(desk, machines, "other", *lasting(1), models="tiny")
     assert outcome.status == 0, outcome.err
     assert len(desk.runs()) == 2
     assert len(workers) == 1
@@ -109,12 +109,13 @@ def test_what_a_host_measures_while_the_head_is_away_arrives_once(desk: Desk, ma
 
 def test_a_head_that_stays_away_is_a_host_lost(desk: Desk, machines: Machines) -> None:
     with once_measuring(machines, "other", lambda: machines.gone("head")):
-        outcome = sweep(desk, machines, "other", *lasting(3), "hosts.patience_seconds=1", models="tiny")
+        outcome = sweep(desk, machines, "other", *lasting(1), "hosts.patience_seconds=1", models="tiny")
     machines.head()
     assert outcome.status == 1
     assert "Traceback" not in outcome.err
     assert {each.info.status for each in desk.runs()} == {"FAILED"}
     machines.await_joined(*NAMES)
+    wait_until(lambda: not measures(machines, "other"))  # it could not be told that nobody waits any more
 
 
 def test_a_host_that_stays_away_is_lost_and_the_rest_is_kept(desk: Desk, machines: Machines) -> None:
@@ -131,7 +132,7 @@ def test_a_host_that_stays_away_is_lost_and_the_rest_is_kept(desk: Desk, machine
 
 def test_ctrl_c_ends_what_a_host_measures(desk: Desk, machines: Machines) -> None:
     with once_measuring(machines, "edge", lambda: signal.raise_signal(signal.SIGINT)):
-        outcome = sweep(desk, machines, "edge", *lasting(3), models="tiny")
+        outcome = sweep(desk, machines, "edge", *lasting(1), models="tiny")
     assert outcome.status == 128 + signal.SIGINT
     assert [each.info.status for each in desk.runs()] == ["KILLED"]
     wait_until(lambda: not measures(machines, "edge"), 25)
