@@ -5,6 +5,7 @@ from typing import Any
 from pepper import additions
 from pepper.devices.protocol import serve
 from pepper.devices.providers import trial
+from pepper.devices.providers.abilities import abilities
 from pepper.devices.providers.choice import Choice
 from pepper.devices.providers.facts import facts
 
@@ -19,10 +20,15 @@ def available() -> dict[str, Any]:
     return {"built_in": trial.built_in(), "added": additions.names(additions.PROVIDERS)}
 
 
+def reads() -> dict[str, Any]:
+    """Return which models onnxruntime reads; see :func:`pepper.devices.providers.abilities.abilities`."""
+    return abilities()
+
+
 def run(choice: dict[str, Any]) -> dict[str, float]:
     """Run a small model on a provider; see :func:`pepper.devices.providers.trial.first_run`."""
     return {"first_ms": trial.first_run(choice)}
 
 
 if __name__ == "__main__":
-    serve({"look": look, "available": available, "run": run})
+    serve({"look": look, "available": available, "reads": reads, "run": run})

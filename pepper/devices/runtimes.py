@@ -51,6 +51,16 @@ def choices() -> list[Choice]:
     return [*map(Choice, names), *plugins, *map(Choice, answer["added"])]
 
 
+@cache
+def reads() -> dict[str, Any]:
+    """Return which models onnxruntime here reads; see :func:`pepper.devices.providers.abilities.abilities`.
+
+    Raises:
+        MeasureError: onnxruntime cannot be imported.
+    """
+    return _asked("reads")
+
+
 def first_run_ms(choice: Choice) -> float:
     """Run a small model on a provider, in a process of its own; return how long opening and running it took, ms.
 

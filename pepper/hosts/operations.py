@@ -13,6 +13,7 @@ OPERATIONS = {
         ("describe", "facts", "state", "cores", "installed", "resolve", "calibrate", "busy_percent"),
         "pepper.hosts.described",
     ),
+    "unreadable": "pepper.hosts.readable",
     **dict.fromkeys(("held", "receive"), "pepper.hosts.held"),
     **dict.fromkeys(("listen", "probe"), "pepper.hosts.probing"),
     "lend": "pepper.hosts.lending",

@@ -240,20 +240,28 @@ class RemoteHost(Host):
         return replace(specs[0], host=self.name, name=f"{config.name}@{self.name}")
 
     def _resolved(self, host: str, device: dict[str, Any]) -> dict[str, Any]:
-        try:
+        with _speaking(host):
             return dict(self._joined.ask(host, "resolve", device=device, version=pepper.__version__))
-        except PepperError as error:  # it speaks of "this machine"
-            raise type(error)(f"host {host}: {error}") from error
 
     def calibrate(self, spec: DeviceSpec, *, renew: bool = False) -> Calibration:
         """Return a device's characteristics, measured there."""
         given, once = asdict(there(spec)), uuid.uuid4().hex
-        found = self._joined.ask(self.name, "calibrate", once=once, spec=given, renew=renew)
+        with _speaking(self.name):
+            found = self._joined.ask(self.name, "calibrate", once=once, spec=given, renew=renew)
         return _CALIBRATION.validate_python(found)
 
     def busy_percent(self, spec: DeviceSpec, seconds: float = 1.0) -> float:
         """Return how much of the device's cores is used there right now."""
         return float(self._joined.ask(self.name, "busy_percent", spec=asdict(there(spec)), seconds=seconds))
+
+
+@contextlib.contextmanager
+def _speaking(host: str) -> Iterator[None]:
+    """Name the host whose error speaks of "this machine", or of what it has installed."""
+    try:
+        yield
+    except PepperError as error:
+        raise type(error)(f"host {host}: {error}") from error
 
 
 def there(spec: DeviceSpec) -> DeviceSpec:

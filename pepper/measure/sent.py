@@ -19,6 +19,7 @@ from pepper.documents import plain_name
 from pepper.errors import DeviceError, MeasureError, refusal
 from pepper.graph.inputs import packed, unpacked
 from pepper.graph.model import ModelFile, changed
+from pepper.graph.needs import Needs, needs_of
 from pepper.hosts import engine, held
 from pepper.hosts.held import PIECE_BYTES
 from pepper.hosts.operations import check_wanted
@@ -60,7 +61,8 @@ def ship(joined: Joined, host: str, model: ModelFile, still: Callable[[], None] 
     A connection that is cut is made again as long as some of a file arrives each time.
 
     Raises:
-        DeviceError: The host was away for too long, or has no room on its disk or in its memory.
+        DeviceError: The host was away for too long, its onnxruntime does not read such a model, or it has no room on
+            its disk or in its memory.
         MeasureError: Nothing arrives, or the files are gone.
     """
     files = {str(file.relative_to(model.file.parent)): file for file in (model.file, *model.weight_files)}
@@ -68,6 +70,7 @@ def ship(joined: Joined, host: str, model: ModelFile, still: Callable[[], None] 
         sizes = {name: file.stat().st_size for name, file in files.items()}
     except OSError as error:
         raise MeasureError(f"{error.filename}: {refusal(error)}; it was there when the sweep began") from error
+    refuse_unreadable(joined, host, needs_of(model.file))
     state, whole = joined.ask(host, "state"), sum(sizes.values())
     if whole > state["memory_available_bytes"]:
         left = state["memory_available_bytes"] / 2**20
@@ -89,6 +92,16 @@ def ship(joined: Joined, host: str, model: ModelFile, still: Callable[[], None] 
                 still()
                 peer.sendall(piece)
             peer.recv(1)
+
+
+def refuse_unreadable(joined: Joined, host: str, needs: Needs) -> None:
+    """Make sure that a host's onnxruntime reads a model, before it is brought there.
+
+    Raises:
+        DeviceError: It does not, or the host was away for too long.
+    """
+    if said := joined.ask(host, "unreadable", **asdict(needs)):
+        raise DeviceError(f"host {host}: {said}")
 
 
 def brought(joined: Joined, host: str, model: ModelFile) -> str:

@@ -1,7 +1,9 @@
 """The fleet that the configuration names: its devices with their loads, and the links between them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -10,15 +12,17 @@ from omegaconf.errors import OmegaConfBaseException
 from pepper.config import FleetDeviceConfig, LinkConfig, LoadConfig, PepperConfig, typed
 from pepper.config.composing import Composition, explain
 from pepper.config.placing import FOUND, MEASURED
-from pepper.errors import ConfigError, argument, nearest
+from pepper.errors import ConfigError, DeviceError, argument, nearest
 from pepper.execution.pool import specs
 from pepper.fleet import Fleet, FleetDevice, Link, connected
+from pepper.graph.needs import needs_of
 from pepper.hosts import prometheus, reach
 from pepper.hosts.host import Host
 from pepper.hosts.link_speeds import link_between
 from pepper.hosts.local import here
 from pepper.hosts.reach import host_at
 from pepper.measure.loads import check_load
+from pepper.measure.sent import refuse_unreadable
 
 _GROUPS = ("device", "load", "link")
 _NUMBERS = ("bandwidth_mbit_s", "latency_ms")
@@ -76,6 +80,26 @@ def check_devices(key: str, given: Iterable[str], names: Sequence[str]) -> None:
         if name not in names:
             hint = nearest(name, names) or f"; its devices are {', '.join(names)}"
             raise ConfigError(f"{key}: the fleet has no device {name!r}{hint}")
+
+
+def check_readable(fleet: Fleet, file: Path, excluded: Collection[str]) -> None:
+    """Check that onnxruntime on the devices' hosts reads a model's format and operator sets, whatever part they get.
+
+    Args:
+        fleet: The devices.
+        file: The model's.
+        excluded: Devices that get no part.
+
+    Raises:
+        ConfigError: One does not.
+    """
+    away = {name: each.device.host for name, each in fleet.devices.items() if each.device and name not in excluded}
+    for name, host in away.items():
+        if host is not None:
+            try:
+                refuse_unreadable(reach.joined_hosts(), host, replace(needs_of(file), operators=()))
+            except DeviceError as error:
+                raise ConfigError(f"fleet.devices.{name}: {error}, or give place.excluded=[{name}]") from error
 
 
 def _device(config: PepperConfig, entry: FleetDeviceConfig, option: Callable[[str, str], DictConfig]) -> FleetDevice:

@@ -22,7 +22,7 @@ from pepper.placement.plan import Origin, Plan
 from pepper.placement.problem import ChainProblem
 from pepper.placement.sensitivity import FlipPoint, flip_points, scale_bandwidth
 from pepper.planning.branching import Branched, find_branched
-from pepper.planning.fleets import assemble
+from pepper.planning.fleets import assemble, check_readable
 from pepper.planning.forecast import Forecast
 from pepper.planning.latency_models import chosen_version, load_spread, load_version, open_registry
 from pepper.planning.posing import chain_problem, named_by_key, objective_of, origin_of
@@ -107,6 +107,7 @@ def find_plan(composition: Composition, told: Told = untold) -> Placed:
     registry = open_registry(config)
     version = chosen_version(registry, config.latency.version)
     fleet, model = assemble(composition), find_model(config.model)
+    check_readable(fleet, model.file, config.place.excluded)
     graph, latency_model = model.graph(), load_version(registry, version)
     forecast = Forecast(config, model, graph, fleet, latency_model, told)
     problem = chain_problem(config, forecast)

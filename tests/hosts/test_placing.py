@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import onnx
 import pytest
 from harness import MakeDesk
 from machines import Machines
@@ -24,6 +25,12 @@ def test_devices_on_hosts_are_predicted_and_placed_on(make_desk: MakeDesk, machi
         predicted = desk("task=predict", "model=net", "device=share100", "device.host=edge", reached)
         assert predicted.status == 0, predicted.err
         assert "share100@edge" in predicted.out
+        model = onnx.load(desk.folder / "net.onnx")
+        model.ir_version = 99
+        onnx.save(model, desk.folder / "recent.onnx")
+        refused = desk("task=place", *fleet, f"model.path={desk.folder / 'recent.onnx'}")
+        assert refused.status == 2
+        assert "fleet.devices.server: host edge: onnxruntime" in refused.error
         placed = desk(
             "task=place", *fleet, "place.samples=100", "place.pinned={camera: 4, server: [8, 12]}", f"place.out={out}"
         )

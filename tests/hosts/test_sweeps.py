@@ -148,6 +148,14 @@ def test_another_version_of_pepper_is_refused_in_a_line(
     assert "install the same on both" in outcome.error
 
 
+def test_a_provider_that_a_host_lacks_is_said_before_anything_is_brought(desk: Desk, machines: Machines) -> None:
+    outcome = sweep(desk, machines, "edge", "device.provider=DmlExecutionProvider", models="tiny")
+    assert outcome.status == 1
+    assert "FAILED: host edge: " in outcome.err
+    assert "not DmlExecutionProvider; pip" in outcome.err
+    assert {each.info.status for each in desk.runs()} == {"FAILED"}
+
+
 @pytest.mark.parametrize("override", ["device.cores=[4096]", "device.threads=4096"])
 def test_what_a_host_does_not_have_it_says_itself(desk: Desk, machines: Machines, override: str) -> None:
     outcome = desk(f"hosts.folder={machines.folder}/fleet", "model=tiny", "device.host=edge", override)

@@ -38,7 +38,22 @@ def model(
             *(_field(12, _value(name, shape)) for name, shape in outputs.items()),
         )
     )
-    return _number(1, _IR_VERSION) + _field(7, graph) + _field(8, _number(2, _OPSET))
+    return _versions(_IR_VERSION, {"": _OPSET}) + _field(7, graph)
+
+
+def empty(ir_version: int = _IR_VERSION, opsets: Mapping[str, int] = {}) -> bytes:
+    """Return a model without operators that says to be of other versions.
+
+    Args:
+        ir_version: Of the format.
+        opsets: Of operator sets, by their domains.
+    """
+    return _versions(ir_version, {"": _OPSET, **opsets}) + _field(7, _field(2, b"empty"))
+
+
+def _versions(ir_version: int, opsets: Mapping[str, int]) -> bytes:
+    sets = (_field(1, domain.encode()) + _number(2, version) for domain, version in opsets.items())
+    return _number(1, ir_version) + b"".join(_field(8, each) for each in sets)
 
 
 def _node(kind: str, inputs: Sequence[str], output: str) -> bytes:
