@@ -39,6 +39,7 @@ def _looked(choice: str) -> dict[str, str]:
     return {str(name): str(value) for name, value in answer.items()}
 
 
+@cache
 def choices() -> list[Choice]:
     """Return the providers that there may be here: onnxruntime's, those of known plug-ins, those that packages add.
 

@@ -16,18 +16,28 @@ from dataclasses import asdict
 from select import select
 from typing import Any
 
-from pepper.devices.device import Device, Program
+from pydantic import TypeAdapter
+
+from pepper.devices.device import Device, DeviceSpec, Program
 from pepper.devices.protocol import Arrays, GarbledError, answer, receive, send
 from pepper.errors import DeviceError, MeasureError
 from pepper.hosts import engine
 from pepper.hosts.channel import HostChannel
-from pepper.hosts.described import SPEC
 from pepper.hosts.host import UseMeter
 from pepper.hosts.local import here
 
 WAIT_S = 10.0
 PROGRAMS = ("pepper.execution.stage", "pepper.measure.generator")
 """What may be started on a device that is lent."""
+
+
+_SPEC = TypeAdapter(DeviceSpec)
+_lending: list[str] = []
+
+
+def lent() -> list[str]:
+    """Return, in words, what is lent right now."""
+    return list(_lending)
 
 
 def lend(specs: list[dict[str, Any]]) -> int:
@@ -39,7 +49,7 @@ def lend(specs: list[dict[str, Any]]) -> int:
     Raises:
         ConfigError: They cannot be used at the same time.
     """
-    found = [SPEC.validate_python(spec) for spec in specs]
+    found = [_SPEC.validate_python(spec) for spec in specs]
     devices = {device.spec.name: device for device in here().devices(found)}
     server = socket.create_server(("", 0), backlog=16)
     server.settimeout(WAIT_S)
@@ -52,6 +62,8 @@ def _lent(server: socket.socket, tls: ssl.SSLContext, devices: Mapping[str, Devi
     with server, contextlib.suppress(OSError), ExitStack() as stack:
         first = _channel(server.accept()[0], tls)
         stack.callback(first.close)
+        _lending.append(f"lends {', '.join(devices)}")
+        stack.callback(_lending.remove, _lending[-1])
         # The kernel ends a process with the thread that has started it: this one lasts as long as the loan.
         hand = stack.enter_context(ThreadPoolExecutor(1, "pepper-lent"))
         for device in devices.values():

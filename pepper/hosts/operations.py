@@ -10,7 +10,7 @@ from pepper import errors
 
 OPERATIONS = {
     **dict.fromkeys(
-        ("describe", "facts", "state", "cores", "installed", "resolve", "calibrate", "busy_percent"),
+        ("describe", "clock", "facts", "state", "cores", "installed", "resolve", "calibrate", "busy_percent"),
         "pepper.hosts.described",
     ),
     "unreadable": "pepper.hosts.readable",
@@ -27,7 +27,9 @@ Answer = tuple[str, list[bytes]]
 
 _MOST_KEPT = 8
 _measuring = threading.Lock()
-_running: list[str] = []
+_running: dict[str, str] = {}
+"""In words, by its key: what is measured right now."""
+
 _stopped: set[str] = set()
 _finished: dict[str, Answer] = {}
 """The newest answers to what is measured, by its key: what was finished while the head was away is not lost."""
@@ -46,8 +48,11 @@ def perform(operation: str, request: str, pieces: Sequence[bytes], once: str | N
         return _performed(operation, request, pieces)
     with _measuring:
         if once not in _finished:
-            _running[:] = [once]
-            _finished[once] = _performed(operation, request, pieces)
+            _running[once] = _in_words(operation, request)
+            try:
+                _finished[once] = _performed(operation, request, pieces)
+            finally:
+                del _running[once]
             for key in list(_finished)[:-_MOST_KEPT]:
                 del _finished[key]
         return _finished[once]
@@ -56,6 +61,11 @@ def perform(operation: str, request: str, pieces: Sequence[bytes], once: str | N
 def stop(once: str) -> None:
     """End what is measured under this key, at the next safe point."""
     _stopped.add(once)
+
+
+def running() -> list[str]:
+    """Return, in words, what is measured right now."""
+    return list(_running.values())
 
 
 def check_wanted() -> None:
@@ -79,6 +89,12 @@ def found_in(answer: Answer) -> tuple[Any, list[bytes]]:
     if "error" in given:
         raise getattr(errors, given["error"], errors.DeviceError)(given["said"])
     return given["found"], pieces
+
+
+def _in_words(operation: str, request: str) -> str:
+    values = json.loads(request)
+    what = values.get("model") or values.get("spec") or {}
+    return f"{operation} {what.get('name', '')}".strip()
 
 
 def _performed(operation: str, request: str, pieces: Sequence[bytes]) -> Answer:

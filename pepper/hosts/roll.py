@@ -22,10 +22,15 @@ class HostThere:
         kind: What it is one of several of; None is nothing.
         processor: Its processor's name.
         onnxruntime: The version of it; None if there is none.
+        providers: Its execution providers: the name, and of those that compute on more than the cores the package, the
+            hardware and the driver.
         pepper: The version of pepper.
         cores: How many of its cores programs may use.
         memory_bytes: Its memory.
         load: Its load average of a minute.
+        pace: How fast its cores compute now, 1 is as fast as they were calibrated; None where the whole host never was,
+            or while something is measured.
+        runs: What it measures, calibrates or lends now, in words.
         clock_ms: How far its clock is ahead of this machine's.
         clock_within_ms: How far off that may be: half of the shortest round trip.
         agent_memory_bytes: What pepper takes there while nothing is measured.
@@ -37,10 +42,13 @@ class HostThere:
     kind: str | None = None
     processor: str = ""
     onnxruntime: str | None = None
+    providers: tuple[dict[str, str], ...] = ()
     pepper: str = ""
     cores: int = 0
     memory_bytes: int = 0
     load: float = 0.0
+    pace: float | None = None
+    runs: tuple[str, ...] = ()
     clock_ms: float = 0.0
     clock_within_ms: float = 0.0
     agent_memory_bytes: int = 0
@@ -57,11 +65,12 @@ def _there(joined: Joined, name: str, known: dict[str, Any]) -> HostThere:
     kind = next((each.removeprefix(KIND) for each in engine.kinds_of(known)), None)
     trips = []
     try:
+        found = joined.ask(name, "describe")
         for _ in range(_TRIPS):
             sent_s = time.time()
-            found = joined.ask(name, "describe")
+            at_s = joined.ask(name, "clock")
             got_s = time.time()
-            trips.append((got_s - sent_s, found["clock_s"] - (sent_s + got_s) / 2))
+            trips.append((got_s - sent_s, at_s - (sent_s + got_s) / 2))
     except DeviceError as error:
         return HostThere(name, kind, said=str(error))
     trip_s, ahead_s = min(trips)
@@ -71,10 +80,13 @@ def _there(joined: Joined, name: str, known: dict[str, Any]) -> HostThere:
         kind,
         processor=found["facts"]["cpu_model"],
         onnxruntime=found["onnxruntime"],
+        providers=tuple(found["providers"]),
         pepper=found["pepper"],
         cores=len(found["cores"]),
         memory_bytes=found["facts"]["memory_bytes"],
         load=found["state"]["load_average"][0],
+        pace=found["pace"],
+        runs=tuple(found["runs"]),
         clock_ms=1000 * ahead_s,
         clock_within_ms=500 * trip_s,
         agent_memory_bytes=found["agent_memory_bytes"],

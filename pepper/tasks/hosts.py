@@ -1,6 +1,7 @@
 """``task=head``, ``task=join`` and ``task=fleet``: machines that join a head, and what they are."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -40,14 +41,15 @@ def fleet(composition: Composition) -> Result:
     reach.use(composition.config.hosts)
     hosts = hosts_there(reach.joined_hosts())
     texts, numbers = (
-        ("host", "kind", "processor", "onnxruntime"),
-        ("cores", "memory GiB", "load", "clock ms", "agent MiB"),
+        ("host", "kind", "processor", "onnxruntime", "providers", "runs"),
+        ("cores", "memory GiB", "load", "pace", "clock ms", "agent MiB", "seen s"),
     )
-    table = plain_table(texts, (*numbers, "seen s"))
+    table = plain_table(texts, numbers)
     for host in hosts:
         table.add_row(
-            host.name, host.kind or "", host.processor, host.onnxruntime or "none", str(host.cores),
-            f"{host.memory_bytes / 2**30:.1f}", f"{host.load:.2f}",
+            host.name, host.kind or "", host.processor, host.onnxruntime or "none",
+            ", ".join(map(_called, host.providers)), ", ".join(host.runs), str(host.cores),
+            f"{host.memory_bytes / 2**30:.1f}", f"{host.load:.2f}", "" if host.pace is None else f"{host.pace:.2f}",
             f"{host.clock_ms:+.0f} ± {host.clock_within_ms:.0f}", f"{host.agent_memory_bytes / 2**20:.0f}",
             f"{host.seen_s:.0f}",
         )  # fmt: skip
@@ -56,3 +58,9 @@ def fleet(composition: Composition) -> Result:
         if host.said:
             print(f"warning: {host.name}: {host.said}", file=sys.stderr)
     return Result(1 if any(host.said for host in hosts) else 0)
+
+
+def _called(provider: Mapping[str, str]) -> str:
+    """How a table calls a provider: by its short name, and what it computes on besides the cores."""
+    name = provider["name"].removesuffix("ExecutionProvider")
+    return f"{name} on {provider['hardware']}" if "hardware" in provider else name

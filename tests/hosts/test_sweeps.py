@@ -11,10 +11,12 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from harness import Desk, MakeDesk, Outcome, lasting, running, wait_until
+from harness import Desk, MakeDesk, Outcome, composed, lasting, running, wait_until
 from machines import NAMES, Machines
 
 import pepper
+from pepper.hosts.reach import bundle_of
+from pepper.hosts.remote import Joined
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("distributed")
@@ -177,6 +179,22 @@ def test_the_roll_says_what_is_there(desk: Desk, machines: Machines) -> None:
     for host in hosts.values():
         assert abs(host["clock_ms"]) <= 1000 * host["seen_s"] + host["clock_within_ms"] + 50
         assert host["onnxruntime"]
+        assert "CPUExecutionProvider" in {each["name"] for each in host["providers"]}
+        assert host["runs"] == []
+
+
+def test_the_roll_says_what_a_host_does(desk: Desk, machines: Machines) -> None:
+    said: list[str] = []
+    config = composed(f"hosts.folder={machines.folder}/fleet").hosts
+
+    def look() -> None:
+        with Joined(bundle_of(config), 20) as joined:
+            said.extend(joined.ask("edge", "describe")["runs"])
+
+    with once_measuring(machines, "edge", look):
+        outcome = sweep(desk, machines, "edge", *lasting(1), models="tiny")
+    assert outcome.status == 0, outcome.err
+    assert said == ["measure tiny"]
 
 
 def test_what_measures_on_a_host_needs_no_store_and_learns_nothing() -> None:
