@@ -9,6 +9,7 @@ latencies without the calibration (`pepper.latency.unseen`).
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from pepper.graph import characteristics
 from pepper.graph.model import find_model
 from pepper.latency.adaptation import Adaptation, choose
 from pepper.latency.collect import collect
+from pepper.latency.conformal import interval, leave_out
 from pepper.latency.dataset import Rows
 from pepper.latency.description import describe_model
 from pepper.latency.evaluation import repeats, scores
@@ -84,10 +86,12 @@ def judge(champion: LatencyModel, known: Rows, there: Rows, count: int) -> list[
     free = np.flatnonzero(idle)
     chosen = free[choose(there.features[free], there.part[free], champion.roofline, count)]
     rest = np.setdiff1d(np.arange(len(there)), chosen)
+    found = champion.predict(there.features)
     said: dict[str, tuple[npt.NDArray[np.int64], Values]] = {
         "calibration alone, no champion": (np.arange(len(there)), calibrated_ms(there)),
-        "champion, by its calibration": (np.arange(len(there)), champion.p50_ms(there.features)),
+        "champion, by its calibration": (np.arange(len(there)), found.p50_ms),
     }
+    inside = {"champion, by its calibration": (there.p50_ms >= found.low_ms) & (there.p50_ms <= found.high_ms)}
     ratios = there.p50_ms[chosen] / champion.p50_ms(there.features[chosen])
     try:
         adapted = champion.adapted(Adaptation.fit(there.features[chosen], ratios, champion.roofline))
@@ -104,9 +108,10 @@ def judge(champion: LatencyModel, known: Rows, there: Rows, count: int) -> list[
         for load, of in (("idle", idle), ("loaded", ~idle)):
             where = asked[of[asked]]
             if len(where):
-                found = scores(there.p50_ms[where], predicted[where])
-                errors = [f"{found[key]:.1%}" for key in ("median_error", "mape", "within_10", "within_20")]
-                lines.append([device, method, f"{load}, {len(where)}", *errors])
+                told = scores(there.p50_ms[where], predicted[where])
+                errors = [f"{told[key]:.1%}" for key in ("median_error", "mape", "within_10", "within_20")]
+                held = f"{inside[method][where].mean():.0%}" if method in inside else ""
+                lines.append([device, method, f"{load}, {len(where)}", *errors, held])
     return lines
 
 
@@ -131,6 +136,8 @@ def main() -> None:
         parser.error(f"--folder {options.folder}: holds no store, and --train names no file")
     known = Rows.join(*learned_from)
     champion = LatencyModel.fit(known.features, known.p50_ms)
+    left_out = (leave_out(known, by, champion.hyperparameters) for by in ("model", "load"))
+    champion = replace(champion, interval=interval(champion, *left_out))
     lines = [
         line
         for device in np.unique(there.device).tolist()
@@ -140,7 +147,7 @@ def main() -> None:
     print_table(
         f"{len(there)} VALID cells of {options.rows.name}, learned from {len(known)} of {len(np.unique(known.device))}"
         f" devices; noise: {noise or 'no cell is there twice'}",
-        ["device", "method", "cells", "median error", "mean error", "in 10 %", "in 20 %"],
+        ["device", "method", "cells", "median error", "mean error", "in 10 %", "in 20 %", "in 90 % interval"],
         lines,
     )
 

@@ -46,6 +46,7 @@ def main() -> None:
                 + [f"{line['spearman']:.3f}", f"{line['mape'] / reference:.2f}"]
                 + [f"{line['mape'] / noise:.1f}" if noise == noise else ""]
                 + [f"{line['fastest_picked']:.1%} of {line['fastest_cases']:.0f}"]
+                + ["" if line["inside"] != line["inside"] else f"{line['inside']:.1%}"]
             )
     counts = ", ".join(f"{len(np.unique(getattr(rows, by)))} {by}s" for by in ("model", "part", "device", "load"))
     print_table(
@@ -60,6 +61,7 @@ def main() -> None:
             "to paper",
             "to noise",
             "fastest picked",
+            "in 90 % interval",
         ],
         lines,
     )

@@ -42,6 +42,7 @@ from pepper.graph.load import load_graph
 from pepper.graph.model import find_model
 from pepper.graph.split import split as write_parts
 from pepper.latency import collect, description, tuning
+from pepper.latency.intervals import Interval
 from pepper.latency.model import Hyperparameters, LatencyModel
 from pepper.measure.profile import Profile
 from pepper.placement.plan import Plan, PlannedModel, PlannedPart, PlanRules
@@ -285,7 +286,7 @@ def _make_registered(folder: Path) -> None:
     for name, base in (("roofline", "roofline"), ("constant", "constant")):
         chosen = Hyperparameters(rounds=5, bags=1, base=base)
         model = LatencyModel.fit(rows.features, rows.p50_ms, rows.p95_ms, chosen)
-        model.with_interval(np.array([0.9, 1.1])).save(folder / name)
+        replace(model, interval=Interval(0.9, 1.1)).save(folder / name)
 
 
 def _enter_registered(folder: Path) -> None:

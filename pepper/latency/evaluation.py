@@ -163,8 +163,7 @@ def compare(
 
     Rows of one model are alike, so whole models are drawn (the cluster bootstrap: Field and Welsh, JRSS B
     2007); with fewer than five models, parts are drawn instead, and the answer holds for these models only.
-    A bootstrap of few clusters is too sure, so its quantiles are moved out as Student's are (the expanded
-    percentile interval: Hesterberg, The American Statistician 2015).
+    A bootstrap of few clusters is too sure, so its quantiles are `expanded`.
 
     Args:
         rows: What was measured.
@@ -174,8 +173,6 @@ def compare(
         resamples: How many times rows are drawn.
         seed: Seed of the draws.
     """
-    from scipy.stats import norm, t
-
     gain = relative_error(rows.p50_ms, challenger_ms) - relative_error(rows.p50_ms, champion_ms)
     clusters = rows.group if len(np.unique(rows.group)) >= 5 else rows.part
     _, member = np.unique(clusters, return_inverse=True)
@@ -185,9 +182,22 @@ def compare(
     count = len(sums)
     if count < 2:  # nothing to tell a difference from chance by
         return Comparison(float(gain.mean()), -np.inf, np.inf, len(gain))
-    level = norm.cdf(np.sqrt(count / (count - 1)) * t.ppf((1 - confidence) / 2, count - 1))
+    level = expanded(1 - confidence, count)
     low, high = np.quantile(means, [level, 1 - level])
     return Comparison(float(gain.mean()), float(low), float(high), len(gain))
+
+
+def expanded(outside: float, count: int) -> float:
+    """Return the level of the lower quantile that leaves a share outside, half of it below, if ``count`` clusters tell.
+
+    Those of few are moved out as Student's are (the expanded percentile interval: Hesterberg, The American
+    Statistician 2015).
+    """
+    from scipy.stats import norm, t
+
+    if count < 2:
+        return 0.0
+    return float(norm.cdf(np.sqrt(count / (count - 1)) * t.ppf(outside / 2, count - 1)))
 
 
 def by_group(rows: Rows, predicted_ms: Values) -> dict[str, dict[str, dict[str, float]]]:

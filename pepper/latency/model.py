@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -12,9 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pepper.errors import LatencyError
+from pepper.graph import characteristics
 from pepper.interrupts import signals_deferred
 from pepper.latency.adaptation import DEVICE_COLUMNS, Adaptation
 from pepper.latency.features import COLUMN, FEATURES, RISING, SETTING, Values, digest
+from pepper.latency.intervals import Interval
 from pepper.latency.model_schema import FORMAT, read_description, read_trees, tree_files
 from pepper.latency.ranges import OutOfRange, Ranges
 from pepper.latency.roofline import TERMS, Roofline
@@ -34,6 +36,12 @@ _DESCRIBING = (
     "load_slowdown",
 )
 _DESCRIBED = [COLUMN[name] for name in _DESCRIBING]
+_NEW = (
+    range(len(characteristics.FEATURES)),
+    [column for name, column in COLUMN.items() if name.startswith("load_")],
+    DEVICE_COLUMNS,
+)
+"""Columns of what can be outside: the part, the load, the device."""
 _INPUTS = (*(f"share_{term}" for term in TERMS), "work_ms_an_operator", *_DESCRIBING)
 
 # Not the absolute error: after each tree XGBoost sets its leaves to medians, and no constraint holds any more.
@@ -83,7 +91,8 @@ class Prediction:
     Attributes:
         p50_ms: Median, shape (n,).
         p95_ms: 95th percentile of single inferences; NaN if the model was trained without.
-        low_ms: Lower end of the interval that the true median lies in, for a model never seen, in 90 % of cases.
+        low_ms: Lower end of the interval that the true median lies in, for a model never seen, in 90 % of cases; the
+            more is new about a row, the wider.
         high_ms: Its upper end.
         outside: Whether the row lies outside of what was trained on.
     """
@@ -106,7 +115,8 @@ class LatencyModel:
         medians: Boosted trees for the median.
         tails: Boosted trees for the log ratio of the 95th percentile to the median; may be empty.
         ranges: The values trained on.
-        interval: Ratios of the true to the predicted median, the 5th and 95th percentile, for unseen models.
+        most_shares: The most that each term of the roofline makes of a row trained on, shape (len(TERMS),).
+        interval: Where the true median of unseen models lies.
         adaptations: Corrections for devices that were measured a little, after training.
     """
 
@@ -116,7 +126,8 @@ class LatencyModel:
     medians: "Sequence[Booster]"
     tails: "Sequence[Booster]"
     ranges: Ranges
-    interval: tuple[float, float] = (np.nan, np.nan)
+    most_shares: Values
+    interval: Interval = field(default_factory=Interval)
     adaptations: Sequence[Adaptation] = ()
 
     @classmethod
@@ -163,6 +174,7 @@ class LatencyModel:
             medians=_boost(_inputs(features, roofline), np.log(p50_ms), np.log(base), chosen),
             tails=tails,
             ranges=Ranges.of(features),
+            most_shares=roofline.shares(features).max(axis=0) if roofline else np.ones(len(TERMS)),
         )
 
     def predict(self, features: Values) -> Prediction:
@@ -175,7 +187,7 @@ class LatencyModel:
         tail = np.full(len(features), np.nan)
         if self.tails:
             tail = median * np.exp(np.maximum(_mean(self.tails, _inputs(features, self.roofline), None), 0))
-        low, high = self.interval
+        low, high = self.interval.ratios(self.novelty(features))
         return Prediction(median, tail, median * low, median * high, np.any(self.outside(features), axis=1))
 
     def p50_ms(self, features: Values) -> Values:
@@ -208,6 +220,14 @@ class LatencyModel:
             outside[:, DEVICE_COLUMNS] &= ~adaptation.of_device(features)[:, None]
         return outside
 
+    def novelty(self, features: Values) -> Values:
+        """Tell how new each row is, by `NOVELTIES`, from 0 to 1, shape (n, len(NOVELTIES))."""
+        outside = self.outside(features)
+        kinds = np.zeros(len(features))
+        if self.roofline is not None:
+            kinds = np.maximum(self.roofline.shares(features) - self.most_shares, 0).sum(axis=1)
+        return np.column_stack((kinds, *(outside[:, columns].any(axis=1) for columns in _NEW)))
+
     def out_of_range(self, features: Values) -> list[OutOfRange]:
         """Name every value that lies outside, row by row, the farthest first."""
         return self.ranges.named(features, self.outside(features))
@@ -232,11 +252,6 @@ class LatencyModel:
         total = sum(gains.values()) or 1.0
         return {name: gain / total for name, gain in sorted(gains.items(), key=lambda item: -item[1]) if gain > 0}
 
-    def with_interval(self, ratios: Values) -> Self:
-        """Return the model with the interval that holds 90 % of the true-to-predicted ratios of unseen models."""
-        low, high = np.quantile(ratios, [0.05, 0.95])
-        return replace(self, interval=(float(low), float(high)))
-
     def save(self, folder: Path) -> None:
         """Write the trees in XGBoost's own binary JSON, the rest as JSON, with the hashes of the trees' files."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -256,7 +271,9 @@ class LatencyModel:
             "tails": len(self.tails),
             "lows": _known(self.ranges.lows),
             "highs": _known(self.ranges.highs),
-            "interval": _known(self.interval),
+            "most_shares": self.most_shares.tolist(),
+            "interval": _known((self.interval.low, self.interval.high)),
+            "wider": dict(self.interval.wider),
             "adaptations": [adaptation.to_json() for adaptation in self.adaptations],
             "files": hashes,
         }
@@ -283,7 +300,8 @@ class LatencyModel:
             medians=boosters[: chosen.bags],
             tails=boosters[chosen.bags :],
             ranges=Ranges(np.array(content["lows"], float), np.array(content["highs"], float)),
-            interval=_pair(content["interval"]),
+            most_shares=np.array(content.get("most_shares") or [1.0] * len(TERMS), float),
+            interval=_interval(content),
             adaptations=[Adaptation.from_json(adaptation) for adaptation in content["adaptations"]],
         )
 
@@ -353,6 +371,7 @@ def _known(values: Iterable[float]) -> list[float | None]:
     return [None if np.isnan(value) else float(value) for value in values]
 
 
-def _pair(values: Sequence[float | None]) -> tuple[float, float]:
-    low, high = np.array(values, float).tolist()
-    return low, high
+def _interval(content: dict[str, Any]) -> Interval:
+    low, high = np.array(content["interval"], float).tolist()
+    wider = content.get("wider")  # versions saved before it was known have none
+    return Interval(low, high, wider) if wider else Interval(low, high)

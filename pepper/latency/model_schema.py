@@ -10,6 +10,7 @@ from pepper.documents import first_fault, read_bytes, read_json
 from pepper.errors import LatencyError
 from pepper.latency.adaptation import DEVICE, FACTORS
 from pepper.latency.features import FEATURES, digest
+from pepper.latency.intervals import NOVELTIES
 from pepper.latency.roofline import TERMS
 from pepper.strict import StrictModel
 
@@ -83,6 +84,8 @@ class LatencyModelSchema(StrictModel):
     highs: Annotated[list[float | None], _each(len(FEATURES))]
     interval: Annotated[list[Annotated[float, Field(gt=0, le=_MOST_MS)] | None], _each(2)]
     adaptations: list[_Adaptation]
+    most_shares: Annotated[list[Share], _each(len(TERMS))] | None = None  # as files, and so is the next
+    wider: Annotated[dict[str, Annotated[float, Field(ge=0, le=_MOST_LOG)]], _named(*NOVELTIES)] | None = None
     files: dict[str, Sha256] | None = None  # versions saved before they were kept have none
 
     @model_validator(mode="after")

@@ -40,6 +40,7 @@ _BUSY = 1.9  # slow-down by a neighbour that is always ready to run
 _LEAST_MS, _MOST_MS = 1e-6, 1e9
 _LEAST_SPREAD = 0.02  # relative; measurements are no finer
 _ITERATIONS = 30
+_TOLD = 0.05  # of a row's work: a kind that never made as much has no factor of its own
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,17 @@ class Roofline:
         """Tell what each term makes of the work, shape (n, len(TERMS)); the terms of a row add up to 1."""
         terms = self.terms_ms(features)
         return np.asarray(terms / np.maximum(terms.sum(axis=1, keepdims=True), _LEAST_MS))
+
+    def spread_of_kinds(self, shares: Values) -> float:
+        """Tell how far the factors of kinds lie from the median of their class: the mean absolute logarithm.
+
+        Args:
+            shares: The most that each term made of a row that was fitted, shape (len(TERMS),); small ones tell nothing.
+        """
+        told = (shares >= _TOLD) & (self.factors > 0)
+        classes = [np.log(self.factors[told & (number == _CLASS)]) for number in np.unique(_CLASS)]
+        strays = [np.abs(logs - np.median(logs)) for logs in classes if len(logs) > 1]
+        return float(np.mean(np.concatenate(strays))) if strays else 0.0
 
     def to_json(self) -> dict[str, float]:
         """Return the factors by term."""

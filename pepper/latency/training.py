@@ -1,19 +1,20 @@
 """From rows to a latency model with the evidence for it."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pepper.config import TuningConfig
 from pepper.errors import LatencyError
 from pepper.latency.baselines import BASELINES
+from pepper.latency.conformal import LeftOut, interval, leave_out
 from pepper.latency.dataset import Rows, held_out
 from pepper.latency.evaluation import Trainer, fastest_picked, leave_one_out, noise_floor, outside, scores
 from pepper.latency.features import Values
-from pepper.latency.model import LEAST_TO_TRAIN, Hyperparameters, LatencyModel
+from pepper.latency.model import Hyperparameters, LatencyModel
 from pepper.latency.tuning import TrialResult, Tuned, tune
 
 if TYPE_CHECKING:
@@ -43,9 +44,14 @@ class Trained:
 
     @property
     def test_scores(self) -> dict[str, float]:
-        """Scores on the held-out rows, and the share of them that lies outside of what was trained on."""
-        predicted = self.model.predict(self.test.features)
-        return {**scores(self.test.p50_ms, predicted.p50_ms), "outside": float(predicted.outside.mean())}
+        """Scores on the held-out rows, and which share lies outside of what was trained on, and inside the interval."""
+        predicted, p50_ms = self.model.predict(self.test.features), self.test.p50_ms
+        inside = (p50_ms >= predicted.low_ms) & (p50_ms <= predicted.high_ms)
+        return {
+            **scores(p50_ms, predicted.p50_ms),
+            "outside": float(predicted.outside.mean()),
+            "inside": float(inside.mean()),
+        }
 
 
 def train(
@@ -74,10 +80,10 @@ def train(
     test = held_out(rows, test_fraction)
     known = rows.take(~test)
     tuned = tune(known, config, storage, progress)
-    unseen = leave_one_out(known, "model", trainer(tuned.hyperparameters))
+    by_model, by_load = (leave_out(known, by, tuned.hyperparameters) for by in ("model", "load"))
     model = LatencyModel.fit(known.features, known.p50_ms, known.p95_ms, tuned.hyperparameters)
     return Trained(
-        model=model.with_interval(known.p50_ms / unseen),
+        model=replace(model, interval=interval(model, by_model, by_load)),
         tuned=tuned,
         train=known,
         test=rows.take(test),
@@ -90,18 +96,33 @@ def trainer(hyperparameters: Hyperparameters) -> Trainer:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """What pepper said of n rows that it was trained without.
+
+    Attributes:
+        p50_ms: The predicted medians, shape (n,).
+        inside: Whether, as 0 or 1, the measured ones lie inside the interval, which is learned without the errors of
+            their group, too; NaN if there was nothing to learn it from, shape (n,).
+    """
+
+    p50_ms: Values
+    inside: Values
+
+
+@dataclass(frozen=True)
 class Report:
     """Scores of pepper and of the baselines on the same rows and folds.
 
     Attributes:
         table: A line for each of `HELD_OUT` and each predictor: its scores, how often it picked the
-            fastest device, and the share of rows outside of what was left to train on.
-        predictions: pepper's prediction of each scored row by what was left out; only what could be left out.
+            fastest device, and the share of rows outside of what was left to train on; pepper's also which share
+            lies inside its interval.
+        evidence: Of each scored row by what was left out; only what could be left out.
         noise: Mean relative difference of the same cell measured twice; NaN if none was.
     """
 
     table: "pd.DataFrame"
-    predictions: dict[str, Values]
+    evidence: Mapping[str, Evidence]
     noise: float
 
 
@@ -121,24 +142,42 @@ def report(
     """
     import pandas as pd
 
-    predictors = {"pepper": trainer(hyperparameters), **BASELINES}
     noise = noise_floor(rows)
     least = noise if np.isfinite(noise) else NOISE
-    lines = []
-    predictions: dict[str, Values] = {}
-    for by in track(HELD_OUT):
-        _, counts = np.unique(rows.groups(by), return_counts=True)
-        if len(counts) < 2 or len(rows) - counts.max() < LEAST_TO_TRAIN:
+    scored = np.isin(rows.groups("model"), list(models)) if models is not None else np.ones(len(rows), bool)
+    of = rows.take(scored)
+    only = {by: models if by == "model" else None for by in HELD_OUT}
+    left_out = {by: leave_out(rows, by, hyperparameters, only[by]) for by in track(HELD_OUT)}
+    whole = LatencyModel.fit(rows.features, rows.p50_ms, None, hyperparameters)
+    lines: list[dict[str, Any]] = []
+    evidence: dict[str, Evidence] = {}
+    for by, found in left_out.items():
+        if found is None:
             continue
-        scored = np.isin(rows.groups("model"), list(models)) if models is not None else np.ones(len(rows), bool)
-        of, only = rows.take(scored), models if by == "model" else None
-        beyond = float(leave_one_out(rows, by, outside, only=only)[scored].mean())
-        for name, train_one in predictors.items():
-            predicted = leave_one_out(rows, by, train_one, only=only)[scored]
-            if name == "pepper":
-                predictions[by] = predicted
+        mine = found if only[by] else found.take(scored)
+        evidence[by] = Evidence(mine.p50_ms, _inside(whole, mine, by, left_out))
+        beyond = float(leave_one_out(rows, by, outside, only=only[by])[scored].mean())
+        told = {"pepper": mine.p50_ms}
+        told |= {name: leave_one_out(rows, by, one, only=only[by])[scored] for name, one in BASELINES.items()}
+        for name, predicted in told.items():
             fastest = fastest_picked(of, predicted, least)
             line = {**scores(of.p50_ms, predicted), "fastest_picked": fastest.right, "fastest_cases": fastest.cases}
-            line["outside"] = beyond
+            line |= {"outside": beyond, "inside": float(evidence[by].inside.mean()) if name == "pepper" else np.nan}
             lines.append({"held_out": by, "predictor": name, **line})
-    return Report(pd.DataFrame(lines), predictions, noise)
+    return Report(pd.DataFrame(lines), evidence, noise)
+
+
+def _inside(whole: LatencyModel, found: LeftOut, by: str, left_out: Mapping[str, LeftOut | None]) -> Values:
+    """Tell, as 0 or 1, which rows lie inside the interval that is learned without the errors of their group."""
+    inside = np.full(len(found.rows), np.nan)
+    by_model = left_out["model"]
+    if by_model is None:
+        return inside
+    groups = found.rows.groups(by)
+    for name in np.unique(groups):
+        others = by_model.take(by_model.rows.groups(by) != name)
+        if len(others.rows):
+            mine = groups == name
+            there = interval(whole, others, left_out["load"])
+            inside[mine] = there.holds(found.ratio[mine], found.novelty[mine])
+    return inside

@@ -59,11 +59,25 @@ def section(model: LatencyModelReport) -> Section:
                 f"{len(rows):,} cells of {rows['model'].nunique()} models, each predicted without its own model",
             ),
         ]
+        blocks += [_by_group(rows, by) for by in ("model", "series") if "inside_without_model" in rows]
     if model.scores is not None:
         blocks.append(_scores(model.scores))
     if model.promotions:
         blocks.append(Table("Champions", ["when", "version", "by", "why"], model.promotions))
     return Section("Prediction against measurement", blocks)
+
+
+def _by_group(rows: "pd.DataFrame", by: str) -> Table:
+    """Errors of each model or device, and how often the interval held."""
+    error = 100 * (rows["predicted_ms"] / rows["measured_ms"] - 1).abs()
+    told = rows.assign(error=error, inside=100 * rows["inside_without_model"]).groupby(by)[["error", "inside"]]
+    median, mean, cells = told.median()["error"].round(1), told.mean().round(1), told.size()
+    what = "device" if by == "series" else by
+    return Table(
+        f"By {what}, each cell predicted without its model",
+        [what, "cells", "median error %", "mean error %", "inside the 90 % interval, % of cells"],
+        [[name, int(cells[name]), median[name], *mean.loc[name]] for name in median.index],
+    )
 
 
 def _scores(scores: "pd.DataFrame") -> Table:

@@ -18,7 +18,7 @@ _MOST_CURVES = 4
 def draw(folder: Path, rows: Rows, trained: Trained, evidence: Report) -> None:
     """Draw the evidence for a version into a new folder."""
     folder.mkdir()
-    predicted = evidence.predictions["model"]
+    predicted = evidence.evidence["model"].p50_ms
     errors = {
         by: {name: line["mape"] for name, line in groups.items()} for by, groups in by_group(rows, predicted).items()
     }
@@ -64,7 +64,17 @@ def scores_table(trained: Trained, evidence: Report) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("left out", "predictor"):
         table.add_column(name)
-    columns = ("mape", "median_error", "within_5", "within_10", "within_20", "spearman", "fastest_picked", "outside")
+    columns = (
+        "mape",
+        "median_error",
+        "within_5",
+        "within_10",
+        "within_20",
+        "spearman",
+        "fastest_picked",
+        "outside",
+        "inside",
+    )
     for name in columns:
         table.add_column(name.replace("_", " "), justify="right")
     for line in scores(trained, evidence):

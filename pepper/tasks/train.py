@@ -123,7 +123,7 @@ def _record(folder: Path, name: str, rows: Rows, trained: Trained, evidence: Rep
         where = f"{str(line['predictor']).replace(' ', '_')}_by_{line['held_out']}"
         metrics |= {
             f"{where}_{key}": float(line[key])
-            for key in ("mape", "median_error", "spearman", "fastest_picked", "outside")
+            for key in ("mape", "median_error", "spearman", "fastest_picked", "outside", "inside")
         }
     return Record(
         kind=TRAINING,
@@ -168,8 +168,12 @@ def _write(folder: Path, name: str, rows: Rows, trained: Trained, evidence: Repo
 def _predictions(rows: Rows, evidence: Report) -> "pd.DataFrame":
     """Return each row with what was predicted of it, once for every way of leaving out."""
     table = collect.to_frame(rows)[["model", "part", "device", "load", "p50_ms"]].assign(model=rows.groups("model"))
-    for by, predicted in evidence.predictions.items():
+    for by, found in evidence.evidence.items():
         table = table.assign(
-            **{f"predicted_without_{by}_ms": predicted, f"error_without_{by}": predicted / rows.p50_ms - 1}
+            **{
+                f"predicted_without_{by}_ms": found.p50_ms,
+                f"error_without_{by}": found.p50_ms / rows.p50_ms - 1,
+                f"inside_without_{by}": found.inside,
+            }
         )
     return table

@@ -178,6 +178,10 @@ def test_every_predictor_is_scored_on_every_hold_out() -> None:
     by_model = result.table[result.table["held_out"] == "model"].set_index("predictor")["mape"]
     assert by_model["pepper"] < by_model["paper"]
     assert by_model["pepper"] < by_model["device mean"]
+    for by, found in result.evidence.items():
+        line = result.table[(result.table["held_out"] == by) & (result.table["predictor"] == "pepper")]
+        assert line["inside"].item() == pytest.approx(found.inside.mean())
+        assert 0.6 < found.inside.mean() <= 1
 
 
 def test_baselines_answer_for_a_device_never_seen() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pepper.errors import LatencyError
 from pepper.latency.evaluation import scores
 from pepper.latency.features import COLUMN, FEATURES, rows
+from pepper.latency.intervals import Interval
 from pepper.latency.model import FILE, Hyperparameters, LatencyModel
 from pepper.latency.ranges import in_short
 from tests.latency.measured import measured, random_parts, setting
@@ -20,7 +21,8 @@ SMALL = Hyperparameters(rounds=60, learning_rate=0.1)
 @pytest.fixture(scope="module")
 def model() -> LatencyModel:
     known = measured(models=10)
-    return LatencyModel.fit(known.features, known.p50_ms, known.p95_ms, SMALL).with_interval(np.linspace(0.8, 1.2, 101))
+    model = LatencyModel.fit(known.features, known.p50_ms, known.p95_ms, SMALL)
+    return replace(model, interval=Interval.around(np.linspace(0.8, 1.2, 101)))
 
 
 def test_it_predicts_parts_never_seen(model: LatencyModel) -> None:

@@ -165,5 +165,4 @@ def test_training_holds_out_what_no_trial_saw(tmp_path: Path) -> None:
     trained = train(measured(models=8), QUICK, tmp_path / "tuning.db")
     assert not set(trained.train.model) & set(trained.test.model)
     assert trained.test_scores["mape"] < 0.15
-    low, high = trained.model.interval
-    assert low < 1 < high
+    assert trained.model.interval.low < 1 < trained.model.interval.high

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -15,6 +16,7 @@ from pepper.hosts.local import LocalHost
 from pepper.latency import collect
 from pepper.latency.evaluation import leave_one_out
 from pepper.latency.features import FEATURES
+from pepper.latency.intervals import Interval
 from pepper.latency.model import Hyperparameters, LatencyModel
 from pepper.latency.training import trainer
 from pepper.tracking.record import Dataset, NewVersion, Record
@@ -65,7 +67,7 @@ def register(desk: Desk, errors: Sequence[float]) -> None:
     dataset = Dataset("profiles", rows.digest, "dataset/rows.parquet", ("macs",), len(rows))
     version = NewVersion("pepper-latency", {"dataset_digest": rows.digest})
     folder = desk.folder / "training"
-    model.with_interval(rows.p50_ms / unseen).save(folder / "model")
+    replace(model, interval=Interval.around(rows.p50_ms / unseen)).save(folder / "model")
     write_signature(folder / "model", FEATURES, ("p50_ms",))
     collect.write(rows, folder / "dataset" / "train.parquet")
     table = collect.to_frame(rows)[["model", "part", "device", "load", "p50_ms"]]
