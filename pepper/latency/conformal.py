@@ -27,6 +27,7 @@ from pepper.latency.roofline import TERMS, Roofline
 _FOLDS = 20
 _OUTSIDE = 0.1
 _LEAST_SIZE = 0.1  # of what is not new, over the mean error
+_FINEST = 0.01  # log; measurements are no finer
 _KINDS, _EXTENT, _LOAD, _DEVICE = range(len(NOVELTIES))
 
 
@@ -104,8 +105,8 @@ def interval(model: LatencyModel, by_model: LeftOut | None, by_load: LeftOut | N
         "device": _spread_of_devices(by_model.rows),
     }
     return Interval(
-        low=float(np.exp(min(low, 0.0) * seen)),
-        high=float(np.exp(max(high, 0.0) * seen)),
+        low=float(np.exp(min(low, -1.0) * seen)),  # at least the mean error each way
+        high=float(np.exp(max(high, 1.0) * seen)),
         wider={name: sizes[name] / seen for name in NOVELTIES},
     )
 
@@ -123,7 +124,7 @@ def _sizes(error: Values, novelty: Values, weight: Values) -> tuple[float, float
     terms = np.column_stack((np.ones(len(error)), novelty[:, [_KINDS, _EXTENT]]))
     root = np.sqrt(weight)
     seen, kinds, extent = nnls(terms * root[:, None], error * root)[0].tolist()
-    least = max(_LEAST_SIZE * float(np.average(error, weights=weight)), 1e-6)
+    least = max(_LEAST_SIZE * float(np.average(error, weights=weight)), _FINEST)
     return max(seen, least), kinds, extent
 
 

@@ -21,7 +21,11 @@ from pepper.names import PARAMS
 
 REQUIRED = ("model", "device", "latency", "unit")
 FACTS = tuple(name for name in SETTING if name.startswith("device_"))
-OPTIONAL = ("threads", "provider", "load", "samples", "source", "input_shapes", "sha256", "characteristics", *FACTS)
+PART = ("part_of", "part_of_sha256")
+OPTIONAL = (
+    *("threads", "provider", "load", "samples", "source", "input_shapes"),
+    *("name", "sha256", *PART, "characteristics", *FACTS),
+)
 COLUMNS = (*REQUIRED, *OPTIONAL)
 UNITS = {"ns": 1e-6, "us": 1e-3, "ms": 1.0, "s": 1e3}
 """Milliseconds in each unit of a latency."""
@@ -50,7 +54,10 @@ class Line:
         samples: How many inferences it is the median of; None where that is not known.
         source: What measured it.
         shapes: Shapes by input name.
+        name: What the model is called, where its path does not say it.
         sha256: Hash of the model, where it must be this one.
+        part_of: What the model is called that this is a part of; empty where it is whole.
+        part_of_sha256: The hash of that one.
         characteristics: Its description, as `description.encode` writes it.
         facts: What is known of the device, by name of `FACTS`.
     """
@@ -65,7 +72,10 @@ class Line:
     samples: int | None = None
     source: str = ""
     shapes: Mapping[str, list[int]] = field(default_factory=dict)
+    name: str = ""
     sha256: str = ""
+    part_of: str = ""
+    part_of_sha256: str = ""
     characteristics: str = ""
     facts: Mapping[str, float] = field(default_factory=dict)
 
@@ -135,7 +145,7 @@ def describe(
     Returns:
         Lines with their models, and what is wrong with the others, ``line 7: ...``.
     """
-    found: dict[tuple[str, str, str, str], Described | ModelError] = {}
+    found: dict[tuple[str, ...], Described | ModelError] = {}
     models = {_model_key(line): line for line in lines}
     for key, line in track(list(models.items())):
         try:
@@ -173,7 +183,7 @@ def params_of(line: Line, described: Described, file: Path) -> dict[str, str | f
 def identity(line: Line, described: Described) -> str:
     """Return what tells a measurement from others: its SHA-256 (hex); one that is read twice has it twice."""
     facts = asdict(line)
-    for name in ("number", "model", "characteristics"):
+    for name in ("number", "model", "name", *PART, "characteristics"):
         del facts[name]
     facts |= {"from_elsewhere": True, "sha256": described.params["model_sha256"]}
     facts["shapes"] = described.params.get("input_shapes")
@@ -184,8 +194,11 @@ def row_of(params: Mapping[str, str], latency_ms: float, samples: float | None) 
     """Return a measurement as `write` takes it, from its run's parameters."""
     percent = float(params.get("load_percent") or 0)
     facts = {name: params[name] for name in FACTS if params.get(name, "None") != "None"}
+    whole, sha256 = params.get("family_sha256"), params.get("model_sha256")
+    is_part = bool(whole) and whole != sha256
     return {
-        "model": params.get("model_path"),
+        # A part's path leads to a cache of this machine's.
+        "model": sha256 if is_part else params.get("model_path"),
         "device": params.get("device"),
         "latency": f"{latency_ms:.9g}",
         "unit": "ms",
@@ -195,7 +208,9 @@ def row_of(params: Mapping[str, str], latency_ms: float, samples: float | None) 
         "samples": None if samples is None else f"{samples:.0f}",
         "source": params.get("source", "pepper"),
         "input_shapes": params.get("input_shapes"),
-        "sha256": params.get("model_sha256"),
+        "name": params.get("model"),
+        "sha256": sha256,
+        **({"part_of": params.get("family"), "part_of_sha256": whole} if is_part else {}),
         "characteristics": params.get(description.PARAM),
         **facts,
     }
@@ -244,11 +259,10 @@ def _line(number: int, header: Sequence[str], cells: Sequence[str]) -> Line:
         raise LatencyError(f"no {' and no '.join(empty)}")
     if values["unit"] not in UNITS:
         raise LatencyError(f"unit {values['unit']!r}: must be one of {', '.join(UNITS)}")
-    if not all(values[name].isprintable() for name in ("model", "device")):
+    if not all(values.get(name, "").isprintable() for name in ("model", "device", "name", "part_of")):
         raise LatencyError("a name holds more than printable characters")
-    sha256 = values.get("sha256", "").lower()
-    if sha256 and not _SHA256.fullmatch(sha256):
-        raise LatencyError(f"sha256 {sha256[:20]!r}: must be 64 hexadecimal digits")
+    if values.get("part_of") and not values.get("part_of_sha256"):
+        raise LatencyError(f"part_of {values['part_of'][:20]!r}: needs the hash of that model in part_of_sha256")
     return Line(
         number=number,
         model=values["model"],
@@ -260,7 +274,10 @@ def _line(number: int, header: Sequence[str], cells: Sequence[str]) -> Line:
         samples=_count(values, "samples"),
         source=values.get("source", ""),
         shapes=_shapes(values.get("input_shapes", "{}")),
-        sha256=sha256,
+        name=values.get("name", ""),
+        sha256=_hash(values, "sha256"),
+        part_of=values.get("part_of", ""),
+        part_of_sha256=_hash(values, "part_of_sha256"),
         characteristics=values.get("characteristics", ""),
         facts={name: _number(values, name, above=name != "device_l3_bytes") for name in FACTS if name in values},
     )
@@ -274,6 +291,13 @@ def _number(values: Mapping[str, str], name: str, *, above: bool) -> float:
     if not math.isfinite(number) or number < 0 or (above and number == 0):
         raise LatencyError(f"{name} {values[name]}: must be {'above' if above else 'at least'} 0")
     return number
+
+
+def _hash(values: Mapping[str, str], name: str) -> str:
+    sha256 = values.get(name, "").lower()
+    if sha256 and not _SHA256.fullmatch(sha256):
+        raise LatencyError(f"{name} {sha256[:20]!r}: must be 64 hexadecimal digits")
+    return sha256
 
 
 def _count(values: Mapping[str, str], name: str) -> int | None:
@@ -307,8 +331,9 @@ def _shapes(text: str) -> dict[str, list[int]]:
     return dict(shapes)
 
 
-def _model_key(line: Line) -> tuple[str, str, str, str]:
-    return line.model, json.dumps(line.shapes, sort_keys=True), line.sha256, line.characteristics
+def _model_key(line: Line) -> tuple[str, ...]:
+    shapes = json.dumps(line.shapes, sort_keys=True)
+    return line.model, shapes, line.name, line.sha256, line.part_of, line.part_of_sha256, line.characteristics
 
 
 def _described(line: Line, known: Mapping[str, Mapping[str, str]]) -> Described:
@@ -327,9 +352,9 @@ def _described(line: Line, known: Mapping[str, Mapping[str, str]]) -> Described:
     if line.characteristics:
         if description.decode(line.characteristics) is None:
             raise ModelError("characteristics: damaged, or of another version; give the model's path")
-        name = line.model[:12] if by_hash else Path(line.model).stem
+        name = line.name or (line.model[:12] if by_hash else Path(line.model).stem)
         told = {"model": name, "model_path": line.model, "model_sha256": sha256, **shapes}
-        return Described({**told, description.PARAM: line.characteristics})
+        return Described({**told, **_whole(line, name, line.model, sha256), description.PARAM: line.characteristics})
     raise ModelError(f"model {line.model[:16]}...: no model of this hash was measured here; give its path")
 
 
@@ -338,15 +363,21 @@ def _by_file(line: Line, sha256: str) -> Described:
     if sha256 and model.content_hash != sha256:
         raise ModelError(f"{line.model}: is another model (sha256 {model.content_hash[:12]}, the line's {sha256[:12]})")
     address = line.model if "://" in line.model else str(model.file)
+    name = line.name or model.name
     return Described(
         {
-            "model": model.name,
-            "family": model.name,
+            "model": name,
             "model_path": address,
             "model_sha256": model.content_hash,
-            "family_path": address,
-            "family_sha256": model.content_hash,
+            **_whole(line, name, address, model.content_hash),
             "input_shapes": json.dumps(model.shapes),
             description.PARAM: description.encode(description.describe_model(model)),
         }
     )
+
+
+def _whole(line: Line, name: str, path: str, sha256: str) -> dict[str, str]:
+    """Return what says of which model a line's is a part: of itself, if nothing else is said."""
+    if line.part_of_sha256:
+        return {"family": line.part_of or name, "family_path": "", "family_sha256": line.part_of_sha256}
+    return {"family": name, "family_path": path, "family_sha256": sha256}

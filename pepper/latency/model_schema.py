@@ -18,6 +18,7 @@ FORMAT = 3
 _MOST_TREES_BYTES = 2**28
 _MOST_MS = 1e9
 _MOST_FACTOR = 1e15
+_MOST_WIDER = 1e4
 _MOST_LOG = 100.0  # of a correction: beyond, e to its power leaves what a float holds
 
 
@@ -85,7 +86,7 @@ class LatencyModelSchema(StrictModel):
     interval: Annotated[list[Annotated[float, Field(gt=0, le=_MOST_MS)] | None], _each(2)]
     adaptations: list[_Adaptation]
     most_shares: Annotated[list[Share], _each(len(TERMS))] | None = None  # as files, and so is the next
-    wider: Annotated[dict[str, Annotated[float, Field(ge=0, le=_MOST_LOG)]], _named(*NOVELTIES)] | None = None
+    wider: Annotated[dict[str, Annotated[float, Field(ge=0, le=_MOST_WIDER)]], _named(*NOVELTIES)] | None = None
     files: dict[str, Sha256] | None = None  # versions saved before they were kept have none
 
     @model_validator(mode="after")

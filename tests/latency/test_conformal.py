@@ -1,6 +1,7 @@
 """Intervals hold as often as they say, and are wider where something is new."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,6 +93,14 @@ def test_more_that_is_new_is_never_narrower(novelty: list[float], more: int, wid
     low, high = kept.ratios(np.array([novelty, further]))
     assert low[1] <= low[0] <= 0.8
     assert high[1] >= high[0] >= 1.3
+
+
+def test_what_was_foretold_exactly_makes_no_prediction_exact(tmp_path: Path) -> None:
+    model = learned(measured(models=6, noise=0))
+    assert model.interval.low <= 0.99
+    assert model.interval.high >= 1.01
+    model.save(tmp_path)
+    assert LatencyModel.load(tmp_path).interval == model.interval
 
 
 def test_one_model_says_nothing() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import onnx
 import pytest
-from harness import Desk, mlp
+from harness import Desk, MakeDesk, mlp
 
 HEADER = "model,device,threads,latency,unit,samples,source,device_gflops,device_memory_gbps\n"
 
@@ -39,6 +39,21 @@ def test_measurements_from_elsewhere_are_logged_once_and_go_out_again(desk: Desk
     again = desk("task=import", f"import.csv={out}")
     assert again.status == 0, again.err  # the rows say what the model is like
     assert {run.data.params["device"] for run in desk.runs()} == {"phone", "board", "tablet"}
+
+
+def test_a_part_goes_out_and_comes_back_as_a_part_of_its_model(desk: Desk, make_desk: MakeDesk, tmp_path: Path) -> None:
+    measured = desk("model=conv", "model.part=0", "device=local")
+    assert measured.status == 0, measured.err
+    out = tmp_path / "out.csv"
+    assert desk("task=export_data", f"export_data.csv={out}").status == 0
+    assert "/" not in out.read_text().splitlines()[1].split(",")[0], "no path of a cache"
+    other = make_desk(tmp_path / "other")
+    taken = other("task=import", f"import.csv={out}")
+    assert taken.status == 0, taken.err
+    (there,), (here,) = other.runs(), desk.runs()
+    for name in ("model", "model_sha256", "family", "family_sha256"):
+        assert there.data.params[name] == here.data.params[name], name
+    assert there.data.params["family_sha256"] != there.data.params["model_sha256"]
 
 
 def test_bad_lines_are_listed_and_good_ones_kept_only_if_asked(desk: Desk, tmp_path: Path) -> None:
