@@ -82,7 +82,7 @@ HOMES = {
     "jinja2": ("report",),
     "dask": ("hosts.engine",),
     "distributed": ("hosts.engine",),
-    "cryptography": ("hosts.bundles",),
+    "cryptography": ("hosts.certificates",),
     "fastapi": ("service",),
     "starlette": ("service",),
     "uvicorn": ("service",),

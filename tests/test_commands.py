@@ -57,6 +57,7 @@ NOT_RUN = {
     "taskset": "a program's name, not a command",
     "source": "a column's name, not a command",
     f"{PEPPER} task=head hosts.address=192.168.1.2:8786 hosts.names=[camera,edge]": "a server that nothing ends",
+    f"{PEPPER} task=head hosts.withdraw=[camera] hosts.names=[camera]": "a head that made a bundle of it is needed",
     "pip install 'pepper-harness[cpu,fleet]'": "installs",
     "pip install 'pepper-harness[host]'": "installs",
     f"{PEPPER} task=join hosts.bundle=edge.json": "a server that nothing ends; tests/hosts/test_fleet.py starts one",

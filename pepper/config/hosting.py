@@ -26,6 +26,7 @@ class HostsConfig:
         folder: Where the head keeps its authority and writes a bundle for each host.
         address: Where the head listens, ``ADDRESS:PORT``, as the hosts reach it.
         names: The hosts that may join.
+        withdraw: Hosts whose certificates are to be withdrawn.
         kind: What this machine is one of several of, which can stand in for each other: ``device.host=kind:KIND``.
         bundle: What lets this machine in: its file; None is the head's own, in the folder.
         valid_days: How long a new bundle is good for.
@@ -35,6 +36,7 @@ class HostsConfig:
     folder: str = MISSING
     address: str | None = None
     names: list[str] = field(default_factory=list)
+    withdraw: list[str] = field(default_factory=list)
     kind: str | None = None
     bundle: str | None = None
     valid_days: int = 365

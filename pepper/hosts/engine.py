@@ -7,9 +7,11 @@ import asyncio
 import concurrent.futures
 import contextlib
 import logging
+import math
 import os
 import ssl
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,10 +19,12 @@ from typing import Any
 from pepper.config.hosting import HERE, KIND
 from pepper.errors import ConfigError, DeviceError
 from pepper.hosts.bundles import Bundle
+from pepper.hosts.trust import Trust
 from pepper.interrupts import check
 
 CONNECT_S = 10
 _LOOK_S = 0.5  # for a signal, and for the head
+_WITHDRAWN, _ASK_S = "withdrawn", 2.0  # what hosts ask the head, and how often
 _QUERIES, _BLOCKS = "asked", "measures"
 _CALLS = 4  # at a time: one measures, others wait for that, and one answers meanwhile
 _SETTINGS = {
@@ -44,24 +48,30 @@ _SETTINGS = {
 _NO_HTTP = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}  # it wants a port, and serves nothing there
 
 
-def head(bundle: Bundle, ready: Callable[[], None]) -> None:
+def head(bundle: Bundle, withdrawn: Callable[[], str], ready: Callable[[], None]) -> None:
     """Be the head, until a signal comes.
 
     Args:
         bundle: The head's.
+        withdrawn: Tells the list of withdrawn certificates as it is now.
         ready: Called as soon as hosts can join.
 
     Raises:
         ConfigError: It cannot listen there.
     """
-    distributed = _engine()
+    distributed, trust = _engine(), Trust(bundle)
+    trust.refuse(withdrawn())
+
+    def told() -> str:
+        return trust.withdrawn
 
     async def serve() -> None:
         address, _, port = bundle.address.rpartition(":")
         try:
             scheduler = distributed.Scheduler(
-                host=address, port=int(port), protocol="tls", security=_security(bundle), **_NO_HTTP
+                host=address, port=int(port), protocol="tls", security=trust.security(), **_NO_HTTP
             )
+            scheduler.handlers[_WITHDRAWN] = told
             await scheduler
         except (OSError, ValueError, RuntimeError) as error:  # the engine wraps what the system said
             said = str(error.__cause__ or error)
@@ -70,6 +80,8 @@ def head(bundle: Bundle, ready: Callable[[], None]) -> None:
             ready()
             while True:
                 check()
+                trust.refuse(withdrawn())
+                trust.end_refused(scheduler._comms)  # the engine tells of them in no other way
                 await asyncio.sleep(_LOOK_S)
 
     asyncio.run(serve())
@@ -88,7 +100,7 @@ def join(bundle: Bundle, kind: str | None, say: Callable[[str], None]) -> None:
     Raises:
         ConfigError: A host of this name is there already.
     """
-    distributed = _engine()
+    distributed, trust = _engine(), Trust(bundle)
     cores = sorted(os.sched_getaffinity(0))
     names = [bundle.name, *([f"{KIND}{kind}"] if kind else [])]
     hands = _LastingThreadPoolExecutor(_CALLS, "pepper-asked", initializer=os.sched_setaffinity, initargs=(0, cores))
@@ -103,7 +115,7 @@ def join(bundle: Bundle, kind: str | None, say: Callable[[str], None]) -> None:
                     nthreads=_CALLS,
                     executor=hands,
                     resources={_needs(name, each): 1 for name in names for each in (_QUERIES, _BLOCKS)},
-                    security=_security(bundle),
+                    security=trust.security(),
                     memory_limit=0,
                     local_directory=folder,
                     death_timeout=CONNECT_S,
@@ -117,13 +129,19 @@ def join(bundle: Bundle, kind: str | None, say: Callable[[str], None]) -> None:
                         raise ConfigError(
                             f"hosts.bundle: a host {bundle.name} is there already; make a bundle of another name"
                         ) from error
-                    say(f"no head at {bundle.address} that takes this bundle; trying again")
+                    say(f"no head at {bundle.address} that takes this bundle (or it was withdrawn); trying again")
                     await worker.close(nanny=False)
                     continue
                 async with worker:
                     say(f"joined {bundle.address} as {bundle.name}")
+                    asked_s = -math.inf
                     while worker.status == distributed.Status.running:
                         check()
+                        if time.monotonic() - asked_s > _ASK_S:
+                            with contextlib.suppress(OSError):  # the head is away
+                                trust.refuse(await getattr(worker.scheduler, _WITHDRAWN)())
+                            trust.end_refused(worker._comms)
+                            asked_s = time.monotonic()
                         await asyncio.sleep(_LOOK_S)
                 say(f"{bundle.address} is away; waiting for it")
 
@@ -154,7 +172,7 @@ def connect(bundle: Bundle) -> Any:
     try:
         return distributed.Client(
             f"tls://{bundle.address}",
-            security=_security(bundle),
+            security=Trust(bundle).security(),
             timeout=CONNECT_S,
             set_as_default=False,
             heartbeat_interval="5s",
@@ -303,17 +321,3 @@ def _engine() -> Any:
     for name in ("distributed", "distributed.client", "tornado", "tornado.application", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return distributed
-
-
-def _security(bundle: Bundle) -> Any:
-    from distributed.security import Security
-
-    shown = {
-        f"tls_{role}_{what}": value
-        for role in ("client", "scheduler", "worker")
-        for what, value in (
-            ("cert", bundle.certificate),
-            ("key", bundle.key),
-        )
-    }
-    return Security(require_encryption=True, tls_ca_file=bundle.authority, **shown)

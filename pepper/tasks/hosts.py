@@ -9,17 +9,28 @@ from pepper.config.composing import Composition
 from pepper.console.tables import plain_table, show
 from pepper.errors import ConfigError
 from pepper.hosts import engine, reach
-from pepper.hosts.bundles import issue, read_bundle
+from pepper.hosts.bundles import issue, read_bundle, withdraw, withdrawn
 from pepper.hosts.roll import hosts_there
 from pepper.tasks.result import Result
 
 
 def head(composition: Composition) -> Result:
-    """Write the bundles of hosts, and let these join until a signal comes."""
-    own, *others = issue(composition.config.hosts)
+    """Write the bundles of hosts, and let these join until a signal comes; or withdraw certificates, and end."""
+    config = composition.config.hosts
+    if config.withdraw:
+        withdraw(config)
+        show(f"withdrawn: {', '.join(config.withdraw)}; the head refuses them from now on, also one that runs")
+        if not config.names:
+            return Result()
+    own, *others = issue(config)
     show(f"bundles (whoever has one can run programs on the others): {', '.join(map(str, others)) or 'none'}")
-    bundle = read_bundle(own)
-    engine.head(bundle, lambda: show(f"head at {bundle.address}; Ctrl-C ends it"))
+    if not config.withdraw:
+        bundle = read_bundle(own)
+        engine.head(
+            bundle,
+            lambda: withdrawn(Path(config.folder)),
+            lambda: show(f"head at {bundle.address}; Ctrl-C ends it"),
+        )
     return Result()
 
 

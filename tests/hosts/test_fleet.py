@@ -1,17 +1,21 @@
 """Machines that join a head: who may, what they say, and what is said where it goes wrong."""
 
+import socket
+import ssl
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from harness import composed
+from harness import composed, wait_until
 from machines import Machines
 
 from pepper.config import HostsConfig
 from pepper.errors import ConfigError, DeviceError
-from pepper.hosts.bundles import issue, read_bundle
+from pepper.hosts.bundles import Bundle, issue, read_bundle, withdraw
 from pepper.hosts.reach import bundle_of
 from pepper.hosts.remote import Joined
+from pepper.hosts.trust import Trust
 
 pytest.importorskip("cryptography")
 
@@ -42,7 +46,7 @@ def test_what_is_no_bundle_is_refused_in_a_line(tmp_path: Path, text: str | None
 def test_one_that_has_expired_is_refused_and_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from datetime import UTC, datetime, timedelta
 
-    from pepper.hosts import bundles
+    from pepper.hosts import certificates
 
     class LongAgo(datetime):
         @classmethod
@@ -52,7 +56,7 @@ def test_one_that_has_expired_is_refused_and_made_anew(tmp_path: Path, monkeypat
     issue(settings(tmp_path))
     (tmp_path / "edge.json").unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(bundles, "datetime", LongAgo)
+        patch.setattr(certificates, "datetime", LongAgo)
         issue(settings(tmp_path, valid_days=1))
     with pytest.raises(ConfigError, match=r"edge\.json: expired on"):
         read_bundle(tmp_path / "edge.json")
@@ -93,3 +97,39 @@ def test_a_host_that_is_not_there_is_named_at_once(machines: Machines) -> None:
         pytest.raises(DeviceError, match=r"device.host=edg: has not joined; did you mean 'edge'"),
     ):
         hosts.require("edg")
+
+
+def is_refused(hosts: Joined, bundle: Bundle, name: str) -> bool:
+    """Whether a host lets nobody in who shows this bundle, and comes to it straight."""
+    port = hosts.ask(name, "receive", model="0" * 64, name="model.onnx", size=1)
+    context = Trust(bundle).security().get_connection_args("client")["ssl_context"]
+    try:
+        with (
+            socket.create_connection((hosts.address_of(name), port), timeout=10) as plain,
+            context.wrap_socket(plain) as peer,
+        ):
+            peer.sendall(b"x")  # all that is awaited
+            return bool(peer.recv(1) != b"\0")
+    except ssl.SSLError:
+        return True
+
+
+@pytest.mark.slow
+def test_a_host_whose_certificate_is_withdrawn_is_out_and_stays_out(machines: Machines, tmp_path: Path) -> None:
+    """It is joined: the head lets it go, other hosts refuse it, and so does the head that is started again."""
+    reached = composed(f"hosts.folder={machines.folder}/fleet").hosts
+    stolen = read_bundle(machines.folder / "fleet" / "other.json")
+    with Joined(bundle_of(reached), 20) as hosts, Joined(stolen, 1) as thief:
+        assert not is_refused(hosts, stolen, "edge")
+        withdraw(replace(reached, withdraw=["other"]))
+        issue(replace(reached, names=["other"]))
+        wait_until(lambda: "other" not in hosts.present())
+        wait_until(lambda: not thief.present())
+        wait_until(lambda: is_refused(hosts, stolen, "edge"))
+    machines.gone("head")
+    machines.head()
+    machines.await_joined("edge", "twin")
+    with pytest.raises(DeviceError, match="takes this bundle"), Joined(stolen, 1):
+        pass
+    machines.gone("other")
+    machines.join("other")
