@@ -1,4 +1,4 @@
-"""What a plan for a chain costs, computed part by part and by simulation, apart from any solver."""
+"""What a plan for a chain costs, computed part by part, apart from any solver."""
 
 import math
 from collections import defaultdict
@@ -234,64 +234,3 @@ def _structure(problem: ChainProblem, stages: Stages) -> list[str]:
             if stage.start <= step < stage.stop and pin != name
         ]
     return broken
-
-
-@dataclass(frozen=True)
-class SimulatedSpan:
-    """One resource busy with one request, from `start_ms` to `stop_ms`.
-
-    Attributes:
-        request: Number of the request.
-        resource: Name of a device (see `unit`), or ``from->to`` of a link.
-        start_ms: Begin.
-        stop_ms: End; a link's propagation comes on top.
-    """
-
-    request: int
-    resource: str
-    start_ms: float
-    stop_ms: float
-
-
-def simulate(problem: ChainProblem, stages: Stages, n_requests: int) -> tuple[SimulatedSpan, ...]:
-    """Play a stream of requests that are all there at time 0, first come first served on each resource.
-
-    A discrete-event view of the cost model: the first request takes the latency, and without `reuse` the
-    distance between late results is the period.
-
-    Returns:
-        Events by request and position; the last of each request ends its answer (without the propagation).
-    """
-    result = evaluate(problem, stages)
-    names = [unit(problem, s.device, k) for s, k in zip(stages, instances(problem, stages), strict=True)]
-    ends = [problem.source or "", *names, problem.sink or ""]
-    visits: list[tuple[str, float, float]] = []
-    begin_ms = 0.0
-    for k, hop in enumerate(result.hops):
-        wait_ms = busy_ms = 0.0
-        if k < len(stages):
-            busy_ms = result.stage_ms[k] + float(problem.handling_ms[stages[k].start, stages[k].device])
-            wait_ms = result.stage_ms[k] + result.pickup_ms[k] - busy_ms
-        if hop is not None:
-            delay_ms = hop.time_ms - hop.occupied_ms + wait_ms
-            visits.append((f"{ends[k]}->{ends[k + 1]}", hop.occupied_ms, delay_ms))
-        elif k == 0:
-            begin_ms = wait_ms
-        if k < len(stages):
-            visits.append((names[k], busy_ms, 0.0))
-    ready = [begin_ms] * n_requests
-    position = [0] * n_requests
-    free: dict[str, float] = defaultdict(float)
-    events = []
-    # Serve the visit that can begin first; among equals the older request.
-    waiting = set(range(n_requests))
-    while waiting:
-        start_ms, request = min((max(ready[r], free[visits[position[r]][0]]), r) for r in waiting)
-        resource, busy_ms, delay_ms = visits[position[request]]
-        free[resource] = start_ms + busy_ms
-        ready[request] = start_ms + busy_ms + delay_ms
-        events.append(SimulatedSpan(request, resource, start_ms, start_ms + busy_ms))
-        position[request] += 1
-        if position[request] == len(visits):
-            waiting.remove(request)
-    return tuple(sorted(events, key=lambda e: (e.request, e.start_ms, e.stop_ms)))

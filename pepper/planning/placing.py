@@ -20,6 +20,7 @@ from pepper.placement.front import chain_front, unbeaten
 from pepper.placement.objectives import Objective
 from pepper.placement.plan import Origin, Plan
 from pepper.placement.problem import ChainProblem
+from pepper.placement.queueing import UnderLoad, chain_works, under_load
 from pepper.placement.sensitivity import FlipPoint, flip_points, scale_bandwidth
 from pepper.planning.branching import Branched, find_branched
 from pepper.planning.fleets import assemble, check_readable
@@ -27,11 +28,14 @@ from pepper.planning.forecast import Forecast
 from pepper.planning.latency_models import chosen_version, load_spread, load_version, open_registry
 from pepper.planning.posing import chain_problem, named_by_key, objective_of, origin_of
 from pepper.planning.shipped import called
+from pepper.units import per_second
 
 BANDWIDTHS = np.geomspace(0.05, 20.0, 31)
 """Over that of the fleet's links."""
 LOADS = (1.0, 95.0)
 """Least and most percent of a device's load."""
+UTILISATIONS = (0.5, 0.8, 0.95)
+"""Of what a plan can give, at which its latencies are foretold."""
 MOST_S = 2.0
 """Most time of one solution along a bandwidth or a load."""
 
@@ -171,6 +175,15 @@ def flips(placed: Placed, told: Told) -> dict[str, tuple[FlipPoint, ...]]:
         scaling = placed.forecast.loaded(name)
         keep(f"load on {name}", find(scaling=scaling, low=LOADS[0], high=LOADS[1], tolerance=0.05))
     return found
+
+
+def busy_latencies(placed: Placed) -> tuple[UnderLoad, ...]:
+    """Return what requests that arise at random take, the more there are the longer; nothing of parts side by side."""
+    period_ms = placed.plan.period_ms
+    if placed.plan.graph == PlanGraph.dag or not period_ms:
+        return ()
+    works = chain_works(placed.problem, placed.decision.chosen.stages)
+    return tuple(under_load(works, per_second(period_ms) * share) for share in UTILISATIONS)
 
 
 def alone(problem: ChainProblem) -> dict[str, Evaluation]:

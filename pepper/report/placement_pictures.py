@@ -8,9 +8,10 @@ from pepper.console.progress import Told
 from pepper.errors import PlacementError
 from pepper.placement.baselines import single_device
 from pepper.placement.chain import solve
-from pepper.placement.evaluate import Stages, evaluate, simulate
+from pepper.placement.evaluate import Stages, evaluate
 from pepper.placement.objectives import LATENCY
 from pepper.placement.problem import ChainProblem
+from pepper.placement.queueing import chain_works, play
 from pepper.placement.sensitivity import scale_bandwidth
 from pepper.planning.placing import BANDWIDTHS, MOST_S, Placed
 from pepper.report import placement_figures as figures
@@ -60,7 +61,7 @@ def _busy(problem: ChainProblem, stages: Stages, count: int) -> list[Busy]:
             event.start_ms,
             event.stop_ms,
         )
-        for event in simulate(problem, stages, count)
+        for event in play(chain_works(problem, stages), [0.0] * count)
     ]
 
 

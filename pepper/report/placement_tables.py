@@ -7,6 +7,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from pepper.console.tables import figure, plain_table
+from pepper.placement.queueing import UnderLoad
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,15 @@ class PlanLine:
     energy_j: float | None = None
     ratio: float | None = None
     broken: Sequence[str] = ()
+
+
+def load_table(lines: Sequence[UnderLoad]) -> Table:
+    """Return one line a rate."""
+    table = plain_table(("requests/s, at random",), ("of the most", "median ms", "p95 ms", "p99 ms"))
+    for line in lines:
+        times = (figure(value) for value in (line.p50_ms, line.p95_ms, line.p99_ms))
+        table.add_row(figure(line.rate_per_s), f"{line.utilisation:.0%}", *times)
+    return table
 
 
 def plan_table(lines: Sequence[PartLine]) -> Table:

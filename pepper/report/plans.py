@@ -8,6 +8,7 @@ from rich.filesize import decimal
 from pepper.config.placing import PlanGraph
 from pepper.execution.runner import Event
 from pepper.placement.plan import Plan
+from pepper.placement.queueing import UnderLoad
 from pepper.report import charts, plan_charts
 from pepper.report.execution_tables import MoveLine, RunLine, StepLine
 from pepper.report.page import Block, Chart, Facts, Section, Table
@@ -30,6 +31,7 @@ class PlanReport:
         events: What happened while it ran.
         moves: The moves to another plan.
         timelines: When a device or link was busy, by what is shown; one request first.
+        busy: What requests are foretold to take that arise at random.
     """
 
     name: str
@@ -41,6 +43,7 @@ class PlanReport:
     events: Sequence[Event] = ()
     moves: Sequence[MoveLine] = ()
     timelines: Mapping[str, Sequence[Busy]] = field(default_factory=dict)
+    busy: Sequence[UnderLoad] = ()
 
 
 def section(placement: PlanReport) -> Section:
@@ -91,6 +94,8 @@ def section(placement: PlanReport) -> Section:
         chosen = (plan.latency_ms, per_second(plan.period_ms))
         caption = f"{len(points)} plans that no other one beats"
         blocks.append(Chart(plan_charts.front(points, chosen), caption))
+    if placement.busy:
+        blocks.append(_under_load(placement.busy))
     if placement.steps:
         blocks += _measured(placement.steps)
     if placement.runs:
@@ -100,6 +105,14 @@ def section(placement: PlanReport) -> Section:
     if placement.events:
         blocks.append(_events(placement.events))
     return Section(f"{'Execution' if placement.steps else 'Placement'}: {placement.name}", blocks)
+
+
+def _under_load(busy: Sequence[UnderLoad]) -> Table:
+    return Table(
+        "Requests that arise at random (simulated)",
+        ["requests/s", "of the most, %", "median ms", "p95 ms", "p99 ms"],
+        [[line.rate_per_s, 100 * line.utilisation, line.p50_ms, line.p95_ms, line.p99_ms] for line in busy],
+    )
 
 
 def _achieved(steps: Sequence[StepLine]) -> dict[str, str]:

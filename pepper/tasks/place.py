@@ -18,13 +18,14 @@ from pepper.graph.verify import prove
 from pepper.outputs import fill_folder, output_folder, remove_stale, results_folder
 from pepper.placement.evaluate import Evaluation
 from pepper.placement.plan import Plan, is_plan
+from pepper.placement.queueing import UnderLoad
 from pepper.planning.forecast import Forecast
-from pepper.planning.placing import Placed, alone, find_plan, flips
+from pepper.planning.placing import Placed, alone, busy_latencies, find_plan, flips
 from pepper.planning.splitting import planned_cuts
 from pepper.report import plans as pages
 from pepper.report.page import render
 from pepper.report.placement_pictures import draw
-from pepper.report.placement_tables import comparison_table, plan_table
+from pepper.report.placement_tables import comparison_table, load_table, plan_table
 from pepper.report.placements import (
     energy_line,
     flip_lines,
@@ -94,11 +95,12 @@ def place(composition: Composition) -> PlacedPlan:
             placed = find_plan(composition, progress.advance)
             found = flips(placed, progress.advance)
             draw(placed, folder, progress.advance)
-        _say(config, placed)
+        busy = busy_latencies(placed)
+        _say(config, placed, busy)
         rows, said = flip_rows(placed, found), list(warnings(placed))
         for line in (*flip_lines(placed, found), *(f"warning: {line}" for line in said)):
             show(line)
-        run_id, plan = _log(config, store, placed, rows, folder, out)
+        run_id, plan = _log(config, store, placed, busy, rows, folder, out)
     where = f"; plan.json and figures in {out}" if out else ""
     show(
         f"logged as run {run_id} of {config.place.experiment}{where}",
@@ -116,7 +118,7 @@ def place(composition: Composition) -> PlacedPlan:
     return PlacedPlan(status=status, plan=plan, alone=alone(placed.problem), run_id=run_id, executed=executed)
 
 
-def _say(config: PepperConfig, placed: Placed) -> None:
+def _say(config: PepperConfig, placed: Placed, busy: Sequence[UnderLoad]) -> None:
     plan, decision, unit = placed.plan, placed.decision, placed.objective.unit.lower()
     show(f"{placed.forecast.model.name} on {config.fleet.name}, by {placed.predicted_by}")
     show(plan_table(part_lines(plan)), plan=plan.to_json())
@@ -132,12 +134,15 @@ def _say(config: PepperConfig, placed: Placed) -> None:
         show(energy, energy_j=plan.known_j, unmeasured=plan.unmeasured)
     lines = plan_lines(placed, front=config.objective.wants_front)
     show(comparison_table(lines), plans=[asdict(line) for line in lines])
+    if busy:
+        show(load_table(busy), under_load=[asdict(line) for line in busy])
 
 
 def _log(
     config: PepperConfig,
     store: Store,
     placed: Placed,
+    busy: Sequence[UnderLoad],
     flipped: Sequence[Mapping[str, Any]],
     folder: Path,
     out: Path | None,
@@ -164,7 +169,8 @@ def _log(
         plan.save(folder / name)
     if out:
         fill_folder("place.out", folder, out)
-    section = pages.section(pages.PlanReport(title, plans["plan.json"], record.run_id, [*plans.values()][1:]))
+    front = [*plans.values()][1:]
+    section = pages.section(pages.PlanReport(title, plans["plan.json"], record.run_id, front, busy=busy))
     page = render(title, "" if record.run_id is None else f"run {record.run_id}", [section])
     (folder / "report.html").write_text(page, encoding="utf-8")
     return log(store, record, "the plan").run_id, plans["plan.json"]

@@ -9,9 +9,10 @@ import pytest
 from pepper.errors import PlacementError
 from pepper.fleet import Link
 from pepper.placement.chain import solve
-from pepper.placement.evaluate import Stage, evaluate, simulate
+from pepper.placement.evaluate import Stage, evaluate
 from pepper.placement.objectives import THROUGHPUT, objective_named
 from pepper.placement.problem import ChainProblem, DeviceKind, Limits, Links
+from pepper.placement.queueing import chain_works, play
 
 LINK = Link(bandwidth_mbit_s=8.0, latency_ms=1.0)  # 1,000 bytes a millisecond
 
@@ -89,8 +90,8 @@ def test_a_request_waits_where_it_comes_to_a_device() -> None:
         assert cost.latency_ms == pytest.approx(without.latency_ms + waits_ms)
         assert cost.period_ms == without.period_ms
         assert cost.sent_bytes == without.sent_bytes
-        assert max(event.stop_ms for event in simulate(waiting, stages, 1)) == pytest.approx(
-            max(event.stop_ms for event in simulate(problem(), stages, 1)) + waits_ms
+        assert max(event.stop_ms for event in play(chain_works(waiting, stages), [0.0])) == pytest.approx(
+            max(event.stop_ms for event in play(chain_works(problem(), stages), [0.0])) + waits_ms
         )
 
 
@@ -102,7 +103,7 @@ def test_handling_messages_is_a_devices_work() -> None:
     assert cost.stage_ms == without.stage_ms
     assert cost.latency_ms == pytest.approx(without.latency_ms + 1.2)
     assert cost.period_ms == pytest.approx(without.period_ms + 1.0)
-    events = simulate(problem(handling_ms=handling), stages, 20)
+    events = [*play(chain_works(problem(handling_ms=handling), stages), [0.0] * 20)]
     ends = [max(e.stop_ms for e in events if e.request == request) for request in range(20)]
     assert ends[0] == pytest.approx(cost.latency_ms)
     assert ends[-1] - ends[-2] == pytest.approx(cost.period_ms)
@@ -111,7 +112,7 @@ def test_handling_messages_is_a_devices_work() -> None:
 def test_simulated_stream_shows_latency_and_period() -> None:
     stages = (Stage(0, 1, 0), Stage(1, 3, 1))
     cost = evaluate(problem(), stages)
-    events = simulate(problem(), stages, 20)
+    events = [*play(chain_works(problem(), stages), [0.0] * 20)]
     ends = [max(e.stop_ms for e in events if e.request == request) for request in range(20)]
     assert ends[0] == pytest.approx(cost.latency_ms)
     assert ends[-1] - ends[-2] == pytest.approx(cost.period_ms)

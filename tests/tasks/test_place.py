@@ -184,6 +184,10 @@ def test_all_that_is_said_as_json(desk: Desk) -> None:
     assert found["plans"][0]["period_ms"] == plan["period_ms"]
     assert any("outside of what the latency model was trained on" in line for line in found["warnings"])
     assert all({"quantity", "value", "best_below", "best_above"} == set(flip) for flip in found["flips"])
+    busy = found["under_load"]
+    assert [line["utilisation"] for line in busy] == pytest.approx([0.5, 0.8, 0.95])
+    assert all(line["p50_ms"] <= line["p95_ms"] <= line["p99_ms"] for line in busy)
+    assert found["plan"]["latency_ms"] * 0.999 < busy[0]["p50_ms"] < busy[1]["p50_ms"] < busy[2]["p50_ms"]
     from mlflow import MlflowClient
 
     assert MlflowClient(desk.uri).get_run(found["run_id"]).data.metrics["period_ms"] == plan["period_ms"]
