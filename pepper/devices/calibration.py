@@ -15,6 +15,7 @@ from pepper.caches import cache_folder
 from pepper.devices import host
 from pepper.devices.cores import likeness
 from pepper.devices.device import DeviceSpec
+from pepper.devices.providers.choice import CPU
 from pepper.devices.spells import Spell, Turns, measure_spells
 from pepper.documents import read_json
 
@@ -30,6 +31,7 @@ MOST_EARLIER = 8
 _MOST, _MOST_SHARE = 1e7, 1.5  # GFLOP/s and GB/s that no device has, and more than a core has to give, measured anyhow
 _SPEEDS = ("gflops_single", "gflops", "memory_single_gbps", "memory_gbps", "small_gflops", "cache_gbps")
 VERSION = 4  # raise it when a kernel changes: old cache files are then measured again
+RUNTIME_VERSION = 2  # the same of what execution providers are measured with
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,8 @@ def known(spec: DeviceSpec, folder: Path | None = None) -> CalibrationRecord | N
 
 
 def _file(spec: DeviceSpec, folder: Path | None) -> Path:
-    return (folder or cache_folder("calibration")) / f"{likeness(spec)}-v{VERSION}.json"
+    version = str(VERSION) if spec.choice.name == CPU else f"{VERSION}.{RUNTIME_VERSION}"
+    return (folder or cache_folder("calibration")) / f"{likeness(spec)}-v{version}.json"
 
 
 def _read(file: Path) -> CalibrationRecord | None:

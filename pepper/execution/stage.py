@@ -13,6 +13,7 @@ from typing import Any
 
 from pepper.devices.memory import memory_bytes, peak_memory_bytes
 from pepper.devices.protocol import GarbledError, Handler, answer, connect
+from pepper.devices.providers.binding import CarriedInference
 from pepper.devices.providers.opening import open_checked
 from pepper.devices.providers.options import session_options
 from pepper.devices.providers.registry import provider_named
@@ -135,10 +136,11 @@ class StageServer:
         """Open the part; returns how long that took and the memory after it."""
         start = time.perf_counter()
         self._host = host
-        self._provider = provider_named(**provider)
-        self._session, _ = open_checked(self._provider, path, session_options(threads, **options))
-        self._reads = [value.name for value in self._session.get_inputs()]
-        self._gives = [value.name for value in self._session.get_outputs()]
+        chosen = provider_named(**provider)
+        session, _ = open_checked(chosen, path, session_options(threads, **options))
+        self._infer = chosen.serving(session)
+        self._reads = [value.name for value in session.get_inputs()]
+        self._gives = [value.name for value in session.get_outputs()]
         return {"open_ms": 1000 * (time.perf_counter() - start), **self.usage()}
 
     def wire(self, **wiring: Any) -> dict[str, Any]:
@@ -154,8 +156,10 @@ class StageServer:
         return {"refused": refused}
 
     def usage(self) -> dict[str, Any]:
-        """Return CPU time used so far, memory now and at its peak."""
+        """Return CPU time used so far, memory now and at its peak; and how long a request's inputs and outputs take to
+        the accelerator and back, with nothing else under way: None where they stay in the host's memory."""
         return {
+            "moved_ms": self._infer.moved_ms() if isinstance(self._infer, CarriedInference) else None,
             "cpu_s": time.process_time(),
             "memory_bytes": memory_bytes(),
             "peak_memory_bytes": peak_memory_bytes(),
@@ -218,7 +222,7 @@ class StageServer:
             return
         try:
             inputs = {name: message.tensors[name] for name in self._reads}
-            outputs = self._provider.bind(self._session, inputs)()
+            outputs = self._infer(inputs)
             known = {**message.tensors, **dict(zip(self._gives, outputs, strict=True))}
             message.tensors = {name: plain(name, known[name]) for name in wire.carry}
         except KeyError as error:

@@ -100,6 +100,7 @@ class PlannedPart:
         pickup_ms: Predicted time before that: the wait for the device, and the handling of messages.
         memory_bytes: Memory.
         energy_j: Predicted energy of a request above idle; None where its device's power is not known.
+        moved_ms: Of `time_ms`, what its inputs take into an accelerator's memory, and its outputs back.
         receive_ms: Predicted time of the transfer before it (0: none).
         receive_bytes: Bytes of that transfer.
         inputs: Names of the tensors that cross its first border, when known.
@@ -119,6 +120,7 @@ class PlannedPart:
     outputs: tuple[Text, ...] = ()
     begin_ms: Amount | None = None
     energy_j: Amount | None = None
+    moved_ms: Amount = 0.0
 
 
 @dataclass(frozen=True)
@@ -284,6 +286,7 @@ class Plan:
                 outputs=origin.tensors[stage.stop] if origin.tensors else (),
                 begin_ms=None if begin_ms is None else begin_ms[k],
                 energy_j=cost.stage_j[k] if math.isfinite(cost.stage_j[k]) else None,
+                moved_ms=problem.part_moved_ms(stage.start, stage.stop, stage.device),
             )
             for k, (stage, number) in enumerate(zip(solution.stages, numbers, strict=True))
         )

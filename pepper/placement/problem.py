@@ -143,6 +143,9 @@ class ChainProblem:
         links: Connections between the devices.
         part_bytes: Memory of a part: (n,) when additive, else (n + 1, n + 1).
         handling_ms: (n + 1, D) time for which a device works on the messages of a part that begins at a boundary.
+        moved_ms: Of `part_ms`, what a part's inputs take into a device's own memory and its outputs back,
+            (n + 1, n + 1, D); empty where nothing has a memory of its own. Each part pays both, also between two of one
+            device: each is a process of its own.
         source: Name of the device at which the input arises; None if its transfer is not counted.
         sink: Name of the device at which the output is wanted; None if its transfer is not counted.
         reuse: Whether a device may hold several parts (each device then has a count of one).
@@ -161,6 +164,7 @@ class ChainProblem:
     links: Links
     part_bytes: Floats
     handling_ms: Floats
+    moved_ms: Floats = field(default_factory=lambda: np.zeros(0))
     source: str | None = None
     sink: str | None = None
     reuse: bool = False
@@ -232,6 +236,7 @@ class ChainProblem:
         _check_numbers("part_bytes", self.part_bytes, (n,), (n + 1, n + 1))
         _check_numbers("boundary_bytes", self.boundary_bytes, (n + 1,))
         _check_numbers("handling_ms", self.handling_ms, (n + 1, n_devices))
+        _check_numbers("moved_ms", self.moved_ms, (0,), (n + 1, n + 1, n_devices))
         for name in ("latency_ms", "ms_per_byte", "occupied_ms_per_byte", "joules_per_byte"):
             _check_numbers(f"links.{name}", getattr(self.links, name), (n_devices, n_devices))
         for name in ("latency_ms", "period_ms", "energy_j", "sent_bytes", "parts"):
@@ -286,6 +291,10 @@ class ChainProblem:
         if self.part_ms.ndim == 2:
             return float(self.part_ms[start:stop, device].sum())
         return float(self.part_ms[start, stop, device])
+
+    def part_moved_ms(self, start: int, stop: int, device: int) -> float:
+        """Return what of that goes into the device's own memory and back."""
+        return float(self.moved_ms[start, stop, device]) if self.moved_ms.size else 0.0
 
     def part_memory_bytes(self, start: int, stop: int) -> float:
         """Return the memory of one part."""

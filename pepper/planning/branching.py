@@ -155,6 +155,7 @@ def branched_problem(config: PepperConfig, forecast: Forecast, fleet: Fleet) -> 
         Links.pairs(list(kind_of), fleet.between),
         chain.part_bytes,
         chain.handling_ms[:, column],
+        moved_ms=chain.moved_ms[..., column],
         excluded=[unit for unit, kind in kind_of.items() if kind in chain.excluded],
         source=chain.source,
         sink=chain.sink,

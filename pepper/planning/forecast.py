@@ -15,8 +15,9 @@ from pepper.graph.characteristics import FEATURES, Characteristics, CostWarning,
 from pepper.graph.ir import Graph
 from pepper.graph.model import ModelFile
 from pepper.hosts.reach import host_at
-from pepper.latency.features import Setting, Values
+from pepper.latency.features import Setting, Values, rows
 from pepper.latency.parts import PartPredictor, predict_parts
+from pepper.latency.roofline import moved_ms
 from pepper.latency.stage_costs import handling_ms, wait_ms
 from pepper.placement.problem import ChainProblem
 from pepper.placement.sensitivity import Scaling
@@ -34,6 +35,7 @@ class Forecast:
         borders: Where parts may begin and end.
         fleet: The devices.
         part_ms: Predicted times at the fleet's loads, (n + 1, n + 1, D) by start, stop and device.
+        moved_ms: Of these, what a part's inputs take into a device's own memory and its outputs back, in that shape.
         handling_ms: How long a device works on the messages of a part that begins at a border, (n + 1, D).
         message_ms: The same of any part, whatever it receives, (D,).
         byte_ms: The same for each byte that it receives, (D,).
@@ -95,6 +97,8 @@ class Forecast:
         settings = list(self._settings.values())
         times, outside = predict_parts(latency_model, self._parts, settings)
         self.part_ms = self._by_border(times)
+        moved = np.hstack([moved_ms(rows(self._parts, setting)) for setting in settings])
+        self.moved_ms = np.minimum(self._by_border(moved), self.part_ms)
         self.handling_ms = self._handling_ms(settings)
         self.message_ms, self.byte_ms = _messages(settings)
         self.wait_ms = {name: wait_ms(setting) for name, setting in self._settings.items()}

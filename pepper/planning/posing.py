@@ -94,6 +94,7 @@ def chain_problem(config: PepperConfig, forecast: Forecast) -> ChainProblem:
         Links.pairs(names, fleet.between),
         forecast.part_bytes,
         forecast.handling_ms,
+        moved_ms=forecast.moved_ms,
         excluded=place.excluded,
         source=fleet.source,
         sink=fleet.sink,

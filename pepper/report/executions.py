@@ -52,6 +52,10 @@ def step_lines(plan: Plan, measured: MeasuredPlan) -> list[StepLine]:
                     measured.usage[number]["peak_memory_bytes"],
                 )
             )
+            if (moved_ms := measured.usage[number]["moved_ms"]) is not None:
+                lines.append(
+                    StepLine(f"host-device transfers in stage {number + 1}", part.device, part.moved_ms, moved_ms)
+                )
     median_ms = float(np.median(measured.single.latency_ms))
     period_ms = 1000 / measured.stream.throughput_per_s
     return [

@@ -9,6 +9,9 @@ from rich.table import Table
 from pepper.console.tables import figure, plain_table
 from pepper.placement.queueing import UnderLoad
 
+LEAST_MOVED_MS = 1e-3
+"""Less is no transfer: the device computes in the host's memory."""
+
 
 @dataclass(frozen=True)
 class PartLine:
@@ -23,6 +26,7 @@ class PartLine:
         receive_bytes: Bytes of that transfer.
         memory_bytes: What it takes there; None for what is sent back.
         energy_j: Its energy; None where that is not known.
+        moved_ms: Of its time, what bringing inputs to an accelerator's memory and outputs back takes.
     """
 
     operators: str
@@ -33,6 +37,7 @@ class PartLine:
     receive_bytes: float
     memory_bytes: float | None
     energy_j: float | None = None
+    moved_ms: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -71,14 +76,24 @@ def load_table(lines: Sequence[UnderLoad]) -> Table:
 
 def plan_table(lines: Sequence[PartLine]) -> Table:
     """Return one line a part: where it runs, and what that takes."""
-    columns = ("predicted ms", "transfer ms", "pickup ms", "received", "memory")
     metered = any(line.energy_j is not None for line in lines)
-    table = plain_table(("operators", "device"), (*columns, "energy J") if metered else columns)
+    moving = any(line.moved_ms >= LEAST_MOVED_MS for line in lines)
+    columns = (
+        "predicted ms",
+        *(["of it host-device"] if moving else []),
+        "transfer ms",
+        "pickup ms",
+        "received",
+        "memory",
+        *(["energy J"] if metered else []),
+    )
+    table = plain_table(("operators", "device"), columns)
     for line in lines:
         table.add_row(
             line.operators,
             line.device,
             "" if line.time_ms is None else figure(line.time_ms),
+            *([_moved(line.moved_ms)] if moving else []),
             figure(line.receive_ms) if line.receive_bytes else "",
             "" if line.pickup_ms is None else figure(line.pickup_ms),
             decimal(round(line.receive_bytes)) if line.receive_bytes else "",
@@ -106,6 +121,10 @@ def comparison_table(lines: Sequence[PlanLine]) -> Table:
             "; ".join(line.broken),
         )
     return table
+
+
+def _moved(value_ms: float) -> str:
+    return figure(value_ms) if value_ms >= LEAST_MOVED_MS else ""
 
 
 def _energy(value_j: float | None) -> str:

@@ -34,6 +34,7 @@ def part_lines(plan: Plan) -> list[PartLine]:
             part.receive_bytes,
             part.memory_bytes,
             part.energy_j,
+            part.moved_ms,
         )
         for part in plan.parts
     ]

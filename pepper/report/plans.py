@@ -12,6 +12,7 @@ from pepper.placement.queueing import UnderLoad
 from pepper.report import charts, plan_charts
 from pepper.report.execution_tables import MoveLine, RunLine, StepLine
 from pepper.report.page import Block, Chart, Facts, Section, Table
+from pepper.report.placement_tables import LEAST_MOVED_MS
 from pepper.report.placements import energy_line
 from pepper.report.timelines import Busy, lanes
 from pepper.units import per_second
@@ -72,13 +73,25 @@ def section(placement: PlanReport) -> Section:
         *_timelines(plan, placement.timelines, looks),
         Table(
             f"Parts of {model}" + (f" (run {placement.run_id})" if placement.run_id else ""),
-            ["part", "operators", "device", "predicted ms", "memory", "receives", "transfer ms", "pickup ms", "reads"],
+            [
+                "part",
+                "operators",
+                "device",
+                "predicted ms",
+                "of it host-device ms",
+                "memory",
+                "receives",
+                "transfer ms",
+                "pickup ms",
+                "reads",
+            ],
             [
                 [
                     str(number),
                     f"{part.start} to {part.stop}",
                     part.device,
                     part.time_ms,
+                    part.moved_ms if part.moved_ms >= LEAST_MOVED_MS else None,
                     decimal(round(part.memory_bytes)),
                     decimal(round(part.receive_bytes)) if part.receive_bytes else None,
                     part.receive_ms or None,

@@ -62,6 +62,16 @@ def test_what_is_bound_runs_again_and_again_on_its_own_inputs(provider: Provider
             np.testing.assert_allclose(run()[0], session.run(None, inputs)[0], rtol=1e-5)
 
 
+def test_one_request_after_another_is_answered_whatever_its_size(provider: Provider, models: dict[str, Path]) -> None:
+    session = provider.open(str(models["dynamic"]), options())
+    answer = provider.serving(session)
+    rng = np.random.default_rng(0)
+    asked = [{"input": rng.random((rows, 16), dtype=np.float32)} for rows in (1, 3, 3, 2)]
+    answers = [answer(inputs)[0] for inputs in asked]
+    for inputs, got in zip(asked, answers, strict=True):
+        np.testing.assert_allclose(got, session.run(None, inputs)[0], rtol=1e-5, err_msg="it is that request's own")
+
+
 def test_a_model_that_it_cannot_run_is_refused(provider: Provider, models: dict[str, Path]) -> None:
     with pytest.raises(Exception, match="Frobnicate"):
         provider.open(str(models["unknown"]), options())
@@ -116,6 +126,18 @@ def test_operators_that_run_on_the_cpu_are_counted_and_named(models: dict[str, P
     assert assignment is not None
     assert (assignment.operators, len(assignment.elsewhere)) == (4, 2)
     assert assignment.said() == "2 of 4 operators run on the CPU: 1 NonZero, 1 Cast"
+
+
+def test_what_is_of_a_size_that_nobody_knows_before_is_brought_back(models: dict[str, Path]) -> None:
+    provider = provider_named(**needs(WEBGPU).to_json())
+    session = provider.open(str(models["mixed"]), options())
+    answer = provider.serving(session)
+    (tensor,) = session.get_inputs()
+    for ones in (1, 5, 2):
+        given = np.zeros(tensor.shape, np.float32)
+        given.flat[:ones] = 1
+        for got, expected in zip(answer({tensor.name: given}), session.run(None, {tensor.name: given}), strict=True):
+            np.testing.assert_array_equal(got, expected)
 
 
 def test_operators_may_be_kept_from_the_cpu(models: dict[str, Path]) -> None:

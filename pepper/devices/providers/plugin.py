@@ -6,15 +6,15 @@ from pathlib import Path
 
 import onnxruntime as ort
 
+from pepper.devices.providers.carrying import CarryingProvider
 from pepper.devices.providers.choice import Choice
-from pepper.devices.providers.cpu import CpuProvider
 from pepper.devices.providers.known import how_to_install
 
 _KNOWS = ("get_library_path", "library_path")
 """What modules of plug-ins call the function that returns where their library is."""
 
 
-class PluginProvider(CpuProvider):
+class PluginProvider(CarryingProvider):
     """A provider of a plug-in library, on one of the hardware devices that it can use."""
 
     def __init__(self, choice: Choice) -> None:

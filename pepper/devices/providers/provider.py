@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 Run = Callable[[], Sequence[Any]]
 """One inference: returns the model's outputs, complete and in the host's memory, in the order of the model."""
 
+Serving = Callable[[Arrays], Sequence[Any]]
+"""The same on the inputs of a request, by name."""
+
 
 class Provider(ABC):
     """Runs models in onnxruntime through one execution provider.
@@ -61,6 +64,14 @@ class Provider(ABC):
             session: One that this provider opened.
             inputs: The model's inputs by name; they do not change, and live as long as what is returned.
         """
+
+    def serving(self, session: "ort.InferenceSession") -> Serving:
+        """Return what runs the model on one request after another; unless a provider does more, each is bound anew.
+
+        Args:
+            session: One that this provider opened.
+        """
+        return lambda inputs: self.bind(session, inputs)()
 
     @abstractmethod
     def probe(self, kernel: str, seconds: float) -> float:

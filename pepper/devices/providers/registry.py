@@ -6,6 +6,7 @@ from pathlib import Path
 import onnxruntime as ort
 
 from pepper import additions
+from pepper.devices.providers.carrying import CarryingProvider
 from pepper.devices.providers.choice import Choice
 from pepper.devices.providers.cpu import CpuProvider
 from pepper.devices.providers.known import KNOWN, graph_option, how_to_install
@@ -13,7 +14,7 @@ from pepper.devices.providers.plugin import PluginProvider
 from pepper.devices.providers.provider import Provider
 
 
-class BuiltInProvider(CpuProvider):
+class BuiltInProvider(CarryingProvider):
     """A provider that this build of onnxruntime has, and that nothing more is known of.
 
     It takes arrays in the host's memory and gives such; what it is probed for is the cores that feed it.
