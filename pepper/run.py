@@ -75,6 +75,7 @@ TASKS = {
     "compare": Task("pepper.tasks.compare", "compare"),
     "report": Task("pepper.tasks.report", "report"),
     "import": Task("pepper.tasks.import_results", "import_results"),
+    "export": Task("pepper.tasks.export", "export"),
     "export_data": Task("pepper.tasks.export_data", "export_data"),
     "serve": Task("pepper.service.serve", "serve"),
     "doctor": Task("pepper.tasks.doctor", "doctor"),
@@ -119,6 +120,7 @@ usage: python -m pepper.run [GROUP=OPTION] [KEY=VALUE] [+sweep=NAME] [--config-d
   python -m pepper.run task=split model=resnet50 split.parts=4 split.out=parts
   python -m pepper.run task=place model=resnet50 place.out=placed     which device runs which part
   python -m pepper.run task=execute execute.plan=placed/plan.json     is that so?
+  python -m pepper.run task=export export.plan=placed/plan.json export.out=pipeline     for systemd, Compose or K3s
   python -m pepper.run task=quickstart                    all of it in ten minutes
   python -m pepper.run task=doctor                        what hurts measurement here
   python -m pepper.run task=report                        one HTML file that shows it all

@@ -14,6 +14,7 @@ from pepper.config.checks import MISSING
 from pepper.config.comparing import CompareConfig
 from pepper.config.cutting import CutsConfig, SplitConfig
 from pepper.config.executing import ExecuteConfig
+from pepper.config.exporting import ExportConfig
 from pepper.config.finding import PrometheusConfig
 from pepper.config.hosting import HostsConfig
 from pepper.config.learning import (
@@ -48,6 +49,7 @@ __all__ = [
     "CutsConfig",
     "DeviceConfig",
     "ExecuteConfig",
+    "ExportConfig",
     "ExportDataConfig",
     "FleetConfig",
     "FleetDeviceConfig",
@@ -80,7 +82,7 @@ __all__ = [
 ]
 
 OPEN_KEYS = re.compile(
-    r"(model\.(shapes|dims|inputs)|device\.options|place\.pinned|execute\.moves\.load_change|fleet\.(hub|links)"
+    r"(model\.(shapes|dims|inputs)|device\.options|place\.pinned|export\.addresses|execute\.moves\.load_change|fleet\.(hub|links)"
     r"|fleet\.devices\.[^.=]+\.overrides|objective\.weights)[.=]"
 )
 """Below these, the names are the model's, the device's or the fleet's own: any key is welcome."""
@@ -141,6 +143,7 @@ class PepperConfig:
     promote: PromoteConfig = field(default_factory=PromoteConfig)
     place: PlaceConfig = field(default_factory=PlaceConfig)
     execute: ExecuteConfig = field(default_factory=ExecuteConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
     report: ReportConfig = MISSING
     hosts: HostsConfig = MISSING
     prometheus: PrometheusConfig = MISSING

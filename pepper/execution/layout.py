@@ -164,7 +164,7 @@ def check_inputs(wanted: Sequence[TensorSpec], given: Mapping[str, Any]) -> None
             len(array.shape) == len(spec.shape)
             and all(not isinstance(s, int) or s == found for s, found in zip(spec.shape, array.shape, strict=True))
         )
-        if not fits or array.dtype.name != _NUMPY_NAMES.get(spec.dtype, spec.dtype):
+        if not fits or array.dtype.name != numpy_name(spec.dtype):
             shape = "x".join(map(str, array.shape))
             raise ExecutionError(f"input {spec.name!r}: is {array.dtype.name} {shape}; the model takes {_kind(spec)}")
 
@@ -172,6 +172,11 @@ def check_inputs(wanted: Sequence[TensorSpec], given: Mapping[str, Any]) -> None
 _NUMPY_NAMES = {"float": "float32", "double": "float64", "string": "object"}
 
 
+def numpy_name(dtype: str) -> str:
+    """Return numpy's name of an ONNX type."""
+    return _NUMPY_NAMES.get(dtype, dtype)
+
+
 def _kind(spec: TensorSpec) -> str:
     shape = "of any shape" if spec.shape is None else "x".join("?" if s is None else str(s) for s in spec.shape)
-    return f"{_NUMPY_NAMES.get(spec.dtype, spec.dtype)} {shape}"
+    return f"{numpy_name(spec.dtype)} {shape}"

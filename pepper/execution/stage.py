@@ -7,6 +7,7 @@ go straight to those behind.
 
 import select
 import time
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -117,60 +118,35 @@ class Wire:
         return refused
 
 
-class StageServer:
-    """One part, the requests that pass through it, and the parent's wishes."""
+class WorkingStage(ABC):
+    """One part, the requests that pass through it, and whoever asks meanwhile."""
 
     def __init__(self) -> None:
-        self._connection = connect()
         self._wire: Wire | None = None
-        self._handlers: dict[str, Handler] = {
-            name: getattr(self, name) for name in ("ready", "open", "wire", "unwire", "usage", "share")
-        }
 
-    def ready(self) -> None:
-        """Answer: the process lives, and does what it is asked."""
+    @abstractmethod
+    def fileno(self) -> int:
+        """Something is to be read here when somebody asks."""
 
-    def open(
-        self, path: str, provider: dict[str, Any], threads: int, options: dict[str, Any], host: str
-    ) -> dict[str, Any]:
-        """Open the part; returns how long that took and the memory after it."""
-        start = time.perf_counter()
+    @abstractmethod
+    def answer(self) -> None:
+        """Answer who asks, which may change the wiring.
+
+        Raises:
+            SystemExit: There is nobody left to work for.
+        """
+
+    def load(self, path: str, provider: dict[str, Any], threads: int, options: dict[str, Any], host: str) -> None:
+        """Open the part."""
         self._host = host
         chosen = provider_named(**provider)
         session, _ = open_checked(chosen, path, session_options(threads, **options))
         self._infer = chosen.serving(session)
         self._reads = [value.name for value in session.get_inputs()]
         self._gives = [value.name for value in session.get_outputs()]
-        return {"open_ms": 1000 * (time.perf_counter() - start), **self.usage()}
-
-    def wire(self, **wiring: Any) -> dict[str, Any]:
-        """Join a pipeline, see :class:`Wire`; returns where its sources are."""
-        self.unwire()
-        self._wire = Wire(**wiring)
-        return {"receive": [source.address for source in self._wire.sources]}
-
-    def unwire(self) -> dict[str, Any]:
-        """Leave the pipeline; a request that is being worked on is dropped."""
-        refused = 0 if self._wire is None else self._wire.close()
-        self._wire = None
-        return {"refused": refused}
-
-    def usage(self) -> dict[str, Any]:
-        """Return CPU time used so far, memory now and at its peak; and how long a request's inputs and outputs take to
-        the accelerator and back, with nothing else under way: None where they stay in the host's memory."""
-        return {
-            "moved_ms": self._infer.moved_ms() if isinstance(self._infer, CarriedInference) else None,
-            "cpu_s": time.process_time(),
-            "memory_bytes": memory_bytes(),
-            "peak_memory_bytes": peak_memory_bytes(),
-        }
-
-    def share(self, seconds: float) -> dict[str, Any]:
-        """Return the fraction of wall time in which a busy loop really ran here."""
-        return {"share": cpu_fraction(seconds)}
 
     def serve(self) -> None:
-        """Work until the parent is gone.
+        """Work until there is nobody left to work for.
 
         Raises:
             SystemExit: So it is; or what came from another stage is no message, so there is nothing to go on with.
@@ -189,17 +165,22 @@ class StageServer:
         """Wait for all that there is of a request, and pass it on."""
         waited = False
         for source in wire.sources:
-            ready = self._attend(source, timeout_ms=0)
-            waited = waited or not ready
-            while not ready and self._wire is wire:
-                ready = self._attend(source)
-            if self._wire is not wire:
+            came = self._await(wire, source)
+            if came is None:
                 return
-        self._pass(wire, waited)
+            waited = waited or came
+        self._pass(wire, wire.receive(), waited)
 
-    def _pass(self, wire: Wire, waited: bool) -> None:
-        """Take a request, work on it and hand it on, unless the parent takes the stage out of the pipeline."""
-        message = wire.receive()
+    def _await(self, wire: Wire, source: Source) -> bool | None:
+        """Wait for a message; returns whether it was not there yet, None where the wiring has changed meanwhile."""
+        ready = self._attend(source, timeout_ms=0)
+        waited = not ready
+        while not ready and self._wire is wire:
+            ready = self._attend(source)
+        return waited if self._wire is wire else None
+
+    def _pass(self, wire: Wire, message: Message, waited: bool) -> None:
+        """Work on a request and hand it on, unless the stage is taken out of the pipeline meanwhile."""
         arrived = max(message.due_ns, time.monotonic_ns() if waited or not message.due_ns else 0)
         while (left_ns := message.due_ns - time.monotonic_ns()) > 0:
             if left_ns < NS_PER_MS:
@@ -231,25 +212,83 @@ class StageServer:
             message.fail(f"{wire.name}: {' '.join(str(error).split())[:300]}")
 
     def _attend(self, end: Source | Sink | None = None, timeout_ms: int | None = None) -> bool:
-        """Wait for a queue's end and for the parent; answer the parent, who may change the wiring.
+        """Wait for a queue's end and for whoever asks; answer them, which may change the wiring.
 
         Returns:
-            Whether the end is ready; False once the parent has been answered, whatever the wiring is then.
+            Whether the end is ready; False once somebody has been answered, whatever the wiring is then.
 
         Raises:
-            SystemExit: The parent is gone.
+            SystemExit: There is nobody left to work for.
         """
         ready = end is not None and end.ready()
-        parent = self._connection.fileno()
+        asking = self.fileno()
         poller = select.poll()
-        poller.register(parent, select.POLLIN)
+        poller.register(asking, select.POLLIN)
         if end is not None and (more := end.fileno()) is not None:
             poller.register(more, select.POLLIN)
-        if parent not in dict(poller.poll(0 if ready else timeout_ms)):
+        if asking not in dict(poller.poll(0 if ready else timeout_ms)):
             return ready or (end is not None and end.ready())
+        self.answer()
+        return False
+
+
+class StageServer(WorkingStage):
+    """A stage that its parent opens and wires."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._connection = connect()
+        self._handlers: dict[str, Handler] = {
+            name: getattr(self, name) for name in ("ready", "open", "wire", "unwire", "usage", "share")
+        }
+
+    def fileno(self) -> int:
+        """Something is to be read here when the parent asks."""
+        return self._connection.fileno()
+
+    def answer(self) -> None:
+        """Answer the parent.
+
+        Raises:
+            SystemExit: It is gone.
+        """
         if not answer(self._connection, self._handlers):
             raise SystemExit
-        return False
+
+    def ready(self) -> None:
+        """Answer: the process lives, and does what it is asked."""
+
+    def open(self, **opening: Any) -> dict[str, Any]:
+        """Open the part, see :meth:`load`; returns how long that took and the memory after it."""
+        start = time.perf_counter()
+        self.load(**opening)
+        return {"open_ms": 1000 * (time.perf_counter() - start), **self.usage()}
+
+    def wire(self, **wiring: Any) -> dict[str, Any]:
+        """Join a pipeline, see :class:`Wire`; returns where its sources are."""
+        self.unwire()
+        self._wire = Wire(**wiring)
+        return {"receive": [source.address for source in self._wire.sources]}
+
+    def unwire(self) -> dict[str, Any]:
+        """Leave the pipeline; a request that is being worked on is dropped."""
+        refused = 0 if self._wire is None else self._wire.close()
+        self._wire = None
+        return {"refused": refused}
+
+    def usage(self) -> dict[str, Any]:
+        """Return CPU time used so far, memory now and at its peak; and how long a request's inputs and outputs take to
+        the accelerator and back, with nothing else under way: None where they stay in the host's memory."""
+        return {
+            "moved_ms": self._infer.moved_ms() if isinstance(self._infer, CarriedInference) else None,
+            "cpu_s": time.process_time(),
+            "memory_bytes": memory_bytes(),
+            "peak_memory_bytes": peak_memory_bytes(),
+        }
+
+    def share(self, seconds: float) -> dict[str, Any]:
+        """Return the fraction of wall time in which a busy loop really ran here."""
+        return {"share": cpu_fraction(seconds)}
 
 
 if __name__ == "__main__":

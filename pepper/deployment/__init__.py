@@ -1,0 +1,1 @@
+"""Plans written down as standing pipelines, for what starts their programs."""

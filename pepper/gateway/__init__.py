@@ -1,0 +1,1 @@
+"""Requests over HTTP into a standing pipeline, and its answers back."""
