@@ -15,6 +15,7 @@ from typing import Any
 from pepper.devices.memory import memory_bytes, peak_memory_bytes
 from pepper.devices.protocol import GarbledError, Handler, answer, connect
 from pepper.devices.providers.binding import CarriedInference
+from pepper.devices.providers.faults import meaning
 from pepper.devices.providers.opening import open_checked
 from pepper.devices.providers.options import session_options
 from pepper.devices.providers.registry import provider_named
@@ -141,7 +142,7 @@ class WorkingStage(ABC):
         self._host = host
         chosen = provider_named(**provider)
         session, _ = open_checked(chosen, path, session_options(threads, **options))
-        self._infer = chosen.serving(session)
+        self._infer, self._choice = chosen.serving(session), chosen.choice
         self._reads = [value.name for value in session.get_inputs()]
         self._gives = [value.name for value in session.get_outputs()]
 
@@ -209,7 +210,8 @@ class WorkingStage(ABC):
         except KeyError as error:
             message.fail(f"{wire.name}: tensor {error} is missing")
         except Exception as error:  # whatever onnxruntime raises: it has no common base
-            message.fail(f"{wire.name}: {' '.join(str(error).split())[:300]}")
+            told = meaning(error, self._choice) or " ".join(str(error).split())[:300]
+            message.fail(f"{wire.name}: {told}")
 
     def _attend(self, end: Source | Sink | None = None, timeout_ms: int | None = None) -> bool:
         """Wait for a queue's end and for whoever asks; answer them, which may change the wiring.

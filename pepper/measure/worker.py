@@ -14,6 +14,7 @@ from pepper.devices.memory import peak_memory_bytes
 from pepper.devices.pace import KernelTime, ReferenceKernel
 from pepper.devices.protocol import serve
 from pepper.devices.providers.binding import bound_to_device
+from pepper.devices.providers.faults import meaning
 from pepper.devices.providers.opening import open_checked
 from pepper.devices.providers.options import session_options
 from pepper.devices.providers.registry import provider_named
@@ -93,6 +94,8 @@ class Worker:
             self._run = self._provider.bind(session, self._inputs)
             outputs = self._run()
         except Exception as error:  # onnxruntime's own exceptions have no common base
+            if told := meaning(error, self._provider.choice):
+                raise RuntimeError(told) from error
             reason = " ".join(str(error).split())[:300]
             raise RuntimeError(f"onnxruntime cannot run it: {reason}{drawn_hint(specs)}") from error
         first = time.perf_counter_ns()

@@ -107,6 +107,59 @@ class Believed(CpuProvider):
         return "libcublas.so: cannot open shared object file"
 
 
+CUDA_CALL = (
+    "/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_call.cc:122 std::conditional_t<THRW, void, Status>"
+    " onnxruntime::CudaCall(ERRTYPE, const char*, int) [with ERRTYPE = cudaError] CUDA failure {} ; GPU=-1 ;"
+    " hostname=edge ; file=cuda_execution_provider.cc ; line=336 ; expr=cudaSetDevice(info_.device_id);"
+)
+
+
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        (
+            CUDA_CALL.format("101: invalid device ordinal"),
+            "no GPU with the number device.options.device_id=7; give",
+        ),
+        (
+            CUDA_CALL.format("35: CUDA driver version is insufficient for CUDA runtime version"),
+            r"driver is older than what onnxruntime [\d.]+ was built for \(CUDA failure 35: .* version\); install",
+        ),
+        (
+            CUDA_CALL.format("222: the provided PTX was compiled with an unsupported toolchain."),
+            r"driver is older than .* \(CUDA failure 222: .* toolchain\); install a newer driver",
+        ),
+        (
+            CUDA_CALL.format("803: system has unsupported display driver / cuda driver combination"),
+            r"not of one version \(CUDA failure 803: .* combination\); start the machine again",
+        ),
+        (
+            CUDA_CALL.format("209: no kernel image is available for execution on the device"),
+            r"holds no code for this GPU \(CUDA failure 209: .* device\); install",
+        ),
+        (CUDA_CALL.format("2: out of memory"), r"too little device memory \(CUDA failure 2: out of memory\); raise"),
+        (
+            "bfc_arena.cc:359 Available memory of 1048576 is smaller than requested bytes of 5242880",
+            r"4194304 bytes are missing \(5242880 wanted, 1048576 left\); raise device.options.gpu_mem_limit=1048576",
+        ),
+    ],
+)
+def test_an_accelerators_own_error_is_told_in_a_line_with_the_fix(
+    failure: str, said: str, models: dict[str, Path]
+) -> None:
+    class Failing(Believed):
+        def open(self, path: str, options: ort.SessionOptions) -> ort.InferenceSession:
+            raise RuntimeError(failure)
+
+        def missing(self) -> str:
+            return ""
+
+    choice = Choice(Failing.name, options={"device_id": "7", "gpu_mem_limit": "1048576"})
+    with pytest.raises(RuntimeError, match=f"^CUDAExecutionProvider: .*{said}") as error:
+        open_checked(Failing(choice), str(models["tiny"]), options())
+    assert "cuda_call.cc" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("provider", "said"),
     [

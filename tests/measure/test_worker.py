@@ -13,8 +13,10 @@ import pytest
 from harness import ROOT, make_model
 from onnx import TensorProto, helper, save
 
+from pepper.devices.protocol import Arrays
 from pepper.devices.providers.choice import Choice
 from pepper.devices.providers.cpu import CpuProvider
+from pepper.devices.providers.provider import Run
 from pepper.errors import ModelError
 from pepper.graph.inputs import InputSpec, input_spec, packed
 from pepper.measure import worker as worker_module
@@ -88,6 +90,35 @@ def test_an_inference_is_captured_where_the_provider_can(
     worker = opened(models["tiny"], INPUT, provider=choice, binding="graph")
     timed(worker)
     assert worker.operators(2)["runs"] == 2, "the profile is of a session of its own, which captures nothing"
+
+
+ARENA = (
+    "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Non-zero status code returned while running FusedMatMul node."
+    " Name:'a' Status Message: /onnxruntime_src/onnxruntime/core/framework/bfc_arena.cc:376 void*"
+    " onnxruntime::BFCArena::AllocateRawInternal(size_t, bool)"
+)
+
+
+class Short(CpuProvider):
+    """Behaves as CUDA's provider where the model fits into the device's memory, but not what it computes."""
+
+    name = "CUDAExecutionProvider"
+    runs_as = "CPUExecutionProvider"
+
+    def bind(self, session: ort.InferenceSession, inputs: Arrays) -> Run:
+        def run() -> list[Any]:
+            raise RuntimeError(f"{ARENA} Failed to allocate memory for requested buffer of size 8388608000")
+
+        return run
+
+
+def test_too_little_device_memory_is_told_with_what_is_missing(
+    models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "provider_named", lambda **choice: Short(Choice(**choice)))
+    said = r"^CUDAExecutionProvider: too little device memory: 8388608000 bytes more .*; end .*\(model.part\)$"
+    with pytest.raises(RuntimeError, match=said):
+        opened(models["tiny"], INPUT, provider=Choice(Short.name).to_json())
 
 
 def test_no_inference_is_captured_where_the_provider_cannot(models: dict[str, Path]) -> None:

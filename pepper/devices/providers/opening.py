@@ -4,6 +4,7 @@ import onnxruntime as ort
 
 from pepper.devices.providers.assignment import RECORD, Assignment, taken_by
 from pepper.devices.providers.choice import CPU, REFUSE
+from pepper.devices.providers.faults import meaning
 from pepper.devices.providers.given import check_options
 from pepper.devices.providers.provider import Provider
 
@@ -23,7 +24,8 @@ def open_checked(
     Raises:
         ValueError: The provider, its library or its hardware is not there; the message says what is. Or it does not
             have an option, or not so.
-        RuntimeError: It did not take the model, or left operators to the CPU that may not run there.
+        RuntimeError: It did not take the model, or left operators to the CPU that may not run there; its device has
+            too little memory, or is not the driver's.
         Exception: onnxruntime refuses the model; its own exceptions have no common base.
     """
     name = provider.runs_as or provider.name
@@ -39,6 +41,8 @@ def open_checked(
     except Exception as error:  # onnxruntime's own exceptions have no common base
         if missing := provider.missing():
             raise RuntimeError(f"{name} cannot be used: {missing}") from error
+        if told := meaning(error, provider.choice):
+            raise RuntimeError(told) from error
         if not (refuse and "fallback to CPU EP has been explicitly disabled" in str(error)):
             raise
         options.add_session_config_entry(_REFUSE, "0")
