@@ -82,8 +82,8 @@ __all__ = [
 ]
 
 OPEN_KEYS = re.compile(
-    r"(model\.(shapes|dims|inputs)|device\.options|place\.pinned|export\.addresses|execute\.moves\.load_change|fleet\.(hub|links)"
-    r"|fleet\.devices\.[^.=]+\.overrides|objective\.weights)[.=]"
+    r"(model\.(shapes|dims|inputs)|device\.(options|facts)|place\.pinned|export\.addresses|execute\.moves\.load_change"
+    r"|fleet\.(hub|links)|fleet\.devices\.[^.=]+\.overrides|objective\.weights)[.=]"
 )
 """Below these, the names are the model's, the device's or the fleet's own: any key is welcome."""
 

@@ -12,6 +12,9 @@ HERE = "here"
 HEAD, AUTHORITY = "head", "authority"
 """Whose bundle it is that sends work to hosts, and who signs all of them."""
 
+IMAGINED = "imagined"
+"""The host of devices that do not exist yet."""
+
 KIND = "kind:"
 """What a kind of hosts begins with, where a device says on which host it is."""
 
@@ -50,7 +53,7 @@ class HostsConfig:
         if self.kind is not None and not _NAME.fullmatch(self.kind):
             raise ConfigError(f"hosts.kind={self.kind}: give another name, of letters, digits, - and _")
         for name in self.names:
-            if not _NAME.fullmatch(name) or name in (HERE, HEAD, AUTHORITY):
+            if not _NAME.fullmatch(name) or name in (HERE, HEAD, AUTHORITY, IMAGINED):
                 raise ConfigError(f"hosts.names: {name!r}: give other names, of letters, digits, - and _")
 
 

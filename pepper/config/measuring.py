@@ -8,8 +8,8 @@ from typing import Any
 
 from pepper import additions
 from pepper.config.checks import MISSING, by_name, within
-from pepper.config.hosting import check_host
-from pepper.errors import ConfigError, key_of
+from pepper.config.hosting import IMAGINED, check_host
+from pepper.errors import ConfigError, key_of, nearest
 
 KINDS = ("local", "emulated")
 """Kinds of devices that pepper has itself."""
@@ -82,6 +82,14 @@ class ThrottleMethod(StrEnum):
     suspend = "suspend"
 
 
+FACTS = (
+    *("gflops", "gflops_single", "memory_gbps", "cores", "l2_bytes", "l3_bytes", "cycle_ms", "slice_ms"),
+    *("runtime_gflops", "runtime_small_gflops", "runtime_memory_gbps", "runtime_launch_ms", "runtime_call_ms"),
+    *("runtime_in_gbps", "runtime_out_gbps"),
+)
+"""What can be said of an imagined device."""
+
+
 @dataclass
 class DeviceConfig:
     """Something that runs models: this machine, or a share of it.
@@ -89,7 +97,7 @@ class DeviceConfig:
     Attributes:
         name: How runs and tables call it.
         host: The host that joined where it is, or ``kind:KIND``, any free one of several equal ones; None is this
-            machine.
+            machine. ``imagined``: it does not exist, and is predicted and placed on by what `facts` say.
         kind: ``local`` (a machine as it is), ``emulated`` (a share of CPU time on its cores), or one that an
             installed package adds.
         cores: CPU indices to run on; None takes the highest-numbered ones that pepper may use, as many
@@ -107,6 +115,8 @@ class DeviceConfig:
         throttle: How a share is enforced: ``suspend``, ``cgroup``, or ``auto`` (suspend: it is finer).
         period_ms: Mean length of one run-and-wait cycle of a throttled device; None is 3 (suspend) or 10 (cgroup).
         memory_bytes: Most memory that the device's worker may use; None is no limit.
+        facts: What an imagined device is like: ``gflops`` and ``memory_gbps``, and what else of `FACTS` is known, by
+            name, as a run's parameters ``device_...`` have them of devices that were measured.
     """
 
     name: str = MISSING
@@ -123,10 +133,12 @@ class DeviceConfig:
     period_ms: float | None = None
     memory_bytes: int | None = None
     host: str | None = None
+    facts: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.host is not None:
             check_host(self.host)
+        self._check_facts()
         additions.check("device.kind", self.kind, KINDS, additions.DEVICES)
         if self.accelerator is not None and not re.fullmatch(r"(cpu|gpu|npu)(:\d+)?", self.accelerator):
             raise ConfigError(f"device.accelerator={self.accelerator}: give cpu, gpu or npu, or one by number: gpu:1")
@@ -152,6 +164,19 @@ class DeviceConfig:
                 raise ConfigError(
                     f"device.threads={self.threads}: more than the {len(self.cores)} cores of device.cores; lower it"
                 )
+
+    def _check_facts(self) -> None:
+        by_name("device.facts", self.facts)
+        for name, value in self.facts.items():
+            if name not in FACTS:
+                hint = nearest(name, FACTS) or f"; there are {', '.join(FACTS)}"
+                raise ConfigError(f"device.facts.{name}: no such fact of a device{hint}")
+            within(f"device.facts.{name}", value, 0, above=name != "l3_bytes")
+        if self.facts and self.host != IMAGINED:
+            raise ConfigError(
+                f"device.facts.{next(iter(self.facts))}: what this device is like is measured; set"
+                f" device.host={IMAGINED} for one that does not exist"
+            )
 
 
 @dataclass

@@ -183,7 +183,7 @@ def assign(cfg: "DictConfig", key: str, value: Any) -> None:
         if key.startswith(f"{section}."):
             Entry(section, key.removeprefix(f"{section}."), value).apply(cfg)
             return
-    OmegaConf.update(cfg, key, value, force_add=config.OPEN_KEYS.match(key) is not None)
+    OmegaConf.update(cfg, key, value, force_add=config.OPEN_KEYS.match(f"{key}=") is not None)
 
 
 def _written(override: str, multirun: bool) -> str:

@@ -37,6 +37,7 @@ class DeviceSpec:
         throttle: How the share is asked to be enforced.
         period_ms: Length of one run-and-wait cycle.
         memory_bytes: Most memory of its processes; None is no limit.
+        imagined: What is said of one that does not exist, by name and in order.
     """
 
     name: str
@@ -56,6 +57,7 @@ class DeviceSpec:
     found: tuple[tuple[str, str], ...] = ()
     host: str | None = None
     onnxruntime: str | None = None
+    imagined: tuple[tuple[str, float], ...] = ()
 
     def facts(self) -> dict[str, Any]:
         """Return what makes this device itself, its machine included and its name left out; what only some have is left

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pepper.config import LoadConfig, SessionConfig
-from pepper.config.hosting import KIND
+from pepper.config.hosting import IMAGINED, KIND
 from pepper.config.placing import FOUND
 from pepper.devices.device import Device, DeviceSpec, Program
 from pepper.errors import ConfigError, DeviceError, ExecutionError, MeasureError
@@ -151,6 +151,10 @@ class StagePool:
         away: dict[str, list[DeviceSpec]] = {}
         for name, spec in self.specs.items():
             if spec.host is not None:
+                if spec.host == IMAGINED:
+                    raise ConfigError(
+                        f"fleet.devices.{name}: is imagined (device.host={IMAGINED}): plans for it can be made, not run"
+                    )
                 if spec.host.startswith(KIND):
                     raise ConfigError(
                         f"fleet.devices.{name}: {spec.host} is any one of several hosts; a plan runs on one: give its"

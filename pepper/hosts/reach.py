@@ -4,10 +4,11 @@ import atexit
 from functools import cache
 from pathlib import Path
 
-from pepper.config.hosting import HEAD, HostsConfig
+from pepper.config.hosting import HEAD, IMAGINED, HostsConfig
 from pepper.errors import ConfigError
 from pepper.hosts.bundles import Bundle, read_bundle
 from pepper.hosts.host import Host
+from pepper.hosts.imagined import ImaginedHost
 from pepper.hosts.local import here
 from pepper.hosts.remote import Joined, RemoteHost
 
@@ -20,7 +21,7 @@ def use(config: HostsConfig) -> None:
 
 
 def host_at(name: str | None) -> Host:
-    """Return a host by its name, or as one of a kind; None is this machine.
+    """Return a host by its name, or as one of a kind; None is this machine, ``imagined`` that of imagined devices.
 
     Raises:
         ConfigError: There is no bundle that lets this process in.
@@ -28,6 +29,8 @@ def host_at(name: str | None) -> Host:
     """
     if name is None:
         return here()
+    if name == IMAGINED:
+        return ImaginedHost()
     joined = joined_hosts()
     joined.require(name)
     return RemoteHost(name, joined)

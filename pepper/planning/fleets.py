@@ -11,6 +11,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pepper.config import FleetDeviceConfig, LinkConfig, LoadConfig, PepperConfig, typed
 from pepper.config.composing import Composition, explain
+from pepper.config.hosting import IMAGINED
+from pepper.config.overrides import assign
 from pepper.config.placing import FOUND, MEASURED
 from pepper.errors import ConfigError, DeviceError, argument, nearest
 from pepper.execution.pool import specs
@@ -95,7 +97,7 @@ def check_readable(fleet: Fleet, file: Path, excluded: Collection[str]) -> None:
     """
     away = {name: each.device.host for name, each in fleet.devices.items() if each.device and name not in excluded}
     for name, host in away.items():
-        if host is not None:
+        if host not in (None, IMAGINED):
             try:
                 refuse_unreadable(reach.joined_hosts(), host, replace(needs_of(file), operators=()))
             except DeviceError as error:
@@ -105,11 +107,12 @@ def check_readable(fleet: Fleet, file: Path, excluded: Collection[str]) -> None:
 def _device(config: PepperConfig, entry: FleetDeviceConfig, option: Callable[[str, str], DictConfig]) -> FleetDevice:
     composed = option("device", entry.device).copy()
     changes = dict(entry.overrides)
-    if entry.cores is not None:
-        changes["cores"] = _cores(entry.cores, host_at(changes.get("host", composed.device.host)))
+    host_name = changes.get("host", composed.device.host)
+    if entry.cores is not None and host_name != IMAGINED:
+        changes["cores"] = _cores(entry.cores, host_at(host_name))
     for key, value in changes.items():
         try:
-            OmegaConf.update(composed, f"device.{key}", value)
+            assign(composed, f"device.{key}", value)
         except OmegaConfBaseException as error:
             reason = nearest(key, composed.device) or f": {explain(error)}"
             raise ConfigError(f"overrides.{key}={value!r}: the device cannot have it{reason}") from error
@@ -201,6 +204,10 @@ def _link(config: LinkConfig) -> Link:
 
 def _measured(source: str | None, target: str | None) -> Link:
     """Return the link from one host to another as it was measured."""
+    if IMAGINED in (source, target):
+        raise ConfigError(
+            f"link={MEASURED}: none to or from an imagined device can be; give an option of link, or numbers"
+        )
     if source == target:
         return Link()
     speed = link_between(reach.joined_hosts(), source, target)
