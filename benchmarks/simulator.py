@@ -33,7 +33,7 @@ from pepper.graph.cuts import find_cuts
 from pepper.graph.load import load_graph
 from pepper.graph.running import random_inputs, run_whole
 from pepper.graph.split import split
-from pepper.placement.queueing import Work, answered_ms
+from pepper.placement.queueing import Visit, answered_ms
 from pepper.planning.placing import UTILISATIONS
 
 DEVICES = ("first", "second")
@@ -55,7 +55,7 @@ def _kind(share: float) -> str:
     return "emulated" if share < 1 else "local"
 
 
-def works_of(single: Trial, stream: Trial, devices: tuple[str, ...]) -> list[Work]:
+def works_of(single: Trial, stream: Trial, devices: tuple[str, ...]) -> list[Visit]:
     """What a request asks of the devices, by the times of the saturated stream's parts and that stream's rate."""
     compute_ms = np.array([steps(answer).compute for answer in stream.latest])
     mean_ms = compute_ms.mean(axis=0)
@@ -63,16 +63,16 @@ def works_of(single: Trial, stream: Trial, devices: tuple[str, ...]) -> list[Wor
     besides_ms = max(0.0, 1000 / stream.throughput_per_s - max(taken.values()))
     transfer_ms = single.steps().transfer
     each_ms = {name: besides_ms / devices.count(name) for name in devices}
-    works: list[Work] = []
+    works: list[Visit] = []
     for number, name in enumerate(devices):
         delay_ms = max(0.0, transfer_ms[number] - each_ms[name])
-        works.append(Work("driver", 0.0, delay_ms, (len(works) - 1,) if works else ()))
-        works.append(Work(name, float(mean_ms[number] + each_ms[name]), 0.0, (len(works) - 1,)))
-    works.append(Work("driver", 0.0, transfer_ms[-1], (len(works) - 1,)))
+        works.append(Visit("driver", 0.0, delay_ms, (len(works) - 1,) if works else ()))
+        works.append(Visit(name, float(mean_ms[number] + each_ms[name]), 0.0, (len(works) - 1,)))
+    works.append(Visit("driver", 0.0, transfer_ms[-1], (len(works) - 1,)))
     return works
 
 
-def drawn_ms(works: list[Work], stream: Trial, count: int) -> Floats:
+def drawn_ms(works: list[Visit], stream: Trial, count: int) -> Floats:
     """For each request the times of its parts, as one request of the stream had them, shape (count, len(works))."""
     compute_ms = np.array([steps(answer).compute for answer in stream.latest])
     chosen = compute_ms[np.random.default_rng(0).integers(len(compute_ms), size=count)]

@@ -24,7 +24,7 @@ _READY, _FREE = range(2)
 
 
 @dataclass(frozen=True)
-class Work:
+class Visit:
     """What one device or link does for a request.
 
     Attributes:
@@ -80,14 +80,14 @@ class UnderLoad:
     p99_ms: float
 
 
-def chain_works(problem: ChainProblem, stages: Stages) -> list[Work]:
+def chain_works(problem: ChainProblem, stages: Stages) -> list[Visit]:
     """Return what a request asks of devices and links, one after the other."""
     result = evaluate(problem, stages)
     names = [unit(problem, s.device, k) for s, k in zip(stages, instances(problem, stages), strict=True)]
     ends = [problem.source or "", *names, problem.sink or ""]
-    works: list[Work] = []
+    works: list[Visit] = []
 
-    def add(work: Work) -> None:
+    def add(work: Visit) -> None:
         works.append(replace(work, after=(len(works) - 1,)) if works else work)
 
     for k, hop in enumerate(result.hops):
@@ -96,14 +96,14 @@ def chain_works(problem: ChainProblem, stages: Stages) -> list[Work]:
             handled_ms = float(problem.handling_ms[stages[k].start, stages[k].device])
             busy_ms, wait_ms = result.stage_ms[k] + handled_ms, result.pickup_ms[k] - handled_ms
         if hop is not None:
-            add(Work(f"{ends[k]}->{ends[k + 1]}", hop.occupied_ms, hop.time_ms - hop.occupied_ms + wait_ms))
+            add(Visit(f"{ends[k]}->{ends[k + 1]}", hop.occupied_ms, hop.time_ms - hop.occupied_ms + wait_ms))
         if k < len(stages):
-            add(Work(names[k], busy_ms, begin_ms=wait_ms if k == 0 and hop is None else 0.0))
+            add(Visit(names[k], busy_ms, begin_ms=wait_ms if k == 0 and hop is None else 0.0))
     return works
 
 
 def play(
-    works: Sequence[Work], arise_ms: Sequence[float], busy_ms: npt.NDArray[np.float64] | None = None
+    works: Sequence[Visit], arise_ms: Sequence[float], busy_ms: npt.NDArray[np.float64] | None = None
 ) -> Iterator[SimulatedSpan]:
     """Play requests, and yield each work as it is taken up; O(N W log(N W)) for N requests of W works.
 
@@ -147,7 +147,7 @@ def play(
 
 
 def answered_ms(
-    works: Sequence[Work], arise_ms: Sequence[float], busy_ms: npt.NDArray[np.float64] | None = None
+    works: Sequence[Visit], arise_ms: Sequence[float], busy_ms: npt.NDArray[np.float64] | None = None
 ) -> npt.NDArray[np.float64]:
     """Return when each request is answered, shape (N,); arguments as of `play`."""
     answered = np.zeros(len(arise_ms))
@@ -156,7 +156,7 @@ def answered_ms(
     return answered
 
 
-def under_load(works: Sequence[Work], rate_per_s: float, seed: int = 0, requests: int = REQUESTS) -> UnderLoad:
+def under_load(works: Sequence[Visit], rate_per_s: float, seed: int = 0, requests: int = REQUESTS) -> UnderLoad:
     """Return the latencies of requests that arise at random times, at a rate, where each work takes its time.
 
     Args:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pepper.placement.evaluate import evaluate
-from pepper.placement.queueing import Work, answered_ms, chain_works, play, under_load
+from pepper.placement.queueing import Visit, answered_ms, chain_works, play, under_load
 from tests.placement.test_chain_contract import every_plan, random_problem
 
 
@@ -37,7 +37,7 @@ def test_no_resource_does_two_things_at_once_and_none_rests_while_work_is_there(
     drawn: list[tuple[str, float, float, float]], gaps: list[float]
 ) -> None:
     works = [
-        Work(name, busy, delay, (k - 1,) if k else (), begin) for k, (name, busy, delay, begin) in enumerate(drawn)
+        Visit(name, busy, delay, (k - 1,) if k else (), begin) for k, (name, busy, delay, begin) in enumerate(drawn)
     ]
     arise = np.cumsum(gaps).tolist()
     spans = [*play(works, arise)]
@@ -61,12 +61,12 @@ def test_no_resource_does_two_things_at_once_and_none_rests_while_work_is_there(
 def test_a_single_device_waits_as_theory_says(utilisation: float) -> None:
     """Constant service: the mean wait is half of that of exponential service (Pollaczek and Khinchine)."""
     arise = np.cumsum(np.random.default_rng(0).exponential(1 / utilisation, 40_000))
-    waits = answered_ms([Work("a", 1.0)], arise.tolist()) - arise - 1.0
+    waits = answered_ms([Visit("a", 1.0)], arise.tolist()) - arise - 1.0
     assert waits.mean() == pytest.approx(utilisation / (2 * (1 - utilisation)), rel=0.1)
 
 
 def test_more_than_it_can_give_takes_for_ever_and_little_takes_its_latency() -> None:
-    works = [Work("a", 4.0, 1.0), Work("b", 5.0, 0.0, (0,))]
+    works = [Visit("a", 4.0, 1.0), Visit("b", 5.0, 0.0, (0,))]
     idle = under_load(works, 0.01, requests=200)
     assert (idle.p50_ms, idle.p99_ms) == pytest.approx((10.0, 10.0))
     full = under_load(works, 200.0)
@@ -77,5 +77,5 @@ def test_more_than_it_can_give_takes_for_ever_and_little_takes_its_latency() -> 
 
 
 def test_times_of_single_requests_count() -> None:
-    works = [Work("a", 1.0), Work("b", 1.0, 0.0, (0,))]
+    works = [Visit("a", 1.0), Visit("b", 1.0, 0.0, (0,))]
     assert answered_ms(works, [0.0, 0.0], np.array([[2.0, 1.0], [1.0, 5.0]])).tolist() == [3.0, 8.0]

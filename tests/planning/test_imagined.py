@@ -74,7 +74,7 @@ def test_it_is_placed_on_and_its_plan_is_not_run(desk: Desk) -> None:
         ),
         (
             ("task=place", "model=net", "fleet=pair", *CAMERA, "fleet.devices.camera.load=found"),
-            "camera is imagined; give an option",
+            "imagined; give an option of load",
         ),
     ],
 )
