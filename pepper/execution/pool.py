@@ -61,6 +61,21 @@ def specs(fleet: Fleet) -> dict[str, DeviceSpec]:
     return found
 
 
+def runnable(fleet: Fleet) -> dict[str, DeviceSpec]:
+    """Return the same of a fleet that is to run something.
+
+    Raises:
+        ConfigError: As of `specs`, or a device does not exist.
+    """
+    found = specs(fleet)
+    for name, spec in found.items():
+        if spec.host == IMAGINED:
+            raise ConfigError(
+                f"fleet.devices.{name}: is imagined (device.host={IMAGINED}): plans for it can be made, not run"
+            )
+    return found
+
+
 @dataclass
 class StageHandle:
     """The parent's end of a stage.
@@ -109,7 +124,7 @@ class StagePool:
         self.lost: dict[str, str] = {}
         self._options = dict(vars(session))
         self._time_limit_s = time_limit_s
-        self.specs = specs(fleet)
+        self.specs = runnable(fleet)
         devices = here().devices([spec for spec in self.specs.values() if spec.host is None])
         self._devices: dict[str, Device] = {device.spec.name: device for device in devices}
         self._lenders: dict[str, Borrowed] = {}
@@ -151,10 +166,6 @@ class StagePool:
         away: dict[str, list[DeviceSpec]] = {}
         for name, spec in self.specs.items():
             if spec.host is not None:
-                if spec.host == IMAGINED:
-                    raise ConfigError(
-                        f"fleet.devices.{name}: is imagined (device.host={IMAGINED}): plans for it can be made, not run"
-                    )
                 if spec.host.startswith(KIND):
                     raise ConfigError(
                         f"fleet.devices.{name}: {spec.host} is any one of several hosts; a plan runs on one: give its"

@@ -5,7 +5,7 @@ from functools import cached_property
 
 from pepper.config import ModelConfig, PepperConfig
 from pepper.errors import ConfigError, ExecutionError
-from pepper.execution.pool import specs
+from pepper.execution.pool import runnable
 from pepper.graph.ir import Graph
 from pepper.graph.model import ModelFile, find_model
 from pepper.placement.plan import Plan, PlannedModel
@@ -47,7 +47,7 @@ class Planned:
                 " operators; place the model again"
             )
         try:
-            specs(plan.fleet)
+            runnable(plan.fleet)
         except ConfigError as error:
             raise ConfigError(f"{name}: {error}") from error
 

@@ -55,9 +55,12 @@ def test_it_is_placed_on_and_its_plan_is_not_run(desk: Desk) -> None:
     placed = desk("task=place", "model=net", "fleet=pair", f"place.out={desk.folder}/imagined", *CAMERA)
     assert placed.status == 0, placed.err
     plan = Path(desk.folder) / "imagined" / "plan.json"
-    refused = desk("task=execute", f"execute.plan={plan}")
-    assert refused.status == 2
-    assert "is imagined (device.host=imagined): plans for it can be made, not run" in refused.error
+    for refused in (
+        desk("task=execute", f"execute.plan={plan}"),
+        desk("task=export", f"export.plan={plan}", f"export.out={desk.folder}/exported"),
+    ):
+        assert refused.status == 2
+        assert "is imagined (device.host=imagined): plans for it can be made, not run" in refused.error
 
 
 @pytest.mark.parametrize(
