@@ -312,8 +312,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def server(folder: Path, database: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A real tracking server."""
+def server(folder: Path, database: Path | str, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A real tracking server, on a database in a file or at an address."""
+    store = f"sqlite:///{database}" if isinstance(database, Path) else database
     process = subprocess.Popen(
         [
             sys.executable,
@@ -322,7 +323,7 @@ def server(folder: Path, database: Path, port: int) -> Iterator[subprocess.Popen
             "server",
             f"--port={port}",
             "--workers=1",
-            f"--backend-store-uri=sqlite:///{database}",
+            f"--backend-store-uri={store}",
             f"--artifacts-destination={folder / 'server'}",
         ],
         stdout=subprocess.DEVNULL,

@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from harness import Desk, free_port, lasting, wait_until
+from harness import Desk, MakeDesk, free_port, lasting, server, wait_until
 
 psycopg2 = pytest.importorskip("psycopg2")
 
@@ -129,6 +129,24 @@ def test_two_at_once_measure_each_cell_once(desk: Desk, uri: str) -> None:
         assert outcome.status == 0, outcome.err
         assert outcome.out.count("VALID") == 2
     assert len(set(cells(desk, uri))) == len(cells(desk, uri)) == 2
+
+
+def test_a_teams_server_takes_what_two_heads_measure_at_once(make_desk: MakeDesk, uri: str, tmp_path: Path) -> None:
+    """Each head has a folder of its own, and nothing but the server in common with the other."""
+    heads = {name: make_desk(tmp_path / name) for name in ("tiny", "small")}
+    with server(tmp_path, uri, port := free_port()):
+        for head in heads.values():
+            head.sweep("mine", "# Mine.\nname: mine\naxes:\n  load: [idle, cpu50]\n")
+        store = (f"tracking.uri=http://127.0.0.1:{port}", "tracking.artifacts=null", "sweep.retest=0")
+        both = [head.start("+sweep=mine", f"model={name}", "device=share100", *store) for name, head in heads.items()]
+        for head, process in zip(heads.values(), both, strict=True):
+            outcome = head.finish(process, 120)
+            assert outcome.status == 0, outcome.err
+            assert not head.pending
+    desk = heads["tiny"]
+    assert len(set(cells(desk, uri))) == len(cells(desk, uri)) == 4
+    assert {run.info.status for kind in ("sweep", "cell") for run in desk.runs(kind, uri)} == {"FINISHED"}
+    assert len(desk.runs("sweep", uri)) == 2
 
 
 def test_a_server_that_ends_in_mid_sweep_and_is_back(desk: Desk, uri: str, cluster: Cluster) -> None:
