@@ -6,6 +6,7 @@ import sys
 import uvicorn
 
 from pepper.errors import ExecutionError
+from pepper.execution.prompt import prompt_driver
 from pepper.execution.standing_files import GatewayFile, ended, keys_of, read_told
 from pepper.gateway.app import Gateway
 
@@ -18,7 +19,7 @@ def main() -> int:
     try:
         told, _ = read_told(GatewayFile, sys.argv[1:])
         app = Gateway(told, keys_of()).app()
-        with _listening(told.listen) as listener:
+        with _listening(told.listen) as listener, prompt_driver():
             print(f"{told.model} at http://{told.listen}/v2", flush=True)
             options = uvicorn.Config(
                 app,

@@ -170,8 +170,14 @@ class GatewayFlow:
             self._probed_s = now
             self._unsent.append(Message(self._number(), _PROBE, probe=True))
 
+    def _has_room(self) -> bool:
+        """Look at all ends: a descriptor stays readable until its end has been looked at, wanted or not."""
+        rooms = [push.ready() for push in self._pushes]
+        return all(rooms)
+
     def _send_waiting(self) -> None:
-        while self._unsent and all(push.ready() for push in self._pushes):
+        """Send what waits, as far as there is room."""
+        while self._has_room() and self._unsent:
             message = self._unsent.popleft()
             now = time.monotonic_ns()
             message.stamps = (Stamp(now, now, now, now),)
@@ -183,18 +189,17 @@ class GatewayFlow:
         """Take what has come."""
         try:
             while True:
-                for number, pull in enumerate(self._pulls):
-                    if number not in self._heads and pull.ready():
-                        self._heads[number] = decode(pull.receive())
+                there = [number for number, pull in enumerate(self._pulls) if pull.ready()]
+                wanted = [number for number in there if number not in self._heads]
+                self._heads |= {number: decode(self._pulls[number].receive()) for number in wanted}
                 if self._heads:
                     self._heads = newest(self._heads)
-                if len(self._heads) < len(self._pulls):
-                    if not any(pull.ready() for n, pull in enumerate(self._pulls) if n not in self._heads):
-                        return
-                    continue
-                message = join([self._heads[number] for number in range(len(self._pulls))])
-                self._heads = {}
-                self._settle(message)
+                if len(self._heads) == len(self._pulls):
+                    message = join([self._heads[number] for number in range(len(self._pulls))])
+                    self._heads = {}
+                    self._settle(message)
+                elif not wanted:
+                    return
         except GarbledError as error:
             self._heads = {}
             for passage in self._passages.values():
