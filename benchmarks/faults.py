@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -72,17 +72,30 @@ class Outcome:
     broken: list[str] = field(default_factory=list)
 
 
+def on_cores(share: float) -> Fleet:
+    """Return two devices of this machine, each with a share of its core's time."""
+    cores = host.allowed_cores()
+    places = dict(zip(DEVICES, (cores[0], cores[-1]), strict=True))
+    devices = {
+        name: FleetDevice(
+            DeviceConfig(name=name, kind="emulated", cores=[core], threads=1, share=share), LoadConfig(percent=0)
+        )
+        for name, core in places.items()
+    }
+    return Fleet(devices, everywhere(DEVICES, Link(bandwidth_mbit_s=4000, latency_ms=0.2)), *DEVICES)
+
+
 class Rig:
     """A model split in several ways, and a fleet to run it on, for many runs.
 
     Args:
         model: A model's option name.
         folder: For parts and sockets.
-        share: Of its core's time that each device gets.
+        fleet: The devices.
     """
 
-    def __init__(self, model: str, folder: Path, share: float = 1.0) -> None:
-        self.folder = folder
+    def __init__(self, model: str, folder: Path, fleet: Fleet) -> None:
+        self.folder, self.fleet = folder, fleet
         graph = load_graph(composed(f"model={model}").model.path)
         macs = np.diff(Characteristics(graph).cumulative_macs).tolist()
         self.manifests = {}
@@ -93,20 +106,10 @@ class Rig:
         for seed in range(3):
             inputs = random_inputs(graph, seed)
             self.samples.append((inputs, run_whole(graph, inputs, 1)))
-        cores = host.allowed_cores()
-        places = dict(zip(DEVICES, (cores[0], cores[-1]), strict=True))
-        devices = {
-            name: FleetDevice(
-                DeviceConfig(name=name, kind="emulated", cores=[core], threads=1, share=share), LoadConfig(percent=0)
-            )
-            for name, core in places.items()
-        }
-        link = Link(bandwidth_mbit_s=4000, latency_ms=0.2)
-        self.fleet = Fleet(devices, everywhere(DEVICES, link), *DEVICES)
 
     def layout(self, rng: Random, lost: frozenset[str] = frozenset()) -> Layout | None:
         """Return parts on devices that are left, or None."""
-        left = [name for name in DEVICES if name not in lost]
+        left = [name for name in self.fleet.devices if name not in lost]
         if not left:
             return None
         home = rng.choice(list(self.manifests))
@@ -171,7 +174,7 @@ def run(rig: Rig, pool: StagePool, seed: int) -> Outcome:
                 timer.join()
             network.close()
     outcome.seconds = time.monotonic() - began
-    _judge(rig, outcome, answers, requests, wrong)
+    judge(rig, outcome, answers, requests, wrong)
     return outcome
 
 
@@ -205,7 +208,16 @@ def _harm(fault: str, rng: Random, runner: Runner, network: Network) -> Callable
     }.get(fault)
 
 
-def _judge(rig: Rig, outcome: Outcome, answers: list[Answer], requests: int, wrong: set[int]) -> None:
+def judge(rig: Rig, outcome: Outcome, answers: Sequence[Answer], requests: int, wrong: Collection[int] = ()) -> None:
+    """Say what is wrong with the answers to a run's requests, of which some had a wrong tensor.
+
+    Args:
+        rig: What the run was made with: requests had its samples in turn.
+        outcome: Takes the counts, and what is broken.
+        answers: All that came.
+        requests: How many there were.
+        wrong: The numbers of those that have to fail.
+    """
     times = Counter(answer.seq for answer in answers)
     outcome.broken += [f"request {seq} was answered {count} times" for seq, count in times.items() if count > 1]
     if not outcome.ended:
@@ -236,7 +248,7 @@ def main() -> None:
     options = parser.parse_args()
     outcomes: dict[int, Outcome] = {}
     with tempfile.TemporaryDirectory() as folder:
-        rig = Rig(options.model, Path(folder), options.share)
+        rig = Rig(options.model, Path(folder), on_cores(options.share))
         with rig.pool() as pool:
             for seed in range(options.seed, options.seed + options.runs):
                 outcomes[seed] = run(rig, pool, seed)

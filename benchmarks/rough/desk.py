@@ -136,10 +136,10 @@ class Command:
             os.kill(self.pid, number)
         return runs
 
-    def end(self) -> Ended:
+    def end(self, longest_s: float = LONGEST_S) -> Ended:
         """Wait for its end; one that takes far too long is killed."""
         while self.runs:
-            if time.monotonic() - self.started > LONGEST_S:
+            if time.monotonic() - self.started > longest_s:
                 self.send(signal.SIGKILL)
             time.sleep(0.005)
         assert self._status is not None
@@ -241,36 +241,51 @@ class Desk:
             environment: More variables.
         """
         arguments = self.arguments(*(overrides or self.sweep))
-        file = errors or self.folder / f"errors-{time.monotonic_ns()}.txt"
-        variables = {
+        if not program:
+            return self.copy(lambda: _pepper(arguments), errors, prepare, environment)
+        file, variables, started = errors or self._errors(), self._variables(environment), time.monotonic()
+        with file.open("w") as stream:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "pepper.run", *arguments],
+                cwd=self.folder,
+                env={**os.environ, "PYTHONPATH": str(HOME), **variables},
+                stdout=subprocess.DEVNULL,
+                stderr=stream,
+                preexec_fn=prepare,
+            )
+        child.returncode = 0  # waited for here
+        return Command(child.pid, file, started)
+
+    def copy(
+        self,
+        work: Callable[[], int | None],
+        errors: Path | None = None,
+        prepare: Callable[[], None] = lambda: None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Command:
+        """Start work, which may return an exit status, in a copy of this process; otherwise as `start`."""
+        file, started = errors or self._errors(), time.monotonic()
+        pid = os.fork()
+        if pid == 0:
+            self._work(work, file, self._variables(environment), prepare)
+        return Command(pid, file, started)
+
+    def _errors(self) -> Path:
+        return self.folder / f"errors-{time.monotonic_ns()}.txt"
+
+    def _variables(self, more: Mapping[str, str] | None) -> dict[str, str]:
+        return {
             "TMPDIR": str(self.temporary),
             "XDG_CACHE_HOME": str(self.rig.cache),
             "XDG_STATE_HOME": str(self.folder / "state"),
             "HOME": str(self.rig.root / "home"),
-            **(environment or {}),
+            **(more or {}),
         }
-        started = time.monotonic()
-        if program:
-            with file.open("w") as stream:
-                child = subprocess.Popen(
-                    [sys.executable, "-m", "pepper.run", *arguments],
-                    cwd=self.folder,
-                    env={**os.environ, "PYTHONPATH": str(HOME), **variables},
-                    stdout=subprocess.DEVNULL,
-                    stderr=stream,
-                    preexec_fn=prepare,
-                )
-            child.returncode = 0  # waited for here
-            return Command(child.pid, file, started)
-        pid = os.fork()
-        if pid == 0:
-            self._pepper(arguments, file, variables, prepare)
-        return Command(pid, file, started)
 
-    def _pepper(
-        self, arguments: Sequence[str], errors: Path, variables: Mapping[str, str], prepare: Callable[[], None]
+    def _work(
+        self, work: Callable[[], int | None], errors: Path, variables: Mapping[str, str], prepare: Callable[[], None]
     ) -> None:
-        """Be pepper, to this process's end."""
+        """Work, to this process's end."""
         status = 70
         try:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -284,15 +299,13 @@ class Desk:
             sys.stdout = io.TextIOWrapper(os.fdopen(1, "wb", closefd=False))
             sys.stderr = io.TextIOWrapper(os.fdopen(2, "wb", closefd=False), write_through=True)
             prepare()
-            from pepper.run import main
-
-            status = main(arguments)
-            sys.stderr.flush()
+            status = work() or 0
         except BaseException:
             import traceback
 
             traceback.print_exc()
         finally:
+            sys.stderr.flush()
             os._exit(status)
 
     def pepper_children(self, command: Command, module: str) -> list[psutil.Process]:
@@ -330,6 +343,12 @@ class Desk:
                 "SELECT count(*) FROM runs WHERE lifecycle_stage = 'active' AND status IN ('RUNNING', 'SCHEDULED')"
             ).fetchall()
         return Counter(cell for (cell,) in finished), int(running)
+
+
+def _pepper(arguments: Sequence[str]) -> int:
+    from pepper.run import main
+
+    return main(arguments)
 
 
 def _mlp(width: int = 16) -> onnx.ModelProto:

@@ -6,7 +6,7 @@ import psutil
 import pytest
 from harness import alive
 
-from benchmarks.faults import FAULTS, Rig, run
+from benchmarks.faults import FAULTS, Rig, on_cores, run
 from pepper.devices import host
 from pepper.execution.pool import StagePool
 
@@ -18,7 +18,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module", params=[1.0, 0.4], ids=["whole cores", "shares"])
 def rig(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Rig:
-    return Rig("squeezenet", tmp_path_factory.mktemp("rig"), request.param)
+    return Rig("squeezenet", tmp_path_factory.mktemp("rig"), on_cores(request.param))
 
 
 @pytest.fixture(scope="module")
