@@ -63,6 +63,7 @@ def section(placement: PlanReport) -> Section:
         "proof": "optimal" if plan.gap == 0 else f"within {plan.gap:.1%} of the optimum",
     }
     operators = parts[-1].stop - parts[0].start
+    moving = any(part.moved_ms >= LEAST_MOVED_MS for part in parts)
     model = plan.model.name if plan.model else "the plan"
     blocks: list[Block] = [
         Facts(facts),
@@ -78,7 +79,7 @@ def section(placement: PlanReport) -> Section:
                 "operators",
                 "device",
                 "predicted ms",
-                "of it host-device ms",
+                *(["of it host-device ms"] if moving else []),
                 "memory",
                 "receives",
                 "transfer ms",
@@ -91,7 +92,7 @@ def section(placement: PlanReport) -> Section:
                     f"{part.start} to {part.stop}",
                     part.device,
                     part.time_ms,
-                    part.moved_ms if part.moved_ms >= LEAST_MOVED_MS else None,
+                    *([part.moved_ms if part.moved_ms >= LEAST_MOVED_MS else None] if moving else []),
                     decimal(round(part.memory_bytes)),
                     decimal(round(part.receive_bytes)) if part.receive_bytes else None,
                     part.receive_ms or None,

@@ -93,6 +93,7 @@ def test_a_hang_is_killed_within_the_limit(process: Process, stopped: bool) -> N
 
 
 def test_the_surroundings_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     for name in ("OMP_NUM_THREADS", "ORT_LOG", "OMP_WAIT_POLICY", "SECRET", "MLFLOW_TRACKING_URI"):
         monkeypatch.setenv(name, "99")
     with Process("programs", [CORE], threads=3) as process:
@@ -104,6 +105,7 @@ def test_the_surroundings_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         assert environment[name] == "3"
     assert environment["PATH"] == os.environ["PATH"]
+    assert environment["CUDA_VISIBLE_DEVICES"] == "1", "it chooses what a program runs on"
 
 
 def test_the_parent_sleeps_while_it_waits(process: Process) -> None:

@@ -1,8 +1,10 @@
 """Models on providers other than the CPU's own, from the command line to the run."""
 
 import json
+import re
 from dataclasses import replace
 
+import onnxruntime as ort
 import pytest
 from harness import Desk, composed
 
@@ -43,6 +45,31 @@ def test_what_the_provider_does_not_run_fails(desk: Desk, provider: str) -> None
     assert run.info.status == "FAILED"
     assert "latency_p50_ms" not in run.data.metrics
     assert provider in run.data.tags["pepper.reasons"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("device.library=numpy", "device.library=numpy: this module does not say where its library is; give"),
+        ("device.accelerator=cpu:3", "device.accelerator=cpu:3: ggml can use cpu; give one"),
+    ],
+)
+def test_what_a_provider_cannot_do_fails_with_the_fix_and_no_figures(desk: Desk, change: str, said: str) -> None:
+    done = desk("model=tiny", *CORE, *overrides(needs(GGML)), change)
+    assert done.status == 1
+    assert said in done.err + done.out
+    (run,) = desk.runs()
+    assert (run.info.status, run.data.tags.get("pepper.verdict", "")) == ("FAILED", "")
+    assert "latency_p50_ms" not in run.data.metrics
+    assert said in run.data.tags["pepper.reasons"]
+
+
+def test_what_is_not_here_is_not_predicted_as_the_cores_beside_it(desk: Desk) -> None:
+    if "QNNExecutionProvider" in ort.get_available_providers():
+        pytest.skip("this onnxruntime has QNNExecutionProvider")
+    done = desk("task=predict", "model=tiny", "device.provider=QNNExecutionProvider")
+    assert done.status == 2
+    assert re.search(r"onnxruntime has .*, not QNNExecutionProvider; pip install onnxruntime-qnn", done.err)
 
 
 def test_inputs_and_outputs_may_stay_on_the_device(desk: Desk) -> None:
