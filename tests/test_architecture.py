@@ -83,7 +83,7 @@ HOMES = {
     "plotly": ("report",),
     "jinja2": ("report",),
     "dask": ("hosts.engine",),
-    "distributed": ("hosts.engine", "hosts.trust"),
+    "distributed": ("hosts.engine",),
     "cryptography": ("hosts.certificates",),
     "fastapi": ("service",),
     "starlette": ("service", "gateway.app"),

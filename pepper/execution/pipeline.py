@@ -19,8 +19,9 @@ from pepper.execution.layout import Layout
 from pepper.execution.message import Message, Stamp, decode, encode, join
 from pepper.execution.pool import StageLost, StagePool
 from pepper.execution.prompt import prompt_driver
-from pepper.execution.queues import ANYWHERE, TCP, Keys, Sink, Source, open_sink, open_source
+from pepper.execution.queues import TCP, Keys, Sink, Source, anywhere, open_sink, open_source
 from pepper.fleet import Fleet, Link
+from pepper.hosts import ports
 from pepper.interrupts import wait_readable
 
 
@@ -151,7 +152,10 @@ class Pipeline:
         """Wire the stages from the last to the first: each connects to addresses that are there."""
         network, last = self._network, len(self.stages) + 1
         most = network.queue
-        addresses = [network.address() if ends == (None, None) else ANYWHERE for ends in self._ends]
+        addresses = [
+            anywhere(receiver.ports if receiver else ports.allowed()) if sender or receiver else network.address()
+            for sender, receiver in self._ends
+        ]
         into = {number: [k for k, way in enumerate(self.ways) if way.receiver == number] for number in range(last + 1)}
         out_of = {number: [k for k, way in enumerate(self.ways) if way.sender == number] for number in range(last)}
         for way in into[last]:
@@ -200,7 +204,7 @@ class Pipeline:
         if sender is None and receiver is None:
             return address
         reached = receiver.address if receiver else sender.own_address if sender else ""
-        return f"{TCP}{reached}:{address.rpartition(':')[2]}"
+        return f"{TCP}{f'[{reached}]' if ':' in reached else reached}:{address.rpartition(':')[2]}"
 
     def _is_away(self, way: int) -> bool:
         """Return whether the ends of a way are on different hosts, each of which has a clock of its own."""
@@ -314,7 +318,7 @@ class Pipeline:
             if away := dict.fromkeys(end.name for ends in self._ends for end in ends if end is not None):
                 raise ExecutionError(
                     f"hosts {', '.join(away)}: {count} bytes do not come through within {limit_s:g} s, though every"
-                    " stage lives; open the ways between them and this machine at all ports, or raise"
+                    " stage lives; open the ways between them and this machine (hosts.ports), or raise"
                     " execute.time_limit_seconds"
                 )
             slow = max(self.hops, key=lambda hop: hop.link.transfer_ms(count) if hop.link else 0.0)
@@ -340,6 +344,8 @@ def _address_taken(address: str, reason: str) -> ExecutionError:
     if not address.startswith(TCP):
         return ExecutionError(f"{address}: no socket can be made there ({reason}); let TMPDIR name another folder")
     port = address.rpartition(":")[2]
+    if "-" in port:
+        return ExecutionError(f"hosts.ports: {reason}; give a wider range, on that host and in its firewall")
     return ExecutionError(
         f"execute.transport.port: {address} cannot be used ({reason}); choose another than {port}, or leave it out"
     )

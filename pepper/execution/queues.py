@@ -11,8 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from pepper.execution.shared_queue import SharedSink, SharedSource
 
 TCP = "tcp://"
-ANYWHERE = "tcp://0.0.0.0:*"
-"""At all of a machine's addresses, and any port that is free."""
+
 
 Pieces = Sequence[Any]
 """Objects with a buffer: the header, then the bytes of each tensor."""
@@ -81,11 +80,16 @@ class Keys(NamedTuple):
         return cls(public.decode(), secret.decode())
 
 
+def anywhere(ports: tuple[int, int]) -> str:
+    """Return all of a machine's addresses, and the first free port of some, the first and the last; (0, 0) is any."""
+    return f"{TCP}*:*" if ports == (0, 0) else f"{TCP}*:{ports[0]}-{ports[1]}"
+
+
 def open_source(address: str, most: int, keys: Keys | None = None) -> Source:
     """Open the end at which messages come out.
 
     Args:
-        address: A path for a socket, ``tcp://HOST:PORT``, or `ANYWHERE`.
+        address: A path for a socket, ``tcp://HOST:PORT``, or `anywhere`.
         most: Most messages between the two ends.
         keys: The run's, for TCP: whoever has none gets nothing in.
 

@@ -5,6 +5,7 @@ handshake, and no message of it gets in.
 """
 
 import contextlib
+import errno
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ class _End:
         self._socket = self._context.socket(kind)
         self._socket.set_hwm(-(-most // 2))  # both ends have a half of the queue
         self._socket.linger = 0
+        self._socket.ipv6 = True  # beside IPv4
         self._socket.curve_publickey, self._socket.curve_secretkey = keys.public.encode(), keys.secret.encode()
         self._event = event
         _prefer_transport()
@@ -48,12 +50,12 @@ class TcpSource(_End):
     """Where messages come out.
 
     Args:
-        address: ``tcp://HOST:PORT`` of this machine; a port of ``*`` is any that is free.
+        address: ``tcp://HOST:PORT`` of this machine; a port of ``*`` is any that is free, ``LOW-HIGH`` one of these.
         most: Most messages between the two ends, besides those that the kernel's buffers hold.
         keys: The run's.
 
     Raises:
-        OSError: The port is taken.
+        OSError: The port is taken, or all of them are.
     """
 
     def __init__(self, address: str, most: int, keys: Keys) -> None:
@@ -62,11 +64,23 @@ class TcpSource(_End):
         self._events = self._socket.get_monitor_socket(_WATCHED)
         self._seen: Counter[int] = Counter()
         try:
-            self._socket.bind(address)
-        except zmq.ZMQError as error:
+            self._bind(address)
+        except OSError:
             self.close()
-            raise OSError(error.errno, error.strerror) from error
+            raise
         self.address = self._socket.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
+
+    def _bind(self, address: str) -> None:
+        host, _, ports = address.rpartition(":")
+        low, _, high = ports.partition("-")
+        for port in range(int(low), int(high) + 1) if high else [ports]:
+            try:
+                self._socket.bind(f"{host}:{port}")
+                return
+            except zmq.ZMQError as error:
+                if not (high and error.errno == errno.EADDRINUSE):
+                    raise OSError(error.errno, error.strerror) from error
+        raise OSError(errno.EADDRINUSE, f"none of the ports {low} to {high} is free")
 
     def receive(self) -> list[memoryview]:
         """Return views of the message that is there; nothing is copied."""

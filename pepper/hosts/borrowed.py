@@ -36,6 +36,7 @@ class Borrowed:
     Attributes:
         name: The host's.
         address: Where it is, as others reach it.
+        ports: At which its programs may listen for others, the first and the last.
         own_address: Where this machine is, as that host reaches it.
         devices: The devices, by name.
 
@@ -49,12 +50,14 @@ class Borrowed:
         self._joined = joined
         self._lock = threading.Lock()
         self._stack = ExitStack()
-        self._port = int(joined.ask(name, "lend", specs=[asdict(there(spec)) for spec in specs]))
+        loan = joined.ask(name, "lend", specs=[asdict(there(spec)) for spec in specs])
+        self._port, (low, high) = int(loan["port"]), loan["ports"]
+        self.ports = int(low), int(high)
         try:
             peer = self._stack.enter_context(joined.stream(name, self._port))
         except OSError as error:
             raise DeviceError(
-                f"host {name}: cannot be reached straight ({errors.refusal(error)}); open the way to it at all ports"
+                f"host {name}: cannot be reached straight ({errors.refusal(error)}); open the way to it (hosts.ports)"
             ) from error
         self.address, self.own_address = str(peer.getpeername()[0]), str(peer.getsockname()[0])
         self._channel = HostChannel(peer, _ANSWER_S)

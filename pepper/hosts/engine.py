@@ -6,6 +6,7 @@ It is told to stay out of a measurement's way: no profiler, no dashboard, no spi
 import asyncio
 import concurrent.futures
 import contextlib
+import errno
 import logging
 import math
 import os
@@ -18,6 +19,7 @@ from typing import Any
 
 from pepper.config.hosting import HERE, KIND
 from pepper.errors import ConfigError, DeviceError
+from pepper.hosts import ports
 from pepper.hosts.bundles import Bundle
 from pepper.hosts.trust import Trust
 from pepper.interrupts import check
@@ -69,7 +71,7 @@ def head(bundle: Bundle, withdrawn: Callable[[], str], ready: Callable[[], None]
         address, _, port = bundle.address.rpartition(":")
         try:
             scheduler = distributed.Scheduler(
-                host=address, port=int(port), protocol="tls", security=trust.security(), **_NO_HTTP
+                host=address, port=int(port), protocol="tls", security=_security(trust), **_NO_HTTP
             )
             scheduler.handlers[_WITHDRAWN] = told
             await scheduler
@@ -98,10 +100,12 @@ def join(bundle: Bundle, kind: str | None, say: Callable[[str], None]) -> None:
         say: Takes what becomes of the connection, in words.
 
     Raises:
-        ConfigError: A host of this name is there already.
+        ConfigError: A host of this name is there already, or no port is free.
     """
     distributed, trust = _engine(), Trust(bundle)
     cores = sorted(os.sched_getaffinity(0))
+    low, high = ports.allowed()
+    address = bundle.address.rpartition(":")[0].strip("[]")
     names = [bundle.name, *([f"{KIND}{kind}"] if kind else [])]
     hands = _LastingThreadPoolExecutor(_CALLS, "pepper-asked", initializer=os.sched_setaffinity, initargs=(0, cores))
 
@@ -115,16 +119,20 @@ def join(bundle: Bundle, kind: str | None, say: Callable[[str], None]) -> None:
                     nthreads=_CALLS,
                     executor=hands,
                     resources={_needs(name, each): 1 for name in names for each in (_QUERIES, _BLOCKS)},
-                    security=trust.security(),
+                    security=_security(trust),
                     memory_limit=0,
                     local_directory=folder,
                     death_timeout=CONNECT_S,
+                    host=f"[{ports.towards(address)}]" if ":" in address else None,  # alone it looks for IPv4
+                    port=list(range(low, high + 1)),
                     **_NO_HTTP,
                 )
                 try:
                     await worker
                 except (OSError, TimeoutError, RuntimeError, ValueError) as error:
                     said = str(error.__cause__ or error)
+                    if "Could not start Worker" in said or getattr(error.__cause__, "errno", 0) == errno.EADDRINUSE:
+                        raise ConfigError(ports.none_free(low, high)) from error
                     if "name taken" in said:
                         raise ConfigError(
                             f"hosts.bundle: a host {bundle.name} is there already; make a bundle of another name"
@@ -172,7 +180,7 @@ def connect(bundle: Bundle) -> Any:
     try:
         return distributed.Client(
             f"tls://{bundle.address}",
-            security=Trust(bundle).security(),
+            security=_security(Trust(bundle)),
             timeout=CONNECT_S,
             set_as_default=False,
             heartbeat_interval="5s",
@@ -321,3 +329,23 @@ def _engine() -> Any:
     for name in ("distributed", "distributed.client", "tornado", "tornado.application", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return distributed
+
+
+def _security(trust: Trust) -> Any:
+    from distributed.security import Security
+
+    listening = {"ssl_context": trust.listening, "require_encryption": True}
+
+    class Listening(Security):  # type: ignore[misc]
+        """With the one context that learns of what is withdrawn."""
+
+        def get_listen_args(self, role: str) -> dict[str, Any]:
+            """Return what `role` listens with."""
+            return listening
+
+    shown = {
+        f"tls_{role}_{what}": value
+        for role in ("client", "scheduler", "worker")
+        for what, value in (("cert", trust.bundle.certificate), ("key", trust.bundle.key))
+    }
+    return Listening(require_encryption=True, tls_ca_file=trust.bundle.authority, **shown)

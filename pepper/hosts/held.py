@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from pepper.caches import cache_folder
 from pepper.errors import DeviceError, ModelError, refusal
-from pepper.hosts import engine
+from pepper.hosts import engine, ports
 
 PIECE_BYTES = 2**18
 WAIT_S = 10.0
@@ -51,7 +51,7 @@ def receive(model: str, name: str, size: int) -> int:
         The port; one connection is taken, in the next seconds. What it has brought is kept, also if it is cut.
 
     Raises:
-        DeviceError: The file cannot be written, or there is no room for it.
+        DeviceError: The file cannot be written, there is no room for it, or no port is free.
     """
     file = _file(model, name)
     part = _part(file)
@@ -66,7 +66,7 @@ def receive(model: str, name: str, size: int) -> int:
             f"{part.parent}: {free / 2**20:,.0f} MiB are free, the model takes {missing / 2**20:,.0f} more; make room"
             " there"
         )
-    server = socket.create_server(("", 0), backlog=1)
+    server = ports.listening(1)
     server.settimeout(WAIT_S)
     threading.Thread(target=_taken, args=(server, engine.own_listening(), file, size), daemon=True).start()
     return int(server.getsockname()[1])

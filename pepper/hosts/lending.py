@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 from pepper.devices.device import Device, DeviceSpec, Program
 from pepper.devices.protocol import Arrays, GarbledError, answer, receive, send
 from pepper.errors import DeviceError, MeasureError
-from pepper.hosts import engine
+from pepper.hosts import engine, ports
 from pepper.hosts.channel import HostChannel
 from pepper.hosts.host import UseMeter
 from pepper.hosts.local import here
@@ -40,21 +40,25 @@ def lent() -> list[str]:
     return list(_lending)
 
 
-def lend(specs: list[dict[str, Any]]) -> int:
-    """Lend devices to whoever connects first to the port that is returned, over TLS with certificates on both sides.
+def lend(specs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Lend devices to whoever connects first, over TLS with certificates on both sides.
 
     Args:
         specs: The devices; their names differ.
 
+    Returns:
+        ``port``: where to connect to; ``ports``: those at which programs may listen, the first and the last.
+
     Raises:
         ConfigError: They cannot be used at the same time.
+        DeviceError: No port is free.
     """
     found = [_SPEC.validate_python(spec) for spec in specs]
     devices = {device.spec.name: device for device in here().devices(found)}
-    server = socket.create_server(("", 0), backlog=16)
+    server = ports.listening(16)
     server.settimeout(WAIT_S)
     threading.Thread(target=_lent, args=(server, engine.own_listening(), devices), daemon=True).start()
-    return int(server.getsockname()[1])
+    return {"port": server.getsockname()[1], "ports": ports.allowed()}
 
 
 def _lent(server: socket.socket, tls: ssl.SSLContext, devices: Mapping[str, Device]) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import socket
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ from pepper.config.hosting import HERE, KIND
 from pepper.config.placing import MEASURED
 from pepper.documents import read_json
 from pepper.errors import ConfigError
-from pepper.hosts import probing
+from pepper.hosts import ports, probing
 from pepper.hosts.remote import Joined
 
 KEPT_S = 600.0
@@ -71,17 +70,10 @@ def link_between(joined: Joined, source: str | None, target: str | None) -> Link
 def _probed(joined: Joined, listening: str, connecting: str) -> dict[str, Any]:
     """Let one host listen and the other one probe the way to it."""
     if listening == HERE:
-        heard, address = probing.listen(), _own_address(joined.address_of(connecting))
+        heard, address = probing.listen(), ports.towards(joined.address_of(connecting))
     else:
         heard, address = joined.ask(listening, "listen"), joined.address_of(listening)
     return dict(joined.ask(connecting, "probe", address=address, **heard))
-
-
-def _own_address(to: str) -> str:
-    """Return the address of this machine as another one sees it; nothing is sent."""
-    with socket.socket(socket.AF_INET6 if ":" in to else socket.AF_INET, socket.SOCK_DGRAM) as towards:
-        towards.connect((to, 9))
-        return str(towards.getsockname()[0])
 
 
 def _speed(found: Mapping[str, Any], way: str) -> LinkSpeed:

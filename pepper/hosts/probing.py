@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from pepper.errors import DeviceError, refusal
+from pepper.hosts import ports
 
 SIZES = (50_000, 400_000, 3_200_000)
 """Bytes of messages, as tensors have them."""
@@ -26,8 +27,12 @@ _CHUNK = bytes(2**16)
 
 
 def listen() -> dict[str, Any]:
-    """Wait for one probe for some seconds, beside what else is done; return the port, and the word that is asked."""
-    server = socket.create_server(("", 0), backlog=1)
+    """Wait for one probe for some seconds, beside what else is done; return the port, and the word that is asked.
+
+    Raises:
+        DeviceError: No port is free.
+    """
+    server = ports.listening(1)
     server.settimeout(WAIT_S)
     token = secrets.token_bytes(_TOKEN_BYTES)
     threading.Thread(target=_answer, args=(server, token), daemon=True).start()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pepper.config.hosting import HEAD, IMAGINED, HostsConfig
 from pepper.errors import ConfigError
+from pepper.hosts import ports
 from pepper.hosts.bundles import Bundle, read_bundle
 from pepper.hosts.host import Host
 from pepper.hosts.imagined import ImaginedHost
@@ -18,6 +19,7 @@ _settings: list[HostsConfig] = []
 def use(config: HostsConfig) -> None:
     """Say how hosts that joined a head are reached from now on; nothing is connected yet."""
     _settings[:] = [config]
+    ports.use(config.ports)
 
 
 def host_at(name: str | None) -> Host:

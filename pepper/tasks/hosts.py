@@ -8,7 +8,7 @@ from pathlib import Path
 from pepper.config.composing import Composition
 from pepper.console.tables import plain_table, show
 from pepper.errors import ConfigError
-from pepper.hosts import engine, reach
+from pepper.hosts import engine, ports, reach
 from pepper.hosts.bundles import issue, read_bundle, withdraw, withdrawn
 from pepper.hosts.roll import hosts_there
 from pepper.tasks.result import Result
@@ -39,6 +39,7 @@ def join(composition: Composition) -> Result:
     config = composition.config.hosts
     if config.bundle is None:
         raise ConfigError("hosts.bundle: has no value; give hosts.bundle=FILE, which task=head wrote for this host")
+    ports.use(config.ports)
     engine.join(read_bundle(Path(config.bundle)), config.kind, show)
     return Result()
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -10,17 +11,21 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 from harness import ROOT, free_port, wait_until
 
 from benchmarks.namespaces import Namespace, linked
 from pepper.config.hosting import HEAD
-from pepper.hosts.bundles import read_bundle
+from pepper.hosts.bundles import Bundle, read_bundle
 from pepper.hosts.remote import Joined
 
 NAMES = ("edge", "twin", "other")
 KINDS = {"edge": "board", "twin": "board"}
+PORTS = {"other": (23400, 23415)}
+"""At which some listen only."""
+
 SAY_S = 120.0
 """What is awaited of a machine comes within this, or does not come."""
 
@@ -89,7 +94,8 @@ class Machines:
         """Let machines join, at one time."""
         for name in names:
             kind = [f"hosts.kind={KINDS[name]}"] if name in KINDS else []
-            self.start(name, "task=join", f"hosts.bundle=fleet/{name}.json", *kind)
+            ports = [f"hosts.ports=[{PORTS[name][0]},{PORTS[name][1]}]"] if name in PORTS else []
+            self.start(name, "task=join", f"hosts.bundle=fleet/{name}.json", *kind, *ports)
         for name in names:
             self.await_said(name, f"as {name}")
 
@@ -98,6 +104,17 @@ class Machines:
         program = psutil.Process(self.programs[name].pid)
         for each in (program, *program.children(recursive=True)):
             each.send_signal(number)
+
+    def listens_at(self, name: str) -> set[int]:
+        """The ports at which programs listen for others in the namespace of a machine."""
+        found = set()
+        for table in ("tcp", "tcp6"):
+            for line in Path(f"/proc/{self.programs[name].pid}/net/{table}").read_text().splitlines()[1:]:
+                _, local, _, state, *_ = line.split()
+                address, _, port = local.partition(":")
+                if state == "0A" and address != "0100007F":  # LISTEN, beyond 127.0.0.1
+                    found.add(int(port, 16))
+        return found
 
     def link_of(self, name: str) -> str:
         """The network device, here, that leads to a machine in a namespace."""
@@ -130,3 +147,14 @@ def ending(program: subprocess.Popen[str], seconds: float) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+def client(bundle: Bundle) -> ssl.SSLContext:
+    """What somebody who has a bundle connects with."""
+    context = ssl.create_default_context(cadata=bundle.authority)
+    context.check_hostname = False
+    with TemporaryDirectory() as folder:
+        for name, text in (("certificate", bundle.certificate), ("key", bundle.key)):
+            Path(folder, name).write_text(text)
+        context.load_cert_chain(Path(folder, "certificate"), Path(folder, "key"))
+    return context

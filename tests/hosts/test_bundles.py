@@ -11,10 +11,11 @@ from json import dumps
 from pathlib import Path
 
 import pytest
+from machines import client
 
 from pepper.config.hosting import HostsConfig
 from pepper.errors import ConfigError
-from pepper.hosts.bundles import Bundle, issue, read_bundle, withdraw, withdrawn
+from pepper.hosts.bundles import issue, read_bundle, withdraw, withdrawn
 from pepper.hosts.certificates import serial_of, serials_on
 from pepper.hosts.trust import Trust
 
@@ -26,22 +27,15 @@ def fleet(folder: Path, *names: str, **others: object) -> HostsConfig:
     return HostsConfig(folder=str(folder), address=ADDRESS, names=[*names], **others)  # type: ignore[arg-type]
 
 
-def client(bundle: Bundle) -> ssl.SSLContext:
-    context = Trust(bundle).security().get_connection_args("client")["ssl_context"]
-    assert isinstance(context, ssl.SSLContext)
-    return context
-
-
 def shown(
     trust: Trust, ours: ssl.SSLContext, session: ssl.SSLSession | None = None
 ) -> tuple[bytes, ssl.SSLSession | None]:
     """Show a certificate to who listens; return what comes back, and the session."""
-    theirs = trust.security().get_listen_args("scheduler")["ssl_context"]
     near, far = socket.socketpair()
     with ThreadPoolExecutor(1) as pool:
 
         def answer() -> None:
-            with suppress(ssl.SSLError), theirs.wrap_socket(far, server_side=True) as peer:
+            with suppress(ssl.SSLError), trust.listening.wrap_socket(far, server_side=True) as peer:
                 peer.sendall(b"in")
 
         answered = pool.submit(answer)

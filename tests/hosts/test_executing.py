@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 from harness import composed, running, wait_until
-from machines import Machines
+from machines import PORTS, Machines
 
 from pepper.config import DeviceConfig, SessionConfig
 from pepper.errors import ConfigError, ExecutionError
@@ -73,6 +73,10 @@ def test_tensors_go_from_host_to_host_and_answers_are_the_models(
         assert {condition.device for condition in meter.read(NAMES)} == {*NAMES}
         assert network.refused == 0
         assert stages(machines, "edge")
+        if "other" in machines.spaces:
+            (low, high), found = PORTS["other"], machines.listens_at("other")
+            assert found <= {*range(low, high + 1)}
+            assert len(found) >= 3  # the engine's, the loan's, a stage's
     for name in ("edge", "other"):
         wait_until(lambda name=name: not stages(machines, name), 20)
         assert len(list((machines.cache(name) / "pepper" / "models").glob("*/*.onnx"))) >= 1

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 from harness import composed, wait_until
-from machines import Machines
+from machines import Machines, client
 
 from pepper.config import HostsConfig
 from pepper.errors import ConfigError, DeviceError
 from pepper.hosts.bundles import Bundle, issue, read_bundle, withdraw
 from pepper.hosts.reach import bundle_of
 from pepper.hosts.remote import Joined
-from pepper.hosts.trust import Trust
 
 pytest.importorskip("cryptography")
 
@@ -102,11 +101,10 @@ def test_a_host_that_is_not_there_is_named_at_once(machines: Machines) -> None:
 def is_refused(hosts: Joined, bundle: Bundle, name: str) -> bool:
     """Whether a host lets nobody in who shows this bundle, and comes to it straight."""
     port = hosts.ask(name, "receive", model="0" * 64, name="model.onnx", size=1)
-    context = Trust(bundle).security().get_connection_args("client")["ssl_context"]
     try:
         with (
             socket.create_connection((hosts.address_of(name), port), timeout=10) as plain,
-            context.wrap_socket(plain) as peer,
+            client(bundle).wrap_socket(plain) as peer,
         ):
             peer.sendall(b"x")  # all that is awaited
             return bool(peer.recv(1) != b"\0")
