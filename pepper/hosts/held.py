@@ -63,7 +63,7 @@ def receive(model: str, name: str, size: int) -> int:
         raise DeviceError(f"{part}: {refusal(error)}; make room there") from error
     if free < missing:
         raise DeviceError(
-            f"{part.parent}: {free / 2**20:,.0f} MiB are free, the model takes {missing / 2**20:,.0f} more; make room"
+            f"{part.parent}: {free / 1000:,.0f} kB are free, the model takes {missing / 1000:,.0f} kB more; make room"
             " there"
         )
     server = ports.listening(1)
