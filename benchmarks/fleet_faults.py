@@ -330,6 +330,7 @@ def run(number: int, seed: int, only: Sequence[str] = ()) -> list[Outcome]:
     for module in (*IMPORTED, "distributed"):  # once: trials are copies of this process
         importlib.import_module(module)
     adopt()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # disks, namespaces and hosts are taken away
     known = [kind for kind in only or FAULTS if "clock" not in kind or shutil.which("cc")]
     each = [(kind, work) for kind in known for work in ("sweep", "plan")]
     rng = random.Random(seed)
