@@ -169,8 +169,8 @@ def standing_pipeline(
     gateway = GatewayFile(
         format=1,
         model=name,
-        inputs=[_tensor("input", spec) for spec in layout.inputs],
-        outputs=[_tensor("output", spec) for spec in manifest.outputs],
+        inputs=[request_tensor("input", spec) for spec in layout.inputs],
+        outputs=[request_tensor("output", spec) for spec in manifest.outputs],
         send=out_of[0],
         receive=[f"{listening}:{port}" for port in into[last + 1]],
         queue=queue,
@@ -199,7 +199,16 @@ def _called(number: int, last: int) -> str:
     return GATEWAY if number in (0, last + 1) else f"stage-{number}"
 
 
-def _tensor(kind: str, spec: TensorSpec) -> TensorFile:
+def request_tensor(kind: str, spec: TensorSpec) -> TensorFile:
+    """Return a tensor as requests bring it, or answers.
+
+    Args:
+        kind: ``input`` or ``output``.
+        spec: What it is.
+
+    Raises:
+        ConfigError: It is of a type that no request can bring.
+    """
     dtype = numpy_name(spec.dtype)
     if dtype not in DATATYPES:
         raise ConfigError(

@@ -205,7 +205,7 @@ def _from_bytes(name: str, piece: memoryview, dtype: str, shape: Sequence[int]) 
 
 def _from_json(name: str, data: object, dtype: str, shape: Sequence[int]) -> Array:
     try:
-        array = np.asarray(data)
+        array = np.asarray(data) if data != [] else np.empty(0, dtype)
         if array.dtype.kind not in ("b" if dtype == "bool" else "biuf") or array.size != math.prod(shape):
             raise ValueError
         cast = array.astype(dtype)

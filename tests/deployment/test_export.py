@@ -9,9 +9,19 @@ import pytest
 import yaml
 from harness import Desk, MakeDesk, free_port
 
+from pepper.config import ExportConfig, SessionConfig
+from pepper.deployment.compose import compose_files
 from pepper.deployment.export import pipeline_name
+from pepper.deployment.standing import request_tensor, standing_pipeline
+from pepper.deployment.systemd import systemd_files
+from pepper.errors import ConfigError
+from pepper.execution.pool import specs
 from pepper.execution.standing_files import GatewayFile, StageFile
+from pepper.graph.load import load_graph
+from pepper.graph.source import TensorSpec
+from pepper.graph.split import split
 from pepper.placement.plan import Plan
+from pepper.planning.splitting import planned_cuts
 from tests.deployment.standing import units
 from tests.tasks.plans import CORES, make_plan, save, shares
 
@@ -138,13 +148,27 @@ def test_a_compose_file_is_what_the_specification_has(desk: Desk, plan: Plan, tm
     assert (content["stage-1"]["cpuset"], content["stage-1"]["cpus"]) == (str(CORES[-1]), 0.3)
 
 
-def test_strings_cannot_come_in_a_request(desk: Desk, models: dict[str, Path], tmp_path: Path) -> None:
-    from pepper.deployment.standing import _tensor
-    from pepper.errors import ConfigError
-    from pepper.graph.source import TensorSpec
+def test_programs_of_several_hosts_find_each_other(plan: Plan, models: dict[str, Path], tmp_path: Path) -> None:
+    """The gateway is where requests arise; what hosts share is their addresses, and files of their own."""
+    graph = load_graph(models["small"])
+    manifest = split(graph, planned_cuts(graph, plan, "plan"), tmp_path / "parts")
+    found = specs(plan.fleet)
+    away = {"camera": replace(found["camera"], host="cam"), "edge": replace(found["edge"], host="box")}
+    config = ExportConfig(here="hall", port=9000, addresses={"cam": "10.0.0.4"})
+    pipeline = standing_pipeline("small", plan, manifest, tmp_path / "parts", away, SessionConfig(), config)
+    assert [workload.host for workload in pipeline.workloads] == ["cam", "box", "cam"]
+    first, second, gateway = (workload.told for workload in pipeline.workloads)
+    assert isinstance(first, StageFile)
+    assert first.receive == ["0.0.0.0:9001"]
+    assert first.health.startswith("127.0.0.1:")
+    assert [told.send[0].address for told in (gateway, first, second)] == ["10.0.0.4:9001", "box:9002", "10.0.0.4:9003"]
+    assert set(compose_files(pipeline, config)) == {"compose.cam.yaml", "compose.box.yaml"}
+    assert {Path(name).parent.name for name in systemd_files(pipeline, config)} == {"cam", "box"}
 
+
+def test_strings_cannot_come_in_a_request() -> None:
     with pytest.raises(ConfigError, match="input 'text' is of type string, which no request can bring"):
-        _tensor("input", TensorSpec("text", "string", (1,)))
+        request_tensor("input", TensorSpec("text", "string", (1,)))
 
 
 def test_what_is_written_lists_itself(desk: Desk, plan: Plan, tmp_path: Path) -> None:

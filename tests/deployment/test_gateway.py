@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 import requests
-from harness import ROOT, Desk, MakeDesk, free_port, wait_until
+from harness import ROOT, Desk, MakeDesk, free_port, make_model, wait_until
+from onnx import helper
 
+from pepper.config.placing import PlanGraph
 from pepper.placement.plan import Plan
 from tests.deployment.standing import Command, Standing, at_work, keys, of_compose, of_manifests, of_units
 from tests.tasks.plans import make_plan, save, shares
@@ -54,6 +57,7 @@ def exported(desk: Desk, plan: Plan, name: str, *overrides: str) -> tuple[Path, 
         f"export.plan={save(plan, folder)}",
         f"export.out={out}",
         f"export.at={folder}",
+        "export.name=small",
         f"export.python={sys.executable}",
         f"export.port={port}",
         f"export.in_flight={IN_FLIGHT}",
@@ -232,6 +236,46 @@ def test_the_command_lines_of_containers(desk: Desk, plan: Plan, whole: np.ndarr
             file.write_text(text)
     with at_work(of_compose(out) if kind == "compose" else of_manifests(out), port, "small") as containers:
         assert_answers(containers, whole)
+
+
+@pytest.mark.slow
+def test_parts_side_by_side_lose_requests_but_mix_none_up(desk: Desk) -> None:
+    """The first stage sends to the second and to the gateway: after a loss, what is of one request comes together."""
+    rng = np.random.default_rng(3)
+    nodes = [
+        helper.make_node("MatMul", ["input", "w1"], ["h"]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("MatMul", ["r", "w2"], ["output"]),
+    ]
+    weights = {name: rng.random((24, 24), dtype=np.float32) for name in ("w1", "w2")}
+    model = desk.folder / "twofold.onnx"
+    onnx.save(make_model(nodes, {"input": [1, 24]}, {"r": [1, 24], "output": [1, 24]}, weights), model)
+    fleet = shares(camera=0.5, edge=0.5)
+    out, port = exported(desk, make_plan(str(model), ["camera", "edge"], fleet, graph=PlanGraph.dag), "dag")
+    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+    assert len(json.loads((out / "gateway.json").read_text())["receive"]) == 2
+
+    def ask(number: int) -> int:
+        given = np.full((1, 24), number, np.float32)
+        answer = standing.post(request(data=given.ravel().tolist()))
+        if answer.status_code == 200:
+            found = {each["name"]: np.float32(each["data"]) for each in answer.json()["outputs"]}
+            for name, expected in zip(("r", "output"), session.run(None, {"input": given}), strict=True):
+                np.testing.assert_allclose(found[name], expected.ravel(), rtol=1e-4)
+        return answer.status_code
+
+    with at_work(of_units(out), port, "small") as standing, ThreadPoolExecutor(IN_FLIGHT) as pool:
+        asked = []
+        for number in range(120):
+            asked.append(pool.submit(ask, number))
+            if number in (20, 60):
+                standing.start_again("stage-2")
+            if number % 40 == 39:
+                wait_until(standing.is_ready)
+        statuses = [each.result(30) for each in asked]
+        assert set(statuses) <= {200, 503, 504}
+        wait_until(standing.is_ready)
+        assert [ask(number) for number in range(IN_FLIGHT)] == [200] * IN_FLIGHT
 
 
 def run(command: Command, **environment: str) -> tuple[int, str]:
