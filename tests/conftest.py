@@ -8,6 +8,7 @@ from pathlib import Path
 import onnx
 import psutil
 import pytest
+from browsers import browser, picture  # noqa: F401 - fixtures
 from harness import Desk, MakeDesk, alive, convnet, endless, half_accelerated, mlp, positions, unknown_operator
 
 TIMED = ("devices", "measure", "execution", "planning", "service", "sweep", "tasks")

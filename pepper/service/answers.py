@@ -5,9 +5,10 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 
-from pepper.config import ModelConfig
+from pepper.config import ModelConfig, conf_dir
 from pepper.config.composing import Composition
 from pepper.config.overrides import keys_of
 from pepper.errors import PepperError
@@ -28,6 +29,8 @@ from pepper.tasks.cuts import cut_rows
 
 SERVED_GROUPS = ("tracking", "latency", "measure", "device", "load", "fleet", "link", "objective")
 """What of the service's own command line counts for what it is asked."""
+ASKED_GROUPS = ("device", "load", "fleet", "link", "objective", "measure")
+"""What requests choose an option of."""
 CHAMPION_S = 2.0
 """The champion is looked up again after that long."""
 _KEPT = 1024
@@ -41,10 +44,11 @@ class Answers:
     Args:
         composition: The service's configuration, and what options are composed from.
         shelf: The models.
+        folders: The user's own options.
     """
 
-    def __init__(self, composition: Composition, shelf: Shelf) -> None:
-        self._composition, self._shelf = composition, shelf
+    def __init__(self, composition: Composition, shelf: Shelf, folders: Sequence[Path]) -> None:
+        self._composition, self._shelf, self._folders = composition, shelf, folders
         self._lock = threading.RLock()  # Hydra, and the warnings and the collector held while graphs are read
         self._registry = open_registry(composition.config)
         self._looked_up: tuple[float, int] | None = None
@@ -79,6 +83,15 @@ class Answers:
 
     def _compose(self, *asked: str) -> Composition:
         return self._composition.anew(self.overrides("output=quiet", *asked))
+
+    def options(self) -> dict[str, list[str]]:
+        """Return the options that requests may choose from, by group."""
+        return {
+            group: sorted(
+                {file.stem for folder in (conf_dir(), *self._folders) for file in (folder / group).glob("*.yaml")}
+            )
+            for group in ASKED_GROUPS
+        }
 
     def characteristics(self, model: str, sizes: Sizes) -> dict[str, Any]:
         """Return the characteristics of a model, by name, and what is not known of them."""

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 import pepper
 from pepper.config.composing import Composition
-from pepper.service import health, job_routes, paper, problems, v1
+from pepper.service import front, health, job_routes, paper, problems, v1
 from pepper.service.answers import Answers
 from pepper.service.doors import House
 from pepper.service.jobs import JobStore
@@ -26,12 +26,13 @@ def make_app(composition: Composition, flags: tuple[str, ...] = ()) -> FastAPI:
 
     Args:
         composition: The service's configuration, and what options are composed from.
-        flags: What stands before the overrides of a command line that composes the same options.
+        flags: What stands before the overrides of a command line that composes the same options: a
+            ``--config-dir=FOLDER`` for each folder of the user's own.
     """
     config = composition.config.serve
     folder = Path(config.folder)
     shelf = Shelf(folder / MODELS, config)
-    answers = Answers(composition, shelf)
+    answers = Answers(composition, shelf, [Path(flag.partition("=")[2]) for flag in flags])
     store = JobStore(folder / JOBS, config.queue, config.keep_hours * 3600)
     runner = JobRunner(store, config.job_seconds)
     shared = House(config, Tokens(folder), shelf, answers, Orders(answers, shelf, store, runner, flags), Metrics())
@@ -54,7 +55,7 @@ def make_app(composition: Composition, flags: tuple[str, ...] = ()) -> FastAPI:
     )
     app.state.house = shared
     problems.install(app)
-    for router in (health.router, v1.router, job_routes.router, paper.router):
+    for router in (front.router, health.router, v1.router, job_routes.router, paper.router):
         app.include_router(router)
     app.add_middleware(Observer, metrics=shared.metrics, most_file_bytes=config.max_model_bytes)
     return app

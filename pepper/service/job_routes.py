@@ -14,6 +14,7 @@ from pepper.config.serving import Scope
 from pepper.service.doors import Asker, Measurer, Reader, Shared
 from pepper.service.jobs import ENDED, Job, JobId, State
 from pepper.service.orders import PARTS
+from pepper.service.pictures import Picture, placement_pictures
 from pepper.service.problems import Refused, responses
 from pepper.service.requests import PlaceAsked, ProfileAsked, SplitAsked
 from pepper.service.running import result_of
@@ -85,14 +86,21 @@ def result(job: OfJob, shared: Shared, who: Reader) -> Response:
     return Response(result_of(store.get(job), store.home(job)), media_type="application/json")
 
 
+@router.get("/jobs/{job}/report", responses=responses(404, 409, 410))
+def report(job: OfJob, shared: Shared, who: Reader) -> list[Picture]:
+    """Return what the report shows of a placement: key figures, charts as Plotly draws them, and tables."""
+    store = shared.orders.store
+    return placement_pictures(store.get(job), store.home(job))
+
+
 @router.get("/jobs/{job}/parts", response_class=FileResponse, responses={**_ZIP, **responses(404, 409, 410)})
 def parts(job: OfJob, shared: Shared, who: Reader) -> FileResponse:
-    """Return the parts of a split and their manifest as a ZIP file."""
+    """Return the parts of a split, or of a placement that was asked to split, and their manifest as a ZIP file."""
     return zipped(shared.orders.store.get(job), shared.orders.store.home(job), "parts", str)
 
 
 def zipped(job: Job, home: Path, name: str, named: Callable[[str], str | None]) -> FileResponse:
-    """Return files of a split as a ZIP file.
+    """Return files of a model's parts as a ZIP file.
 
     Args:
         job: The job.
@@ -101,9 +109,9 @@ def zipped(job: Job, home: Path, name: str, named: Callable[[str], str | None]) 
         named: What a file is called in it; None leaves it out.
 
     Raises:
-        Refused: It is no split, or none that is done.
+        Refused: It split nothing, or is not done.
     """
-    if job.task != "split" or job.state != State.done:
+    if job.state != State.done or not (home / PARTS).is_dir():
         fix = f"ask again with GET /v1/jobs/{job.job}?wait_seconds=60" if job.state not in ENDED else "split the model"
         raise Refused(409, f"job {job.job}: is a {job.task} that is {job.state}, and gave no parts", "job", fix)
     archive = home / f"{name}.zip"

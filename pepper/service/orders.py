@@ -8,6 +8,7 @@ from pepper.service.shelf import Shelf
 from pepper.service.tokens import Token
 
 PARTS = "parts"
+"""The folder of a job's parts, in its own; placements name it so, too."""
 
 
 class Orders:
@@ -29,7 +30,8 @@ class Orders:
 
     def place(self, asked: PlaceAsked, who: Token) -> Job:
         """Take a placement."""
-        return self._take("place", asked.model, asked, asked.place_overrides(), who)
+        out = [f"place.out={HOME}", "place.split=true"] if asked.split else []
+        return self._take("place", asked.model, asked, asked.place_overrides(), out, who)
 
     def split(self, asked: SplitAsked, who: Token) -> Job:
         """Take a split."""
@@ -37,18 +39,18 @@ class Orders:
         if asked.at is not None:
             names = ",".join(f"'{name}'" for name in asked.at)
             how = [f"split.at=[{names}]"]
-        out = f"split.out={HOME}/{PARTS}"
-        return self._take("split", asked.model, asked, [*asked.cut_overrides(), *how, out], who)
+        out = [f"split.out={HOME}/{PARTS}"]
+        return self._take("split", asked.model, asked, [*asked.cut_overrides(), *how], out, who)
 
     def profile(self, asked: ProfileAsked, who: Token) -> Job:
         """Take a measurement."""
-        return self._take("profile", asked.model, asked, asked.profile_overrides(), who)
+        return self._take("profile", asked.model, asked, asked.profile_overrides(), [], who)
 
-    def _take(self, task: str, model: str, sizes: Sizes, asked: list[str], who: Token) -> Job:
+    def _take(self, task: str, model: str, sizes: Sizes, asked: list[str], out: list[str], who: Token) -> Job:
         file = self._shelf.file(model).absolute()
         named = ["model=onnx", f"model.path={file}", f"model.name={model[:12]}", *sizes.overrides()]
-        self._answers.composed(*(each for each in asked if HOME not in each))  # refuses at once what does not fit
-        line = self._answers.overrides("output=json", f"task={task}", *named, *asked)
+        self._answers.composed(*asked)  # refuses at once what does not fit
+        line = self._answers.overrides("output=json", f"task={task}", *named, *asked, *out)
         job = self.store.add(task, who.name, [*self._flags, *line])
         self.runner.wake()
         return job

@@ -110,6 +110,7 @@ class PlaceAsked(Sizes, Spacing):
     link: Option | None = Field(default=None, description="null: the service's own", examples=["wifi"])
     objective: Option | None = Field(default=None, description="null: the service's own", examples=["throughput"])
     max_parts: Annotated[int, Field(ge=1, le=1000)] | None = None
+    split: bool = Field(default=False, description="Whether the parts are written and proved, too")
 
     def place_overrides(self) -> list[str]:
         """Return it as the command line has it."""

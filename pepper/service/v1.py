@@ -171,6 +171,12 @@ def fleet(shared: Shared, who: Reader) -> list[NodeSaid]:
     return [NodeSaid(**{name: getattr(node, name) for name in names}) for node in shared.answers.nodes()]
 
 
+@router.get("/options", responses=responses())
+def options(shared: Shared, who: Reader) -> dict[str, list[str]]:
+    """List the options of the configuration that requests may choose, by group; the user's own among them."""
+    return shared.answers.options()
+
+
 @router.get("/champion", response_model=ChampionSaid, responses=responses())
 def champion(shared: Shared, who: Reader) -> Response:
     """Say which latency model predicts; null if none does yet."""

@@ -1,18 +1,12 @@
-"""The report and MLflow's UI in a real browser: they open without an error, and show what they should.
-
-Needs Chromium with its driver; without them these tests are reported as skipped. Set ``PEPPER_SCREENSHOTS`` to a
-folder to keep a picture of each page.
-"""
+"""The report and MLflow's UI in a real browser: they open without an error, and show what they should."""
 
 import json
-import os
 import re
-import shutil
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from browsers import Picture
 from harness import Desk, MakeDesk, composed, free_port, server, wait_until
 from measured import log_cells
 
@@ -28,42 +22,6 @@ pytestmark = pytest.mark.slow
 NASTY = "<script>alert(1)</script>"
 # What MLflow's UI complains of by itself: servers without accounts, and charts drawn before they have a size.
 KNOWN = re.compile(r"/ajax-api/2.0/mlflow/users/current|/static-files/.*attribute \w+: Expected (number|length)")
-
-Picture = Callable[[str], None]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A headless browser."""
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if not program or not driver:
-        pytest.skip("no Chromium with its driver is installed: pages are not looked at in a browser")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1500,1100"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    chrome = webdriver.Chrome(options=options, service=Service(driver))
-    chrome.set_page_load_timeout(60)
-    yield chrome
-    chrome.quit()
-
-
-@pytest.fixture
-def picture(browser: Any) -> Picture:
-    """Keeps a picture of what the browser shows, where that is asked for."""
-
-    def take(name: str) -> None:
-        folder = os.environ.get("PEPPER_SCREENSHOTS")
-        if folder:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            browser.save_screenshot(f"{folder}/{name}.png")
-
-    return take
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,8 @@
 """A service as its clients see it: a real server on a port of its own, in this process."""
 
+import io
 import threading
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +39,11 @@ class Client:
         )
         assert answer.status_code in (200, 201), answer.text
         return str(answer.json()["model"])
+
+
+def unzipped(content: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
 
 
 def composition(desk: Desk, *overrides: str) -> Composition:

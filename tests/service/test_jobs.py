@@ -1,9 +1,7 @@
 """What takes long: jobs that are awaited, cancelled, refused and kept; and the routes of PEPPER's clients."""
 
-import io
 import re
 import time
-import zipfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,12 +15,7 @@ from harness import Desk, alive, descendants, lasting, running, wait_until
 
 from pepper.service.jobs import JobStore, State
 from pepper.service.problems import Refused
-from tests.service.conftest import Client, served
-
-
-def unzipped(content: bytes) -> dict[str, bytes]:
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
+from tests.service.conftest import Client, served, unzipped
 
 
 def ended(client: Client, job: str) -> Any:
@@ -85,14 +78,6 @@ def test_jobs_by_their_tasks(client: Client, desk: Desk) -> None:
     assert set(files) == {"manifest.json", "part_1.onnx", "part_2.onnx"}
     onnx.checker.check_model(onnx.load_from_string(files["part_1.onnx"]))
     assert client("GET", f"/v1/jobs/{profile}/parts").status_code == 409
-
-
-@pytest.mark.slow
-def test_a_placement(client: Client, desk: Desk) -> None:
-    model = client.upload(desk.folder / "net.onnx")
-    asked = client("POST", "/v1/place", json={"model": model, "fleet": "three_shares", "link": "lte", "max_parts": 1})
-    assert asked.status_code == 202, asked.text
-    assert len(done(client, asked.json()["job"])["plan"]["parts"]) == 1
 
 
 def done(client: Client, job: str) -> Any:
