@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from harness import Desk, MakeDesk, free_port
+from harness import Desk, MakeDesk
 
 from pepper.config import ExportConfig, SessionConfig
 from pepper.deployment.compose import compose_files
@@ -76,6 +76,8 @@ def test_units_bind_stages_to_cores_shares_and_parts(desk: Desk, plan: Plan, tmp
     assert entry.receive == ["127.0.0.1:9003"]
     assert (entry.latency_s, entry.stages[1].time_s) == (plan.latency_ms / 1000, plan.parts[1].time_ms / 1000)
     assert (out / "systemd" / "hall" / "pepper-small.target").is_file()
+    listed = json.loads((out / "export.json").read_text())["files"]
+    assert {*listed, "export.json"} == {str(file.relative_to(out)) for file in out.rglob("*") if file.is_file()}
 
 
 def test_an_export_takes_the_place_of_an_earlier_one_only(desk: Desk, plan: Plan, tmp_path: Path) -> None:
@@ -169,10 +171,3 @@ def test_programs_of_several_hosts_find_each_other(plan: Plan, models: dict[str,
 def test_strings_cannot_come_in_a_request() -> None:
     with pytest.raises(ConfigError, match="input 'text' is of type string, which no request can bring"):
         request_tensor("input", TensorSpec("text", "string", (1,)))
-
-
-def test_what_is_written_lists_itself(desk: Desk, plan: Plan, tmp_path: Path) -> None:
-    out = exported(desk, plan, tmp_path, f"export.port={free_port()}")
-    listed = json.loads((out / "export.json").read_text())["files"]
-    there = {str(file.relative_to(out)) for file in out.rglob("*") if file.is_file()}
-    assert there == {*listed, "export.json"}

@@ -266,11 +266,11 @@ def test_parts_side_by_side_lose_requests_but_mix_none_up(desk: Desk) -> None:
 
     with at_work(of_units(out), port, "small") as standing, ThreadPoolExecutor(IN_FLIGHT) as pool:
         asked = []
-        for number in range(120):
+        for number in range(60):
             asked.append(pool.submit(ask, number))
-            if number in (20, 60):
+            if number in (10, 30):
                 standing.start_again("stage-2")
-            if number % 40 == 39:
+            if number % 20 == 19:
                 wait_until(standing.is_ready)
         statuses = [each.result(30) for each in asked]
         assert set(statuses) <= {200, 503, 504}

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -35,6 +35,7 @@ def written(array: np.ndarray, binary: bool) -> tuple[bytes, int | None]:
     return head + array.tobytes(), len(head)
 
 
+@settings(deadline=None)
 @given(TENSORS, st.booleans(), st.booleans())
 def test_what_goes_in_comes_out(array: np.ndarray, binary_in: bool, binary_out: bool) -> None:
     body, size = written(array, binary_in)
@@ -51,6 +52,7 @@ def test_what_goes_in_comes_out(array: np.ndarray, binary_in: bool, binary_out: 
     np.testing.assert_array_equal(found.reshape(output["shape"]), array)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.none() | st.integers(-1, 300))
 def test_whatever_comes_is_a_request_or_refused(body: bytes, size: int | None) -> None:
     with pytest.raises(UnfitRequest):
@@ -65,6 +67,7 @@ JSON = st.recursive(
 FIELDS = ("name", "datatype", "shape", "data", "parameters")
 
 
+@settings(deadline=None)
 @given(st.sampled_from(FIELDS), JSON, JSON)
 def test_a_request_with_anything_in_a_field_is_understood_or_refused(field: str, value: object, more: object) -> None:
     entry = {"name": "x", "datatype": "FP32", "shape": [2], "data": [1, 2], field: value}
@@ -78,6 +81,7 @@ def test_a_request_with_anything_in_a_field_is_understood_or_refused(field: str,
     assert len(said.splitlines()) == 1
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.integers(0, 3), st.integers(0, 5), min_size=1))
 def test_of_several_ways_only_the_newest_request_is_kept(heads: dict[int, int]) -> None:
     kept = newest({way: Message(seq, {}) for way, seq in heads.items()})
