@@ -23,6 +23,7 @@ from pepper.placement.problem import ChainProblem
 from pepper.placement.queueing import UnderLoad, chain_works, under_load
 from pepper.placement.sensitivity import FlipPoint, flip_points, scale_bandwidth
 from pepper.planning.branching import Branched, find_branched
+from pepper.planning.drift import disagreements
 from pepper.planning.fleets import assemble, check_readable
 from pepper.planning.forecast import Forecast
 from pepper.planning.latency_models import chosen_version, load_spread, load_version, open_registry
@@ -59,6 +60,7 @@ class Placed:
         counts_energy: Whether plans are judged by their energy.
         by_energy: Whether the front trades off energy, too.
         front_complete: Whether that front has all plans: the time was not short.
+        disagreements: On which devices newer measurements disagree with the latency model, one line each.
     """
 
     forecast: Forecast
@@ -74,6 +76,7 @@ class Placed:
     counts_energy: bool = False
     by_energy: bool = False
     front_complete: bool = True
+    disagreements: tuple[str, ...] = ()
 
     @property
     def predicted_by(self) -> str:
@@ -129,6 +132,8 @@ def find_plan(composition: Composition, told: Told = untold) -> Placed:
             options.time_limit_seconds,
         )
     told("solve", f"{figure(decision.best.value)} ms")
+    names = {each.device.name for each in fleet.devices.values() if each.device is not None}
+    against = disagreements(config, registry, version, latency_model, sorted(names))
     by_energy, complete = config.objective.name == PARETO_ENERGY, True
     if by_energy:
         trade_offs = chain_front(problem, options.time_limit_seconds)
@@ -157,6 +162,7 @@ def find_plan(composition: Composition, told: Told = untold) -> Placed:
         branched=branched,
         counts_energy=config.objective.counts_energy,
         by_energy=by_energy,
+        disagreements=tuple(against),
         front_complete=complete and (branched is None or branched.front_complete),
     )
 

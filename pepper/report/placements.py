@@ -211,6 +211,7 @@ def warnings(placed: Placed) -> Iterator[str]:
     """Say what the predictions cannot be trusted in."""
     forecast = placed.forecast
     yield from caution(placed.lineage["latency_model_version"])
+    yield from placed.disagreements
     for gap in in_kinds(forecast.gaps):
         yield f"{gap}; the predictions count it as nothing"
     if placed.counts_energy and (unmeasured := forecast.fleet.unmeasured):

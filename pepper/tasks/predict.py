@@ -10,6 +10,7 @@ from pepper.console.progress import StepProgress
 from pepper.console.tables import show
 from pepper.errors import ConfigError
 from pepper.latency.explanation import explain
+from pepper.planning.drift import disagreements
 from pepper.planning.latency_models import chosen_version, open_registry
 from pepper.planning.predicting import ModelPrediction, Predictor, describe_cell, whole_part
 from pepper.planning.shipped import called, caution
@@ -56,6 +57,8 @@ def prediction(config: PepperConfig) -> ModelPrediction:
         if absent is None:
             described = describe_cell(cell, progress.advance)
             said = predictor.predict([described])[0]
+            against = disagreements(config, registry, predictor.version, predictor.model, [cell.device.name])
+            said = replace(said, warnings=[*said.warnings, *against])
             wanted = config.predict.explain
             return replace(said, explanation=explain(predictor.model, described.row)) if wanted else said
         assert cell.model is not None
