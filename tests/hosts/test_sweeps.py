@@ -140,9 +140,18 @@ def test_a_host_that_stays_away_is_lost_and_what_it_sent_is_kept_as_the_rest_is(
     machines.await_joined("other")
 
 
-def test_ctrl_c_ends_what_a_host_measures(desk: Desk, machines: Machines) -> None:
-    with once_measuring(machines, "edge", lambda: signal.raise_signal(signal.SIGINT)):
-        outcome = sweep(desk, machines, "edge", *lasting(1), models="tiny")
+def test_a_host_says_what_it_measures_and_ctrl_c_ends_that(desk: Desk, machines: Machines) -> None:
+    said: list[str] = []
+    config = composed(f"hosts.folder={machines.folder}/fleet").hosts
+
+    def end() -> None:
+        with Joined(bundle_of(config), 20) as joined:
+            said.extend(joined.ask("edge", "describe")["runs"])
+        signal.raise_signal(signal.SIGINT)
+
+    with once_measuring(machines, "edge", end):
+        outcome = sweep(desk, machines, "edge", *lasting(2), models="tiny")
+    assert said == ["measure tiny"]
     assert outcome.status == 128 + signal.SIGINT
     assert [each.info.status for each in desk.runs()] == ["KILLED"]
     wait_until(lambda: not measures(machines, "edge"), 25)
@@ -189,20 +198,6 @@ def test_the_roll_says_what_is_there(desk: Desk, machines: Machines) -> None:
         assert host["onnxruntime"]
         assert "CPUExecutionProvider" in {each["name"] for each in host["providers"]}
         assert host["runs"] == []
-
-
-def test_the_roll_says_what_a_host_does(desk: Desk, machines: Machines) -> None:
-    said: list[str] = []
-    config = composed(f"hosts.folder={machines.folder}/fleet").hosts
-
-    def look() -> None:
-        with Joined(bundle_of(config), 20) as joined:
-            said.extend(joined.ask("edge", "describe")["runs"])
-
-    with once_measuring(machines, "edge", look):
-        outcome = sweep(desk, machines, "edge", *lasting(1), models="tiny")
-    assert outcome.status == 0, outcome.err
-    assert said == ["measure tiny"]
 
 
 def test_what_measures_on_a_host_needs_no_store_and_learns_nothing() -> None:
