@@ -27,7 +27,10 @@ from pepper.service.shelf import Shelf
 from pepper.sweep.axes import single_cell
 from pepper.tasks.cuts import cut_rows
 
-SERVED_GROUPS = ("tracking", "latency", "measure", "device", "load", "fleet", "link", "objective")
+SERVED_GROUPS = (
+    *("tracking", "latency", "measure", "device", "load", "fleet", "link", "objective"),
+    *("hosts", "prometheus"),
+)
 """What of the service's own command line counts for what it is asked."""
 ASKED_GROUPS = ("device", "load", "fleet", "link", "objective", "measure")
 """What requests choose an option of."""

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Desk
+from harness import Desk, free_port
 
 import pepper
-from pepper.config import ServeConfig
+from pepper.config import HostsConfig, ServeConfig
+from pepper.hosts.bundles import issue
 from pepper.service.shelf import Shelf
 from tests.service.conftest import Client, served
 
@@ -164,6 +165,25 @@ def test_without_a_champion_the_shipped_model_answers(desk: Desk, models: dict[s
         assert any("the model that pepper ships" in line for line in said["warnings"])
         assert client("GET", "/readyz").status_code == 200
         assert client("GET", "/v1/champion").json()["champion"] is None
+
+
+@pytest.mark.slow
+def test_hosts_that_are_not_there_are_a_problem(desk: Desk, tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    address = f"127.0.0.1:{free_port()}"
+    issue(HostsConfig(folder=str(tmp_path), address=address))
+    fleet = (
+        "fleet=three_shares",
+        "fleet.devices.server.overrides={host:far}",
+        f"hosts.folder={tmp_path}",
+        "hosts.patience_seconds=1",
+    )
+    with served(desk, "serve.open=true", *fleet) as client:
+        gone = client("GET", "/v1/fleet")
+        assert (gone.status_code, gone.headers["Content-Type"]) == (503, "application/problem+json")
+        assert address in gone.json()["detail"]
+        assert gone.json()["fix"]
+        assert client("GET", "/healthz").status_code == 200
 
 
 @pytest.mark.slow
