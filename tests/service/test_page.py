@@ -123,7 +123,7 @@ def test_it_fits_a_telephone_and_the_dark(page: Any, picture: Picture, width: in
         page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_by_keyboard_alone(page: Any, client: Client) -> None:
+def test_by_keyboard_alone(page: Any, client: Client, desk: Desk) -> None:
     from selenium.webdriver import ActionChains
     from selenium.webdriver.common.keys import Keys
 
@@ -131,6 +131,7 @@ def test_by_keyboard_alone(page: Any, client: Client) -> None:
         ActionChains(page).send_keys(key).perform()
         return str(page.execute_script(FOCUSED))
 
+    client.upload(desk.folder / "net.onnx")
     page.get(client.address)
     wait_until(lambda: len(page.find_elements("css selector", "#models option")) > 1)
     begin = ["Skip to the model", "The routes behind this page", "file", "models"]
