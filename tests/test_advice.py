@@ -141,8 +141,10 @@ SAMPLES = ("1", "local", "loads", "squeezenet", "[1]")
 PLACEHOLDERS = re.compile(rf"(?<==|/)(\.\.\.|'\.\.\.'|[A-Z]+|{HOLE})(?=[' ]|$)")
 
 
-EXAMPLES = {"model=mine"} | {f"{key}={HOLE}" for key in ("task", "cuts", "prometheus.url", "task=head hosts.address")}
-"""Overrides that stand for a user's own options, and those whose value is none that could be tried here."""
+EXAMPLES = {"model=mine", "place.split=true"} | {
+    f"{key}={HOLE}" for key in ("task", "cuts", "prometheus.url", "task=head hosts.address")
+}
+"""Overrides that stand for a user's own options, and those that could not be tried here, or not alone."""
 OF_PYTHON = {"model.place", "task.fields"}
 """What looks like a key."""
 

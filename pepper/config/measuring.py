@@ -206,7 +206,7 @@ class LoadConfig:
             parts = {"cpu": self.percent, "gpu": self.accelerator_percent}
             self.name = "".join(f"{part}{percent:g}" for part, percent in parts.items() if percent) or "cpu0"
         if self.name == "measured":  # a plan of before: its load would be put on the device that has it already
-            raise ConfigError("load.name=measured: what others use is called found now; give load=found in the fleet")
+            raise ConfigError("load.name=measured: what others use is called found now; write load: found in the fleet")
         within("load.percent", self.percent, 0, 100)
         within("load.accelerator_percent", self.accelerator_percent, 0, 100)
         within("load.cores", self.cores, 1)

@@ -119,7 +119,7 @@ def _device(config: PepperConfig, entry: FleetDeviceConfig, option: Callable[[st
     device = typed(composed).device
     spec = host_at(device.host).resolve(device)
     if entry.load == MEASURED:
-        raise ConfigError(f"load={MEASURED}: what others use is called {FOUND} now; give load={FOUND}")
+        raise ConfigError(f"load={MEASURED}: what others use is called {FOUND} now; write load: {FOUND}")
     if entry.load != FOUND:
         chosen = option("load", entry.load)
         if OmegaConf.is_missing(chosen.load, "percent"):
