@@ -146,7 +146,7 @@ def deep(levels: int) -> dict[str, object]:
         ({"fleet": FLEET | {"devices": {"<b>": {}}}}, "device '<b>': give a name"),
         (
             {"fleet": FLEET | {"devices": {"a": {"load": {"name": "measured", "percent": 30.0}}}}},
-            "load.name=measured: .* found now; give load=found",
+            "load.name=measured: .* found now; write load: found",
         ),
         *(
             ({"fleet": FLEET | {"links": [LINK | wrong]}}, f"fleet.links.0.{next(iter(wrong))} is ")

@@ -241,7 +241,7 @@ MISTAKES = [
     (["fleet=pairs"], ["fleet=pairs", "did you mean 'pair'"]),
     (["fleet.devices.server.device=share10"], ["device=share10", "did you mean 'share100'"]),
     (["fleet.devices.server.load=found"], ["fleet.devices.server", "emulated"]),
-    (["fleet.devices.server.load=measured"], ["fleet.devices.server", "load=measured", "load=found"]),
+    (["fleet.devices.server.load=measured"], ["fleet.devices.server", "load=measured", "load: found"]),
     (["fleet.devices.camera.cores=[-1]"], ["core 1 is wanted 1.25 times (camera 0.25, server 1)", "or less of them"]),
     (["fleet.devices.server.cores=[4096]"], ["fleet.devices.server", "cores"]),
     (["fleet.mesh=false", "place.excluded=[camera]"], ["missing links", "camera->server"]),
