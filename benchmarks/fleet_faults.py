@@ -290,7 +290,7 @@ def _disturb(command: Command, hosts: Hosts, host: str, fault: Fault, at_s: floa
 def _judge_sweep(desk: Desk, first: Ended, outcome: Outcome) -> None:
     """Compare what a sweep said with what is in its store, and run it to its end."""
     failures = re.findall(r"FAILED: (.*)", first.said)
-    outcome.ended = " | ".join(dict.fromkeys(failures)) or first.said.strip().splitlines()[-1:][0]
+    outcome.ended = " | ".join(dict.fromkeys(failures)) or (first.said.strip().splitlines() or ["said nothing"])[-1]
     stored = _runs(desk)
     if first.status not in (0, 1, 2):
         outcome.other.append(f"exit status {first.status}: {first.said[-800:]}")

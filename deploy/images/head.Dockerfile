@@ -7,7 +7,8 @@ RUN python -m venv /venv \
     && /venv/bin/pip install --no-cache-dir --constraint constraints.txt '.[cpu,fleet,service]' psycopg2-binary
 
 FROM python:3.11.14-slim-bookworm
-RUN useradd --uid 10001 --create-home --home-dir /pepper pepper
+RUN useradd --uid 10001 --create-home --home-dir /pepper pepper \
+    && install --directory --owner 10001 --group 10001 /pepper/fleet /pepper/service /pepper/artifacts /pepper/cache
 COPY --from=build /venv /venv
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 XDG_CACHE_HOME=/pepper/cache
 USER 10001:10001

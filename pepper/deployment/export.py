@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pepper.config import ExportConfig
 from pepper.config.exporting import ExportKind
-from pepper.deployment.compose import compose_files
+from pepper.deployment.compose import compose_file, compose_files
 from pepper.deployment.k3s import k3s_files
 from pepper.deployment.standing import StandingPipeline
 from pepper.deployment.systemd import systemd_files
@@ -34,7 +34,7 @@ _START = {
     ExportKind.compose: """\
 Copy this folder to each host that a Compose file is named after, and start it there:
 
-    docker compose --file compose.yaml up --detach
+    docker compose --file {compose} up --detach
 
 The image is `{image}`.
 """,
@@ -102,7 +102,8 @@ def write_export(pipeline: StandingPipeline, plan: Plan, config: ExportConfig, f
     keys.write_text("".join(f"{name}={value}\n" for name, value in environment_of(Keys.make()).items()))
     plan.save(folder / PLAN)
     named = {**vars(config), "name": pipeline.name, "port": pipeline.port, "hosts": ", ".join(pipeline.hosts)}
-    start = _START[config.kind].format(**named)
+    compose = compose_file(pipeline, "HOST")
+    start = _START[config.kind].format(**named, compose=compose)
     (folder / "README.md").write_text(_README.format(**named, start=start))
     files = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if not file.is_dir())
     (folder / LISTING).write_text(json.dumps({"format": _FORMAT, "kind": config.kind, "files": files}, indent=2) + "\n")

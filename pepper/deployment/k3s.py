@@ -135,7 +135,10 @@ def _service(pipeline: StandingPipeline, workload: Workload) -> dict[str, Any]:
 
 
 def _network_policy(pipeline: StandingPipeline) -> dict[str, Any]:
-    """Return the rule that stages are reached by this pipeline only, and the gateway by all in the namespace."""
+    """Return the rule that stages are reached by this pipeline only, and the gateway by all in the namespace.
+
+    The gateway's probes come from its own node, which no policy bars; a stage says no more than that it works.
+    """
     everyone: dict[str, Any] = {"podSelector": {}}
     ours = {"podSelector": {"matchLabels": _labels(pipeline)}}
     return {
@@ -148,7 +151,9 @@ def _network_policy(pipeline: StandingPipeline) -> dict[str, Any]:
             "ingress": [
                 {"from": [ours]},
                 {"from": [everyone], "ports": [{"port": pipeline.port}]},
-                {"ports": [{"port": stage.health_port} for stage in pipeline.workloads]},  # the kubelet's probes
+                {
+                    "ports": [{"port": each.health_port} for each in pipeline.workloads if each.name != GATEWAY]
+                },  # probes
             ],
         },
     }

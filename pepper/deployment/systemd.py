@@ -7,7 +7,7 @@ from pepper.deployment.standing import GATEWAY, StandingPipeline, Workload
 
 _RESTART_S = 1
 _HUNG_S = 60
-"""A stage says between two requests that it works."""
+"""Least time after which a stage that says nothing is taken for hung: it says between two requests that it works."""
 
 _UNIT = """\
 # {description}; docs/tasks/export.md of pepper says more.
@@ -20,6 +20,7 @@ StartLimitIntervalSec=0
 
 [Service]
 Type={type}
+TimeoutStartSec=infinity
 ExecStart={python} -m {module} {folder}/{file}
 EnvironmentFile={folder}/keys.env
 {bounds}Restart=always
@@ -60,7 +61,7 @@ def systemd_files(pipeline: StandingPipeline, config: ExportConfig) -> Mapping[s
                 module=workload.module,
                 folder=f"{config.at}/{pipeline.name}",
                 file=workload.file,
-                bounds=_bounds(workload),
+                bounds=_bounds(workload, config.time_limit_seconds),
                 restart_s=_RESTART_S,
             )
         wants = "".join(f"Wants={_unit(pipeline, workload)}\n" for workload in programs)
@@ -72,12 +73,12 @@ def _unit(pipeline: StandingPipeline, workload: Workload) -> str:
     return f"pepper-{pipeline.name}-{workload.name}.service"
 
 
-def _bounds(workload: Workload) -> str:
+def _bounds(workload: Workload, time_limit_s: float) -> str:
     """Return what a program may use: its device's cores, share and memory."""
     device = workload.device
     if device is None:
         return ""
-    lines = [f"WatchdogSec={_HUNG_S}", f"CPUAffinity={' '.join(map(str, device.cores))}"]
+    lines = [f"WatchdogSec={max(_HUNG_S, 2 * time_limit_s):.0f}", f"CPUAffinity={' '.join(map(str, device.cores))}"]
     if device.share < 1 and workload.cpus is not None:
         lines.append(f"CPUQuota={100 * workload.cpus:g}%")
     if device.memory_bytes is not None:

@@ -65,13 +65,17 @@ def runnable(fleet: Fleet) -> dict[str, DeviceSpec]:
     """Return the same of a fleet that is to run something.
 
     Raises:
-        ConfigError: As of `specs`, or a device does not exist.
+        ConfigError: As of `specs`, or a device does not exist, or is any of a kind.
     """
     found = specs(fleet)
     for name, spec in found.items():
         if spec.host == IMAGINED:
             raise ConfigError(
                 f"fleet.devices.{name}: is imagined (device.host={IMAGINED}): plans for it can be made, not run"
+            )
+        if spec.host is not None and spec.host.startswith(KIND):
+            raise ConfigError(
+                f"fleet.devices.{name}: {spec.host} is any one of several hosts; a plan runs on one: give its name"
             )
     return found
 
@@ -160,17 +164,12 @@ class StagePool:
         """Take the devices of other hosts into use, until the stack is left.
 
         Raises:
-            ConfigError: They cannot be used at the same time, or are any of a kind.
+            ConfigError: They cannot be used at the same time.
             DeviceError: A host is lost, or cannot be reached straight.
         """
         away: dict[str, list[DeviceSpec]] = {}
-        for name, spec in self.specs.items():
+        for spec in self.specs.values():
             if spec.host is not None:
-                if spec.host.startswith(KIND):
-                    raise ConfigError(
-                        f"fleet.devices.{name}: {spec.host} is any one of several hosts; a plan runs on one: give its"
-                        " name"
-                    )
                 away.setdefault(spec.host, []).append(spec)
         for host, lent in away.items():
             lender = stack.enter_context(Borrowed(joined_hosts(), host, lent))

@@ -38,6 +38,7 @@ class Gateway:
         self._told, self._flow = told, GatewayFlow(told, keys)
         self._metrics = GatewayMetrics(told)
         self._most_bytes = most_bytes(told.inputs)
+        self._taken = 0
 
     def app(self) -> Starlette:
         """Return the application."""
@@ -123,21 +124,37 @@ class Gateway:
 
     async def _inferred(self, request: Request) -> Response:
         self._check_model(request)
-        if self._flow.is_full:
+        if self._flow.is_full or self._taken >= self._told.in_flight:
             raise Full("as many requests are under way as may be")
+        self._taken += 1  # one that is still being sent takes memory, too
+        try:
+            return await self._answered(request)
+        finally:
+            self._taken -= 1
+
+    async def _answered(self, request: Request) -> Response:
         if request.headers.get("content-encoding", "identity") != "identity":
             raise HTTPException(415, "content-encoding: requests are taken as they are; send it without compression")
-        body = await self._body(request)
+        try:
+            async with asyncio.timeout(self._told.time_limit_s):
+                body = await self._body(request)
+        except TimeoutError as error:
+            raise HTTPException(408, f"the request is not there within {self._told.time_limit_s:g} s") from error
         length = request.headers.get(JSON_BYTES)
         if length is not None and not (length.isascii() and length.isdigit() and len(length) < 20):
             raise UnfitRequest(f"{JSON_BYTES}: must be a number")
-        asked = InferRequest(body, None if length is None else int(length), self._told.inputs, self._told.outputs)
+        json_bytes = None if length is None else int(length)
+        # In a thread, which is not preferred as this one is: stages must not wait for the reading of numbers.
+        asked = await asyncio.to_thread(InferRequest, body, json_bytes, self._told.inputs, self._told.outputs)
         began = time.perf_counter()
         message = await self._flow.infer(asked.tensors)
         self._metrics.note(message, time.perf_counter() - began)
         if message.error is not None:
             return self._refusal(500, message.error)
-        pieces, json_bytes = answer(self._told.model, asked, message.tensors)
+        try:
+            pieces, json_bytes = await asyncio.to_thread(answer, self._told.model, asked, message.tensors)
+        except ValueError as error:
+            return self._refusal(500, str(error))
         if json_bytes is None:
             return Response(b"".join(pieces), media_type="application/json")
         headers = {JSON_BYTES: str(json_bytes)}

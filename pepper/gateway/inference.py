@@ -37,7 +37,8 @@ DATATYPES = {
 
 _MOST_DIMENSIONS = 32
 _JSON_BYTES_AN_ELEMENT = 32
-_UNBOUNDED_BYTES = 2**30
+_UNBOUNDED_BYTES = 2**26
+_MOST_ELEMENTS = 2**31
 
 
 class UnfitRequest(ValueError):  # noqa: N818 - an answer, and no fault of the gateway
@@ -107,6 +108,8 @@ class InferRequest:
             tensor = wanted[name]
             if not (isinstance(shape, list) and len(shape) <= _MOST_DIMENSIONS and all(_is_size(n) for n in shape)):
                 raise UnfitRequest(f"input {name!r}: shape must be a list of numbers from 0")
+            if math.prod(max(size, 1) for size in shape) > _MOST_ELEMENTS:
+                raise UnfitRequest(f"input {name!r}: shape is too large")
             if entry.get("datatype") != DATATYPES[tensor.dtype] or not _fits(shape, tensor.shape):
                 takes = described(tensor)
                 raise UnfitRequest(
@@ -137,6 +140,9 @@ def answer(
         model: The model's name.
         request: What was asked.
         tensors: What the model gave.
+
+    Raises:
+        ValueError: An output that is wanted as JSON holds what JSON has not, an infinity or no number.
     """
     entries, pieces = [], []
     for name, binary in request.outputs:
@@ -146,6 +152,8 @@ def answer(
             entry["parameters"] = {"binary_data_size": tensor.nbytes}
             pieces.append(np.ascontiguousarray(tensor).data.cast("B") if tensor.size else b"")
         else:
+            if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
+                raise ValueError(f"output {name!r}: holds values that JSON has not; ask for it as bytes (binary_data)")
             entry["data"] = tensor.reshape(-1).tolist()
         entries.append(entry)
     said: dict[str, Any] = {"model_name": model, "model_version": "1", "outputs": entries}
@@ -205,7 +213,8 @@ def _from_bytes(name: str, piece: memoryview, dtype: str, shape: Sequence[int]) 
 
 def _from_json(name: str, data: object, dtype: str, shape: Sequence[int]) -> Array:
     try:
-        array = np.asarray(data) if data != [] else np.empty(0, dtype)
+        array = np.asarray(data)
+        array = array if array.size else array.astype(dtype)  # of nothing, numpy cannot tell the type
         if array.dtype.kind not in ("b" if dtype == "bool" else "biuf") or array.size != math.prod(shape):
             raise ValueError
         cast = array.astype(dtype)

@@ -66,8 +66,9 @@ def _lent(server: socket.socket, tls: ssl.SSLContext, devices: Mapping[str, Devi
     with server, contextlib.suppress(OSError), ExitStack() as stack:
         first = _channel(server.accept()[0], tls)
         stack.callback(first.close)
-        _lending.append(f"lends {', '.join(devices)}")
-        stack.callback(_lending.remove, _lending[-1])
+        words = f"lends {', '.join(devices)}"
+        _lending.append(words)
+        stack.callback(_lending.remove, words)
         # The kernel ends a process with the thread that has started it: this one lasts as long as the loan.
         hand = stack.enter_context(ThreadPoolExecutor(1, "pepper-lent"))
         for device in devices.values():

@@ -21,9 +21,9 @@ def unreadable(ir_version: int, opsets: Mapping[str, int], operators: Sequence[s
     """
     package = onnxruntime()
     if package is None:
-        return "has no onnxruntime; pip install onnxruntime there"
+        return "has no onnxruntime; pip install onnxruntime there, and start task=join again"
     reads = runtimes.reads()
-    newer = f"pip install --upgrade {package.name} there, or export the model at that version"
+    newer = f"pip install --upgrade {package.name} there and start task=join again, or export the model at that version"
     if ir_version > (most := reads.get("ir_version", ir_version)):
         return f"{package} reads models of IR version {most} and below, this one has {ir_version}; {newer}"
     for domain, version in opsets.items():
@@ -35,8 +35,8 @@ def unreadable(ir_version: int, opsets: Mapping[str, int], operators: Sequence[s
         domain, _, name = operator.partition(":")
         if domain in domains and operator not in known:
             return (
-                f"{package} has no operator {name} of {_called(domain)}; pip install --upgrade {package.name} there, or"
-                " measure on another host"
+                f"{package} has no operator {name} of {_called(domain)}; pip install --upgrade {package.name} there"
+                " and start task=join again, or measure on another host"
             )
     return None
 

@@ -178,6 +178,7 @@ def _inside(whole: LatencyModel, found: LeftOut, by: str, left_out: Mapping[str,
         others = by_model.take(by_model.rows.groups(by) != name)
         if len(others.rows):
             mine = groups == name
-            there = interval(whole, others, left_out["load"])
+            by_load = left_out["load"]
+            there = interval(whole, others, by_load and by_load.take(by_load.rows.groups(by) != name))
             inside[mine] = there.holds(found.ratio[mine], found.novelty[mine])
     return inside

@@ -32,13 +32,13 @@ def disagreements(
         devices: The devices' names.
     """
     store = Store(config.tracking)
-    logged = history(store)
-    if "params.device" not in logged:
-        return []
     try:
+        logged = history(store)
+        if "params.device" not in logged:
+            return []
         rows = collect(logged[logged["params.device"].isin(list(devices))], store.folder / "cache").rows
         known = trained_rows(registry, version)
-    except (LatencyError, TrackingError):  # nothing was measured, or the version's rows are gone
+    except (LatencyError, TrackingError):  # nothing is there to disagree, or the store is away
         return []
     fresh = rows.without(known)
     found = []

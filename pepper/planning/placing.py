@@ -132,7 +132,8 @@ def find_plan(composition: Composition, told: Told = untold) -> Placed:
             options.time_limit_seconds,
         )
     told("solve", f"{figure(decision.best.value)} ms")
-    names = {each.device.name for each in fleet.devices.values() if each.device is not None}
+    devices = [each.device for each in fleet.devices.values() if each.device is not None]
+    names = {each.name if each.host is None else f"{each.name}@{each.host}" for each in devices}
     against = disagreements(config, registry, version, latency_model, sorted(names))
     by_energy, complete = config.objective.name == PARETO_ENERGY, True
     if by_energy:

@@ -88,3 +88,23 @@ def test_of_several_ways_only_the_newest_request_is_kept(heads: dict[int, int]) 
     assert {way: message.seq for way, message in kept.items()} == {
         way: seq for way, seq in heads.items() if seq == max(heads.values())
     }
+
+
+@pytest.mark.parametrize("shape", [[0, 10**30], [2**20, 2**20], [0, 2**63]])
+def test_a_shape_that_no_array_has_is_refused(shape: list[int]) -> None:
+    entry = {"name": "x", "datatype": "FP32", "shape": shape, "data": []}
+    body = json.dumps({"inputs": [entry]}).encode()
+    with pytest.raises(UnfitRequest, match="input 'x': shape is too large"):
+        InferRequest(body, None, [TensorFile(name="x", dtype="float32", shape=[None, None])], [])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_json_has_not_goes_out_as_bytes_only(value: float) -> None:
+    array = np.array([1.0, value], np.float32)
+    body, size = written(np.zeros(2, np.float32), False)
+    asked = InferRequest(body, size, [of(array)], [of(array, "y")])
+    with pytest.raises(ValueError, match="output 'y': holds values that JSON has not; ask for it as bytes"):
+        answer("model", asked, {"y": array})
+    asked.outputs = [("y", True)]
+    pieces, json_bytes = answer("model", asked, {"y": array})
+    assert np.frombuffer(b"".join(pieces)[json_bytes:], np.float32)[0] == 1.0

@@ -266,17 +266,23 @@ async function place(current) {
   const most = $("parts").value ? Number($("parts").value) : null;
   const asked = { model: model.model, ...sizes(), ...chosen, max_parts: most, split: true };
   $("plan").hidden = true;
-  job = (await post("v1/place", asked)).job;
-  const mine = job;
-  $("cancel").hidden = !current();
+  const mine = (await post("v1/place", asked)).job;
+  if (!current()) return drop(mine); // something else is wanted meanwhile
+  job = mine;
+  $("cancel").hidden = false;
   await ended(mine, current);
-  if (!current()) return "";
+  if (!current()) return drop(mine);
   const blocks = await read(`v1/jobs/${mine}/report`);
   if (!current()) return "";
   $("plan").hidden = false;
   show($("plan-shown"), blocks);
   $("plan-title").focus();
   return "The plan is ready.";
+}
+
+async function drop(mine) {
+  await ask("DELETE", `v1/jobs/${mine}`).catch(() => undefined); // it may have ended
+  return "";
 }
 
 async function ended(mine, current) {
