@@ -60,6 +60,7 @@ NOT_RUN = {
     f"{PEPPER} task=head hosts.withdraw=[camera] hosts.names=[camera]": "a head that made a bundle of it is needed",
     "pip install 'pepper-harness[cpu,fleet]'": "installs",
     "pip install 'pepper-harness[host]'": "installs",
+    "pip install 'pepper-harness[host,service]'": "installs",
     f"{PEPPER} task=join hosts.bundle=edge.json": "a server that nothing ends; tests/hosts/test_fleet.py starts one",
     f"{PEPPER} device.host=edge": "needs a host; tests/hosts/test_sweeps.py has some",
     f"{PEPPER} model=resnet50 device.host=edge": "needs a host; tests/hosts/test_sweeps.py has some",

@@ -1,5 +1,6 @@
 """Files that other tools and other machines hand in: measurements, bundles of hosts, a service's tokens."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -7,7 +8,7 @@ import onnx
 from pepper.config.hosting import HostsConfig
 from pepper.config.serving import Scope
 from pepper.errors import PepperError
-from pepper.hosts.bundles import issue, read_bundle
+from pepper.hosts.bundles import issue, read_bundle, withdraw
 from pepper.latency import elsewhere
 from pepper.service.tokens import Tokens
 from tests.graph import models
@@ -38,10 +39,11 @@ def make_bundles(folder: Path) -> None:
 
 
 def enter_bundles(folder: Path) -> None:
-    for file in folder.glob("*.json"):
+    for file in sorted({*folder.glob("*.json")} - {folder / "issued.json"}):
         read_bundle(file)
     (folder / "server.json").unlink(missing_ok=True)
     issue(_bundles(folder, "camera", "server"))  # signed by the authority as it came
+    withdraw(replace(_bundles(folder), withdraw=["server"]))
 
 
 def _bundles(folder: Path, *names: str) -> HostsConfig:
