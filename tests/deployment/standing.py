@@ -85,8 +85,8 @@ def at_work(commands: dict[str, Command], port: int, model: str) -> Iterator[Sta
         yield standing
     finally:
         for process in standing.processes.values():
-            process.kill()
-            process.communicate()
+            with process:  # closes its pipes, which may have been read already
+                process.kill()
 
 
 def keys(folder: Path) -> dict[str, str]:

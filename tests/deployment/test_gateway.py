@@ -1,11 +1,14 @@
 """An exported pipeline at work: its own command lines, and clients that nobody here wrote."""
 
 import json
+import random
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 import requests
-from harness import ROOT, Desk, MakeDesk, free_port, make_model, wait_until
+from harness import ROOT, Desk, MakeDesk, make_model, wait_until
 from onnx import helper
 
 from pepper.config.placing import PlanGraph
@@ -68,8 +71,14 @@ def exported(desk: Desk, plan: Plan, name: str, *overrides: str) -> tuple[Path, 
 
 
 def ports() -> int:
-    """A port that is free, and that those behind it are likely to be."""
-    return min(free_port(), 60000)
+    """A port that is free, as those behind it are, below those that the system hands out to whoever asks for any."""
+    while True:
+        first = random.randrange(12000, 30000)
+        with ExitStack() as stack, suppress(OSError):
+            for port in range(first, first + 16):
+                taken = stack.enter_context(socket.socket())
+                taken.bind(("127.0.0.1", port))
+            return first
 
 
 @pytest.fixture(scope="module")
@@ -309,7 +318,6 @@ def test_a_stage_that_cannot_work_says_why_in_a_line(desk: Desk, plan: Plan) -> 
 
 def test_a_stage_tells_its_supervisor(desk: Desk, plan: Plan, tmp_path: Path) -> None:
     """As sd_notify(3) has it: ready, and then again and again that it works."""
-    import socket
 
     out, port = exported(desk, plan, "told")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
