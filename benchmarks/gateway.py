@@ -16,6 +16,7 @@ import json
 import multiprocessing
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -211,6 +212,7 @@ def ask(port: int, model: str, body: bytes, json_bytes: int, clients: int, secon
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the export's programs are ended
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["squeezenet", "googlenet", "resnet50"])
     parser.add_argument("--clients", type=int, default=16, help="requests at a time (16)")
