@@ -14,6 +14,7 @@ from pepper.planning.drift import LEAST, disagreements, off_by
 from pepper.planning.latency_models import load_version, open_registry
 from pepper.planning.shipped import SHIPPED
 from tests.latency.measured import measured
+from tests.tracking.test_registry import log_cells
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +48,15 @@ def test_an_empty_store_disagrees_with_nothing(make_desk: MakeDesk, tmp_path: Pa
     config = composed(f"tracking.uri={desk.uri}", f"tracking.folder={desk.folder}/mlruns")
     registry = open_registry(config)
     assert disagreements(config, registry, SHIPPED, load_version(registry, SHIPPED), ["share100"]) == []
+
+
+def test_a_prediction_says_that_measurements_disagree(make_desk: MakeDesk, tmp_path: Path) -> None:
+    desk = make_desk(tmp_path / "desk")
+    log_cells(desk, slower=1e4)
+    assert desk("task=import").status == 0
+    asked = ("task=predict", "model=tiny", "device.threads=1")
+    said = desk(*asked, "device.name=fast")
+    assert said.status == 0, said.err
+    assert "warning: fast: 10 measurements that the latency model that pepper ships has not learned from" in said.err
+    assert "learn again with task=train" in said.err
+    assert "measurements that" not in desk(*asked, "device.name=another").err
