@@ -135,7 +135,7 @@ def main() -> None:
                     cells = [f"{median(of):.2f} ({of.min():.2f} .. {of.max():.2f})" for of in ratios.T]
                     rows.append([model, f"{parts}", f"{utilisation:.0%}", times, *cells])
     print_table(
-        f"simulated over measured, medians of {options.rounds} rounds (range) of {options.seconds:g} s of requests a rate",
+        f"simulated over measured, medians of {options.rounds} rounds (range), {options.seconds:g} s a rate",
         ["model", "parts", "load", "times", *(f"p{percentile}" for percentile in PERCENTILES)],
         rows,
     )
