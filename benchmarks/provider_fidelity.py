@@ -53,7 +53,7 @@ else:
     session = ort.InferenceSession(options["path"], session_options, providers=[(name, settings)])
 inputs = {"input": np.random.default_rng(0).random(options["shape"]).astype(np.float32)}
 run = lambda: session.run(None, inputs)
-kind = {"Cpu": "cpu", "Cuda": "cuda", "WebGPU_Buf": "webgpu"}[session.get_input_memory_infos()[0].name]
+kind = {"Cuda": "cuda", "WebGPU_Buf": "webgpu"}.get(session.get_input_memory_infos()[0].name, "cpu")
 if options["binding"] != "host" or kind != "cpu":
     binding = session.io_binding()
     if kind == "cpu":
@@ -86,7 +86,11 @@ print(json.dumps(durations))
 
 
 def bare_median_ms(spec: DeviceSpec, config: PepperConfig, path: Path, batch: int, seconds: float) -> float:
-    """Time the model in a bare loop; what the warm-up takes at least is left out."""
+    """Time the model in a bare loop; what the warm-up takes at least is left out.
+
+    Raises:
+        MeasureError: The loop ended in an error.
+    """
     warmup_s = config.measure.warmup_min_seconds
     choice, binding = spec.choice, config.measure.binding
     captured = {str(graph_option(choice.name)): "1"} if binding == Binding.graph else {}
@@ -102,7 +106,10 @@ def bare_median_ms(spec: DeviceSpec, config: PepperConfig, path: Path, batch: in
     }
     command = [sys.executable, "-c", BARE_LOOP, json.dumps(options)]
     # A session of its own, as pepper's worker has: Linux gives each session alike of a core that others use, too.
-    done = subprocess.run(command, capture_output=True, check=True, start_new_session=True)
+    done = subprocess.run(command, capture_output=True, start_new_session=True)
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        raise MeasureError(f"the bare loop ended with status {done.returncode}: {said[-1] if said else 'no word'}")
     durations = np.array(json.loads(done.stdout.splitlines()[-1])) / 1e6
     return float(np.median(durations[np.cumsum(durations) > min(1000 * warmup_s, durations.sum() / 2)]))
 

@@ -24,7 +24,7 @@ class HostThere:
         onnxruntime: The version of it; None if there is none.
         providers: Its execution providers: the name, and of those that compute on more than the cores the package, the
             hardware and the driver.
-        pepper: The version of pepper.
+        pepper: The version of pepper; empty if it does not answer.
         cores: How many of its cores programs may use.
         memory_bytes: Its memory.
         load: Its load average of a minute.
@@ -62,6 +62,7 @@ def hosts_there(joined: Joined) -> list[HostThere]:
 
 
 def _there(joined: Joined, name: str, known: dict[str, Any]) -> HostThere:
+    seen_s = max(0.0, time.time() - known["last_seen"])
     kind = next((each.removeprefix(KIND) for each in engine.kinds_of(known)), None)
     trips = []
     try:
@@ -72,7 +73,7 @@ def _there(joined: Joined, name: str, known: dict[str, Any]) -> HostThere:
             got_s = time.time()
             trips.append((got_s - sent_s, at_s - (sent_s + got_s) / 2))
     except DeviceError as error:
-        return HostThere(name, kind, said=str(error))
+        return HostThere(name, kind, seen_s=seen_s, said=str(error))
     trip_s, ahead_s = min(trips)
     other = found["pepper"] != pepper.__version__
     return HostThere(
@@ -90,6 +91,6 @@ def _there(joined: Joined, name: str, known: dict[str, Any]) -> HostThere:
         clock_ms=1000 * ahead_s,
         clock_within_ms=500 * trip_s,
         agent_memory_bytes=found["agent_memory_bytes"],
-        seen_s=max(0.0, time.time() - known["last_seen"]),
+        seen_s=seen_s,
         said=f"has pepper {found['pepper']}; install {pepper.__version__}" if other else "",
     )

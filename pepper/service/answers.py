@@ -15,6 +15,8 @@ from pepper.errors import PepperError
 from pepper.graph.characteristics import FEATURES
 from pepper.graph.cuts import find_cuts
 from pepper.graph.model import load_configured
+from pepper.hosts import reach
+from pepper.hosts.roll import HostThere, hosts_there
 from pepper.latency.baselines import BASELINES
 from pepper.latency.baselines import Predictor as Baseline
 from pepper.latency.features import Values
@@ -175,6 +177,15 @@ class Answers:
             Refused: None can be used here.
         """
         return self._once(self._nodes)
+
+    def hosts(self) -> list[HostThere]:
+        """Return the hosts that joined, as ``task=fleet`` does.
+
+        Raises:
+            PepperError: There is no head, or it does not answer.
+        """
+        reach.use(self._composition.config.hosts)
+        return hosts_there(reach.joined_hosts())
 
     def fastest(self, part: Values) -> tuple[int, float]:
         """Return which node the champion expects to be fastest, by number, and its median latency (ms)."""

@@ -11,6 +11,7 @@ from pepper.config.composing import Composition
 from pepper.service import front, health, job_routes, paper, problems, v1
 from pepper.service.answers import Answers
 from pepper.service.doors import House
+from pepper.service.fleet_metrics import FleetMetrics
 from pepper.service.jobs import JobStore
 from pepper.service.observing import Metrics, Observer
 from pepper.service.orders import Orders
@@ -35,7 +36,9 @@ def make_app(composition: Composition, flags: tuple[str, ...] = ()) -> FastAPI:
     answers = Answers(composition, shelf, [Path(flag.partition("=")[2]) for flag in flags])
     store = JobStore(folder / JOBS, config.queue, config.keep_hours * 3600)
     runner = JobRunner(store, config.job_seconds)
-    shared = House(config, Tokens(folder), shelf, answers, Orders(answers, shelf, store, runner, flags), Metrics())
+    metrics = Metrics()
+    metrics.registry.register(FleetMetrics(answers.hosts))
+    shared = House(config, Tokens(folder), shelf, answers, Orders(answers, shelf, store, runner, flags), metrics)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -57,5 +60,5 @@ def make_app(composition: Composition, flags: tuple[str, ...] = ()) -> FastAPI:
     problems.install(app)
     for router in (front.router, health.router, v1.router, job_routes.router, paper.router):
         app.include_router(router)
-    app.add_middleware(Observer, metrics=shared.metrics, most_file_bytes=config.max_model_bytes)
+    app.add_middleware(Observer, metrics=metrics, most_file_bytes=config.max_model_bytes)
     return app

@@ -43,6 +43,7 @@ class Observer:
 
     def __init__(self, app: ASGIApp, metrics: Metrics, most_file_bytes: int) -> None:
         self._app, self._metrics, self._most_file_bytes = app, metrics, most_file_bytes
+        self._log = sys.stderr
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, count and log one request."""
@@ -83,7 +84,7 @@ class Observer:
             "ms": round(1000 * seconds, 2),
             "token": scope.get("state", {}).get("token"),
         }
-        print(json.dumps(line), file=sys.stderr, flush=True)
+        print(json.dumps(line), file=self._log, flush=True)
 
 
 def too_large(most: int) -> Refused:

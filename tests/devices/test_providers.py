@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy._core import _multiarray_umath as multiarray
 from onnx import numpy_helper
 
-from pepper.devices.providers.binding import bound_to_device
+from pepper.devices.providers.binding import DeviceTensors, bound_to_device
 from pepper.devices.providers.choice import Choice
 from pepper.devices.providers.cpu import CpuProvider
 from pepper.devices.providers.facts import facts, of_nvidia
@@ -70,6 +70,17 @@ def test_one_request_after_another_is_answered_whatever_its_size(provider: Provi
     answers = [answer(inputs)[0] for inputs in asked]
     for inputs, got in zip(asked, answers, strict=True):
         np.testing.assert_allclose(got, session.run(None, inputs)[0], rtol=1e-5, err_msg="it is that request's own")
+
+
+def test_tensors_have_their_places_where_it_wants_them(provider: Provider, models: dict[str, Path]) -> None:
+    session = provider.open(str(models["tiny"]), options())
+    inputs = {"input": np.random.default_rng(0).random((1, 16), dtype=np.float32)}
+    answers = session.run(None, inputs)
+    tensors = DeviceTensors(session, inputs, answers)
+    tensors.bring(inputs)
+    tensors.run()
+    tensors.finish()
+    np.testing.assert_allclose(tensors.outputs()[0], answers[0], rtol=1e-5)
 
 
 def test_a_model_that_it_cannot_run_is_refused(provider: Provider, models: dict[str, Path]) -> None:

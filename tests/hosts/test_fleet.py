@@ -3,6 +3,7 @@
 import socket
 import ssl
 import stat
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pepper.errors import ConfigError, DeviceError
 from pepper.hosts.bundles import Bundle, issue, read_bundle, withdraw
 from pepper.hosts.reach import bundle_of
 from pepper.hosts.remote import Joined
+from pepper.hosts.roll import HostThere, hosts_there
 
 pytest.importorskip("cryptography")
 
@@ -78,6 +80,34 @@ def test_a_host_that_joined_says_what_it_is(machines: Machines, capsys: pytest.C
         found = hosts.ask("edge", "describe")
     assert found["cores"]
     assert found["facts"]["cpu_model"]
+
+
+@pytest.mark.slow
+def test_prometheus_is_told_of_them_also_once_the_head_is_away(machines: Machines) -> None:
+    from pepper.service.fleet_metrics import FleetMetrics
+
+    away = False
+
+    def ask() -> list[HostThere]:
+        if away:
+            raise DeviceError("the head does not answer")
+        with Joined(bundle_of(config), config.patience_seconds) as hosts:
+            return hosts_there(hosts)
+
+    def shown() -> dict[str, dict[str, float]]:
+        return {
+            family.name: {sample.labels["host"]: sample.value for sample in family.samples} for family in told.collect()
+        }
+
+    config = composed(f"hosts.folder={machines.folder}/fleet").hosts
+    told = FleetMetrics(ask, age_s=0)
+    wait_until(lambda: shown()["pepper_host_up"] == {"edge": 1, "twin": 1, "other": 1})
+    seen = shown()["pepper_host_last_seen_timestamp_seconds"]
+    assert all(abs(time.time() - at_s) < 60 for at_s in seen.values())
+    away = True
+    wait_until(lambda: shown()["pepper_host_up"] == {"edge": 0, "twin": 0, "other": 0})
+    assert shown()["pepper_host_last_seen_timestamp_seconds"].keys() == seen.keys()
+    assert not shown()["pepper_host_pace"]
 
 
 @pytest.mark.slow

@@ -1,94 +1,26 @@
 """The store on PostgreSQL, as teams have it: a server and a database of the tests' own."""
 
-import os
-import pwd
-import shutil
-import signal
-import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from harness import Desk, MakeDesk, free_port, lasting, server, wait_until
-
-psycopg2 = pytest.importorskip("psycopg2")
+from harness import Desk, MakeDesk, free_port, lasting, server
+from postgresql import Cluster, running
 
 pytestmark = pytest.mark.slow
 
 TWO = "# Two.\nname: two\naxes:\n  model: [tiny, small]\n  device: [share100]\n"
 
 
-class Cluster:
-    """A server in a folder of its own, of a user who may run one: it refuses root.
-
-    Args:
-        programs: Where PostgreSQL's programs are.
-        folder: The user's.
-        user: Who runs it.
-    """
-
-    def __init__(self, programs: Path, folder: Path, user: str) -> None:
-        self._programs, self._folder, self._user = programs, folder, user
-        self.port = free_port()
-        self._server: subprocess.Popen[bytes] | None = None
-        settings = ("--auth=trust", "--username=pepper", "--no-sync", "--encoding=UTF8", "--locale=C")
-        subprocess.run([programs / "initdb", f"--pgdata={folder}/data", *settings], check=True, **self._as_user())
-
-    def _as_user(self) -> dict[str, object]:
-        mine = pwd.getpwuid(os.getuid()).pw_name == self._user
-        whose = {} if mine else {"user": self._user, "group": pwd.getpwnam(self._user).pw_gid, "extra_groups": []}
-        return {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": self._folder, **whose}
-
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
-        places = ("-D", f"{self._folder}/data", "-h", "127.0.0.1", "-p", str(self.port), "-k", str(self._folder), "-F")
-        self._server = subprocess.Popen([self._programs / "postgres", *places], **self._as_user())
-        wait_until(self._answers)
-
-    def _answers(self) -> bool:
-        with suppress(psycopg2.OperationalError), closing(self._connection()):
-            return True
-        return False
-
-    def _connection(self) -> "psycopg2.extensions.connection":
-        return psycopg2.connect(host="127.0.0.1", port=self.port, user="pepper", dbname="postgres")
-
-    def end(self, number: int = signal.SIGQUIT) -> None:
-        """End it; by SIGQUIT at once, whoever is at work."""
-        if self._server is not None:
-            self._server.send_signal(number)
-            self._server.wait()
-            self._server = None
-
-    def database(self, name: str, template: str = "template1") -> str:
-        """Make a database, and return its address."""
-        with closing(self._connection()) as connection:
-            connection.autocommit = True
-            connection.cursor().execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-        return f"postgresql+psycopg2://pepper@127.0.0.1:{self.port}/{name}"
-
-
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A server that runs, with a database of MLflow's tables as a template."""
-    found = [Path(where).parent for where in (shutil.which("initdb"),) if where]
-    found += sorted(path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found:
-        pytest.skip("PostgreSQL's programs are not here: apt-get install postgresql")
-    user = "postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # pytest's own is closed to other users
-        shutil.chown(folder, user)
-        cluster = Cluster(found[-1], Path(folder), user)
-        try:
-            cluster.start()
-            from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    with running() as cluster, tempfile.TemporaryDirectory() as folder:
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-            SqlAlchemyStore(cluster.database("made"), folder).engine.dispose()
-            yield cluster
-        finally:
-            cluster.end()
+        SqlAlchemyStore(cluster.database("made"), folder).engine.dispose()
+        yield cluster
 
 
 @pytest.fixture

@@ -175,9 +175,9 @@ def has_own_memory(session: ort.InferenceSession) -> bool:
     """Return whether a session's inputs and outputs can be bound to a memory that is not the host's."""
     if not hasattr(session, "get_input_memory_infos"):  # onnxruntime before 1.23
         return False
-    memories = {info.name for info in (*session.get_input_memory_infos(), *session.get_output_memory_infos())}
-    kinds = {tensor.type for tensor in (*session.get_inputs(), *session.get_outputs())}
-    return memories != {"Cpu"} and memories <= set(_MEMORIES) and kinds <= set(_TYPES)
+    memories = {_kind(info) for info in (*session.get_input_memory_infos(), *session.get_output_memory_infos())}
+    types = {tensor.type for tensor in (*session.get_inputs(), *session.get_outputs())}
+    return memories != {"cpu"} and None not in memories and types <= set(_TYPES)
 
 
 def bound_to_device(session: ort.InferenceSession, inputs: Arrays, answers: Sequence[Any]) -> Bound:
@@ -210,10 +210,21 @@ def bound_to_device(session: ort.InferenceSession, inputs: Arrays, answers: Sequ
     return Bound(run, in_ms, out_ms, tensors.moved)
 
 
+def _kind(info: "ort.OrtMemoryInfo") -> str | None:
+    """Return how onnxruntime is asked for a memory; None if that is not known.
+
+    What the host can use as it is, such as the places that OpenVINO shares with it, is the host's.
+    """
+    if info.device_mem_type == ort.OrtDeviceMemoryType.HOST_ACCESSIBLE:
+        return "cpu"
+    return _MEMORIES.get(info.name)
+
+
 def _memory(info: "ort.OrtMemoryInfo") -> str:
-    if info.name not in _MEMORIES:
+    kind = _kind(info)
+    if kind is None:
         raise ValueError(f"measure.binding: unknown memory {info.name!r}; give measure.binding=host")
-    return _MEMORIES[info.name]
+    return kind
 
 
 def _form(array: "np.ndarray[Any, Any]") -> "tuple[Sequence[int], np.dtype[Any]]":
