@@ -95,7 +95,12 @@ def _fault_table() -> dict[str, Fault]:
         hosts.plug(host, "up")
 
     def set_clock(behind_s: int) -> Callable[[Hosts, str], None]:
-        return lambda hosts, host: hosts.programs[host].set_clock(-behind_s)
+        def act(hosts: Hosts, host: str) -> None:
+            clock = hosts.programs[host].clock
+            assert clock is not None
+            clock.set(-behind_s)
+
+        return act
 
     return {
         "host killed": Fault(kill, Hosts.start, (0.1, 10)),

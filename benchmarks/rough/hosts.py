@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.namespaces import Namespace, linked
+from benchmarks.rough.clocks import OwnClock, clock_library
 from pepper.config import HostsConfig
 from pepper.config.hosting import AUTHORITY, HEAD
 from pepper.hosts.bundles import issue, read_bundle
@@ -26,16 +27,6 @@ HOSTS = ("camera", "edge")
 DISK_BYTES = 64 * 2**20
 READY_S = 90.0
 """What is awaited of a machine comes within this, or does not come."""
-
-
-def clock_library(folder: Path) -> Path | None:
-    """Make what gives a program another clock (``clock.c``), in a folder; None where there is no C compiler."""
-    compiler, made = shutil.which("cc"), folder / "clock.so"
-    if compiler is None:
-        return None
-    source = Path(__file__).with_name("clock.c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-O2", "-o", made, source], check=True, timeout=60)
-    return made
 
 
 class Program:
@@ -49,11 +40,11 @@ class Program:
     """
 
     def __init__(self, folder: Path, name: str, within: Sequence[str] = (), clock: Path | None = None) -> None:
-        self.name, self._folder, self._within, self._library = name, folder, within, clock
+        self.name, self._folder, self._within = name, folder, within
         self.home = folder / name
         self.home.mkdir()
         self.said = self.home.with_suffix(".said")
-        self._clock = self.home.with_suffix(".clock")
+        self.clock = OwnClock(clock, self.home.with_suffix(".clock")) if clock else None
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *arguments: str) -> None:
@@ -62,7 +53,7 @@ class Program:
             "PYTHONPATH": str(ROOT),
             "XDG_CACHE_HOME": f"{self.home}/cache",
             "TMPDIR": f"{self.home}/tmp",
-            **self._clocked(),
+            **(self.clock.begin() if self.clock else {}),
         }
         (self.home / "tmp").mkdir(exist_ok=True)
         with self.said.open("ab") as stream:
@@ -74,18 +65,6 @@ class Program:
                 stderr=stream,
                 start_new_session=True,
             )
-
-    def _clocked(self) -> dict[str, str]:
-        """Return what lets `set_clock` work."""
-        if self._library is None:
-            return {}
-        self.set_clock(0)
-        return {"LD_PRELOAD": str(self._library), "CLOCK_AHEAD": str(self._clock)}
-
-    def set_clock(self, seconds: int) -> None:
-        """Let its wall clock be ahead by this from now on; negative is behind."""
-        with self._clock.open("r+b" if self._clock.exists() else "wb", buffering=0) as stream:
-            stream.write(seconds.to_bytes(8, sys.byteorder, signed=True))
 
     def await_said(self, words: str) -> None:
         """Wait until it has said something.

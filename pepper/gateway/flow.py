@@ -19,6 +19,7 @@ from pepper.execution.standing_stage import newest
 PROBE_S = 1.0
 """How often the way through all stages is tried."""
 _SILENCE_S = 3.0
+_DAY_NS, _LEAP, _FARTHEST_NS = 86_400 * 10**9, 16, 180 * 366 * 86_400 * 10**9
 _PROBE = {"probe": np.zeros(1, np.uint8)}
 
 
@@ -61,6 +62,10 @@ class GatewayFlow:
     Stages hand requests on in their order. So whatever comes out says that what went in before it, and has not come
     out, is lost; each second something that is no request goes through, too.
 
+    Requests are numbered by the wall clock, so that those of a gateway that is started again are beyond all earlier
+    ones. Where the clock was set back they are not, and a stage with several ways in may hold an earlier one and drop
+    them as lost: as long as nothing comes out, the numbers leap ahead, by a day, then ever farther.
+
     Args:
         told: The gateway's file.
         keys: The pipeline's.
@@ -77,7 +82,7 @@ class GatewayFlow:
         self._passages: dict[int, Passage] = {}  # the oldest first
         self._unsent: deque[Message] = deque()
         self._heads: dict[int, Message] = {}
-        self._next = time.time_ns()  # beyond whatever an earlier gateway has sent
+        self._last, self._ahead_ns = time.time_ns(), 0
         self._heard_s = self._probed_s = -np.inf
         self._stack = ExitStack()
         self._pulls: list[Source] = []
@@ -156,8 +161,8 @@ class GatewayFlow:
             self._unsent = deque(message for message in self._unsent if message.seq != seq)
 
     def _number(self) -> int:
-        self._next += 1
-        return self._next
+        self._last += 1
+        return self._last
 
     def _probe(self) -> None:
         """Try the way, unless something has just come, or the last try may still come."""
@@ -167,6 +172,9 @@ class GatewayFlow:
         if tried or any(message.probe for message in self._unsent):
             return
         if now - self._heard_s >= PROBE_S or self._passages:
+            if self._heard_s < self._probed_s:
+                self._ahead_ns = min(max(_LEAP * self._ahead_ns, _DAY_NS), _FARTHEST_NS)
+                self._last = max(self._last, time.time_ns() + self._ahead_ns)
             self._probed_s = now
             self._unsent.append(Message(self._number(), _PROBE, probe=True))
 
@@ -191,7 +199,8 @@ class GatewayFlow:
             while True:
                 there = [number for number, pull in enumerate(self._pulls) if pull.ready()]
                 wanted = [number for number in there if number not in self._heads]
-                self._heads |= {number: decode(self._pulls[number].receive()) for number in wanted}
+                came = {number: decode(self._pulls[number].receive()) for number in wanted}
+                self._heads |= {number: message for number, message in came.items() if message.seq <= self._last}
                 if self._heads:
                     self._heads = newest(self._heads)
                 if len(self._heads) == len(self._pulls):

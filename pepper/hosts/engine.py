@@ -19,7 +19,7 @@ from typing import Any
 
 from pepper.config.hosting import HERE, KIND
 from pepper.errors import ConfigError, DeviceError
-from pepper.hosts import ports
+from pepper.hosts import ports, steady_clock
 from pepper.hosts.bundles import Bundle
 from pepper.hosts.trust import Trust
 from pepper.interrupts import check
@@ -27,6 +27,7 @@ from pepper.interrupts import check
 CONNECT_S = 10
 _LOOK_S = 0.5  # for a signal, and for the head
 _WITHDRAWN, _ASK_S = "withdrawn", 2.0  # what hosts ask the head, and how often
+_NOW = "now"  # and clients: by which clock it says when it heard of hosts
 _QUERIES, _BLOCKS = "asked", "measures"
 _CALLS = 4  # at a time: one measures, others wait for that, and one answers meanwhile
 _SETTINGS = {
@@ -73,7 +74,7 @@ def head(bundle: Bundle, withdrawn: Callable[[], str], ready: Callable[[], None]
             scheduler = distributed.Scheduler(
                 host=address, port=int(port), protocol="tls", security=_security(trust), **_NO_HTTP
             )
-            scheduler.handlers[_WITHDRAWN] = told
+            scheduler.handlers |= {_WITHDRAWN: told, _NOW: steady_clock.now_s}
             await scheduler
         except (OSError, ValueError, RuntimeError) as error:  # the engine wraps what the system said
             said = str(error.__cause__ or error)
@@ -204,14 +205,19 @@ def disconnect(client: Any) -> None:
 
 
 def hosts_of(client: Any) -> dict[str, dict[str, Any]]:
-    """Return what the head knows of the hosts that are there, by name; nothing where it does not answer."""
+    """Return what the head knows of the hosts that are there, by name, and how long ago it heard of each (``seen_s``);
+    nothing where it does not answer."""
     if client.status != "running":  # it looks for the head: asked now, it would wait for that
         return {}
     try:
         workers = client.scheduler_info(n_workers=-1).get("workers", {})  # none where it has given up
+        now_s = float(client.sync(getattr(client.scheduler, _NOW))) if workers else 0.0
     except _away():
         return {}
-    return {str(worker["name"]): {**worker, "address": address} for address, worker in workers.items()}
+    return {
+        str(worker["name"]): {**worker, "address": address, "seen_s": max(0.0, now_s - worker["last_seen"])}
+        for address, worker in workers.items()
+    }
 
 
 def kinds_of(host: dict[str, Any]) -> list[str]:
@@ -324,6 +330,7 @@ def _engine() -> Any:
     except ImportError as error:
         raise ConfigError(f"{error.name}: not installed; pip install 'pepper-harness[fleet]'") from error
     dask.config.set(_SETTINGS)
+    steady_clock.give(distributed)
     # A board that only measures lacks packages of the head's, and needs none of them.
     warnings.filterwarnings("ignore", category=distributed.versions.VersionMismatchWarning)
     for name in ("distributed", "distributed.client", "tornado", "tornado.application", "asyncio"):

@@ -62,7 +62,7 @@ def hosts_there(joined: Joined) -> list[HostThere]:
 
 
 def _there(joined: Joined, name: str, known: dict[str, Any]) -> HostThere:
-    seen_s = max(0.0, time.time() - known["last_seen"])
+    seen_s = float(known["seen_s"])
     kind = next((each.removeprefix(KIND) for each in engine.kinds_of(known)), None)
     trips = []
     try:

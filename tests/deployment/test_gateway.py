@@ -6,9 +6,11 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,11 @@ import requests
 from harness import ROOT, Desk, MakeDesk, make_model, wait_until
 from onnx import helper
 
+from pepper.config.cutting import CutKind
 from pepper.config.placing import PlanGraph
+from pepper.execution.message import Message, encode
+from pepper.execution.queues import TCP, open_sink
+from pepper.execution.standing_files import keys_of
 from pepper.placement.plan import Plan
 from tests.deployment.standing import Command, Standing, at_work, keys, of_compose, of_manifests, of_units
 from tests.tasks.plans import make_plan, save, shares
@@ -246,44 +252,85 @@ def test_the_command_lines_of_containers(desk: Desk, plan: Plan, whole: np.ndarr
         assert_answers(containers, whole)
 
 
-@pytest.mark.slow
-def test_parts_side_by_side_lose_requests_but_mix_none_up(desk: Desk) -> None:
-    """The first stage sends to the second and to the gateway: after a loss, what is of one request comes together."""
+@dataclass(frozen=True)
+class Twofold:
+    """Parts side by side at work: two ways lead into the second stage, and into the gateway."""
+
+    standing: Standing
+    out: Path
+    session: ort.InferenceSession
+
+    def ask(self, number: int) -> int:
+        given = np.full((1, 24), number, np.float32)
+        answer = self.standing.post(request(data=given.ravel().tolist()))
+        if answer.status_code == 200:
+            found = {each["name"]: np.float32(each["data"]) for each in answer.json()["outputs"]}
+            for name, expected in zip(("r", "output"), self.session.run(None, {"input": given}), strict=True):
+                np.testing.assert_allclose(found[name], expected.ravel(), rtol=1e-4)
+        return answer.status_code
+
+    def all_answered(self) -> bool:
+        return [self.ask(number) for number in range(IN_FLIGHT)] == [200] * IN_FLIGHT
+
+    @contextmanager
+    def strayed(self, program: str, ahead_s: float) -> Iterator[None]:
+        """Bring a message of an earlier gateway, whose clock was ahead, by one of the ways into a program."""
+        told = json.loads((self.out / f"{program}.json").read_text())
+        assert len(told["receive"]) == 2
+        message = Message(time.time_ns() + round(ahead_s * 1e9), {"probe": np.zeros(1, np.uint8)}, probe=True)
+        with closing(open_sink(TCP + told["receive"][0], told["queue"], keys_of(keys(self.out)))) as sink:
+            wait_until(sink.ready)
+            sink.send(encode(message))
+            time.sleep(0.5)
+            yield
+
+
+@pytest.fixture(scope="module")
+def twofold(desk: Desk) -> Iterator[Twofold]:
     rng = np.random.default_rng(3)
     nodes = [
         helper.make_node("MatMul", ["input", "w1"], ["h"]),
         helper.make_node("Relu", ["h"], ["r"]),
-        helper.make_node("MatMul", ["r", "w2"], ["output"]),
+        helper.make_node("MatMul", ["r", "w2"], ["m"]),
+        helper.make_node("Add", ["m", "input"], ["output"]),
     ]
     weights = {name: rng.random((24, 24), dtype=np.float32) for name in ("w1", "w2")}
     model = desk.folder / "twofold.onnx"
     onnx.save(make_model(nodes, {"input": [1, 24]}, {"r": [1, 24], "output": [1, 24]}, weights), model)
     fleet = shares(camera=0.5, edge=0.5)
-    out, port = exported(desk, make_plan(str(model), ["camera", "edge"], fleet, graph=PlanGraph.dag), "dag")
-    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
-    assert len(json.loads((out / "gateway.json").read_text())["receive"]) == 2
+    out, port = exported(
+        desk, make_plan(str(model), ["camera", "edge"], fleet, CutKind.frontiers, graph=PlanGraph.dag), "dag"
+    )
+    with at_work(of_units(out), port, "small") as standing:
+        yield Twofold(standing, out, ort.InferenceSession(model, providers=["CPUExecutionProvider"]))
 
-    def ask(number: int) -> int:
-        given = np.full((1, 24), number, np.float32)
-        answer = standing.post(request(data=given.ravel().tolist()))
-        if answer.status_code == 200:
-            found = {each["name"]: np.float32(each["data"]) for each in answer.json()["outputs"]}
-            for name, expected in zip(("r", "output"), session.run(None, {"input": given}), strict=True):
-                np.testing.assert_allclose(found[name], expected.ravel(), rtol=1e-4)
-        return answer.status_code
 
-    with at_work(of_units(out), port, "small") as standing, ThreadPoolExecutor(IN_FLIGHT) as pool:
+@pytest.mark.slow
+def test_parts_side_by_side_lose_requests_but_mix_none_up(twofold: Twofold) -> None:
+    """The first stage sends to the second and to the gateway: after a loss, what is of one request comes together."""
+    with ThreadPoolExecutor(IN_FLIGHT) as pool:
         asked = []
         for number in range(60):
-            asked.append(pool.submit(ask, number))
+            asked.append(pool.submit(twofold.ask, number))
             if number in (10, 30):
-                standing.start_again("stage-2")
+                twofold.standing.start_again("stage-2")
             if number % 20 == 19:
-                wait_until(standing.is_ready)
+                wait_until(twofold.standing.is_ready)
         statuses = [each.result(30) for each in asked]
-        assert set(statuses) <= {200, 503, 504}
-        wait_until(standing.is_ready)
-        assert [ask(number) for number in range(IN_FLIGHT)] == [200] * IN_FLIGHT
+    assert set(statuses) <= {200, 503, 504}
+    wait_until(twofold.standing.is_ready)
+    assert twofold.all_answered()
+
+
+@pytest.mark.slow
+def test_what_an_earlier_gateway_sent_by_a_clock_that_was_ahead_blocks_nothing(twofold: Twofold) -> None:
+    wait_until(twofold.standing.is_ready)
+    with twofold.strayed("gateway", 600):
+        assert twofold.all_answered()
+    with twofold.strayed("stage-2", 600):
+        wait_until(lambda: not twofold.standing.is_ready())
+        wait_until(twofold.standing.is_ready)
+        assert twofold.all_answered()
 
 
 def run(command: Command, **environment: str) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""A head, and machines that join it: network namespaces with a link each, and a cache folder of their own."""
+"""A head, and machines that join it: network namespaces with a link each, caches and wall clocks of their own."""
 
 import os
 import signal
@@ -17,6 +17,7 @@ import psutil
 from harness import ROOT, free_port, wait_until
 
 from benchmarks.namespaces import Namespace, linked
+from benchmarks.rough.clocks import OwnClock, clock_library
 from pepper.config.hosting import HEAD
 from pepper.hosts.bundles import Bundle, read_bundle
 from pepper.hosts.remote import Joined
@@ -38,11 +39,13 @@ class Machines:
         folder: The head's; its bundles are in ``fleet``.
         address: Where the head listens.
         spaces: The network namespace of each host; empty where these are not allowed.
+        clocks: The wall clock of each host and the head; empty where there is no C compiler.
     """
 
     folder: Path
     address: str = ""
     spaces: dict[str, Namespace] = field(default_factory=dict)
+    clocks: dict[str, OwnClock] = field(default_factory=dict)
     programs: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
 
@@ -54,6 +57,8 @@ class Machines:
         except OSError as error:
             warnings.warn(f"hosts share the loopback address, namespaces are not allowed: {error}", stacklevel=1)
             self.clear()
+        if library := clock_library(self.folder):
+            self.clocks = {name: OwnClock(library, self.folder / f"{name}.clock") for name in (*NAMES, HEAD)}
         here = self.spaces[NAMES[0]].here if self.spaces else "127.0.0.1"
         self.address = f"{here}:{free_port()}"
 
@@ -61,10 +66,11 @@ class Machines:
         """Start a task as a machine of this name."""
         kept = {key: value for key, value in os.environ.items() if key != "TMPDIR"}  # a running command's own
         inside = self.spaces[name].within if name in self.spaces else []
+        clock = self.clocks[name].begin() if name in self.clocks else {}
         self.programs[name] = subprocess.Popen(
             [*inside, sys.executable, "-m", "pepper.run", *arguments],
             cwd=self.folder,
-            env={**kept, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(self.cache(name))},
+            env={**kept, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(self.cache(name)), **clock},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

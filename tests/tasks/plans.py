@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pepper.config import DeviceConfig, LoadConfig, ModelConfig
+from pepper.config.cutting import CutKind
 from pepper.devices import host
 from pepper.fleet import Fleet, FleetDevice, Link, everywhere
 from pepper.graph.balance import balanced_cuts
@@ -31,13 +32,19 @@ def shares(**share: float) -> dict[str, FleetDevice]:
     }
 
 
-def make_plan(path: str, devices: Sequence[str], fleet: Mapping[str, FleetDevice], **changes: Any) -> Plan:
-    """Place a model in parts of equal work."""
+def make_plan(
+    path: str,
+    devices: Sequence[str],
+    fleet: Mapping[str, FleetDevice],
+    kind: CutKind = CutKind.tensors,
+    **changes: Any,
+) -> Plan:
+    """Place a model in parts of equal work, cut at cuts of a kind."""
     config = ModelConfig(path=path)
     model = find_model(config)
     graph = load_graph(model.file, shapes=model.shapes)
     macs = np.diff(Characteristics(graph).cumulative_macs).tolist()
-    cuts = balanced_cuts(graph, find_cuts(graph), len(devices), macs)
+    cuts = balanced_cuts(graph, find_cuts(graph, kind), len(devices), macs)
     names = [tuple(graph.tensors[t].name for t in cut.tensors) for cut in cuts]
     ends = [0, *(cut.position for cut in cuts), len(graph.operators)]
     inputs = [tuple(graph.tensors[t].name for t in graph.inputs), *names]
