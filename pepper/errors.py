@@ -29,6 +29,10 @@ class DeviceError(PepperError, RuntimeError):
     """A device cannot be set up or does not answer as asked."""
 
 
+class HostLostError(DeviceError):
+    """A host was away for longer than it is waited for."""
+
+
 class MeasureError(PepperError, RuntimeError):
     """A measurement failed: the worker crashed, hung or refused the model."""
 

@@ -39,18 +39,16 @@ def host_at(name: str | None) -> Host:
 
 
 def joined_hosts() -> Joined:
-    """Return the hosts of the head, connected to when first asked for.
+    """Return the hosts of the head, connected to when first asked for; later the head may be away.
 
     Raises:
         ConfigError: There is no bundle that lets this process in.
-        DeviceError: The head does not answer.
+        DeviceError: The head does not answer when it is first asked for.
     """
     if not _settings:
         raise ConfigError("hosts: nothing says how they are reached")
     config = _settings[0]
-    joined = _connected(bundle_of(config), config.patience_seconds)
-    joined.reach_again()
-    return joined
+    return _connected(bundle_of(config), config.patience_seconds)
 
 
 def bundle_of(config: HostsConfig) -> Bundle:

@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Self
 
@@ -18,7 +18,7 @@ import pepper
 from pepper.config import DeviceConfig
 from pepper.devices.calibration import Calibration
 from pepper.devices.device import DeviceSpec
-from pepper.errors import DeviceError, PepperError, nearest
+from pepper.errors import DeviceError, HostLostError, PepperError, nearest
 from pepper.hosts import engine
 from pepper.hosts.bundles import Bundle
 from pepper.hosts.host import Host
@@ -47,6 +47,8 @@ class Joined:
         self._lock, self._looking = threading.Lock(), threading.Lock()
         self._present: dict[str, dict[str, Any]] = {}
         self._looked_s = -math.inf
+        self._known: set[str] = set()
+        self._given_up: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -63,6 +65,7 @@ class Joined:
         with self._looking:  # for all who wait for hosts: the head says all that it knows of hundreds
             if time.monotonic() - self._looked_s > _LOOK_S:
                 self._present, self._looked_s = engine.hosts_of(self._client), time.monotonic()
+                self._known |= _names(self._present)
             return self._present
 
     def members(self, where: str) -> list[str]:
@@ -70,16 +73,26 @@ class Joined:
         return sorted(name for name, host in self.present().items() if where in {name, *engine.kinds_of(host)})
 
     def require(self, where: str) -> None:
-        """Make sure that a host, or one of a kind, is there.
+        """Make sure that a host, or one of a kind, is there; one that was there before is waited for.
 
         Raises:
-            DeviceError: None is; the message names the nearest.
+            HostLostError: It is away for longer than that.
+            DeviceError: There was none; the message names the nearest, or the head does not answer.
         """
-        present = self.present()
-        known = {*present, *(kind for host in present.values() for kind in engine.kinds_of(host))}
-        if where not in known:
-            hint = nearest(where, known) or f"; there are: {', '.join(sorted(known)) or 'none'}"
-            raise DeviceError(f"device.host={where}: has not joined{hint}")
+        seen_s = time.monotonic()
+        while not self.members(where):
+            if where in self._known:
+                check()
+                time.sleep(_LOOK_S)
+                seen_s = self._seen(where, seen_s)
+                with contextlib.suppress(DeviceError):
+                    self.reach_again()
+            elif engine.connected(self._client):
+                there = _names(self.present())
+                hint = nearest(where, there) or f"; there are: {', '.join(sorted(there)) or 'none'}"
+                raise DeviceError(f"device.host={where}: has not joined{hint}")
+            else:
+                self.reach_again()
 
     @property
     def head(self) -> str:
@@ -90,12 +103,11 @@ class Joined:
         """Return the address that a host joined from.
 
         Raises:
-            DeviceError: It is not there.
+            DeviceError: As of `require`.
         """
-        present = self.present()
-        if host not in present:
+        while (found := self.present().get(host)) is None:
             self.require(host)
-        return engine.address_of(present[host])
+        return engine.address_of(found)
 
     @contextlib.contextmanager
     def stream(self, host: str, port: int) -> Iterator[ssl.SSLSocket]:
@@ -133,7 +145,7 @@ class Joined:
             **request: The operation's arguments, JSON-able.
 
         Raises:
-            DeviceError: It is away for longer than it is waited for.
+            HostLostError: It is away for longer than it is waited for.
             PepperError: The one that it raised there.
         """
         seen_s = time.monotonic()
@@ -172,12 +184,14 @@ class Joined:
                 )
 
     def _seen(self, where: str, before_s: float) -> float:
-        """Return when a host was last there."""
+        """Return when a host was last there; one that was given up is not waited for again."""
         now_s = time.monotonic()
         if self.members(where):
+            self._given_up.discard(where)
             return now_s
-        if now_s - before_s > self._patience_s:
-            raise DeviceError(f"host lost: {where} was away for {self._patience_s:g} s (hosts.patience_seconds)")
+        if now_s - before_s > self._patience_s or where in self._given_up:
+            self._given_up.add(where)
+            raise HostLostError(f"host lost: {where} was away for {self._patience_s:g} s (hosts.patience_seconds)")
         return before_s
 
     def reach_again(self) -> None:
@@ -189,6 +203,11 @@ class Joined:
         with self._lock:
             if not engine.connected(self._client):
                 self._client, self._looked_s = engine.connect(self._bundle), -math.inf
+
+
+def _names(present: Mapping[str, dict[str, Any]]) -> set[str]:
+    """Return the names of hosts that are there, and their kinds."""
+    return {*present, *(kind for host in present.values() for kind in engine.kinds_of(host))}
 
 
 class RemoteHost(Host):
@@ -228,10 +247,9 @@ class RemoteHost(Host):
     def resolve(self, config: DeviceConfig) -> DeviceSpec:
         """Fill in a device's cores and threads, as it is there."""
         device = asdict(replace(config, host=None))
-        hosts = self._joined.members(self.name)
-        specs = [_SPEC.validate_python(self._resolved(host, device)) for host in hosts]
-        if not specs:
+        while not (hosts := self._joined.members(self.name)):
             self._joined.require(self.name)
+        specs = [_SPEC.validate_python(self._resolved(host, device)) for host in hosts]
         if len({spec.identity for spec in specs}) > 1:
             raise DeviceError(
                 f"device.host={self.name}: its hosts differ in processor, cores, memory, provider or onnxruntime; give"
@@ -260,8 +278,27 @@ def _speaking(host: str) -> Iterator[None]:
     """Name the host whose error speaks of "this machine", or of what it has installed."""
     try:
         yield
+    except HostLostError:
+        raise
     except PepperError as error:
         raise type(error)(f"host {host}: {error}") from error
+
+
+def unresolved(config: DeviceConfig) -> DeviceSpec:
+    """Return what is known of a device whose host is lost."""
+    return DeviceSpec(
+        name=f"{config.name}@{config.host}",
+        machine="",
+        kind=config.kind,
+        cores=tuple(config.cores or ()),
+        threads=config.threads or len(config.cores or ()),
+        provider=config.provider,
+        share=config.share,
+        throttle=config.throttle,
+        period_ms=config.period_ms or 0.0,
+        memory_bytes=config.memory_bytes,
+        host=config.host,
+    )
 
 
 def there(spec: DeviceSpec) -> DeviceSpec:

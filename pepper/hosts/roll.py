@@ -57,7 +57,12 @@ class HostThere:
 
 
 def hosts_there(joined: Joined) -> list[HostThere]:
-    """Return the hosts that are there, by their names."""
+    """Return the hosts that are there, by their names.
+
+    Raises:
+        DeviceError: The head does not answer.
+    """
+    joined.reach_again()
     return [_there(joined, name, known) for name, known in sorted(joined.present().items())]
 
 

@@ -8,12 +8,14 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pepper.config import PepperConfig, typed
+from pepper.config import DeviceConfig, PepperConfig, typed
 from pepper.config.composing import Composition, explain
 from pepper.config.overrides import assign, keys_of
-from pepper.errors import ConfigError, ModelError, nearest
+from pepper.devices.device import DeviceSpec
+from pepper.errors import ConfigError, HostLostError, ModelError, nearest
 from pepper.graph.model import ModelFile, find_model
 from pepper.hosts import reach
+from pepper.hosts.remote import unresolved
 from pepper.measure.loads import check_load
 from pepper.names import Measured, display_names
 from pepper.sweep.cells import Cell
@@ -28,7 +30,8 @@ def plan(
     """Return the cells of the configured sweep; without one, the single cell of the configuration.
 
     A group or key that stands on the command line wins over the sweep's axis of that name. Where points differ only in
-    what makes no difference (the number of a variant, for a model that is none), they are one cell.
+    what makes no difference (the number of a variant, for a model that is none), they are one cell. Cells on a host
+    that is lost meanwhile carry the error.
 
     Args:
         composition: The configuration, and what its options are composed from.
@@ -36,6 +39,7 @@ def plan(
 
     Raises:
         ConfigError: An axis names no group or key, or an option or value does not fit.
+        DeviceError: A host has not joined, or the one of the single cell is lost.
         ModelError: The single model cannot be used; in a sweep its cells carry the error instead.
     """
     config = composition.config
@@ -54,6 +58,7 @@ def plan(
             models[id(choice)] = find_model(choice.model)
         except ModelError as error:
             models[id(choice)] = error
+    devices = {id(choice): _device(choice.device) for choice in choices[1]}  # each once: hosts are asked
     cells = []
     for model, device, load, measure in itertools.product(*choices):
         point = PepperConfig(
@@ -67,9 +72,9 @@ def plan(
         )
         found = models[id(model)]
         if isinstance(found, ModelError):
-            cells.append(_cell(point, None, str(found)))
+            cells.append(_cell(point, *devices[id(device)], None, str(found)))
         else:
-            cells.append(_cell(point, found, None))
+            cells.append(_cell(point, *devices[id(device)], found))
     # What cannot be read has no identity of its own: each such point fails by itself.
     kept = list({cell.identity if cell.model else number: cell for number, cell in enumerate(cells)}.values())
     names = display_names([Measured.of(cell.params()) for cell in kept])
@@ -84,13 +89,24 @@ def single_cell(config: PepperConfig) -> Cell:
         ModelError: The model cannot be used.
     """
     reach.use(config.hosts)
-    return _cell(config, find_model(config.model), None)
+    model = find_model(config.model)
+    return _cell(config, reach.host_at(config.device.host).resolve(config.device), None, model)
 
 
-def _cell(config: PepperConfig, model: ModelFile | None, error: str | None) -> Cell:
-    device = reach.host_at(config.device.host).resolve(config.device)
-    check_load(config.load, device)
-    return Cell(config.model, model, device, config.load, config.measure, error)
+def _device(config: DeviceConfig) -> tuple[DeviceSpec, str | None]:
+    """Return a device as its host has it; or what is known of it without that host, and that this is lost."""
+    try:
+        return reach.host_at(config.host).resolve(config), None
+    except HostLostError as error:
+        return unresolved(config), str(error)
+
+
+def _cell(
+    config: PepperConfig, device: DeviceSpec, lost: str | None, model: ModelFile | None, error: str | None = None
+) -> Cell:
+    if lost is None:
+        check_load(config.load, device)
+    return Cell(config.model, model, device, config.load, config.measure, error or lost)
 
 
 def _distinct(values: Sequence[Any]) -> list[Any]:

@@ -25,7 +25,8 @@ def calibrated(
     """
     calibrations: dict[str, Calibration] = {}
     errors: dict[str, str] = {}
-    for device in track(list({cell.device.identity: cell.device for cell in cells}.values())):
+    there = {cell.device.identity: cell.device for cell in cells if cell.model is None or cell.error is None}
+    for device in track(list(there.values())):
         try:
             calibrations[device.identity] = host_at(device.host).calibrate(device, renew=True)
         except (DeviceError, MeasureError) as error:

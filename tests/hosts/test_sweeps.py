@@ -15,8 +15,11 @@ from harness import Desk, MakeDesk, Outcome, composed, lasting, running, wait_un
 from machines import NAMES, Machines
 
 import pepper
+from pepper.config import ModelConfig
+from pepper.graph.model import ModelFile
 from pepper.hosts.reach import bundle_of
 from pepper.hosts.remote import Joined
+from pepper.sweep import axes
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("distributed")
@@ -137,6 +140,27 @@ def test_a_host_that_stays_away_is_lost_and_what_it_sent_is_kept_as_the_rest_is(
     assert outcome.status == 1
     assert "host lost: other was away for 1 s" in outcome.err
     assert ended() == [("edge", "FINISHED")] * 4 + [("other", "FAILED")] * 2 + [("other", "FINISHED")] * 2
+    machines.await_joined("other")
+
+
+def test_a_host_that_is_lost_while_a_sweep_is_planned_fails_its_own_cells(
+    desk: Desk, machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, frozen = axes.find_model, list[str]()
+
+    def freeze(config: ModelConfig) -> ModelFile:
+        if not frozen:
+            frozen.append("other")
+            machines.signal("other", signal.SIGSTOP)
+        return found(config)
+
+    monkeypatch.setattr(axes, "find_model", freeze)
+    outcome = sweep(desk, machines, "edge, other", "hosts.patience_seconds=1", models="tiny")
+    machines.signal("other", signal.SIGCONT)
+    assert outcome.status == 1, outcome.err
+    assert "FAILED: host lost: other was away for 1 s" in outcome.err
+    ended = sorted((each.data.params["host"], each.info.status) for each in desk.runs())
+    assert ended == [("edge", "FINISHED")] * 2 + [("other", "FAILED")] * 2
     machines.await_joined("other")
 
 
