@@ -66,7 +66,8 @@ MAY_IMPORT = {
     "report": FOUNDATION | {"console", "execution", "graph", "latency", "measure", "placement", "planning"},
     "tasks": BELOW_PLANNING | {"planning", "report", "deployment"},
     "api": FOUNDATION | {"console", "graph", "placement", "planning", "report", "sweep", "tasks"},
-    "service": FOUNDATION | {"console", "graph", "latency", "placement", "planning", "report", "sweep", "tasks"},
+    "service": FOUNDATION
+    | {"console", "graph", "hosts", "latency", "placement", "planning", "report", "sweep", "tasks"},
     "run": FOUNDATION | {"console", "tasks", "service"},
 }
 
