@@ -82,7 +82,7 @@ __all__ = [
 ]
 
 OPEN_KEYS = re.compile(
-    r"(model\.(shapes|dims|inputs)|device\.(options|facts)|place\.pinned|export\.addresses|execute\.moves\.load_change"
+    r"(model\.(shapes|dims|inputs)|device\.(options|facts)|place\.(pinned|rates|priorities)|export\.addresses|execute\.moves\.load_change"
     r"|fleet\.(hub|links)|fleet\.devices\.[^.=]+\.overrides|objective\.weights)[.=]"
 )
 """Below these, the names are the model's, the device's or the fleet's own: any key is welcome."""

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 _OF_FLEET = ("fleet.hub", "fleet.links")
 NAMED = (
-    *("model.shapes", "model.dims", "model.inputs", "place.pinned", "execute.moves.load_change", "sweep.axes"),
+    *("model.shapes", "model.dims", "model.inputs", "place.pinned", "place.rates", "place.priorities"),
+    *("execute.moves.load_change", "sweep.axes"),
     *_OF_FLEET,
 )
 """What holds values by names that are not pepper's."""

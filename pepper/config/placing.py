@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from pepper.config.checks import MISSING, a_name, one_of, within
-from pepper.errors import ConfigError
+from pepper.errors import ConfigError, nearest
 
 
 class PlanGraph(StrEnum):
@@ -175,6 +175,9 @@ class PlaceConfig:
     """How ``task=place`` chooses, and where it writes.
 
     Attributes:
+        models: Several options of ``model`` to be placed together, in place of the one model.
+        rates: Of each of these, the requests a second; 1 where it is not given.
+        priorities: Of each, what the time of a request weighs; 1 where it is not given.
         graph: ``chain`` (one part after the other) or ``dag`` (parts of branches run side by side on several devices,
             where that is better).
         out: Folder for plan.json and the figures; None writes none.
@@ -191,6 +194,9 @@ class PlaceConfig:
         experiment: MLflow experiment of placements.
     """
 
+    models: list[str] = field(default_factory=list)
+    rates: dict[str, float] = field(default_factory=dict)
+    priorities: dict[str, float] = field(default_factory=dict)
     graph: PlanGraph = PlanGraph.chain
     out: str | None = None
     split: bool = False
@@ -213,6 +219,15 @@ class PlaceConfig:
         within("place.samples", self.samples, 1)
         within("place.seed", self.seed, 0)
         within("place.time_limit_seconds", self.time_limit_seconds, 0, above=True)
+        for name in self.models:
+            if self.models.count(name) > 1:
+                raise ConfigError(f"place.models: names {name!r} twice; give it once, at the sum of the rates")
+        for key, given in (("rates", self.rates), ("priorities", self.priorities)):
+            for name, value in given.items():
+                if name not in self.models:
+                    hint = nearest(name, self.models) or "; add it there, or leave this out"
+                    raise ConfigError(f"place.{key}.{name}={value:g}: place.models does not have it{hint}")
+                within(f"place.{key}.{name}", value, 0, above=True)
         for device, pin in self.pinned.items():
             start, end = _span(f"place.pinned.{device}", pin)
             self.pinned[device] = [start, end]

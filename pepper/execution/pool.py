@@ -117,13 +117,22 @@ class StagePool:
         session: How onnxruntime opens a part.
         time_limit_s: Longest wait for a stage's answer.
         most_idle: Stages kept beyond those in use; the longest unused one goes first.
+        together: Whether several layouts run at one time: then no stage is stopped or ended for those of another one.
 
     Raises:
         ConfigError: This machine cannot give a device, or not all of them at the same time.
     """
 
-    def __init__(self, fleet: Fleet, session: SessionConfig, time_limit_s: float, most_idle: int = MOST_IDLE) -> None:
-        self.fleet = fleet
+    def __init__(
+        self,
+        fleet: Fleet,
+        session: SessionConfig,
+        time_limit_s: float,
+        most_idle: int = MOST_IDLE,
+        *,
+        together: bool = False,
+    ) -> None:
+        self.fleet, self._together = fleet, together
         self._most_idle = most_idle
         self.lost: dict[str, str] = {}
         self._options = dict(vars(session))
@@ -260,10 +269,10 @@ class StagePool:
         return stage
 
     def pause(self, used: Collection[StageHandle]) -> None:
-        """Stop all stages but these until they are wanted again."""
+        """Stop all stages but these until they are wanted again, where not all are at once."""
         with self._lock:
             for key, stage in self._stages.items():
-                if stage not in used and key not in self._paused and stage.program.alive:
+                if not self._together and stage not in used and key not in self._paused and stage.program.alive:
                     stage.program.pause()
                     self._paused.add(key)
 
@@ -304,7 +313,7 @@ class StagePool:
             raise StageLost(part.device, str(error)) from error
 
     def _trim(self, used: Collection[StageHandle]) -> None:
-        idle = [key for key, stage in self._stages.items() if stage not in used]
+        idle = [key for key, stage in self._stages.items() if not self._together and stage not in used]
         for key in idle[: max(0, len(idle) - self._most_idle)]:
             self._end(key)
 

@@ -136,7 +136,12 @@ def pareto(problem: ChainProblem, time_limit_s: float = 60.0) -> tuple[Solution,
 
 def soonest(problem: ChainProblem, deadline: float) -> Solution | None:
     """Return the plan of least latency; None where no plan keeps to the limits, or none was found in time."""
-    return _ask_all(problem, LATENCY, deadline)[0]
+    return soonest_bounded(problem, deadline)[0]
+
+
+def soonest_bounded(problem: ChainProblem, deadline: float) -> tuple[Solution | None, float]:
+    """Return the same, and what no plan is below: ``inf`` where there is none."""
+    return _ask_all(problem, LATENCY, deadline)
 
 
 def _cascade(problem: ChainProblem, objective: Objective, deadline: float) -> Solution:

@@ -112,7 +112,8 @@ class Costs:
         missing = np.isinf(links.latency_ms) | np.isinf(links.ms_per_byte)
         with np.errstate(invalid="ignore"):
             occupied = size * links.occupied_ms_per_byte
-            delay = (links.latency_ms + size * links.ms_per_byte) * self._per_ms
+            waits_ms = self.problem.link_waits_ms(boundary)
+            delay = (waits_ms + links.latency_ms + size * links.ms_per_byte) * self._per_ms
         missing |= np.isnan(occupied) | (occupied > self._period_ms)
         sending = self.objective.per_joule * size * links.joules_per_byte
         cost = occupied if self.objective.bottleneck else delay + sending

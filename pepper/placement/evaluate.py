@@ -204,7 +204,7 @@ def _hop(
     return Transfer(
         move,
         size,
-        float(links.latency_ms[pair] + size * links.ms_per_byte[pair]),
+        float(problem.link_waits_ms(boundary)[pair] + links.latency_ms[pair] + size * links.ms_per_byte[pair]),
         float(size * links.occupied_ms_per_byte[pair]),
         float(size * links.joules_per_byte[pair]),
     )

@@ -98,6 +98,7 @@ class _Resources:
         size = float(self.problem.boundary_bytes[boundary])
         wait_ms = self.problem.devices[target].wait_ms
         delay = links.latency_ms[source, target] + size * links.ms_per_byte[source, target] + wait_ms
+        delay += self.problem.link_waits_ms(boundary)[source, target]
         pair = source * len(self.problem.devices) + target
         for name, amount, offset in (
             ("latency", delay, 0),

@@ -146,6 +146,8 @@ class ChainProblem:
         moved_ms: Of `part_ms`, what a part's inputs take into a device's own memory and its outputs back,
             (n + 1, n + 1, D); empty where nothing has a memory of its own. Each part pays both, also between two of one
             device: each is a process of its own.
+        link_wait_ms: How long a message waits for its link before it goes over it, (n + 1, D, D) by boundary, sender
+            and receiver; empty where links are free.
         source: Name of the device at which the input arises; None if its transfer is not counted.
         sink: Name of the device at which the output is wanted; None if its transfer is not counted.
         reuse: Whether a device may hold several parts (each device then has a count of one).
@@ -165,6 +167,7 @@ class ChainProblem:
     part_bytes: Floats
     handling_ms: Floats
     moved_ms: Floats = field(default_factory=lambda: np.zeros(0))
+    link_wait_ms: Floats = field(default_factory=lambda: np.zeros(0))
     source: str | None = None
     sink: str | None = None
     reuse: bool = False
@@ -237,6 +240,8 @@ class ChainProblem:
         _check_numbers("boundary_bytes", self.boundary_bytes, (n + 1,))
         _check_numbers("handling_ms", self.handling_ms, (n + 1, n_devices))
         _check_numbers("moved_ms", self.moved_ms, (0,), (n + 1, n + 1, n_devices))
+        if self.link_wait_ms.size:
+            _check_numbers("link_wait_ms", self.link_wait_ms, (n + 1, n_devices, n_devices))
         for name in ("latency_ms", "ms_per_byte", "occupied_ms_per_byte", "joules_per_byte"):
             _check_numbers(f"links.{name}", getattr(self.links, name), (n_devices, n_devices))
         for name in ("latency_ms", "period_ms", "energy_j", "sent_bytes", "parts"):
@@ -295,6 +300,10 @@ class ChainProblem:
     def part_moved_ms(self, start: int, stop: int, device: int) -> float:
         """Return what of that goes into the device's own memory and back."""
         return float(self.moved_ms[start, stop, device]) if self.moved_ms.size else 0.0
+
+    def link_waits_ms(self, boundary: int) -> Floats:
+        """Return how long a message at a boundary waits for each link, shape (D, D)."""
+        return self.link_wait_ms[boundary] if self.link_wait_ms.size else np.zeros_like(self.links.latency_ms)
 
     def part_memory_bytes(self, start: int, stop: int) -> float:
         """Return the memory of one part."""

@@ -6,6 +6,7 @@ import numpy as np
 
 from pepper.config import PepperConfig
 from pepper.errors import LatencyError, TrackingError
+from pepper.fleet import Fleet
 from pepper.latency.collect import collect
 from pepper.latency.dataset import Rows
 from pepper.latency.model import LatencyModel
@@ -17,6 +18,12 @@ from pepper.tracking.store import Store
 
 LEAST = 5
 """Cells of a device that tell something."""
+
+
+def measured_names(fleet: Fleet) -> list[str]:
+    """Return what the devices of a fleet are called where they are measured."""
+    devices = [each.device for each in fleet.devices.values() if each.device is not None]
+    return sorted({each.name if each.host is None else f"{each.name}@{each.host}" for each in devices})
 
 
 def disagreements(

@@ -11,6 +11,7 @@ from pepper.config.composing import Composition
 from pepper.config.placing import PARETO_ENERGY, PlanGraph
 from pepper.console.progress import Told, untold
 from pepper.console.tables import figure
+from pepper.errors import ConfigError
 from pepper.graph.model import find_model
 from pepper.placement.baselines import compare
 from pepper.placement.chain import Solution, pareto
@@ -23,7 +24,7 @@ from pepper.placement.problem import ChainProblem
 from pepper.placement.queueing import UnderLoad, chain_works, under_load
 from pepper.placement.sensitivity import FlipPoint, flip_points, scale_bandwidth
 from pepper.planning.branching import Branched, find_branched
-from pepper.planning.drift import disagreements
+from pepper.planning.drift import disagreements, measured_names
 from pepper.planning.fleets import assemble, check_readable
 from pepper.planning.forecast import Forecast
 from pepper.planning.latency_models import chosen_version, load_spread, load_version, open_registry
@@ -111,6 +112,8 @@ def find_plan(composition: Composition, told: Told = untold) -> Placed:
         PlacementError: No plan keeps to the rules.
     """
     config = composition.config
+    if config.place.models:
+        raise ConfigError(f"place.models=[{','.join(config.place.models)}]: several models are for task=place only")
     registry = open_registry(config)
     version = chosen_version(registry, config.latency.version)
     fleet, model = assemble(composition), find_model(config.model)
@@ -132,9 +135,7 @@ def find_plan(composition: Composition, told: Told = untold) -> Placed:
             options.time_limit_seconds,
         )
     told("solve", f"{figure(decision.best.value)} ms")
-    devices = [each.device for each in fleet.devices.values() if each.device is not None]
-    names = {each.name if each.host is None else f"{each.name}@{each.host}" for each in devices}
-    against = disagreements(config, registry, version, latency_model, sorted(names))
+    against = disagreements(config, registry, version, latency_model, measured_names(fleet))
     by_energy, complete = config.objective.name == PARETO_ENERGY, True
     if by_energy:
         trade_offs = chain_front(problem, options.time_limit_seconds)

@@ -39,6 +39,7 @@ from pepper.report.placements import (
     write_flips,
 )
 from pepper.tasks.execute import Executed, execute_plan
+from pepper.tasks.place_together import PlacedTogether, place_together
 from pepper.tasks.result import Result
 from pepper.tasks.split import say_proof
 from pepper.tracking.abandoned import close_abandoned
@@ -68,8 +69,13 @@ class PlacedPlan(Result):
     executed: Executed | None = None
 
 
-def place(composition: Composition) -> PlacedPlan:
-    """Place the model's parts, and say, write and log how.
+def place(composition: Composition) -> PlacedPlan | PlacedTogether:
+    """Place the model's parts, or those of several models, and say, write and log how."""
+    return place_together(composition) if composition.config.place.models else place_one(composition)
+
+
+def place_one(composition: Composition) -> PlacedPlan:
+    """Place one model's parts.
 
     Args:
         composition: The configuration, and what its fleet's options are composed from.

@@ -18,7 +18,7 @@ from pepper.planning.other_plans import UNSPLIT
 from pepper.report.executions import THE_PLAN
 from pepper.report.quickstart_table import RanLine, ran_table
 from pepper.tasks.execute import Executed, execute_plan
-from pepper.tasks.place import PlacedPlan, place
+from pepper.tasks.place import PlacedPlan, place_one
 from pepper.tasks.profile import profile, ui_command
 from pepper.tasks.promote import STATUS_NOT_BETTER, promote
 from pepper.tasks.result import Result
@@ -65,7 +65,7 @@ def quickstart(composition: Composition) -> Result:
         (
             "place",
             f"{to_place.model.name} on {to_place.fleet.name}, for {to_place.objective.name}",
-            lambda: _kept(placed, place(placing)),
+            lambda: _kept(placed, place_one(placing)),
             (0,),
         ),
         (
