@@ -24,7 +24,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from pepper.errors import PlacementError
 from pepper.placement.evaluate import TOLERANCE, Stages, evaluate
@@ -60,7 +59,7 @@ class _User:
 
     weight: float
     rate: float
-    busy_ms: ArrayLike
+    busy_ms: Floats
 
 
 @dataclass(frozen=True)
@@ -198,7 +197,7 @@ class JointProblem:
             ]
             works += [((hop.move[1], hop.move[2]), hop.occupied_ms) for hop in cost.hops if hop and hop.occupied_ms]
             for resource, busy_ms in works:
-                found[resource].append((who, _User(self.weights[who], stream.rate_per_s / 1000, busy_ms)))
+                found[resource].append((who, _User(self.weights[who], stream.rate_per_s / 1000, np.array(busy_ms))))
         return found
 
     def _memory(self, plans: Mapping[int, Stages]) -> dict[int, float]:
@@ -217,7 +216,7 @@ class JointProblem:
 
 def _part(user: _User) -> Floats:
     """Return for which part of the time a model keeps something busy."""
-    return np.asarray(user.rate * np.asarray(user.busy_ms))
+    return np.asarray(user.rate * user.busy_ms)
 
 
 def _delays_ms(users: Sequence[_User], resource: Resource) -> list[Floats]:
@@ -250,4 +249,4 @@ def _added_ms(theirs: Sequence[_User], mine: _User, resource: Resource) -> Float
     with np.errstate(invalid="ignore"):
         after = sum(user.weight * delay for user, delay in zip(users, _delays_ms(users, resource), strict=True))
         added = (after - before) / mine.weight
-    return np.where(np.asarray(mine.busy_ms) == 0, 0.0, np.where(busy <= MOST_BUSY, added, math.inf))
+    return np.where(mine.busy_ms == 0, 0.0, np.where(busy <= MOST_BUSY, added, math.inf))

@@ -27,8 +27,8 @@ MOST_ORDERS = 12
 """Orders in which the models are placed one after the other, to start from."""
 STARTS_SHARE = 0.4
 """Share of the time for these."""
-LEAST_RATE = 1e-3
-"""Of the rates: so little that the models hardly meet."""
+LEAST_RATE = 1e-12
+"""Of the rates: so little that the models do not meet."""
 
 Plans = Mapping[int, Stages]
 

@@ -24,7 +24,7 @@ from pepper.planning.measuring import samples_of
 from pepper.planning.planned import Planned
 from pepper.planning.splitting import Splitter
 
-_LEAST_REQUESTS = 30
+_LEAST_REQUESTS = 10
 """Of the rarest model, on average, while all run."""
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from rich.filesize import decimal
 from rich.table import Table
 
+from pepper.config import PepperConfig
 from pepper.console.tables import figure, plain_table
 from pepper.graph.characteristics import in_kinds
 from pepper.placement.plan import Plan
@@ -189,6 +190,29 @@ def joint_verdict(placed: PlacedModels) -> str:
         return f"{line}; each placed alone, the plans are the same"
     gain = 1 - solution.cost.mean_ms / separate.mean_ms
     return f"{line}; {gain:.1%} below that of each placed alone, {figure(separate.mean_ms)} ms"
+
+
+def joint_name(placed: PlacedModels) -> str:
+    """List the models."""
+    return ", ".join(model.name for model in placed.models)
+
+
+def joint_params(config: PepperConfig, placed: PlacedModels) -> dict[str, str | float]:
+    """Return the parameters of the runs about a placement."""
+    found: dict[str, str | float] = {
+        "models": joint_name(placed),
+        "fleet": config.fleet.name,
+        "cuts": config.cuts.kind,
+        "solver": placed.solution.solver,
+    }
+    for model, stream in zip(placed.models, placed.problem.streams, strict=True):
+        found |= {
+            f"{model.name}_per_s": stream.rate_per_s,
+            f"{model.name}_priority": stream.priority,
+            f"{model.name}_placement": placed_parts(model.plan),
+            f"{model.name}_sha256": model.forecast.model.content_hash,
+        }
+    return found
 
 
 def joint_warnings(placed: PlacedModels) -> list[str]:

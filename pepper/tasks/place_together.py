@@ -1,9 +1,6 @@
 """``task=place`` of several models: plans that count what the models cost each other on one fleet."""
 
-import csv
-import sys
 import tempfile
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,35 +9,30 @@ from pepper.config import PepperConfig
 from pepper.config.composing import Composition
 from pepper.console.output import results_under
 from pepper.console.progress import StepProgress
-from pepper.console.tables import figure, show
-from pepper.errors import PepperError, TrackingError, listed
-from pepper.hosts import reach
+from pepper.console.tables import show
+from pepper.errors import TrackingError
 from pepper.outputs import fill_folder, results_folder
 from pepper.placement.plan import Plan
-from pepper.planning.joint_measuring import MeasuredModels, Ready, measure_together, ready
 from pepper.planning.joint_placing import PlacedModels, find_joint_plan
-from pepper.planning.measured import Kept
-from pepper.planning.other_plans import wrong_answer
 from pepper.report import plans as pages
 from pepper.report.joint_placements import (
     JointRunLine,
     joint_lines,
     joint_metrics,
-    joint_run_lines,
-    joint_run_metrics,
-    joint_runs_table,
+    joint_name,
+    joint_params,
     joint_table,
     joint_verdict,
     joint_warnings,
-    placed_parts,
     use_lines,
     use_table,
 )
 from pepper.report.page import render
+from pepper.tasks.execute_together import execute_together
 from pepper.tasks.result import Result
 from pepper.tracking.abandoned import close_abandoned
 from pepper.tracking.posting import log
-from pepper.tracking.record import Fact, Record
+from pepper.tracking.record import Record
 from pepper.tracking.store import Store
 from pepper.tracking.writer import begin
 
@@ -93,12 +85,12 @@ def place_together(composition: Composition) -> PlacedTogether:
     if not config.place.execute:
         return PlacedTogether(plans=plans, run_id=run_id)
     with results_under("execute"):
-        status, runs = _execute(config, placed, plans)
+        status, runs = execute_together(config, placed, plans)
     return PlacedTogether(status=status, plans=plans, run_id=run_id, runs=runs)
 
 
 def _say(config: PepperConfig, placed: PlacedModels) -> None:
-    show(f"{_names(placed)} on {config.fleet.name}, by {placed.predicted_by}")
+    show(f"{joint_name(placed)} on {config.fleet.name}, by {placed.predicted_by}")
     lines, uses, said = joint_lines(placed), use_lines(placed), joint_warnings(placed)
     show(joint_table(lines), models=[asdict(line) for line in lines])
     show(use_table(uses), uses=[asdict(line) for line in uses])
@@ -113,10 +105,6 @@ def _say(config: PepperConfig, placed: PlacedModels) -> None:
         show(f"warning: {line}")
 
 
-def _names(placed: PlacedModels) -> str:
-    return ", ".join(model.name for model in placed.models)
-
-
 def _log(
     config: PepperConfig, store: Store, placed: PlacedModels, folder: Path, out: Path | None
 ) -> tuple[str, dict[str, Plan]]:
@@ -125,11 +113,11 @@ def _log(
     _save(plans, folder)
     if out:  # before the store is asked for anything
         fill_folder("place.out", folder, out)
-    title = f"{_names(placed)} on {config.fleet.name}"
+    title = f"{joint_name(placed)} on {config.fleet.name}"
     record = Record(
         kind="joint_placement",
         name=title,
-        params=_params(config, placed),
+        params=joint_params(config, placed),
         metrics=joint_metrics(placed),
         tags={f"pepper.{key}": value for key, value in placed.lineage.items()},
         note=joint_verdict(placed),
@@ -154,107 +142,3 @@ def _save(plans: Mapping[str, Plan], folder: Path) -> None:
     for name, plan in plans.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
         plan.save(folder / name / "plan.json")
-
-
-def _params(config: PepperConfig, placed: PlacedModels) -> dict[str, Fact]:
-    found: dict[str, Fact] = {
-        "models": _names(placed),
-        "fleet": config.fleet.name,
-        "cuts": config.cuts.kind,
-        "solver": placed.solution.solver,
-    }
-    for model, stream in zip(placed.models, placed.problem.streams, strict=True):
-        found |= {
-            f"{model.name}_per_s": stream.rate_per_s,
-            f"{model.name}_priority": stream.priority,
-            f"{model.name}_placement": placed_parts(model.plan),
-            f"{model.name}_sha256": model.forecast.model.content_hash,
-        }
-    return found
-
-
-def _execute(config: PepperConfig, placed: PlacedModels, plans: Mapping[str, Plan]) -> tuple[int, list[JointRunLine]]:
-    """Run all plans at their rates, say and log what came of it, and return the exit status and a line for each."""
-    reach.use(config.hosts)
-    out = results_folder("execute.out", config.execute.out)
-    store = Store(replace(config.tracking, experiment=config.execute.experiment))
-    kept: dict[str, Kept] = defaultdict(Kept)
-    with tempfile.TemporaryDirectory(prefix="pepper-") as scratch:
-        folder = Path(scratch)
-        for name in ("parts", "net", "kept"):
-            (folder / name).mkdir()
-        models = [
-            ready(model.config, model.name, stream.rate_per_s, plans[model.name], folder / "parts")
-            for model, stream in zip(placed.models, placed.problem.streams, strict=True)
-        ]
-        try:
-            with StepProgress(len(models) + 1, config.is_quiet) as progress:
-                measured = measure_together(config, models, folder / "net", progress, kept)
-        except (PepperError, KeyboardInterrupt) as error:
-            note = f"ended early: {str(error) or 'interrupted'}"
-            if any(any(each.answers.values()) for each in kept.values()):
-                _log_run(config, store, placed, {}, kept, folder / "kept", out, note, failed=True)
-            raise
-        lines = joint_run_lines(placed, measured)
-        show(joint_runs_table(lines), runs=[asdict(line) for line in lines])
-        show(f"largest difference to the whole models: {measured.difference:.2g} of the largest value")
-        for fault in measured.faults:
-            show(f"INVALID: {fault}")
-        metrics = joint_run_metrics(lines)
-        note = f"mean latency of all requests: **{figure(metrics['mean_latency_ms'])} ms** measured"
-        note += "".join(f"\n\n**INVALID**: {fault}" for fault in measured.faults)
-        _log_run(config, store, placed, metrics, kept, folder / "kept", out, note)
-    return _status(models, measured), lines
-
-
-def _log_run(
-    config: PepperConfig,
-    store: Store,
-    placed: PlacedModels,
-    metrics: Mapping[str, float],
-    kept: Mapping[str, Kept],
-    folder: Path,
-    out: Path | None,
-    note: str,
-    *,
-    failed: bool = False,
-) -> None:
-    """Keep what was measured of each request in the folder, if there is one, and log it."""
-    for name, each in kept.items():
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        rows = each.rows()
-        with (folder / name / "requests.csv").open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, list(dict.fromkeys(key for row in rows for key in row)))
-            writer.writeheader()
-            writer.writerows(rows)
-    record = Record(
-        kind="joint_execution",
-        name=f"{_names(placed)} together",
-        status="FAILED" if failed else "FINISHED",
-        params=_params(config, placed),
-        metrics=metrics,
-        tags={f"pepper.{key}": value for key, value in placed.lineage.items()},
-        note=note,
-        artifacts=folder,
-        data_of=placed.lineage["training_run"] or None,
-    )
-    run_id = log(store, record, "what was measured").run_id
-    show(f"logged as run {run_id} of {config.execute.experiment}{', FAILED' if failed else ''}", run_id=run_id)
-    if out is not None:
-        fill_folder("execute.out", folder, out)
-
-
-def _status(models: Sequence[Ready], measured: MeasuredModels) -> int:
-    """Say what went wrong, and return the exit status."""
-    failures, wrong = measured.failures, measured.excess > 1
-    if failures:
-        print(f"error: {len(failures)} requests failed, the first: {failures[0]}", file=sys.stderr)
-    if wrong:
-        print(f"error: {wrong_answer(measured.difference, measured.excess)}", file=sys.stderr)
-    for model in models:
-        for reason in dict.fromkeys(model.untold.values()):
-            outputs = [repr(output) for output, why in model.untold.items() if why == reason]
-            print(
-                f"warning: {model.name}: output {listed(outputs)} {reason}: its answers prove nothing", file=sys.stderr
-            )
-    return 1 if failures or wrong else 0

@@ -36,7 +36,7 @@ def desk(make_desk: MakeDesk, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 def place(desk: Desk, *overrides: str, models: str = "deep,flat") -> object:
     return desk("task=place", f"place.models=[{models}]", "fleet=pair", "link=ethernet_1gbit",
-                "place.time_limit_seconds=3", *overrides)  # fmt: skip
+                "place.time_limit_seconds=1", *overrides)  # fmt: skip
 
 
 @pytest.mark.skipif(len(host.allowed_cores()) < 2, reason="two devices need two cores")
@@ -61,7 +61,7 @@ def test_two_models_are_placed_and_run_together(desk: Desk, tmp_path: Path) -> N
     assert said["bound_ms"] <= said["mean_ms"] <= said["separate_mean_ms"] * (1 + 1e-9)
     runs = said["execute"]["runs"]
     assert [run["model"] for run in runs] == ["deep", "flat"]
-    assert all(run["requests"] > 10 and run["measured_ms"] > 0 for run in runs)
+    assert all(run["requests"] > 1 and run["measured_ms"] > 0 for run in runs)
     assert (tmp_path / "run" / "flat" / "requests.csv").read_text().count("all at their rates") == runs[1]["requests"]
     for name in ("deep", "flat"):
         plan = Plan.load(out / name / "plan.json")
@@ -86,7 +86,9 @@ def refused(desk: Desk, *overrides: str, models: str = "deep,flat") -> str:
 def test_what_is_wrong_is_said_with_a_fix(desk: Desk) -> None:
     assert "place.models: model=dep: no such option; did you mean 'deep'?" in refused(desk, models="dep,flat")
     assert "'onnx' names no file" in refused(desk, models="onnx,flat")
-    assert "place.rates.dep=3: place.models does not have it; did you mean 'deep'?" in refused(desk, "place.rates.dep=3")
+    assert "place.rates.dep=3: place.models does not have it; did you mean 'deep'?" in refused(
+        desk, "place.rates.dep=3"
+    )
     assert "place.rates.flat=0" in refused(desk, "place.rates.flat=0")
     assert "names 'flat' twice" in refused(desk, models="flat,flat")
     assert "'again' and 'flat' are one model" in refused(desk, models="flat,again")
@@ -100,13 +102,13 @@ def test_rates_that_no_plan_carries_are_said_with_those_that_one_does(desk: Desk
     assert "place.rates.deep=1e+06: no plan carries it, even without the other models; give at most " in error
     most = float(error.rpartition(" ")[2])
     assert place(desk, f"place.rates.deep={most}", models="deep").status == 0
-    error = refused(desk, f"place.rates.deep={most * 0.9}", "place.rates.flat=1500")
+    error = refused(desk, f"place.rates.deep={most * 0.9}", "place.rates.flat=1000")
     assert "carry these together (at most " in error
     assert place(desk, *error.partition("as with ")[2].split()).status == 0
 
 
 def test_a_fleet_whose_memory_does_not_hold_all_says_how_much_is_missing(desk: Desk) -> None:
-    error = refused(desk, "objective.max_memory_bytes=900000")
+    error = refused(desk, "objective.max_memory_bytes=1150000")
     assert "the fleet's memory does not hold all of them" in error
     more = int(error.partition("them; ")[2].split()[0])
-    assert place(desk, f"objective.max_memory_bytes={900000 + more}").status == 0
+    assert place(desk, f"objective.max_memory_bytes={1150000 + more}").status == 0
