@@ -25,14 +25,15 @@ class ModelConfig:
     Attributes:
         name: How runs and tables call it; taken from the file's name where it is not given.
         path: The ``.onnx`` file, ``pkg://package/file`` inside an installed Python package, or
-            ``variant://number``, a generated architecture.
+            ``variant://number`` or ``variant://family-number``, a generated architecture.
         shapes: Whole shapes by name: of inputs, and of inner tensors and outputs that no rule can infer.
         dims: Sizes by symbolic dimension name.
         batch: Size of a dynamic first dimension (1 if not given).
         inputs: Values by input name: a number, text or truth value for all of it, a list of its shape, or
             ``{low: 0, high: 30000}`` to draw from. Others are drawn by type, shape and seed.
         inputs_file: A file of arrays (``.npz``) by input name; ``inputs`` wins over it.
-        variant: Number of the generated architecture, where the path speaks of it.
+        variant: Number of the generated architecture, or its family's name and number (``lstm-0``), where the path
+            speaks of it.
         part: Number of one part of a space-filling choice; None is the whole model.
         part_seed: Seed of that choice.
         grid: Choose parts otherwise: cut the model into this many elements of nearly equal MACs; the parts are all
@@ -46,7 +47,7 @@ class ModelConfig:
     batch: int | None = None
     inputs: dict[str, Any] = field(default_factory=dict)
     inputs_file: str | None = None
-    variant: int | None = None
+    variant: str | None = None
     part: int | None = None
     part_seed: int = 0
     grid: int | None = None
@@ -57,7 +58,6 @@ class ModelConfig:
         if not self.name.isprintable():  # it stands in tables and in single lines
             raise ConfigError(f"model.name={self.name!r}: holds more than printable characters; give model.name=...")
         within("model.batch", self.batch, 1)
-        within("model.variant", self.variant, 0)
         within("model.part", self.part, 0)
         within("model.grid", self.grid, 1)
         within("model.part_seed", self.part_seed, 0)
@@ -83,7 +83,7 @@ class ThrottleMethod(StrEnum):
 
 
 FACTS = (
-    *("gflops", "gflops_single", "memory_gbps", "cores", "l2_bytes", "l3_bytes", "cycle_ms", "slice_ms"),
+    *("gflops", "gflops_single", "int8_gops", "memory_gbps", "cores", "l2_bytes", "l3_bytes", "cycle_ms", "slice_ms"),
     *("runtime_gflops", "runtime_small_gflops", "runtime_memory_gbps", "runtime_launch_ms", "runtime_call_ms"),
     *("runtime_in_gbps", "runtime_out_gbps"),
 )

@@ -29,8 +29,8 @@ HOLDS = 0.15
 """How much slower, relative, a device may have become before its calibration no longer holds."""
 MOST_EARLIER = 8
 _MOST, _MOST_SHARE = 1e7, 1.5  # GFLOP/s and GB/s that no device has, and more than a core has to give, measured anyhow
-_SPEEDS = ("gflops_single", "gflops", "memory_single_gbps", "memory_gbps", "small_gflops", "cache_gbps")
-VERSION = 4  # raise it when a kernel changes: old cache files are then measured again
+_SPEEDS = ("gflops_single", "gflops", "memory_single_gbps", "memory_gbps", "small_gflops", "cache_gbps", "int8_gops")
+VERSION = 5  # raise it when a kernel changes: old cache files are then measured again
 RUNTIME_VERSION = 2  # the same of what execution providers are measured with
 
 
@@ -62,6 +62,8 @@ class Calibration:
         memory_single_gbps: Large copy by one thread.
         small_gflops: Product of small matrices on one core; None where the provider is not the CPU's own.
         cache_gbps: Copy by one thread within the second-level cache; None as above.
+        int8_gops: Product of matrices of 8 bits with all of the device's threads, billions of operations a second;
+            None as above.
         spells: Number of spells.
         spread_percent: How far the median spell lay below the best one, of the speed where that was most.
         measured_s: When the newest of them was measured, seconds since 1970.
@@ -86,6 +88,7 @@ class Calibration:
     memory_single_gbps: float | None = None
     small_gflops: float | None = None
     cache_gbps: float | None = None
+    int8_gops: float | None = None
     spells: int = 1
     spread_percent: float = 0.0
     measured_s: float = 0.0

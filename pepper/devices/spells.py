@@ -28,6 +28,7 @@ class Spell:
     memory_gbps: float
     small_gflops: float | None = None
     cache_gbps: float | None = None
+    int8_gops: float | None = None
     kernel_us: float | None = None
     runtime: dict[str, float] | None = None
 
@@ -54,13 +55,13 @@ def measure_spells(spec: DeviceSpec, count: int) -> tuple[list[Spell], Turns]:
     runtime = None if on_cores else _runtime(spec)
     with together([spec])[0] as device:
         one = _program(device, 0)
-        singles = [_speeds(one, spec, share=True, inner=on_cores) for _ in range(count)]
+        singles = [_speeds(one, spec, share=True, inner=on_cores, integers=on_cores) for _ in range(count)]
         turns = Turns(device.throttle_method, device.cycle_ms, None if device.hands_out else _slice_ms(device, one))
         one.end()
         every, wholes = None, singles
         if (len(spec.cores), spec.threads) != (1, 1):
             every = _program(device)
-            wholes = [_speeds(every, spec) for _ in range(count)]
+            wholes = [_speeds(every, spec, integers=on_cores) for _ in range(count)]
             every.end()
         paces: list[float | None] = [None] * count
         if on_cores:
@@ -77,6 +78,7 @@ def measure_spells(spec: DeviceSpec, count: int) -> tuple[list[Spell], Turns]:
             memory_gbps=max(whole["memory_gbps"], single["memory_gbps"]),
             small_gflops=single.get("small_gflops"),
             cache_gbps=single.get("cache_gbps"),
+            int8_gops=max(whole["int8_gops"], single["int8_gops"]) if on_cores else None,
             kernel_us=pace,
             runtime=runtime,
         )
@@ -105,12 +107,15 @@ def _program(device: Device, core: int | None = None) -> Program:
     return program
 
 
-def _speeds(program: Program, spec: DeviceSpec, *, share: bool = False, inner: bool = False) -> dict[str, float]:
+def _speeds(
+    program: Program, spec: DeviceSpec, *, share: bool = False, inner: bool = False, integers: bool = False
+) -> dict[str, float]:
     """Return what a program of the device reaches: the share that it gets, and speeds, inside of the caches, too."""
     found = {}
     if share:
         found["share"] = float(program.request("share", timeout_s=TIMEOUT_S, seconds=SHARE_SECONDS)[0]["value"])
-    for kernel in ("gflops", "memory_gbps", *(("small_gflops", "cache_gbps") if inner else ())):
+    more = (*(("small_gflops", "cache_gbps") if inner else ()), *(("int8_gops",) if integers else ()))
+    for kernel in ("gflops", "memory_gbps", *more):
         found[kernel] = _probe(program, spec, kernel, KERNEL_SECONDS)
     return found
 

@@ -23,7 +23,7 @@ from pepper.graph.ir import Graph, Tensor
 from pepper.graph.layout import layout_changes
 from pepper.graph.stored import stored_weights
 
-VERSION = 2  # raise it when a file is described otherwise than before: another rule, or another meaning of a column
+VERSION = 3  # raise it when a file is described otherwise than before: another rule, or another meaning of a column
 
 PAPER_FEATURES = ("conv_layers", "filter_details", "pool_layers", "fully_conn_layers", "total_parameters")
 """The five characteristics of PEPPER (IOT '25, doi 10.1145/3770501.3770528), by its definitions."""
@@ -83,7 +83,8 @@ FEATURES = (
   by MACs (0 without MACs): what a kernel's efficiency depends on.
 - ``product_mk``, ``product_kn``, ``product_mn``: elements of their left, right and result matrices: what a kernel
   loads and stores, where MACs are what it computes.
-- ``operators_<kind>``: kernels launched, by kind; those of a loop's body count once a trip.
+- ``operators_<kind>``: kernels launched, by kind; those of a loop's body count once a trip, a recurrent layer once a
+  step.
 """
 
 _COLUMN = {name: column for column, name in enumerate(FEATURES)}

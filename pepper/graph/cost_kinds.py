@@ -92,7 +92,7 @@ MEMORY_BOUND = {
 
 VIEWS = "Dropout Flatten Identity Reshape Squeeze Unsqueeze com.microsoft:ExpandDims"
 
-LOOKUPS = """DynamicSlice Gather GatherElements GatherND Slice ai.onnx.ml:ArrayFeatureExtractor
+LOOKUPS = """Gather GatherElements GatherND ai.onnx.ml:ArrayFeatureExtractor
     com.microsoft:GatherBlockQuantized com.microsoft:GatherND com.microsoft:GatherPacked"""
 
 KINDS = (*MAC_KINDS, *MEMORY_BOUND, "fused", "view", "control", "other")
@@ -127,6 +127,7 @@ class Work(NamedTuple):
         read_bytes: Bytes read; None for all that it is given.
         written_bytes: Bytes written; None for all that it returns.
         precision: What its MACs multiply, where its tensors do not tell.
+        launches: How many kernels it runs, each of which waits for the one before.
     """
 
     kind: str
@@ -134,6 +135,7 @@ class Work(NamedTuple):
     read_bytes: int | None = None
     written_bytes: int | None = None
     precision: str | None = None
+    launches: int = 1
 
 
 class Call(NamedTuple):

@@ -13,7 +13,7 @@ from pepper.graph import infer
 from pepper.graph.cost_kinds import STRING_BYTES, Call, Product, UnknownCostError, Work, bytes_of
 from pepper.graph.cost_rules import RULES
 from pepper.graph.folding import Folding, Value, single
-from pepper.graph.fusion import fused_away
+from pepper.graph.fusion import fused_away, quantized_forms
 from pepper.graph.inputs import input_spec
 from pepper.graph.ir import Graph, Tensor, is_tensor, size_bytes
 from pepper.graph.onnx_types import tensor_type, weight_type
@@ -36,7 +36,7 @@ class Cost:
         read_bytes: Bytes that it reads, weights included.
         written_bytes: Bytes that it writes.
         precision: ``int8``, ``float16`` or ``float32`` (anything else): what its MACs multiply.
-        operators: How often a kernel is launched; a loop's body counts once a trip.
+        operators: How often a kernel is launched; a loop's body counts once a trip, a recurrent layer once a step.
         held: Weights that its bodies hold.
     """
 
@@ -86,6 +86,7 @@ class Costing:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.fused = fused_away(graph)
+        self._quantized = quantized_forms(graph)
         self._gaps: dict[str, None] = {}
 
     @property
@@ -100,6 +101,9 @@ class Costing:
             inputs = [None if t is None else tensors[t] for t in operator.inputs]
             outputs = [None if t is None else tensors[t] for t in operator.outputs]
             dequantized = len(inputs) > 1 and all(self._is_dequantized(tensor) for tensor in inputs[:2])
+            if operator.index in self._quantized:
+                inputs = [_in_8_bits(tensor) for tensor in inputs]
+                outputs = [_in_8_bits(tensor) for tensor in outputs] if self._quantized[operator.index] else outputs
             scope = {tensors[t].name: tensors[t] for t in operator.captures}
             call = Call(operator.proto, inputs, outputs)
             costs = self._costs(call, operator.name, scope, self._value, dequantized)
@@ -150,7 +154,7 @@ class Costing:
             precision = "int8"
         elif dtype in _FLOAT16 and work.precision is None:
             precision = "float16"
-        return Cost(work.kind, work.products, read, written, precision)
+        return Cost(work.kind, work.products, read, written, precision, work.launches)
 
     def _bytes(self, call: Call, name: str, tensors: Iterable[Tensor | None]) -> int:
         total = 0
@@ -303,6 +307,11 @@ def _held_bytes(attribute: onnx.AttributeProto) -> int:
     texts = sum(STRING_BYTES + len(text) for text in attribute.strings)
     held = size_bytes(*weight_type(attribute.t)) if attribute.HasField("t") else 0
     return 4 * len(attribute.floats) + 8 * len(attribute.ints) + texts + (held or 0)
+
+
+def _in_8_bits(tensor: Tensor | None) -> Tensor | None:
+    """The integers that a form of 8 bits reads or writes where the graph has floats."""
+    return None if tensor is None else _tensor(tensor.name, "int8", tensor.shape, tensor.is_weight)
 
 
 def _trip_count(call: Call, known: _Known) -> int | None:

@@ -60,6 +60,8 @@ _QUANTIZED = frozenset(
 )
 """Operators that have a form of 8 bits, or need none, between DequantizeLinear and QuantizeLinear."""
 
+_CUTS_OFF = frozenset({"Clip", "Relu"})
+
 _OPEN, _CLOSED, _INTEGER, _CAST, _SCALED = range(1, 6)
 
 
@@ -69,7 +71,8 @@ def fused_away(graph: Graph) -> list[bool]:
     A convolution or matrix product takes in the batch normalizations and products with weights, then the sum
     (a bias or a residual), then the activation behind it, as long as nothing else reads what lies between. A product
     of integers takes in the cast, the product with both scales and the bias behind it. An operator with a form of
-    8 bits takes in the DequantizeLinear before it that nothing else reads, and the QuantizeLinear behind it.
+    8 bits takes in the DequantizeLinear before it that only such read, and the QuantizeLinear behind it, also
+    behind a rectifier.
     """
     outputs = set(graph.outputs)
     state = [0] * len(graph.operators)  # of the product that an operator belongs to: may more follow?
@@ -112,29 +115,49 @@ def _has_weight(graph: Graph, operator: Operator, kind: str) -> bool:
     return operator.kind == kind and any(graph.tensors[t].is_weight for t in operator.reads)
 
 
-def _within_quantized(graph: Graph) -> set[int]:
-    """Indices of each QuantizeLinear and DequantizeLinear that a form of 8 bits takes in."""
+def quantized_forms(graph: Graph) -> dict[int, bool]:
+    """Tell which operators run in a form of 8 bits though they are written in floats (by index), and whether what they
+    write has 8 bits, too."""
     outputs = set(graph.outputs)
-    inside: set[int] = set()
+    found = {}
     for operator in graph.operators:
         if operator.kind not in _QUANTIZED or operator.domain:
             continue
-        operands = [graph.tensors[t] for t in operator.reads]
-        makers = [_maker(graph, tensor) for tensor in operands]
-        if any(maker != "DequantizeLinear" for maker in makers):
-            continue
-        results = [graph.tensors[t] for t in operator.writes]
-        behind = [graph.operators[reader] for tensor in results for reader in tensor.readers]
-        quantized = [reader.kind for reader in behind] == ["QuantizeLinear"] and outputs.isdisjoint(operator.writes)
+        if all(_maker(graph, graph.tensors[t]) == "DequantizeLinear" for t in operator.reads):
+            behind = _behind(graph, operator, outputs)
+            quantized = bool(behind) and behind[-1].kind == "QuantizeLinear"
+            if quantized or operator.kind == "MatMul":  # this one has a form that gives floats, too
+                found[operator.index] = quantized
+    return found
+
+
+def _within_quantized(graph: Graph) -> set[int]:
+    """Indices of what a form of 8 bits takes in: QuantizeLinear, DequantizeLinear, and what cuts off between."""
+    outputs = set(graph.outputs)
+    inside: set[int] = set()
+    forms = quantized_forms(graph)
+    for index, quantized in forms.items():
+        operator = graph.operators[index]
         if quantized:
-            inside.add(behind[0].index)
-        if quantized or operator.kind == "MatMul":  # this one has a form that gives floats, too
-            inside.update(
-                tensor.producer
-                for tensor in operands
-                if tensor.producer is not None and len(tensor.readers) == 1 and tensor.id not in outputs
-            )
+            inside.update(each.index for each in _behind(graph, operator, outputs))
+        inside.update(
+            tensor.producer
+            for tensor in (graph.tensors[t] for t in operator.reads)
+            if tensor.producer is not None and forms.keys() >= set(tensor.readers) and tensor.id not in outputs
+        )
     return inside
+
+
+def _behind(graph: Graph, operator: Operator, outputs: set[int]) -> list[Operator]:
+    """The only reader of what an operator writes; behind what cuts values off, as integers do by themselves, its."""
+    chain: list[Operator] = []
+    while not chain or chain[-1].kind in _CUTS_OFF:
+        last = chain[-1] if chain else operator
+        readers = [reader for tensor in last.writes for reader in graph.tensors[tensor].readers]
+        if len(readers) != 1 or not outputs.isdisjoint(last.writes):
+            break
+        chain.append(graph.operators[readers[0]])
+    return chain
 
 
 def _maker(graph: Graph, tensor: Tensor) -> str | None:

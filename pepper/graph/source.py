@@ -42,16 +42,13 @@ class TensorSpec:
 
 
 def resolve_path(path: str) -> Path:
-    """Return the file that ``path`` names: a plain path, or a ``pkg://package/file`` or ``variant://number`` address.
+    """Return the file that ``path`` names: a plain path, or a ``pkg://package/file`` or ``variant://...`` address.
 
     Raises:
         ModelError: There is no such package or file, or it is a directory.
     """
     if path.startswith(variants.SCHEME):
-        number = path.removeprefix(variants.SCHEME)
-        if not number.isdecimal():
-            raise ModelError(f"model.path={path}: a variant is a number of at least 0; give model.path=variant://N")
-        return variants.variant_file(int(number))
+        return variants.variant_file(path.removeprefix(variants.SCHEME))
     if path.startswith(PACKAGE_SCHEME):
         package, _, inside = path.removeprefix(PACKAGE_SCHEME).partition("/")
         spec = find_spec(package) if package.isidentifier() else None

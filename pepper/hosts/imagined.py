@@ -98,6 +98,7 @@ class ImaginedHost(Host):
             throttle_method="none",
             cycle_ms=facts.get("cycle_ms"),
             slice_ms=facts.get("slice_ms"),
+            int8_gops=facts.get("int8_gops"),
             runtime=runtime or None,
         )
 

@@ -25,6 +25,8 @@ class Setting:
     Attributes:
         device_gflops: Single-precision matrix product on all threads, GFLOP/s; NaN where not calibrated.
         device_gflops_single: The same on one core.
+        device_int8_gops: Product of matrices of 8 bits on all threads, billions of operations a second; NaN where it is
+            not known: then they are taken to be as fast as single precision.
         device_memory_gbps: Large copy, read and write together, GB/s.
         device_share: CPU time that a core really gives, 0 to 1.
         device_cores: Cores of the device.
@@ -53,6 +55,7 @@ class Setting:
 
     device_gflops: float = np.nan
     device_gflops_single: float = np.nan
+    device_int8_gops: float = np.nan
     device_memory_gbps: float = np.nan
     device_share: float = 1.0
     device_cores: float = 1

@@ -2,9 +2,10 @@
 
 The time of a part is the sum over kinds of operators of their multiply-accumulates over the device's
 arithmetic speed and their bytes over its memory speed (the two axes of the roofline model: Williams,
-Waterman and Patterson, CACM 2009), an overhead an operator and one an inference. The factors, 1 at the
-device's calibrated speed, are fitted and never negative, so that the estimate extrapolates: a part with twice
-the work of any seen takes twice as long.
+Waterman and Patterson, CACM 2009), an overhead an operator and one an inference. Products of
+integers have a speed of their own, whatever their kind. The factors, 1 at the device's calibrated speed, are
+fitted and never negative, so that the estimate extrapolates: a part with twice the work of any seen takes twice
+as long.
 
 Where a core is shared, with a neighbour or by a throttle, it works in slices, and a part's *median* latency is
 not its work times the slow-down. A part of length w that starts anywhere in slices of length a meets the end of
@@ -22,13 +23,15 @@ import numpy.typing as npt
 from pepper.graph.cost_kinds import KINDS, MAC_KINDS
 from pepper.latency.features import COLUMN, Values
 
-MAC_TERMS = tuple(f"macs_{kind}" for kind in MAC_KINDS)
+REDUCED = ("macs_int8", "macs_float16")
+MAC_TERMS = (*(f"macs_{kind}" for kind in MAC_KINDS), *REDUCED)
 BYTE_TERMS = (*(f"bytes_{kind}" for kind in KINDS), "reordered_bytes")
 LOAD_TERMS = ("product_mk", "product_kn", "product_mn")
 TERMS = (*MAC_TERMS, *BYTE_TERMS, *LOAD_TERMS, "operators", "inference")
 
 _CLASS = np.array([0] * len(MAC_TERMS) + [1] * len(BYTE_TERMS) + [2] * len(LOAD_TERMS) + [3, 4])
-_MACS = [COLUMN[name] for name in MAC_TERMS]
+_KINDS = [COLUMN[name] for name in MAC_TERMS if name not in REDUCED]
+_REDUCED = [COLUMN[name] for name in REDUCED]
 _BYTES = [COLUMN[name] for name in BYTE_TERMS]
 _LAUNCHED = [COLUMN[f"operators_{kind}"] for kind in KINDS if kind not in ("fused", "view")]
 _LOADS = [COLUMN[name] for name in LOAD_TERMS]
@@ -128,9 +131,13 @@ def _times(features: Values) -> Values:
 
     overhead = _OVERHEAD_FLOP / speed("device_gflops_single") / 1e6
     gflops = own("device_runtime_gflops", speed("device_gflops"))
+    single, reduced = features[:, _KINDS], features[:, _REDUCED]
+    rest = 1 - reduced.sum(axis=1) / np.maximum(single.sum(axis=1), 1)  # what products of each kind are not reduced
+    integer = own("device_int8_gops", gflops[:, 0])
     launched = features[:, _LAUNCHED].sum(axis=1)[:, None]
     blocks = (
-        2 * features[:, _MACS] / gflops / 1e6,
+        2 * single * np.maximum(rest, 0)[:, None] / gflops / 1e6,
+        2 * reduced / np.hstack((integer, gflops)) / 1e6,
         features[:, _BYTES] / own("device_runtime_memory_gbps", speed("device_memory_gbps")) / 1e6,
         2 * features[:, _LOADS] / gflops / 1e6,
         launched * own("device_runtime_launch_ms", overhead),

@@ -29,7 +29,7 @@ from pepper.planning.fleets import assemble, check_readable
 from pepper.planning.forecast import Forecast
 from pepper.planning.latency_models import chosen_version, load_spread, load_version, open_registry
 from pepper.planning.posing import chain_problem, named_by_key, objective_of, origin_of
-from pepper.planning.shipped import called
+from pepper.planning.shipped import called, caution
 from pepper.units import per_second
 
 BANDWIDTHS = np.geomspace(0.05, 20.0, 31)
@@ -61,6 +61,7 @@ class Placed:
         counts_energy: Whether plans are judged by their energy.
         by_energy: Whether the front trades off energy, too.
         front_complete: Whether that front has all plans: the time was not short.
+        cautions: What to know of the latency model, one line each.
         disagreements: On which devices newer measurements disagree with the latency model, one line each.
     """
 
@@ -77,6 +78,7 @@ class Placed:
     counts_energy: bool = False
     by_energy: bool = False
     front_complete: bool = True
+    cautions: tuple[str, ...] = ()
     disagreements: tuple[str, ...] = ()
 
     @property
@@ -164,6 +166,7 @@ def find_plan(composition: Composition, told: Told = untold) -> Placed:
         branched=branched,
         counts_energy=config.objective.counts_energy,
         by_energy=by_energy,
+        cautions=tuple(caution(registry, version)),
         disagreements=tuple(against),
         front_complete=complete and (branched is None or branched.front_complete),
     )

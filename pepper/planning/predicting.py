@@ -87,7 +87,7 @@ class Predictor:
 
     def __init__(self, registry: Registry, version: int) -> None:
         self.version, self.model = version, load_version(registry, version)
-        self._name = registry.name
+        self._registry = registry
         self.noise = noise_floor(registry, version)
 
     def predict(self, cells: Sequence[DescribedCell]) -> list[ModelPrediction]:
@@ -97,6 +97,7 @@ class Predictor:
         named: list[list[OutOfRange]] = [[] for _ in cells]
         for value in self.model.out_of_range(rows) if result.outside.any() else ():
             named[value.row].append(value)
+        cautions = caution(self._registry, self.version)
         counts = [adaptation.measurements * adaptation.of_device(rows) for adaptation in self.model.adaptations]
         return [
             ModelPrediction(
@@ -105,11 +106,11 @@ class Predictor:
                 p95_ms=float(result.p95_ms[row]),
                 low_ms=float(result.low_ms[row]),
                 high_ms=float(result.high_ms[row]),
-                registered_model=self._name,
+                registered_model=self._registry.name,
                 version=self.version,
                 adapted_with=next((int(count[row]) for count in reversed(counts) if count[row]), 0),
                 noise=self.noise,
-                warnings=[*caution(self.version), *cell.gaps, *in_short(named[row])],
+                warnings=[*cautions, *cell.gaps, *in_short(named[row])],
             )
             for row, cell in enumerate(cells)
         ]

@@ -51,16 +51,22 @@ def called(name: str, version: int) -> str:
     return "the latency model that pepper ships" if version == SHIPPED else f"{name} version {version}"
 
 
-def caution(version: int) -> list[str]:
-    """Return what to know of predictions of the shipped model, one line; nothing of any other version."""
+def caution(registry: Registry, version: int) -> list[str]:
+    """Return what to know of predictions of the shipped model, one line; nothing of any other version.
+
+    Raises:
+        TrackingError: The store does not answer.
+    """
     if version != SHIPPED:
         return []
     facts = _tags()
+    way = "measure here, then task=train and task=promote"
+    if registry.champion() is None and (trained := registry.versions()):
+        way = f"version {trained[-1]} of {registry.name} awaits promotion: task=promote"
     return [
         f"the model that pepper ships answers, which learned from {facts['rows']} cells of"
         f" {facts['models']} CNNs on one machine's CPU (median error {float(facts['left_out_median_error']):.1%} on a"
-        " CNN it had not seen there); of this machine or other models that is not known: measure here, then task=train"
-        " and task=promote"
+        f" CNN it had not seen there); of this machine or other models that is not known: {way}"
     ]
 
 

@@ -14,7 +14,6 @@ from pepper.placement.evaluate import Stages, evaluate
 from pepper.placement.plan import Plan
 from pepper.placement.sensitivity import FlipPoint
 from pepper.planning.placing import BANDWIDTHS, LOADS, Placed
-from pepper.planning.shipped import caution
 from pepper.report.placement_tables import PartLine, PlanLine
 from pepper.units import mbit_s
 
@@ -210,7 +209,7 @@ def metrics(placed: Placed) -> dict[str, float]:
 def warnings(placed: Placed) -> Iterator[str]:
     """Say what the predictions cannot be trusted in."""
     forecast = placed.forecast
-    yield from caution(placed.lineage["latency_model_version"])
+    yield from placed.cautions
     yield from placed.disagreements
     for gap in in_kinds(forecast.gaps):
         yield f"{gap}; the predictions count it as nothing"

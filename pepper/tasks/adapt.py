@@ -76,7 +76,7 @@ def adapt_here(composition: Composition) -> Registered:
     close_abandoned(store)
     registry = LatencyModels(profiles, config.latency.registered_model)
     version = chosen_version(registry, config.latency.version)
-    for line in caution(version):
+    for line in caution(registry, version):
         show(f"warning: {line}")
     champion = load_version(registry, version)
     with registry.artifacts(version, "dataset") as folder:

@@ -76,5 +76,5 @@ def prediction(config: PepperConfig) -> ModelPrediction:
         version=predictor.version,
         adapted_with=len(device.latency_ms),
         noise=predictor.noise,
-        warnings=[*caution(predictor.version), *gaps, *device.warnings()],
+        warnings=[*caution(registry, predictor.version), *gaps, *device.warnings()],
     )

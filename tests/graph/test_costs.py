@@ -283,6 +283,45 @@ def test_precision_of_quantized_macs(tmp_path: Path) -> None:
         assert features["macs_int8"] == features["macs"] > 0
 
 
+def test_a_form_of_8_bits_moves_bytes_as_integers_do(tmp_path: Path) -> None:
+    """What is written between quantizers reads and writes what QLinearConv does."""
+    b = Builder()
+    scale, zero, zero_weight = b.constant(0.05, np.float32), b.constant(0, np.uint8), b.constant(0, np.int8)
+    raw = b.constant(b.rng.integers(-20, 20, (4, 4, 3, 3)), np.int8)
+    x = b.op("DequantizeLinear", "x", scale, zero)
+    y = b.op("Relu", b.op("Conv", x, b.op("DequantizeLinear", raw, scale, zero_weight)))
+    y = b.op("QuantizeLinear", y, scale, zero)
+    ends = [value("x", [1, 4, 8, 8], TensorProto.UINT8)], [value(y, None, TensorProto.UINT8)]
+    features = whole(b.model(*ends), tmp_path)
+    assert features["bytes_conv_dense_k3"] == 4 * 8 * 8 + 4 * 4 * 9 + 4 * 6 * 6
+    assert features["bytes_quantize"] == 0
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_a_recurrent_layer_runs_step_by_step(kind: str, tmp_path: Path) -> None:
+    """Twice the steps are twice the launches, and the recurrent matrix is read anew in each."""
+
+    def layer(steps: int) -> dict[str, float]:
+        b = Builder()
+        gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[kind]
+        y = b.op(kind, "x", b.weight(1, gates * 16, 8), b.weight(1, gates * 16, 16), hidden_size=16)
+        return whole(b.model([value("x", [steps, 1, 8])], [value(y, None)]), tmp_path)
+
+    one, ten = layer(1), layer(10)
+    assert (one["operators_recurrent"], ten["operators_recurrent"]) == (1, 10)
+    matrix = one["weight_bytes"] * 16 / (16 + 8)
+    assert ten["bytes_recurrent"] - one["bytes_recurrent"] == 9 * (matrix + 4 * (8 + 16))
+
+
+def test_a_run_of_a_tensor_is_copied_and_rows_of_a_table_are_gathered(tmp_path: Path) -> None:
+    b = Builder()
+    part = b.op("Slice", "x", *(b.constant([place], np.int64) for place in (0, 4, 1)))
+    rows = b.op("Gather", part, b.constant([0, 2, 5], np.int64), axis=1)
+    features = whole(b.model([value("x", [8, 8])], [value(rows, None)]), tmp_path)
+    assert features["bytes_copy"] == 2 * 8 * 4 * 4 + 3 * 8
+    assert features["bytes_gather"] == 2 * 8 * 3 * 4 + 3 * 8
+
+
 def test_weights_count_as_stored(tmp_path: Path) -> None:
     """A dequantised weight takes its int8 bytes; a transposed table is the table."""
     assert whole(models.quantized(), tmp_path)["weight_bytes"] == 3 * (81 + 4) + 4 + 1

@@ -99,6 +99,31 @@ def test_as_many_operators_between_quantizers_are_left_as_onnxruntime_leaves(
     assert left.count("DequantizeLinear") == (2 if kind == "Elu" else 1)
 
 
+@pytest.mark.parametrize("kind", ["Conv", "Add"])
+def test_integers_are_rectified_as_they_are_cut_off_and_each_form_takes_in_its_inputs(
+    kind: str, tmp_path: Path
+) -> None:
+    """As in a residual block: what was dequantized is read by two, and both are followed by a rectifier."""
+    b = Builder()
+    scale, zero = b.constant(0.05, np.float32), b.constant(0, np.uint8)
+
+    def round_trip(x: str) -> str:
+        return b.op("DequantizeLinear", b.op("QuantizeLinear", x, scale, zero), scale, zero)
+
+    def conv(x: str) -> str:
+        raw = b.constant(b.rng.integers(-20, 20, (4, 4, 3, 3)), np.int8)
+        weight = b.op("DequantizeLinear", raw, scale, b.constant(0, np.int8))
+        return b.op("Conv", x, weight, pads=[1] * 4)
+
+    x = round_trip("x")
+    y = round_trip(b.op("Relu", conv(x)))
+    if kind == "Add":
+        y = round_trip(b.op("Relu", b.op("Add", round_trip(conv(y)), x)))
+    left, count = left_over(b.model([value("x", [1, 4, 8, 8])], [value(b.op("Cos", y), None)]), tmp_path)
+    assert "Relu" not in left
+    assert len(left) == count, left
+
+
 def test_dequantized_tensors_that_others_read_are_computed(tmp_path: Path) -> None:
     left, count = left_over(between_quantizers("Conv", True, True, np.uint8), tmp_path)
     assert len(left) == count

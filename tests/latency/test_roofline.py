@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pepper.latency.features import COLUMN, rows
-from pepper.latency.roofline import TERMS, Roofline
+from pepper.graph import characteristics
+from pepper.latency.features import COLUMN, Setting, rows
+from pepper.latency.roofline import MAC_TERMS, REDUCED, TERMS, Roofline
 from tests.latency.measured import measured, random_parts, setting
 
 
@@ -84,3 +85,21 @@ def test_a_provider_of_its_own_is_estimated_by_what_it_does() -> None:
     features = rows(parts, moved)
     transfers = features[:, COLUMN["input_bytes"]] / 10e6 + features[:, COLUMN["output_bytes"]] / 5e6
     np.testing.assert_allclose(model.work_ms(features) - on_it, transfers)
+
+
+def test_products_of_integers_take_what_the_device_does_in_8_bits() -> None:
+    """Where that is not known, they take as long as others; what is in single precision takes the same either way."""
+    model = Roofline(np.ones(len(TERMS)))
+    cores = setting(100.0)
+    fast = replace(cores, device_int8_gops=400.0)
+    part = rows(random_parts(1, seed=4), cores)
+    single, integer = part.copy(), part.copy()
+    macs = sum(part[0, COLUMN[name]] for name in MAC_TERMS if name not in REDUCED)
+    for features, share in ((single, 0.0), (integer, 1.0)):
+        features[:, [COLUMN[name] for name in ("macs", *REDUCED)]] = macs, share * macs, 0
+
+    def on(device: Setting, features: np.ndarray) -> float:
+        return float(model.work_ms(rows(features[:, : len(characteristics.FEATURES)], device))[0])
+
+    assert on(cores, integer) == pytest.approx(on(cores, single)) == pytest.approx(on(fast, single))
+    assert on(cores, integer) - on(fast, integer) == pytest.approx(2 * macs * (1 / 100 - 1 / 400) / 1e6)

@@ -189,7 +189,10 @@ def test_from_measurements_to_a_prediction(desk: Desk) -> None:
     assert trained.status == 0, trained.err
     assert "20 measurements of 5 models on 2 devices under 2 loads" in trained.out
     assert "version 1 of pepper-latency is registered" in trained.out
-    assert "by the latency model that pepper ships" in desk("task=predict", "model=tiny").out
+    waiting = desk("task=predict", "model=tiny")
+    assert "by the latency model that pepper ships" in waiting.out
+    assert "version 1 of pepper-latency awaits promotion: task=promote" in waiting.err
+    assert "task=train" not in waiting.err
 
     assert "version 1 is the champion: the first" in desk("task=promote").out
     assert "already" in desk("task=promote").out

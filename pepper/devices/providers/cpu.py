@@ -10,7 +10,9 @@ import numpy as np
 import onnxruntime as ort
 
 from pepper.devices.protocol import Arrays
+from pepper.devices.providers.options import session_options
 from pepper.devices.providers.provider import Provider, Run
+from pepper.devices.providers.small_models import integer_product
 
 MATRIX_SIZE = 512
 SMALL_SIZE = 64
@@ -33,7 +35,7 @@ class CpuProvider(Provider):
         return partial(session.run, None, inputs)
 
     def probe(self, kernel: str, seconds: float) -> float:
-        """Measure the cores with numpy."""
+        """Measure the cores with numpy, which has no product of integers: that is onnxruntime's."""
         return KERNELS[kernel](seconds)
 
 
@@ -45,9 +47,18 @@ def gflops(seconds: float, size: int = MATRIX_SIZE) -> float:
     return 2e-9 * size**3 * _rate_per_s(lambda: np.matmul(a, b, out=out), seconds)
 
 
+def int8_gops(seconds: float) -> float:
+    """Return the speed of a product of matrices of 8 bits, billions of operations (two a multiply-add) a second."""
+    options = session_options(_threads(), "all", spinning=False, parallel=False)
+    session = ort.InferenceSession(integer_product(MATRIX_SIZE), options, providers=[CpuProvider.name])
+    inputs = {"input": np.random.default_rng(0).integers(0, 9, (MATRIX_SIZE, MATRIX_SIZE)).astype(np.uint8)}
+    session.run(None, inputs)
+    return 2e-9 * MATRIX_SIZE**3 * _rate_per_s(lambda: session.run(None, inputs), seconds)
+
+
 def memory_gbps(seconds: float) -> float:
     """Return the bandwidth of copies beyond all caches, by as many threads as this process may use, GB/s."""
-    threads = min(len(os.sched_getaffinity(0)), int(os.environ["OMP_NUM_THREADS"]))
+    threads = _threads()
     size = min(max(COPY_BYTES, 2 * _cache_bytes("SC_LEVEL3_CACHE_SIZE")), MOST_COPY_BYTES)
     source = np.ones((threads, size // threads // 8))
     target = np.empty_like(source)
@@ -69,10 +80,16 @@ def cache_gbps(seconds: float) -> float:
 
 KERNELS: dict[str, Callable[[float], float]] = {
     "gflops": gflops,
+    "int8_gops": int8_gops,
     "memory_gbps": memory_gbps,
     "small_gflops": partial(gflops, size=SMALL_SIZE),
     "cache_gbps": cache_gbps,
 }
+
+
+def _threads() -> int:
+    """Return how many threads this process may use."""
+    return min(len(os.sched_getaffinity(0)), int(os.environ["OMP_NUM_THREADS"]))
 
 
 def _cache_bytes(name: str) -> int:

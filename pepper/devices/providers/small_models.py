@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-_FLOAT = 1  # onnx.TensorProto.FLOAT
+_ELEMS = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6}
+"""onnx.TensorProto.DataType by numpy's name."""
 _IR_VERSION, _OPSET = 8, 17
 
 Node = tuple[str, Sequence[str], str]
@@ -18,6 +19,7 @@ def model(
     inputs: Mapping[str, Sequence[int]],
     outputs: Mapping[str, Sequence[int]],
     weights: "Mapping[str, np.ndarray[Any, Any]]",
+    types: Mapping[str, str] = {},
 ) -> bytes:
     """Return a model as the content of an ONNX file.
 
@@ -25,17 +27,18 @@ def model(
 
     Args:
         nodes: Its operators, of the default domain and without attributes.
-        inputs: Shapes by name, single precision.
+        inputs: Shapes by name.
         outputs: Likewise.
-        weights: Arrays by name, single precision.
+        weights: Arrays by name.
+        types: Of inputs and outputs that are not in single precision, by name.
     """
     graph = b"".join(
         (
             *(_field(1, _node(*node)) for node in nodes),
             _field(2, b"small"),
             *(_field(5, _tensor(name, array)) for name, array in weights.items()),
-            *(_field(11, _value(name, shape)) for name, shape in inputs.items()),
-            *(_field(12, _value(name, shape)) for name, shape in outputs.items()),
+            *(_field(11, _value(name, shape, types.get(name, "float32"))) for name, shape in inputs.items()),
+            *(_field(12, _value(name, shape, types.get(name, "float32"))) for name, shape in outputs.items()),
         )
     )
     return _versions(_IR_VERSION, {"": _OPSET}) + _field(7, graph)
@@ -63,12 +66,13 @@ def _node(kind: str, inputs: Sequence[str], output: str) -> bytes:
 
 def _tensor(name: str, array: "np.ndarray[Any, Any]") -> bytes:
     dims = b"".join(_number(1, size) for size in array.shape)
-    return dims + _number(2, _FLOAT) + _field(8, name.encode()) + _field(9, array.astype("<f4").tobytes())
+    kept = array.astype(array.dtype.newbyteorder("<"))
+    return dims + _number(2, _ELEMS[array.dtype.name]) + _field(8, name.encode()) + _field(9, kept.tobytes())
 
 
-def _value(name: str, shape: Sequence[int]) -> bytes:
+def _value(name: str, shape: Sequence[int], kind: str) -> bytes:
     dims = b"".join(_field(1, _number(1, size)) for size in shape)
-    return _field(1, name.encode()) + _field(2, _field(1, _number(1, _FLOAT) + _field(2, dims)))
+    return _field(1, name.encode()) + _field(2, _field(1, _number(1, _ELEMS[kind]) + _field(2, dims)))
 
 
 def _varint(number: int) -> bytes:
@@ -98,3 +102,11 @@ def products(rows: int, *widths: int) -> bytes:
     weights = {f"w{n}": rng.standard_normal(shape, np.float32) / shape[0] ** 0.5 for n, shape in enumerate(shapes)}
     nodes: list[Node] = [("MatMul", (names[n], f"w{n}"), names[n + 1]) for n in range(last)]
     return model(nodes, {"input": (rows, widths[0])}, {"output": (rows, widths[-1])}, weights)
+
+
+def integer_product(size: int) -> bytes:
+    """Return the product of a matrix ``input`` of bytes (``size x size``, uint8) with one of signed bytes."""
+    weight = np.random.default_rng(0).integers(-9, 9, (size, size)).astype(np.int8)
+    shapes = {"input": (size, size)}, {"output": (size, size)}
+    node: Node = ("MatMulInteger", ("input", "weight"), "output")
+    return model([node], *shapes, {"weight": weight}, {"input": "uint8", "output": "int32"})

@@ -28,6 +28,7 @@ for _kind, _names in MEMORY_BOUND.items():
     _register(_names, tables.moves(_kind))
 for _names, _rule in (
     (VIEWS, tables.view),
+    ("DynamicSlice Slice", tables.run),
     (LOOKUPS + " com.microsoft:TorchEmbedding", tables.lookup),
     (MEMORY_BOUND["sequence"], tables.sequence),
     ("com.microsoft:EmbedLayerNormalization com.microsoft:QEmbedLayerNormalization", tables.embed),

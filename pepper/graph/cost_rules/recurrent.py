@@ -8,6 +8,8 @@ from pepper.graph.cost_kinds import Call, Product, Work
 def recurrent(call: Call) -> Work:
     """The input product at once, the recurrent one step by step, for each direction.
 
+    A step needs what the one before gives: each is a kernel of its own, and reads the recurrent matrix again.
+
     Weights hold all gates of all directions, whatever way round a quantiser has written their matrices. Sequences
     that are shorter than the longest (``sequence_lens``) are only known as the model runs: all count as the longest.
     """
@@ -18,4 +20,5 @@ def recurrent(call: Call) -> Work:
         Product(1, steps * batch, data[2], math.prod(weight) // max(data[2], 1)),
         Product(steps, batch, hidden, math.prod(recurrence) // hidden),
     )
-    return Work("recurrent", products)
+    read_bytes = call.sizes(*call.inputs) + (steps - 1) * call.sizes(call.inputs[2])
+    return Work("recurrent", products, read_bytes, launches=max(steps, 1))

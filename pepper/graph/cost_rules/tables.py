@@ -19,6 +19,11 @@ def lookup(call: Call) -> Work:
     return Work("gather", read_bytes=call.sizes(*call.inputs[1:], *call.outputs[:1]))
 
 
+def run(call: Call) -> Work:
+    """What is taken is copied; the rest is not read."""
+    return Work("copy", read_bytes=call.sizes(*call.inputs[1:], *call.outputs[:1]))
+
+
 def embed(call: Call) -> Work:
     """Three tables (word, position, segment) are read at the given indices."""
     rows = call.outputs[0]
