@@ -35,28 +35,28 @@ class JoinedHosts:
 
 
 @contextlib.contextmanager
-def joined(folder: Path, names: Sequence[str], space: Namespace | None = None) -> Iterator[JoinedHosts]:
+def joined(folder: Path, names: Sequence[str], spaces: Sequence[Namespace] = ()) -> Iterator[JoinedHosts]:
     """Start a head and let hosts join it, until the block's end.
 
     Args:
         folder: Where bundles and caches are.
         names: The hosts.
-        space: The network namespace that they are in; None is this machine's.
+        spaces: The network namespace of each; without any, all are in this machine's.
     """
-    address = space.here if space else "127.0.0.1"
+    address = spaces[0].here if spaces else "127.0.0.1"
     with socket.socket() as probe:
         probe.bind((address, 0))
         port = probe.getsockname()[1]
     fleet = folder / "fleet"
     issue(HostsConfig(str(fleet), f"{address}:{port}", list(names)))
     programs = []
-    within = space.within if space else []
+    together = _A_PROCESS if not spaces else 1
     try:
         listed = f"[{','.join(names)}]"
         head = ["pepper.run", "task=head", f"hosts.address={address}:{port}", f"hosts.names={listed}"]
         programs.append(_started(folder, "head", [], *head))
-        for at in range(0, len(names), _A_PROCESS):
-            some = names[at : at + _A_PROCESS]
+        for at in range(0, len(names), together):
+            some, within = names[at : at + together], spaces[at].within if spaces else []
             programs.append(_started(folder, some[0], within, "benchmarks.joined", str(fleet), *some))
         with Joined(read_bundle(fleet / "head.json"), 60) as hosts:
             yield JoinedHosts(hosts, programs[1])

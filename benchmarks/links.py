@@ -24,6 +24,7 @@ from contextlib import ExitStack
 from statistics import median
 
 from benchmarks.common import composed, print_table
+from benchmarks.namespaces import BURST_BYTES, FRAME, LIMIT_BYTES, PAYLOAD
 from benchmarks.transport import SIZES, Hop, stages
 from pepper.devices import host
 from pepper.fleet import Link
@@ -31,9 +32,6 @@ from pepper.fleet import Link
 LINKS = ("ethernet_1gbit", "ethernet_100mbit", "wifi", "lte")
 ADDRESSES = ("10.83.0.1", "10.83.0.2")
 PORT = 5000
-FRAME, PAYLOAD = 1514, 1448  # bytes of a full Ethernet frame as the kernel counts it, and of TCP's data in it
-BURST_BYTES = 2 * FRAME  # that tbf lets through at once
-LIMIT_BYTES = 64 * 2**20  # that wait for the link; nothing is dropped
 PAUSE_S = 0.02  # between messages: the link is idle, and its bucket full
 
 

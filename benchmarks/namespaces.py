@@ -11,6 +11,13 @@ from pathlib import Path
 
 import psutil
 
+FRAME, PAYLOAD = 1514, 1448
+"""Bytes of a full Ethernet frame as the kernel counts it, and of TCP's data in it."""
+BURST_BYTES = 2 * FRAME
+"""What a narrow link lets through at once."""
+LIMIT_BYTES = 64 * 2**20
+"""What waits for it; nothing is dropped."""
+
 _NUMBERS = count()
 _OURS = re.compile(r"pepper(\d+)n\d+")
 
@@ -71,6 +78,15 @@ def linked() -> Iterator[Namespace]:
 def shaped(device: str, rate: str) -> None:
     """Let a device send at most at a rate, as tc(8) writes it."""
     _run("tc", "qdisc", "replace", "dev", device, "root", "tbf", "rate", rate, "burst", "256kb", "latency", "50ms")
+
+
+def narrowed(space: Namespace, mbit_s: float) -> None:
+    """Let the link to a namespace carry so many megabits (10^6) of TCP's payload a second, each way: hardly more comes
+    at once, and what waits is not dropped."""
+    rate = f"{mbit_s * FRAME / PAYLOAD:.6f}mbit"
+    bucket = ["tbf", "rate", rate, "burst", f"{BURST_BYTES}", "limit", f"{LIMIT_BYTES}"]
+    _run("tc", "qdisc", "replace", "dev", space.device, "root", *bucket)
+    _run("tc", "-n", space.name, "qdisc", "replace", "dev", "eth0", "root", *bucket)
 
 
 def _tidy() -> None:

@@ -83,7 +83,7 @@ def shipping(folder: Path, megabytes: int, rate: str) -> list[str]:
     """Return how fast a model reaches a host behind a link, and a plain socket's rate there."""
     heavy = model(folder, megabytes)
     size = heavy.file.stat().st_size
-    with linked() as space, joined(folder, ["host"], space) as there:
+    with linked() as space, joined(folder, ["host"], [space]) as there:
         shaped(space.device, rate)
         with socket.create_server((space.here, 0)) as server:
             port = str(server.getsockname()[1])

@@ -1,23 +1,28 @@
 """A queue over TCP, for stages that share no memory: ZeroMQ moves the pieces in a thread of its own.
 
 All is encrypted with CURVE (CurveZMQ, rfc.zeromq.org/spec/26): what comes from anyone who is not of the run ends at the
-handshake, and no message of it gets in.
+handshake, and no message of it gets in. ZeroMQ encrypts a frame whole before any of it is sent, and decrypts it when
+all of it is there: so large pieces go in several frames, of which one is encrypted while another is on its way.
 """
 
 import contextlib
 import errno
+import struct
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from pepper.devices.protocol import GarbledError
 from pepper.execution.prompt import prefer
 from pepper.execution.queues import Keys
 
 _WATCHED = zmq.EVENT_ACCEPTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
 _TRANSPORT = "ZMQbg"  # what libzmq calls its threads
+_FRAME_BYTES = 2**17
 
 
 class _End:
@@ -83,8 +88,18 @@ class TcpSource(_End):
         raise OSError(errno.EADDRINUSE, f"none of the ports {low} to {high} is free")
 
     def receive(self) -> list[memoryview]:
-        """Return views of the message that is there; nothing is copied."""
-        return [frame.buffer for frame in self._socket.recv_multipart(copy=False)]
+        """Return views of the message that is there; only what came in several frames is copied."""
+        sizes, *frames = [frame.buffer for frame in self._socket.recv_multipart(copy=False)]
+        if len(sizes) % 8:
+            raise GarbledError(f"{len(sizes)} bytes of sizes: no message")
+        pieces, first = [], 0
+        for size in struct.unpack(f"={len(sizes) // 8}Q", sizes):
+            last = first + max(1, -(-size // _FRAME_BYTES))
+            pieces.append(_whole(size, frames[first:last]))
+            first = last
+        if first != len(frames):
+            raise GarbledError(f"{len(frames)} frames, {first} announced")
+        return pieces
 
     def done(self) -> None:
         """Do nothing: each message has memory of its own."""
@@ -107,7 +122,27 @@ class TcpSink(_End):
 
     def send(self, pieces: Any) -> None:
         """Hand a message over; its pieces must not change until they are sent."""
-        self._socket.send_multipart(pieces, copy=False)
+        views = [memoryview(piece) for piece in pieces]
+        sizes = struct.pack(f"={len(views)}Q", *map(len, views))
+        frames = [view[at : at + _FRAME_BYTES] for view in views for at in range(0, max(len(view), 1), _FRAME_BYTES)]
+        self._socket.send_multipart([sizes, *frames], copy=False)
+
+
+def _whole(size: int, frames: list[memoryview]) -> memoryview:
+    """Return a piece that came in some frames.
+
+    Raises:
+        GarbledError: They are of another size.
+    """
+    if sum(map(len, frames)) != size:
+        raise GarbledError(f"{sum(map(len, frames))} bytes, {size} announced")
+    if len(frames) == 1:
+        return frames[0]
+    whole, at = np.empty(size, np.uint8), 0
+    for frame in frames:
+        whole[at : at + len(frame)] = frame
+        at += len(frame)
+    return whole.data
 
 
 def _prefer_transport() -> None:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pepper.config.executing import MOST_QUEUED
+from pepper.devices.protocol import GarbledError
 from pepper.execution.queues import Keys, Sink, Source, open_sink, open_source
 
 MOST = 3
@@ -61,7 +62,8 @@ def get(source: Source) -> list[bytes]:
 
 def test_messages_arrive_in_order_and_whole(ends: tuple[Source, Sink]) -> None:
     source, sink = ends
-    sent = [[b"a", bytes(size), os.urandom(size), b"z"] for size in (0, 1, 63, 64, 65, 5000, 3_000_000, 7)]
+    sizes = (0, 1, 63, 64, 65, 5000, 2**17 - 1, 2**17, 2**17 + 1, 2**18, 3_000_000, 7)
+    sent = [[b"a", bytes(size), os.urandom(size), b"z"] for size in sizes]
     assert not source.ready()
     for pieces in sent:
         put(sink, *pieces)
@@ -145,6 +147,19 @@ def test_only_members_of_the_run_get_something_in(tmp_path: Path) -> None:
         assert source.refused() >= 3, "who is refused tries again"
     with pytest.raises(ValueError, match="without keys"):
         open_sink(where, MOST)
+
+
+@pytest.mark.parametrize("frames", [[b"x"], [bytes(8), b"x"], [bytes(8)], [bytes(8), b"", b""], [b"\xff" * 8, b"x"]])
+def test_what_is_no_message_is_refused(tmp_path: Path, frames: list[bytes]) -> None:
+    where, keys = address("tcp", tmp_path), Keys.make()
+    with closing(open_source(where, MOST, keys)) as source, zmq.Context() as context, context.socket(zmq.PUSH) as sink:
+        sink.curve_publickey, sink.curve_secretkey = keys.public.encode(), keys.secret.encode()
+        sink.curve_serverkey = keys.public.encode()
+        sink.connect(where)
+        sink.send_multipart(frames)
+        assert wait(source)
+        with pytest.raises(GarbledError):
+            source.receive()
 
 
 def test_nobody_waits_for_room_at_a_queue_whose_receiver_has_left(tmp_path: Path) -> None:
