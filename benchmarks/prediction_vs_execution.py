@@ -18,7 +18,13 @@ is measured, too.
 
 Each finished case is appended to --out; the same command goes on from there, --table prints the tables only.
 
+With --hosts the edge box and the server are hosts in network namespaces, which have joined a head here. Tensors go over
+TCP, from host to host, too; the kernel (tc-tbf) holds each link to the bandwidth of the link's option, without its
+latency, and predictions take what link=measured finds. The camera only sends, and takes the answers: it is this
+machine, and there are two cores at least, one a host. Needs root and iproute2.
+
     python -m benchmarks.prediction_vs_execution --folder mlruns --out results.jsonl
+    python -m benchmarks.prediction_vs_execution --hosts --out on_hosts.jsonl
 """
 
 import argparse
@@ -37,6 +43,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import composition
+from benchmarks.grounds import EXCLUDED, Ground, ground_of
 from benchmarks.prediction_vs_execution_tables import CHOSEN, print_tables
 from benchmarks.predictors import Predictors, real_models
 from pepper.config.composing import Composition
@@ -71,6 +78,8 @@ PATTERNS = {
     "edge and camera busy": {"edge": "cpu75", "camera": "cpu75"},
 }
 """Loads by device; the others are idle."""
+HOSTS_LINKS = ("ethernet_100mbit",)
+OUT = {False: "results.jsonl", True: "results_on_hosts.jsonl"}
 OBJECTIVES = ("latency", "throughput")
 OURS = (CHOSEN, "pepper, noise not regarded")
 ROLES = (*OURS, "paper's rule", "best single device (predicted)")
@@ -141,11 +150,14 @@ class Model:
         name: The model's option.
         predictor: What predicts its parts.
         options: How it is measured.
+        ground: Where it runs.
         folder: For parts and sockets.
     """
 
-    def __init__(self, name: str, predictor: tuple[LatencyModel, Spread], options: Options, folder: Path) -> None:
-        self._name, self._options, self._folder = name, options, folder
+    def __init__(
+        self, name: str, predictor: tuple[LatencyModel, Spread], options: Options, ground: Ground, folder: Path
+    ) -> None:
+        self._name, self._options, self._ground, self._folder = name, options, ground, folder
         self._latency_model, self._spread = predictor
         self._forecasts: dict[str, Forecast] = {}
         self._layouts: dict[tuple[int, ...], Layout] = {}
@@ -167,6 +179,7 @@ class Model:
     def run(self, link: str, pattern: str, pool: StagePool) -> dict[str, Any]:
         """Run a case, and return its line of the file."""
         options = self._options
+        self._ground.lay(link)
         made = self._overridden(link, PATTERNS[pattern])
         fleet, forecast = assemble(made), self._forecast(pattern)
         names = list(fleet.devices)
@@ -273,7 +286,7 @@ class Model:
         return self._forecasts[pattern]
 
     def _overridden(self, link: str, loads: dict[str, str]) -> Composition:
-        overrides = [f"model={self._name}", f"link={link}"]
+        overrides = [f"model={self._name}", f"link={self._ground.link(link)}", *self._ground.overrides]
         overrides += [f"fleet.devices.{device}.load={load}" for device, load in loads.items()]
         return composition(*overrides)
 
@@ -285,6 +298,7 @@ def _papers_rule(problem: ChainProblem, inner: Sequence[int]) -> Stages:
         problem,
         part_ms=problem.part_ms[np.ix_(ends, ends)],
         part_bytes=problem.part_bytes[np.ix_(ends, ends)],
+        moved_ms=problem.moved_ms[np.ix_(ends, ends)],
         boundary_bytes=problem.boundary_bytes[ends],
         handling_ms=problem.handling_ms[ends],
         labels=(),
@@ -296,7 +310,8 @@ def _papers_rule(problem: ChainProblem, inner: Sequence[int]) -> Stages:
 
 def _rivals(problem: ChainProblem, inner: Sequence[int]) -> Iterator[Stages]:
     """Yield no split on each device, and one cut at each border between each two devices."""
-    n, devices = problem.n_steps, range(len(problem.devices))
+    n = problem.n_steps
+    devices = [index for index, device in enumerate(problem.devices) if device.name not in problem.excluded]
     for device in devices:
         yield (Stage(0, n, device),)
     for border, (first, second) in itertools.product(inner, itertools.permutations(devices, 2)):
@@ -348,10 +363,12 @@ def _line(run: Run, names: Sequence[str], positions: Sequence[int]) -> dict[str,
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("mlruns"), help="the store's folder (default: mlruns)")
-    parser.add_argument("--out", type=Path, default=Path("results.jsonl"), help="a line for each case")
+    parser.add_argument("--out", type=Path, help=f"a line for each case (default: {OUT[False]}; on hosts, {OUT[True]})")
     parser.add_argument("--models", nargs="+", default=real_models(), help="options of model")
-    parser.add_argument("--links", nargs="+", default=list(LINKS), help=f"options of link (default: {' '.join(LINKS)})")
-    parser.add_argument("--patterns", nargs="+", default=list(PATTERNS), choices=list(PATTERNS))
+    parser.add_argument("--hosts", action="store_true", help="run on hosts that joined, over TCP")
+    links = [" ".join(usual) for usual in (LINKS, HOSTS_LINKS)]
+    parser.add_argument("--links", nargs="+", help=f"options of link (default: {links[0]}; on hosts, {links[1]})")
+    parser.add_argument("--patterns", nargs="+", choices=list(PATTERNS), help="default: all that there can be")
     parser.add_argument("--champion", action="store_true", help="predict with the store's champion")
     parser.add_argument("--table", action="store_true", help="run nothing, print the tables of --out")
     parser.add_argument("--seconds", type=float, default=0.8, help="of each trial (default: 0.8)")
@@ -360,7 +377,12 @@ def main() -> int:
     parser.add_argument("--close", type=float, default=1.15, help="of the best: measured again (default: 1.15)")
     parser.add_argument("--hopeless", type=float, default=1.3, help="of the best: given up (default: 1.3)")
     given = parser.parse_args()
-    asked = list(itertools.product(given.models, given.links, given.patterns))
+    given.out = given.out or Path(OUT[given.hosts])
+    possible = [name for name, loads in PATTERNS.items() if not (given.hosts and EXCLUDED in loads)]
+    if unfit := [name for name in given.patterns or () if name not in possible]:
+        parser.error(f"--patterns {unfit[0]!r}: on hosts the {EXCLUDED} only sends; give others")
+    usual_links = HOSTS_LINKS if given.hosts else LINKS
+    asked = list(itertools.product(given.models, given.links or usual_links, given.patterns or possible))
     done = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
     finished = {(case["model"], case["link"], case["pattern"]) for case in done}
     left = [case for case in asked if case not in finished]
@@ -370,27 +392,28 @@ def main() -> int:
         predictors = Predictors(given.folder.absolute(), given.champion)
         options = Options(given.seconds, given.borders, given.prune, given.close, given.hopeless)
         started = time.monotonic()
-        for model, cases in itertools.groupby(left, key=lambda case: case[0]):
-            try:
-                for line in _run(model, list(cases), predictors, options):
-                    done.append(line)
-                    with given.out.open("a") as stream:
-                        stream.write(json.dumps(line) + "\n")
-                    here, spent_s = len(done) - len(finished), time.monotonic() - started
-                    more = f"{spent_s / 60:.1f} min, about {spent_s / here * (len(left) - here) / 60:.0f} to go"
-                    print(f"{here}/{len(left)} {model} / {line['link']} / {line['pattern']} ({more})", flush=True)
-            except ExecutionError as error:
-                failed = 1
-                print(f"{model}: {error}; the same command tries what is left again", file=sys.stderr, flush=True)
+        with ground_of(given.hosts) as ground:
+            for model, cases in itertools.groupby(left, key=lambda case: case[0]):
+                try:
+                    for line in _run(model, list(cases), predictors, options, ground):
+                        done.append(line)
+                        with given.out.open("a") as stream:
+                            stream.write(json.dumps(line) + "\n")
+                        here, spent_s = len(done) - len(finished), time.monotonic() - started
+                        more = f"{spent_s / 60:.1f} min, about {spent_s / here * (len(left) - here) / 60:.0f} to go"
+                        print(f"{here}/{len(left)} {model} / {line['link']} / {line['pattern']} ({more})", flush=True)
+                except ExecutionError as error:
+                    failed = 1
+                    print(f"{model}: {error}; the same command tries what is left again", file=sys.stderr, flush=True)
     print_tables([case for case in done if (case["model"], case["link"], case["pattern"]) in asked], OBJECTIVES, ROLES)
     return failed
 
 
 def _run(
-    model: str, cases: Sequence[tuple[str, str, str]], predictors: Predictors, options: Options
+    model: str, cases: Sequence[tuple[str, str, str]], predictors: Predictors, options: Options, ground: Ground
 ) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="pepper-") as folder:
-        runs = Model(model, predictors.of(model), options, Path(folder))
+        runs = Model(model, predictors.of(model), options, ground, Path(folder))
         with runs.pool() as pool:
             for _, link, pattern in cases:
                 yield runs.run(link, pattern, pool)
