@@ -18,6 +18,7 @@ from pepper.execution.pool import StagePool
 from pepper.execution.prompt import prompt_driver
 from pepper.execution.runner import Runner
 from pepper.execution.trials import PAUSE_S, Sample, Trial, at_rate, one_at_a_time
+from pepper.graph.ir import Graph
 from pepper.placement.plan import Plan
 from pepper.planning.measured import Kept
 from pepper.planning.measuring import samples_of
@@ -36,6 +37,7 @@ class Ready:
         name: The model's.
         rate_per_s: Requests a second.
         plan: Its plan.
+        graph: The whole model.
         layout: The plan's parts.
         samples: Its requests.
         untold: Outputs whose answers prove nothing, with the reason.
@@ -44,6 +46,7 @@ class Ready:
     name: str
     rate_per_s: float
     plan: Plan
+    graph: Graph
     layout: Layout
     samples: Sequence[Sample]
     untold: dict[str, str]
@@ -102,7 +105,7 @@ def ready(config: PepperConfig, name: str, rate_per_s: float, plan: Plan, folder
     planned = Planned(config, plan, name)
     layout = Splitter(planned.graph, folder / name).planned(plan, name)
     samples, untold = samples_of(config, planned.graph, layout)
-    return Ready(name, rate_per_s, plan, layout, samples, untold)
+    return Ready(name, rate_per_s, plan, planned.graph, layout, samples, untold)
 
 
 def measure_together(

@@ -11,6 +11,7 @@ from rich.table import Table
 from pepper.config import PepperConfig
 from pepper.console.tables import figure, plain_table
 from pepper.graph.characteristics import in_kinds
+from pepper.measure.statistics import summarise
 from pepper.placement.plan import Plan
 from pepper.planning.joint_measuring import MeasuredModels
 from pepper.planning.joint_placing import PlacedModels
@@ -68,7 +69,7 @@ class JointRunLine:
         together_ms: Predicted mean time at all models' rates.
         measured_ms: Mean of the same.
         p95_ms: Its 95th percentile, predicted.
-        measured_p95_ms: Its 95th percentile.
+        measured_p95_ms: Its 95th percentile; None where there were too few requests to tell.
         requests: How many were answered at these rates.
     """
 
@@ -79,7 +80,7 @@ class JointRunLine:
     together_ms: float
     measured_ms: float
     p95_ms: float
-    measured_p95_ms: float
+    measured_p95_ms: float | None
     requests: int
 
 
@@ -134,7 +135,7 @@ def joint_run_lines(placed: PlacedModels, measured: MeasuredModels) -> list[Join
             line.together_ms,
             float(np.mean(latency_ms := measured.together[line.model].latency_ms)),
             line.p95_ms,
-            float(np.quantile(latency_ms, 0.95)),
+            summarise(latency_ms).get("latency_p95_ms"),
             len(latency_ms),
         )
         for line in joint_lines(placed)
@@ -172,9 +173,9 @@ def joint_runs_table(lines: Sequence[JointRunLine]) -> Table:
             line.together_ms,
             line.measured_ms,
             line.p95_ms,
-            line.measured_p95_ms,
         )
-        table.add_row(line.model, figure(line.per_second), *map(figure, times), f"{line.requests}")
+        p95 = "" if line.measured_p95_ms is None else figure(line.measured_p95_ms)
+        table.add_row(line.model, figure(line.per_second), *map(figure, times), p95, f"{line.requests}")
     return table
 
 
@@ -245,6 +246,7 @@ def joint_run_metrics(lines: Sequence[JointRunLine]) -> Mapping[str, float]:
         found |= {
             f"{line.model}_alone_ms": line.measured_alone_ms,
             f"{line.model}_together_ms": line.measured_ms,
-            f"{line.model}_p95_ms": line.measured_p95_ms,
         }
+        if line.measured_p95_ms is not None:
+            found[f"{line.model}_p95_ms"] = line.measured_p95_ms
     return found

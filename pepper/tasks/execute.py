@@ -125,7 +125,7 @@ def execute_plan(config: PepperConfig, plan: Plan, name: str) -> Executed:
             _say(plan, measured)
         finally:  # whoever reads the output may have seen enough, as with `| head`
             log_run(config, store, out, plan, measured, kept)
-        unproved = len(untold) == len(graph.outputs) and not _proved_by_themselves(config, graph, layout)
+        unproved = len(untold) == len(graph.outputs) and not proved_by_themselves(config, graph, layout)
     failures = measured.failures
     if failures:
         print(f"error: {len(failures)} requests or plans failed, the first: {failures[0]}", file=sys.stderr)
@@ -138,7 +138,7 @@ def execute_plan(config: PepperConfig, plan: Plan, name: str) -> Executed:
     return Executed(status=1 if failures or wrong or unproved else 0, runs=run_lines(plan, measured))
 
 
-def _proved_by_themselves(config: PepperConfig, graph: Graph, layout: Layout) -> bool:
+def proved_by_themselves(config: PepperConfig, graph: Graph, layout: Layout, name: str = "the parts") -> bool:
     """Hold the parts to the whole as `task=split` does, where the answers tell nothing; say what came of it."""
     folder = layout.parts[0].file.parent
     try:
@@ -146,9 +146,9 @@ def _proved_by_themselves(config: PepperConfig, graph: Graph, layout: Layout) ->
     except ModelError as error:
         proof = Verification(doubt=str(error))
     if proof.ok:
-        show(f"the parts by themselves: {proof}")
+        show(f"{name} by themselves: {proof}")
     else:
-        print(f"error: the parts by themselves: {proof}", file=sys.stderr)
+        print(f"error: {name} by themselves: {proof}", file=sys.stderr)
     return proof.ok
 
 

@@ -27,6 +27,7 @@ from pepper.report.joint_placements import (
     joint_run_metrics,
     joint_runs_table,
 )
+from pepper.tasks.execute import proved_by_themselves
 from pepper.tracking.posting import log
 from pepper.tracking.record import Record
 from pepper.tracking.store import Store
@@ -78,7 +79,7 @@ def execute_together(
         note = f"mean latency of all requests: **{figure(metrics['mean_latency_ms'])} ms** measured"
         note += "".join(f"\n\n**INVALID**: {fault}" for fault in measured.faults)
         _log_run(config, store, placed, metrics, kept, folder / "kept", out, note)
-    return _status(models, measured), lines
+        return _status(config, models, measured), lines
 
 
 def _log_run(
@@ -118,17 +119,18 @@ def _log_run(
         fill_folder("execute.out", folder, out)
 
 
-def _status(models: Sequence[Ready], measured: MeasuredModels) -> int:
+def _status(config: PepperConfig, models: Sequence[Ready], measured: MeasuredModels) -> int:
     """Say what went wrong, and return the exit status."""
-    failures, wrong = measured.failures, measured.excess > 1
+    failures, wrong, unproved = measured.failures, measured.excess > 1, False
     if failures:
         print(f"error: {len(failures)} requests failed, the first: {failures[0]}", file=sys.stderr)
     if wrong:
         print(f"error: {wrong_answer(measured.difference, measured.excess)}", file=sys.stderr)
     for model in models:
         for reason in dict.fromkeys(model.untold.values()):
-            outputs = [repr(output) for output, why in model.untold.items() if why == reason]
-            print(
-                f"warning: {model.name}: output {listed(outputs)} {reason}: its answers prove nothing", file=sys.stderr
-            )
-    return 1 if failures or wrong else 0
+            names = listed([repr(output) for output, why in model.untold.items() if why == reason])
+            print(f"warning: {model.name}: output {names} {reason}: its answers prove nothing", file=sys.stderr)
+        if len(model.untold) == len(model.graph.outputs):
+            proved = proved_by_themselves(config, model.graph, model.layout, f"the parts of {model.name}")
+            unproved = unproved or not proved
+    return 1 if failures or wrong or unproved else 0
