@@ -1,5 +1,6 @@
 """Whether parts that run side by side are better than a chain: the branched problem of a model, and its answer."""
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -41,7 +42,7 @@ class Branched:
         solution: Its answer; None where none was found that keeps to the rules.
         chances: How sure it is; None likewise.
         plan: The same as a plan to run; None likewise.
-        chain_ms: The value of the chain's plan.
+        chain_ms: The value of the chain's plan; infinite where none keeps to the limits.
         taken: Whether it is better than that, and surely enough better than not splitting.
         front: With all trade-offs wanted, its own, from the lowest latency on.
         front_complete: Whether these are all of the trade-offs that energy has a part in: the time was not short.
@@ -64,6 +65,8 @@ def find_branched(
     objective: Objective,
     spread: Spread,
     lineage: Mapping[str, Any],
+    *,
+    chain_keeps: bool = True,
 ) -> Branched:
     """Solve for the best plan whose branches run side by side.
 
@@ -74,16 +77,17 @@ def find_branched(
         objective: What is minimised.
         spread: How far the predictions are off.
         lineage: As of `origin_of`.
+        chain_keeps: Whether the chain's plan keeps to the limits; if not, whatever does is taken.
     """
     options = config.place
     fleet = single_devices(forecast.fleet)
     problem = branched_problem(config, forecast, fleet)
     origin = replace(origin_of(config, forecast, lineage), fleet=fleet)
     start = _as_start(problem, forecast, *chain)
-    chosen = chain[1]
+    chain_value = chain[1].value if chain_keeps else math.inf
     solution = solve_branched(problem, objective, options.time_limit_seconds, start, options.seed)
     if solution is None:
-        return Branched(problem, None, None, None, chosen.value, taken=False)
+        return Branched(problem, None, None, None, chain_value, taken=False)
     sure = chances(problem, solution.stages, objective, spread, options.samples, options.seed)
     found, complete = list[Solution](), True
     if config.objective.name == PARETO:
@@ -91,14 +95,14 @@ def find_branched(
     elif config.objective.name == PARETO_ENERGY:
         front = branched_front(problem, options.time_limit_seconds, options.seed)
         found, complete = list(front.plans), front.complete
-    better = solution.value < chosen.value * (1 - LEAST_GAIN)
+    better = solution.value < chain_value * (1 - LEAST_GAIN)
     return Branched(
         problem,
         solution,
         sure,
         branched_plan(problem, solution, objective, origin),
-        chosen.value,
-        taken=better and sure.probability >= options.confidence,
+        chain_value,
+        taken=better and (sure.probability >= options.confidence or not chain_keeps),
         front=tuple(branched_plan(problem, each, objective, origin) for each in found),
         front_complete=complete,
     )

@@ -1,28 +1,30 @@
 """From a fleet and the champion to the plan: predict, solve, and see how sure that is."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from pepper.config import PepperConfig
 from pepper.config.composing import Composition
 from pepper.config.placing import PARETO_ENERGY, PlanGraph
 from pepper.console.progress import Told, untold
 from pepper.console.tables import figure
-from pepper.errors import ConfigError
+from pepper.errors import ConfigError, PlacementError
 from pepper.graph.model import find_model
 from pepper.placement.baselines import compare
 from pepper.placement.chain import Solution, pareto
-from pepper.placement.decision import Decision, decide
+from pepper.placement.decision import Decision, Spread, decide
 from pepper.placement.evaluate import Evaluation, Stage, Stages, evaluate
 from pepper.placement.front import chain_front, unbeaten
 from pepper.placement.objectives import Objective
 from pepper.placement.plan import Origin, Plan
-from pepper.placement.problem import ChainProblem
+from pepper.placement.problem import ChainProblem, Limits
 from pepper.placement.queueing import UnderLoad, chain_works, under_load
 from pepper.placement.sensitivity import FlipPoint, flip_points, scale_bandwidth
+from pepper.placement.shortage import LimitError
 from pepper.planning.branching import Branched, find_branched
 from pepper.planning.drift import disagreements, measured_names
 from pepper.planning.fleets import assemble, check_readable
@@ -58,6 +60,8 @@ class Placed:
         baselines: What people do without a solver; None where that gives no plan.
         lineage: Which latency model's version predicted, and the training and data behind it.
         branched: What came of parts that run side by side, where that was asked for.
+        refused: Why no chain keeps to the limits, where only parts that run side by side do; the decision is then the
+            best one without limits.
         counts_energy: Whether plans are judged by their energy.
         by_energy: Whether the front trades off energy, too.
         front_complete: Whether that front has all plans: the time was not short.
@@ -75,6 +79,7 @@ class Placed:
     baselines: Mapping[str, tuple[Stages, Evaluation] | None]
     lineage: Mapping[str, Any]
     branched: Branched | None = None
+    refused: PlacementError | None = None
     counts_energy: bool = False
     by_energy: bool = False
     front_complete: bool = True
@@ -126,22 +131,15 @@ def find_plan(composition: Composition, told: Told = untold) -> Placed:
     objective = objective_of(config.objective)
     options = config.place
     spread = load_spread(registry, version)
-    with named_by_key(config):
-        decision = decide(
-            problem,
-            objective,
-            spread,
-            options.confidence,
-            options.samples,
-            options.seed,
-            options.time_limit_seconds,
-        )
+    decision, refused = _decided(config, problem, objective, spread)
     told("solve", f"{figure(decision.best.value)} ms")
     against = disagreements(config, registry, version, latency_model, measured_names(fleet))
     by_energy, complete = config.objective.name == PARETO_ENERGY, True
     if by_energy:
         trade_offs = chain_front(problem, options.time_limit_seconds)
         front, complete = trade_offs.plans, trade_offs.complete
+    elif refused:
+        front = ()
     else:
         front = pareto(problem, options.time_limit_seconds)
     told("trade off", f"{len(front)} plans")
@@ -151,7 +149,9 @@ def find_plan(composition: Composition, told: Told = untold) -> Placed:
     if options.graph == PlanGraph.dag:
         regions = Forecast(config, model, graph, fleet, latency_model, regions=True)
         chain = problem, decision.chosen, forecast
-        branched = find_branched(config, regions, chain, objective, spread, lineage)
+        branched = find_branched(config, regions, chain, objective, spread, lineage, chain_keeps=refused is None)
+        if refused and not branched.taken:
+            raise refused
         plan = branched.plan if branched.taken and branched.plan else plan
     return Placed(
         forecast,
@@ -164,6 +164,7 @@ def find_plan(composition: Composition, told: Told = untold) -> Placed:
         baselines=compare(problem, objective),
         lineage=lineage,
         branched=branched,
+        refused=refused,
         counts_energy=config.objective.counts_energy,
         by_energy=by_energy,
         cautions=tuple(caution(registry, version)),
@@ -172,8 +173,29 @@ def find_plan(composition: Composition, told: Told = untold) -> Placed:
     )
 
 
+def _decided(
+    config: PepperConfig, problem: ChainProblem, objective: Objective, spread: Spread
+) -> tuple[Decision, PlacementError | None]:
+    """Choose the best chain; where none keeps to the limits but other plans might, one without, and the refusal.
+
+    Raises:
+        PlacementError: No plan keeps to the rules.
+    """
+    options = config.place
+    how = options.confidence, options.samples, options.seed, options.time_limit_seconds
+    try:
+        with named_by_key(config):
+            return decide(problem, objective, spread, *how), None
+    except PlacementError as refused:
+        if options.graph != PlanGraph.dag or not isinstance(refused.__cause__, LimitError):
+            raise
+        return decide(replace(problem, limits=Limits()), objective, spread, *how), refused
+
+
 def flips(placed: Placed, told: Told) -> dict[str, tuple[FlipPoint, ...]]:
-    """Return where another plan would be best: by ``bandwidth`` (as a factor), and by each device's load (%)."""
+    """Return where another chain would be best: by ``bandwidth`` (as a factor), and by each device's load (%)."""
+    if placed.refused:
+        return {}
     find = partial(flip_points, placed.problem, objective=placed.objective, time_limit_s=MOST_S)
     found: dict[str, tuple[FlipPoint, ...]] = {}
 

@@ -1,13 +1,13 @@
 """The pictures of a placement: a request, a stream, the trade-offs, and latency against bandwidth."""
 
+import time
 from pathlib import Path
 
 import numpy as np
 
 from pepper.console.progress import Told
-from pepper.errors import PlacementError
 from pepper.placement.baselines import single_device
-from pepper.placement.chain import solve
+from pepper.placement.chain import soonest
 from pepper.placement.evaluate import Stages, evaluate
 from pepper.placement.objectives import LATENCY
 from pepper.placement.problem import ChainProblem
@@ -26,7 +26,7 @@ _STREAM = 6
 def draw(placed: Placed, folder: Path, told: Told) -> None:
     """Draw a request, a stream, the Pareto front, and latency against bandwidth."""
     problem, stages = placed.problem, placed.decision.chosen.stages
-    front = [evaluate(problem, solution.stages) for solution in placed.front]
+    front = placed.front_plans or [placed.plan]
     others = {"pepper": evaluate(problem, stages)}
     others |= {
         name: entry[1] for name, entry in placed.baselines.items() if entry is not None and not entry[1].violations
@@ -70,12 +70,9 @@ def _curves(placed: Placed) -> dict[str, list[float]]:
     curves: dict[str, list[float]] = {"best plan": [], "this plan": [], "best single device": []}
     for factor in BANDWIDTHS.tolist():
         problem = scale_bandwidth(placed.problem, factor)
-        try:
-            best = solve(problem, LATENCY, MOST_S).value
-        except PlacementError:
-            best = np.inf
+        best = soonest(problem, time.monotonic() + MOST_S)
         single = single_device(problem, LATENCY)
-        curves["best plan"].append(best)
+        curves["best plan"].append(best.value if best else np.inf)
         curves["this plan"].append(evaluate(problem, placed.decision.chosen.stages).latency_ms)
         curves["best single device"].append(evaluate(problem, single).latency_ms if single else np.inf)
     return curves

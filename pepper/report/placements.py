@@ -57,6 +57,8 @@ def energy_line(plan: Plan) -> str | None:
 def verdict(placed: Placed, confidence: float) -> str:
     """Say how good the chosen plan is, how sure that is, and whether splitting is worth it."""
     decision, objective = placed.decision, placed.objective
+    if placed.refused:
+        return f"{str(placed.refused).partition(': ')[0]}: no chain keeps to it, parts that run side by side do"
     chosen, best = decision.chosen, decision.best
     optimal = "proven optimal" if best.proven else f"at most {best.gap:.1%} above the optimum"
     line = (
@@ -133,7 +135,9 @@ def side_by_side(placed: Placed, confidence: float) -> str | None:
     found = f"parts side by side: {figure(value)} {unit}, {proof} for the predicted times"
     if branched.taken:
         low, high = branched.chances.low, branched.chances.high
-        gain = f"{1 - value / chain_ms:.1%} below the chain's {figure(chain_ms)} {unit}"
+        gain = "no chain keeps to the limits"
+        if np.isfinite(chain_ms):
+            gain = f"{1 - value / chain_ms:.1%} below the chain's {figure(chain_ms)} {unit}"
         return f"{found}; {gain} (90 % interval {figure(low)} to {figure(high)})"
     if value < chain_ms:
         return f"{found}; better than not splitting with {sure:.0%} only, below {confidence:.0%}: the chain's is taken"

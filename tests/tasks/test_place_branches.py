@@ -118,6 +118,23 @@ def test_pins_exclusions_limits_and_trade_offs_hold_for_branches_too(desk: Desk,
     assert [period for _, period in values] == sorted((period for _, period in values), reverse=True)
 
 
+def test_a_limit_that_no_chain_keeps_is_kept_side_by_side(desk: Desk, tmp_path: Path) -> None:
+    free = json.loads(place(desk, "towers", "output=json").out)
+    least_ms = {line["name"]: line["latency_ms"] for line in free["plans"]}
+    between_ms = (least_ms["pepper"] + least_ms["chain"]) / 2
+    done = place(desk, "towers", f"objective.max_latency_ms={between_ms:.6g}", f"place.out={tmp_path}/out")
+    assert done.status == 0, done.err
+    assert (
+        f"objective.max_latency_ms={between_ms:.6g}: no chain keeps to it, parts that run side by side do" in done.out
+    )
+    plan = Plan.load(tmp_path / "out" / "plan.json")
+    assert (plan.graph, plan.latency_ms <= between_ms) == ("dag", True)
+    too_little = f"objective.max_latency_ms={least_ms['pepper'] / 2:.4g}"
+    done = place(desk, "towers", too_little)
+    assert done.status == 2
+    assert f"{too_little}: no plan keeps to it" in done.err
+
+
 def test_moves_are_for_chains(desk: Desk, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert place(desk, "towers", f"place.out={out}").status == 0
