@@ -21,8 +21,9 @@ from statistics import median
 
 import numpy as np
 
-from benchmarks.common import composition, print_table
+from benchmarks.common import composed, print_table
 from pepper.config import PepperConfig
+from pepper.config.composing import Composition, compose, compose_tree
 from pepper.console.progress import StepProgress
 from pepper.errors import PlacementError
 from pepper.placement.chain import solve
@@ -62,16 +63,15 @@ class Case:
 def place(options: argparse.Namespace, models: Sequence[str], link: str, rates: Mapping[str, float]) -> PlacedModels:
     """Place models together at rates."""
     given = [f"place.rates.{name}={rate:.6g}" for name, rate in rates.items()]
-    return find_joint_plan(
-        composition(
-            f"place.models=[{','.join(models)}]",
-            f"link={link}",
-            f"place.max_cuts={options.max_cuts}",
-            f"place.time_limit_seconds={options.time_limit}",
-            f"tracking.folder={options.folder}",
-            *given,
-        )
+    overrides = (
+        f"place.models=[{','.join(models)}]",
+        f"link={link}",
+        f"place.max_cuts={options.max_cuts}",
+        f"place.time_limit_seconds={options.time_limit}",
+        f"tracking.folder={options.folder}",
+        *given,
     )
+    return find_joint_plan(Composition(compose(overrides), overrides, compose_tree))
 
 
 def simulated_ms(problem: JointProblem, plans: Sequence[Stages], cost: JointCost) -> float:
@@ -131,8 +131,8 @@ def run(config: PepperConfig, placed: PlacedModels, plans: Mapping[str, Plan]) -
 
 
 def execute(options: argparse.Namespace, case: Case) -> list[list[float]]:
-    """Return by round the mean over all requests: together, each by itself; and the worst error of a prediction."""
-    config = composition(f"execute.trials.seconds={options.seconds}", f"link={options.links[0]}").config
+    """Return by round the mean over all requests: of plans placed together, and each by itself."""
+    config = composed(f"execute.trials.seconds={options.seconds}")
     placed = case.placed
     weights = np.array(placed.problem.weights)
     rounds = []

@@ -127,6 +127,8 @@ class BranchedCost:
         pickup_ms: Work on its messages, and the wait for its device where one comes from elsewhere.
         stage_bytes: Memory of each part.
         stage_j: Energy of each part above idle; infinite where its device's power is not known.
+        handled_ms: Of `pickup_ms`, the work on its messages.
+        reads: Whose messages each part reads, and last whose the answer is: numbers of parts, or `OUTSIDE`.
         begin_ms: When the inference of each begins in one request.
         handovers: The messages that take time.
         latency_ms: Time of one request.
@@ -142,6 +144,8 @@ class BranchedCost:
     pickup_ms: tuple[float, ...]
     stage_bytes: tuple[float, ...]
     stage_j: tuple[float, ...]
+    handled_ms: tuple[float, ...]
+    reads: tuple[tuple[int, ...], ...]
     begin_ms: tuple[float, ...]
     handovers: tuple[Handover, ...]
     latency_ms: float
@@ -189,6 +193,8 @@ class Play:
         self.begin_ms: list[float] = []
         self.stage_ms: list[float] = []
         self.pickup_ms: list[float] = []
+        self.handled_ms: list[float] = []
+        self.reads: list[tuple[int, ...]] = []
         self.stage_bytes: list[float] = []
         self.stage_j: list[float] = []
         self.handovers: list[Handover] = []
@@ -234,6 +240,8 @@ class Play:
         self.done_ms.append(begin + busy_ms + stage_ms)
         self.free_ms[device] = self.done_ms[-1]
         self.pickup_ms.append(busy_ms + wait_ms * waited)
+        self.handled_ms.append(busy_ms)
+        self.reads.append(tuple(messages))
         self.stage_j.append(chain.devices[device].work_j(busy_ms + stage_ms))
         self.load_ms[device] = self.load_ms.get(device, 0.0) + busy_ms + stage_ms
         self.stage_bytes.append(chain.part_memory_bytes(stage.start, stage.stop))
@@ -264,6 +272,8 @@ class Play:
             tuple(self.pickup_ms),
             tuple(self.stage_bytes),
             tuple(self.stage_j),
+            tuple(self.handled_ms),
+            (*self.reads, tuple(answers)),
             tuple(self.begin_ms),
             tuple(self.handovers),
             latency_ms,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from pepper.placement.branched import OUTSIDE, BranchedProblem, evaluate_branched
 from pepper.placement.evaluate import Stages, evaluate, instances, unit
 from pepper.placement.problem import ChainProblem
 
@@ -99,6 +100,40 @@ def chain_works(problem: ChainProblem, stages: Stages) -> list[Visit]:
             add(Visit(f"{ends[k]}->{ends[k + 1]}", hop.occupied_ms, hop.time_ms - hop.occupied_ms + wait_ms))
         if k < len(stages):
             add(Visit(names[k], busy_ms, begin_ms=wait_ms if k == 0 and hop is None else 0.0))
+    return works
+
+
+def branched_works(problem: BranchedProblem, stages: Stages) -> list[Visit]:
+    """Return what a request asks of devices and links, where parts run side by side: messages, and then their part.
+
+    Devices and links serve what is there: no part waits for one before it in the plan's order that is not ready yet.
+    """
+    chain, cost = problem.chain, evaluate_branched(problem, stages)
+    places = [chain.source, *(chain.devices[stage.device].name for stage in stages), chain.sink]
+    sent = {(each.sender, each.receiver): each for each in cost.handovers}
+    works: list[Visit] = []
+    part_at: dict[int, int] = {}  # the number of each part's work
+    for number, senders in enumerate(cost.reads):
+        is_part = number < len(stages)
+        wait_ms = cost.pickup_ms[number] - cost.handled_ms[number] if is_part else 0.0
+        after, begin_ms = list[int](), 0.0 if senders else wait_ms
+        for sender in senders:
+            before = () if sender == OUTSIDE else (part_at[sender],)
+            message = sent.get((sender, number))
+            if message is not None:
+                link = str(places[sender + 1]), str(places[number + 1])
+                pair = chain.index(link[0]), chain.index(link[1])
+                busy_ms = message.sent_bytes * float(chain.links.occupied_ms_per_byte[pair])
+                works.append(Visit("->".join(link), busy_ms, message.time_ms - busy_ms + wait_ms, before))
+                after.append(len(works) - 1)
+            elif sender == OUTSIDE:
+                begin_ms = wait_ms
+            else:
+                after += before
+        if is_part:
+            part_at[number] = len(works)
+            busy_ms = cost.stage_ms[number] + cost.handled_ms[number]
+            works.append(Visit(places[number + 1] or "", busy_ms, 0.0, tuple(after), begin_ms))
     return works
 
 

@@ -22,7 +22,7 @@ from pepper.placement.front import chain_front, unbeaten
 from pepper.placement.objectives import Objective
 from pepper.placement.plan import Origin, Plan
 from pepper.placement.problem import ChainProblem, Limits
-from pepper.placement.queueing import UnderLoad, chain_works, under_load
+from pepper.placement.queueing import UnderLoad, Visit, branched_works, chain_works, under_load
 from pepper.placement.sensitivity import FlipPoint, flip_points, scale_bandwidth
 from pepper.placement.shortage import LimitError
 from pepper.planning.branching import Branched, find_branched
@@ -90,6 +90,13 @@ class Placed:
     def predicted_by(self) -> str:
         """What the latency model is called."""
         return called(self.lineage["latency_model"], self.lineage["latency_model_version"])
+
+    @property
+    def works(self) -> list[Visit]:
+        """What a request asks of devices and links by the plan."""
+        if self.branched and self.branched.taken and self.branched.solution:
+            return branched_works(self.branched.problem, self.branched.solution.stages)
+        return chain_works(self.problem, self.decision.chosen.stages)
 
     @property
     def front_plans(self) -> list[Plan]:
@@ -211,12 +218,11 @@ def flips(placed: Placed, told: Told) -> dict[str, tuple[FlipPoint, ...]]:
 
 
 def busy_latencies(placed: Placed) -> tuple[UnderLoad, ...]:
-    """Return what requests that arise at random take, the more there are the longer; nothing of parts side by side."""
-    period_ms = placed.plan.period_ms
-    if placed.plan.graph == PlanGraph.dag or not period_ms:
+    """Return what requests that arise at random take, the more there are the longer."""
+    if not placed.plan.period_ms:
         return ()
-    works = chain_works(placed.problem, placed.decision.chosen.stages)
-    return tuple(under_load(works, per_second(period_ms) * share) for share in UTILISATIONS)
+    most = per_second(placed.plan.period_ms)
+    return tuple(under_load(placed.works, most * share) for share in UTILISATIONS)
 
 
 def alone(problem: ChainProblem) -> dict[str, Evaluation]:

@@ -1,6 +1,7 @@
 """The pictures of a placement: a request, a stream, the trade-offs, and latency against bandwidth."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,9 @@ import numpy as np
 from pepper.console.progress import Told
 from pepper.placement.baselines import single_device
 from pepper.placement.chain import soonest
-from pepper.placement.evaluate import Stages, evaluate
-from pepper.placement.objectives import LATENCY
-from pepper.placement.problem import ChainProblem
-from pepper.placement.queueing import chain_works, play
+from pepper.placement.evaluate import evaluate
+from pepper.placement.objectives import LATENCY, Costed
+from pepper.placement.queueing import Visit, play
 from pepper.placement.sensitivity import scale_bandwidth
 from pepper.planning.placing import BANDWIDTHS, MOST_S, Placed
 from pepper.report import placement_figures as figures
@@ -25,16 +25,15 @@ _STREAM = 6
 
 def draw(placed: Placed, folder: Path, told: Told) -> None:
     """Draw a request, a stream, the Pareto front, and latency against bandwidth."""
-    problem, stages = placed.problem, placed.decision.chosen.stages
     front = placed.front_plans or [placed.plan]
-    others = {"pepper": evaluate(problem, stages)}
+    others: dict[str, Costed] = {"pepper": placed.plan}
     others |= {
         name: entry[1] for name, entry in placed.baselines.items() if entry is not None and not entry[1].violations
     }
     rate = link_mbit_s(placed)
     curves = _curves(placed)
     for name, count, title in (("request", 1, "one request"), ("stream", _STREAM, f"a stream of {_STREAM} requests")):
-        timeline_figures.timelines({title: _busy(problem, stages, count)}, folder / name, "predicted time (ms)")
+        timeline_figures.timelines({title: _busy(placed.works, count)}, folder / name, "predicted time (ms)")
         told("draw", title)
     figures.tradeoff(
         [(cost.latency_ms, 1000 / cost.period_ms) for cost in front if cost.period_ms],
@@ -51,7 +50,7 @@ def draw(placed: Placed, folder: Path, told: Told) -> None:
     told("draw", "latency by bandwidth")
 
 
-def _busy(problem: ChainProblem, stages: Stages, count: int) -> list[Busy]:
+def _busy(works: Sequence[Visit], count: int) -> list[Busy]:
     return [
         Busy(
             event.resource,
@@ -61,7 +60,7 @@ def _busy(problem: ChainProblem, stages: Stages, count: int) -> list[Busy]:
             event.start_ms,
             event.stop_ms,
         )
-        for event in play(chain_works(problem, stages), [0.0] * count)
+        for event in play(works, [0.0] * count)
     ]
 
 

@@ -8,8 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pepper.placement.branched import evaluate_branched
 from pepper.placement.evaluate import evaluate
-from pepper.placement.queueing import Visit, answered_ms, chain_works, play, under_load
+from pepper.placement.queueing import Visit, answered_ms, branched_works, chain_works, play, under_load
+from tests.placement.test_branched import every_plan as every_branched_plan
+from tests.placement.test_branched import random_problem as branched_problem
 from tests.placement.test_chain_contract import every_plan, random_problem
 
 
@@ -24,6 +27,24 @@ def test_a_chain_takes_its_latency_alone_and_its_period_in_a_stream(seed: int) -
             if len({work.resource for work in works}) == len(works):
                 ends = answered_ms(works, [0.0] * 20)
                 assert ends[-1] - ends[-2] == pytest.approx(cost.period_ms)
+
+
+def test_parts_side_by_side_take_their_latency_alone_and_their_period_is_the_largest_load() -> None:
+    """Queues serve what is there: only where a plan has a part wait for one before it may that differ."""
+    alike = []
+    for seed in range(40):
+        problem = branched_problem(seed)
+        for stages in every_branched_plan(problem)[::7]:
+            cost = evaluate_branched(problem, stages)
+            if math.isfinite(cost.latency_ms):
+                works = branched_works(problem, stages)
+                load: dict[str, float] = {}
+                for work in works:
+                    load[work.resource] = load.get(work.resource, 0.0) + work.busy_ms
+                assert max(load.values()) == pytest.approx(cost.period_ms)
+                alike.append(answered_ms(works, [0.0])[0] == pytest.approx(cost.latency_ms))
+    assert len(alike) > 100
+    assert np.mean(alike) > 0.9
 
 
 WORKS = st.lists(

@@ -82,6 +82,7 @@ def test_branches_run_side_by_side_and_compute_what_the_whole_does(desk: Desk, t
     )
     assert done.status == 0, done.out + done.err
     assert "below the chain's" in done.out
+    assert "requests/s, at random" in done.out
     assert "proved: parts compute what the whole does" in done.out
     assert "largest difference to the whole model" in done.out
     plan = Plan.load(out / "plan.json")
