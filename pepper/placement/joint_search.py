@@ -159,9 +159,10 @@ class _JointSearch:
 
     def prove(self) -> float:
         """Branch and bound; return what no plans are below (``inf``: there are none but those found)."""
-        weights = self._problem.weights
-        heaviest = sorted(range(len(weights)), key=lambda who: -weights[who])
-        bound_ms = self._below({}, heaviest)
+        everyone = range(len(self._problem.streams))
+        alone_ms = [soonest_bounded(self._problem.beside(who, {}), self._deadline)[1] for who in everyone]
+        longest = sorted(everyone, key=lambda who: -alone_ms[who])  # it is in the way of most
+        bound_ms = self._below({}, longest)
         return bound_ms if self.best is None else min(bound_ms, self.best[1].mean_ms)
 
     def _below(self, plans: Plans, left: Sequence[int]) -> float:
