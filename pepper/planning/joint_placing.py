@@ -29,7 +29,7 @@ from pepper.planning.fleets import assemble, check_readable
 from pepper.planning.forecast import Forecast
 from pepper.planning.latency_models import chosen_version, load_version, open_registry
 from pepper.planning.posing import chain_problem, named_by_key, origin_of
-from pepper.planning.shipped import called
+from pepper.planning.shipped import called, caution
 
 _LIMITS = ("max_latency_ms", "min_per_second", "max_energy_j")
 
@@ -66,6 +66,7 @@ class PlacedModels:
         separate: What the models' own best plans would cost together.
         lineage: Which latency model's version predicted, and the training and data behind it.
         disagreements: On which devices newer measurements disagree with the latency model, one line each.
+        cautions: What to know of the latency model, one line each.
     """
 
     problem: JointProblem
@@ -74,6 +75,7 @@ class PlacedModels:
     separate: JointCost
     lineage: Mapping[str, Any]
     disagreements: tuple[str, ...]
+    cautions: tuple[str, ...]
 
     @property
     def predicted_by(self) -> str:
@@ -135,6 +137,7 @@ def find_joint_plan(composition: Composition, told: Told = untold) -> PlacedMode
         joint.evaluate({who: alone.stages for who, alone in enumerate(own)}),
         lineage,
         tuple(disagreements(config, registry, version, latency_model, measured_names(fleet))),
+        tuple(caution(registry, version)),
     )
 
 

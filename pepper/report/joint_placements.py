@@ -15,7 +15,6 @@ from pepper.measure.statistics import summarise
 from pepper.placement.plan import Plan
 from pepper.planning.joint_measuring import MeasuredModels
 from pepper.planning.joint_placing import PlacedModels
-from pepper.planning.shipped import caution
 
 
 @dataclass(frozen=True)
@@ -218,7 +217,7 @@ def joint_params(config: PepperConfig, placed: PlacedModels) -> dict[str, str | 
 
 def joint_warnings(placed: PlacedModels) -> list[str]:
     """Say what the predictions cannot be trusted in."""
-    said = [*caution(placed.lineage["latency_model_version"]), *placed.disagreements]
+    said = [*placed.cautions, *placed.disagreements]
     for model in placed.models:
         said += [f"{model.name}: {gap}; the predictions count it as nothing" for gap in in_kinds(model.forecast.gaps)]
         if model.forecast.borders.left_out:
