@@ -65,6 +65,7 @@ NOT_RUN = {
     f"{PEPPER} device.host=edge": "needs a host; tests/hosts/test_sweeps.py has some",
     f"{PEPPER} model=resnet50 device.host=edge": "needs a host; tests/hosts/test_sweeps.py has some",
     f"{PEPPER} task=fleet": "needs a head; tests/hosts/test_fleet.py starts one",
+    f"{PEPPER} task=train tuning.hosts=[edge,server]": "needs hosts; tests/hosts/test_learning.py has some",
     f"{PEPPER} task=join hosts.bundle=camera.json": "a server that nothing ends; tests/hosts/test_fleet.py starts one",
     SERVE: "a server that nothing ends; tests/tasks/test_promote.py starts it",
 }

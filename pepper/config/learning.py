@@ -1,6 +1,6 @@
 """Latency models: training, tuning and promotion."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pepper.config.checks import MISSING, a_name, within
 from pepper.errors import ConfigError
@@ -38,15 +38,21 @@ class TuningConfig:
         folds: Folds of the cross-validation, grouped by model.
         seed: Seed of the search and of the folds.
         prune: Whether a trial that starts badly is given up.
+        hosts: Hosts that joined, and have XGBoost, which try hyperparameters beside this machine.
+        together: How many trials are drawn at a time, before the results of any of them are known; None is one for each
+            machine.
     """
 
     trials: int = MISSING
     folds: int = MISSING
     seed: int = 0
     prune: bool = True
+    hosts: list[str] = field(default_factory=list)
+    together: int | None = None
 
     def __post_init__(self) -> None:
         within("tuning.trials", self.trials, 1)
+        within("tuning.together", self.together, 1)
         within("tuning.folds", self.folds, 2)
         within("tuning.seed", self.seed, 0)
 

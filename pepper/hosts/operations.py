@@ -18,6 +18,7 @@ OPERATIONS = {
     **dict.fromkeys(("listen", "probe"), "pepper.hosts.probing"),
     "lend": "pepper.hosts.lending",
     **dict.fromkeys(("measure", "path"), "pepper.measure.sent"),
+    **dict.fromkeys(("learner", "score"), "pepper.planning.scoring_away"),
     "stop": "pepper.hosts.operations",
 }
 """By name, the module whose function of that name answers it. It takes a request's values by name, and the pieces

@@ -72,8 +72,12 @@ class Joined:
         """Return which hosts are there of a name, or of a kind."""
         return sorted(name for name, host in self.present().items() if where in {name, *engine.kinds_of(host)})
 
-    def require(self, where: str) -> None:
+    def require(self, where: str, key: str = "device.host") -> None:
         """Make sure that a host, or one of a kind, is there; one that was there before is waited for.
+
+        Args:
+            where: Its name, or a kind.
+            key: What names it in the configuration.
 
         Raises:
             HostLostError: It is away for longer than that.
@@ -90,7 +94,7 @@ class Joined:
             elif engine.connected(self._client):
                 there = _names(self.present())
                 hint = nearest(where, there) or f"; there are: {', '.join(sorted(there)) or 'none'}"
-                raise DeviceError(f"device.host={where}: has not joined{hint}")
+                raise DeviceError(f"{key}={where}: has not joined{hint}")
             else:
                 self.reach_again()
 

@@ -15,7 +15,7 @@ from pepper.latency.dataset import Rows, held_out
 from pepper.latency.evaluation import Trainer, fastest_picked, leave_one_out, noise_floor, outside, scores
 from pepper.latency.features import Values
 from pepper.latency.model import Hyperparameters, LatencyModel
-from pepper.latency.tuning import TrialResult, Tuned, tune
+from pepper.latency.tuning import Others, TrialResult, Tuned, nobody, tune
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,6 +60,7 @@ def train(
     storage: Path,
     test_fraction: float = 0.2,
     progress: Callable[[TrialResult], None] | None = None,
+    others: Others = nobody,
 ) -> Trained:
     """Hold out whole models, search hyperparameters on the others and train on them.
 
@@ -69,6 +70,7 @@ def train(
         storage: SQLite file that keeps its study.
         test_fraction: Share of the models that is held out.
         progress: Told of each trial that ends.
+        others: Who tries hyperparameters beside this process.
 
     Raises:
         LatencyError: Too few rows or models were measured.
@@ -79,7 +81,7 @@ def train(
         )
     test = held_out(rows, test_fraction)
     known = rows.take(~test)
-    tuned = tune(known, config, storage, progress)
+    tuned = tune(known, config, storage, progress, others)
     by_model, by_load = (leave_out(known, by, tuned.hyperparameters) for by in ("model", "load"))
     model = LatencyModel.fit(known.features, known.p50_ms, known.p95_ms, tuned.hyperparameters)
     return Trained(

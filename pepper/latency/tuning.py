@@ -5,29 +5,40 @@ import os
 import socket
 import sqlite3
 import sys
+import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pepper.config import TuningConfig
-from pepper.errors import LatencyError
+from pepper.errors import HostLostError, LatencyError
 from pepper.interrupts import check
-from pepper.latency.dataset import Rows, grouped_folds
-from pepper.latency.evaluation import relative_error
+from pepper.latency.dataset import Rows
 from pepper.latency.features import digest
-from pepper.latency.model import Hyperparameters, LatencyModel
+from pepper.latency.folds import Folds, Scorer
+from pepper.latency.model import Hyperparameters
 from pepper.latency.model_schema import FORMAT
-from pepper.latency.roofline import Roofline
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
     from optuna.trial import BaseTrial, FrozenTrial
+
+_LOOK_S = 0.2
+Others = Callable[[Folds], Sequence[Scorer]]
+"""Returns who scores these folds beside this process."""
+
+
+def nobody(folds: Folds) -> Sequence[Scorer]:
+    """Return no one: this process tries all by itself."""
+    return ()
 
 
 @dataclass(frozen=True)
@@ -63,27 +74,37 @@ class Tuned:
 
 
 def tune(
-    rows: Rows, config: TuningConfig, storage: Path, progress: Callable[[TrialResult], None] | None = None
+    rows: Rows,
+    config: TuningConfig,
+    storage: Path,
+    progress: Callable[[TrialResult], None] | None = None,
+    others: Others = nobody,
 ) -> Tuned:
     """Search hyperparameters by cross-validation grouped by model.
 
     The study is named after the rows and the features, so that the same command resumes it: trials are
     counted in total. Trials that a killed process left running are marked as failed and tried again.
 
+    What a trial tries follows from the seed, the trials before and how many are drawn at a time (`config.together`),
+    and not from who scores it, or how fast.
+
     Args:
         rows: What to train and validate on; the test's rows are not among them.
         config: How many trials, and how they are drawn.
         storage: SQLite file that keeps the study; a damaged one is set aside, and that is said on stderr.
         progress: Told of each trial that ends.
+        others: Who scores folds beside this process.
 
     Raises:
         LatencyError: The rows hold fewer than two models, another process runs this study, or none can be kept there.
     """
     import optuna
+    from optuna.trial import TrialState
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage.parent.mkdir(parents=True, exist_ok=True)
-    folds = _Folds(rows, config)
+    folds = Folds.of(rows, config.folds, config.seed)
+    team = _Team([folds.error, *others(folds)])
     with _alone(storage):
         study = _sound_study(storage, f"{FORMAT}-{digest()}-{rows.digest}-{config.seed}-{config.folds}")
         _close_left_running(study)
@@ -98,11 +119,18 @@ def tune(
         )
         _queue_defaults(study)
 
-        def ended(_: "Study", trial: "FrozenTrial") -> None:
-            if progress is not None:
-                progress(_result(trial))
-
-        study.optimize(folds.error, n_trials=max(0, config.trials - finished), callbacks=[ended])
+        while finished < config.trials:
+            count = min(config.together or team.size, config.trials - finished)
+            batch = []
+            for _ in range(count):
+                trial = study.ask()
+                batch.append((trial, _hyperparameters(_suggest(trial), config.seed)))
+            for (trial, _), error in zip(batch, _tried(team, folds.count, batch), strict=True):
+                state = TrialState.PRUNED if error is None else TrialState.COMPLETE
+                told = study.tell(trial, error, state)
+                if progress is not None:
+                    progress(_result(told))
+            finished += count
         trials = [_result(trial) for trial in study.get_trials(deepcopy=False, states=_ended())]
         if not any(trial.state == "COMPLETE" for trial in trials):
             raise LatencyError(f"tuning.trials={config.trials}: no trial was completed; set it to at least 1")
@@ -110,38 +138,55 @@ def tune(
     return Tuned(_hyperparameters(best.params, config.seed), float(best.value or 0.0), trials)
 
 
-class _Folds:
-    """The folds that every trial is scored on, with what does not depend on the trial computed once."""
+class _Team:
+    """Those who score folds, each one at a time, this machine among them; who is lost leaves.
 
-    def __init__(self, rows: Rows, config: TuningConfig) -> None:
-        if len(np.unique(rows.group)) < 2:
-            raise LatencyError("only one model to train on: folds are grouped by model; measure a second one")
-        self._rows = rows
-        self._seed = config.seed
-        self._folds = grouped_folds(rows.groups("model"), config.folds, config.seed)
-        self._rooflines: dict[tuple[int, float], Roofline] = {}
+    Args:
+        scorers: All of them; the first is here.
+    """
 
-    def error(self, trial: "Trial") -> float:
-        """Return the mean relative error of the trial's hyperparameters over the folds."""
-        import optuna
+    def __init__(self, scorers: Sequence[Scorer]) -> None:
+        self.size = len(scorers)
+        self._free: SimpleQueue[Scorer] = SimpleQueue()
+        for scorer in scorers:
+            self._free.put(scorer)
 
-        chosen = _hyperparameters(_suggest(trial), self._seed)
+    def error(self, chosen: Hyperparameters, number: int) -> float:
+        """Return the error in a fold, scored by whoever is free."""
+        while True:
+            scorer, is_lost = self._free.get(), False
+            try:
+                return scorer(chosen, number)
+            except HostLostError as error:
+                is_lost = True
+                print(f"warning: {error}; its trials are tried elsewhere", file=sys.stderr, flush=True)
+            finally:
+                if not is_lost:
+                    self._free.put(scorer)
+
+
+def _tried(team: _Team, folds: int, batch: "Sequence[tuple[Trial, Hyperparameters]]") -> list[float | None]:
+    """Return the mean error of each trial over the folds, None where it is given up; they are tried side by side."""
+    lock = threading.Lock()
+
+    def tried(trial: "Trial", chosen: Hyperparameters) -> float | None:
         errors: list[float] = []
-        for number, (train, test) in enumerate(self._folds):
-            known, unknown = self._rows.take(train), self._rows.take(test)
-            roofline = None
-            if chosen.base == "roofline":
-                key = (number, chosen.freedom)
-                roofline = self._rooflines.get(key) or Roofline.fit(known.features, known.p50_ms, chosen.freedom)
-                self._rooflines[key] = roofline
-            # One bag a trial: bags steady a prediction and hardly change which hyperparameters are best.
-            model = LatencyModel.fit(known.features, known.p50_ms, None, replace(chosen, bags=1), roofline)
-            errors.append(float(relative_error(unknown.p50_ms, model.p50_ms(unknown.features)).mean()))
-            trial.report(float(np.mean(errors)), number)
+        for number in range(folds):
+            errors.append(team.error(chosen, number))
             check()
-            if trial.should_prune() and number < len(self._folds) - 1:
-                raise optuna.TrialPruned
+            with lock:
+                trial.report(float(np.mean(errors)), number)
+                if trial.should_prune() and number < folds - 1:
+                    return None
         return float(np.mean(errors))
+
+    if team.size == 1:
+        return [tried(*each) for each in batch]
+    with ThreadPoolExecutor(team.size, "pepper-trial") as pool:
+        under_way = [pool.submit(tried, *each) for each in batch]
+        while wait(under_way, _LOOK_S).not_done:
+            check()
+        return [each.result() for each in under_way]
 
 
 def _sound_study(storage: Path, name: str) -> "Study":

@@ -150,7 +150,7 @@ def measure(
     """
     check_wanted()
     file = held.folder(model["content_hash"]) / plain_name(model["file"])
-    inputs = tuple(unpacked(model["inputs"], _arrays(values, pieces)))
+    inputs = tuple(unpacked(model["inputs"], from_pieces(values, pieces)))
     found = ModelFile(model["name"], file, model["content_hash"], model["shapes"], inputs)
     if changed(found):
         if file.exists():
@@ -173,7 +173,7 @@ def measure(
     texts, sent = [], []
     for place in range(len(block.loads)):
         profile = profiles[place]
-        header, samples = _sent(profile.samples)
+        header, samples = in_pieces(profile.samples)
         texts.append({**{name: getattr(profile, name) for name in _PLAIN}, "samples": header})
         sent += samples
     return {"profiles": texts, "clock_s": time.time()}, sent
@@ -181,7 +181,7 @@ def measure(
 
 def _packed(block: Block) -> tuple[dict[str, Any], list[bytes]]:
     facts, given = packed(block.model.inputs)
-    header, pieces = _sent(given)
+    header, pieces = in_pieces(given)
     model = {
         "name": block.model.name,
         "file": block.model.file.name,
@@ -204,19 +204,20 @@ def _profiles(found: dict[str, Any], pieces: list[bytes]) -> list[Profile]:
     for text in found["profiles"]:
         header = text.pop("samples")
         count = len(header)
-        profile = Profile(**text, samples=_arrays(header, pieces[:count]))
+        profile = Profile(**text, samples=from_pieces(header, pieces[:count]))
         pieces = pieces[count:]
         profiles.append(replace(profile, started_s=profile.started_s - ahead_s, ended_s=profile.ended_s - ahead_s))
     return profiles
 
 
-def _sent(arrays: Arrays) -> tuple[list[Any], list[bytes]]:
+def in_pieces(arrays: Arrays) -> tuple[list[Any], list[bytes]]:
     """Return what arrays are, JSON-able, and their bytes."""
     header = [[name, array.dtype.str, list(array.shape)] for name, array in arrays.items()]
     return header, [array.tobytes() for array in arrays.values()]
 
 
-def _arrays(header: list[Any], pieces: Sequence[bytes]) -> "dict[str, Any]":
+def from_pieces(header: list[Any], pieces: Sequence[bytes]) -> "dict[str, Any]":
+    """Return the arrays again."""
     return {
         name: shaped(name, dtype, shape, piece)
         for (name, dtype, shape), piece in zip(described(header), pieces, strict=True)

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import numpy as np
 from pepper.config.composing import Composition
 from pepper.console.progress import StepProgress, stepwise
 from pepper.console.tables import show
+from pepper.hosts import reach
 from pepper.latency import collect, features
 from pepper.latency.dataset import Rows
 from pepper.latency.evaluation import repeats
@@ -20,6 +22,7 @@ from pepper.latency.training import train as train_model
 from pepper.latency.tuning import TrialResult
 from pepper.measure.noise import floor_of
 from pepper.planning.latency_models import write_version
+from pepper.planning.scoring_away import scorers_on
 from pepper.report import notes
 from pepper.report.learning import LatencyModelReport, section
 from pepper.report.page import render
@@ -47,6 +50,7 @@ def train(composition: Composition) -> Registered:
         TrackingError: The store does not answer.
     """
     config = composition.config
+    reach.use(config.hosts)
     quiet = config.is_quiet
     profiles = Store(config.tracking)
     store = Store(replace(config.tracking, experiment=config.latency.experiment))  # which fails now, if it does
@@ -69,6 +73,7 @@ def train(composition: Composition) -> Registered:
             profiles.folder / "tuning.db",
             config.latency.test_fraction,
             _telling(progress),
+            partial(scorers_on, config.tuning.hosts),
         )
     evidence = report(rows, trained.tuned.hyperparameters, track=stepwise("leave out models, devices, loads", quiet))
     facts = {

@@ -1,4 +1,5 @@
 import sqlite3
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -7,9 +8,10 @@ import optuna
 import pytest
 
 from pepper.config import TuningConfig
-from pepper.errors import LatencyError
+from pepper.errors import HostLostError, LatencyError
 from pepper.latency import tuning
-from pepper.latency.model import Hyperparameters
+from pepper.latency.folds import Folds, Scorer
+from pepper.latency.model import Hyperparameters, LatencyModel
 from pepper.latency.training import train
 from tests.latency.measured import measured
 
@@ -32,6 +34,27 @@ def test_the_same_seed_searches_the_same(tmp_path: Path) -> None:
     rows = measured()
     first, second = (tuning.tune(rows, QUICK, tmp_path / name) for name in ("a.db", "b.db"))
     assert first == second
+
+
+def test_trials_side_by_side_are_those_that_one_machine_tries_alone(tmp_path: Path) -> None:
+    """Whoever scores them, however fast, and though one is lost meanwhile."""
+    rows, three = measured(models=3, parts=2), TuningConfig(trials=5, folds=2, together=3)
+    asked: list[int] = []
+
+    def others(folds: Folds) -> list[Scorer]:
+        def slow(chosen: Hyperparameters, number: int) -> float:
+            time.sleep(0.02)
+            asked.append(number)
+            return folds.error(chosen, number)
+
+        def lost(chosen: Hyperparameters, number: int) -> float:
+            raise HostLostError("host lost: edge was away for 1 s")
+
+        return [slow, lost]
+
+    alone = tuning.tune(rows, three, tmp_path / "a.db")
+    assert tuning.tune(rows, three, tmp_path / "b.db", others=others) == alone
+    assert asked
 
 
 def test_other_rows_are_another_study(tmp_path: Path) -> None:
@@ -75,7 +98,7 @@ def test_the_defaults_are_tried_though_the_first_trial_was_interrupted(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(tuning.LatencyModel, "fit", interrupt)
+        patch.setattr(LatencyModel, "fit", interrupt)
         with pytest.raises(KeyboardInterrupt):
             tuning.tune(rows, QUICK, storage)
     trials = tuning.tune(rows, QUICK, storage).trials
