@@ -77,7 +77,7 @@ HOMES = {
     "hydra": ("run", "config"),
     "optuna": ("latency.tuning",),
     "xgboost": ("latency",),
-    "onnxruntime": ("devices.providers", "measure.worker", "graph.observer", "graph.running"),
+    "onnxruntime": ("devices.providers", "measure.worker", "graph.observer", "graph.running", "graph.precisions"),
     "zmq": ("execution",),
     "onnx": ("graph",),
     "matplotlib": ("report",),

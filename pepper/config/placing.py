@@ -16,6 +16,14 @@ class PlanGraph(StrEnum):
     dag = "dag"
 
 
+class Precision(StrEnum):
+    """What a part computes in."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"
+
+
 PARETO = "pareto"
 """The objective that asks for all trade-offs of latency and throughput."""
 
@@ -187,6 +195,12 @@ class PlaceConfig:
         excluded: Devices of the fleet that get no part.
         max_parts: Most parts; None is one a device, or any number where they run side by side.
         max_cuts: Most cuts to choose from; of more, those that make parts of equal work are taken.
+        variants: Precisions in which a part may run; each part and device gets the quickest. ``fp32`` is the model's
+            own form, whatever it computes in.
+        max_error: Most that an answer may differ from the model's own, where a part runs in another precision: the
+            largest difference of an element over the largest magnitude of its output, over all outputs and samples.
+        calibration: ``.npz`` file of samples, arrays by input name with one axis more than the input, to measure ranges
+            for 8 bits and that error on; None draws some.
         confidence: Least probability that splitting is better, for a plan that splits.
         samples: Samples of the prediction's error behind that probability.
         seed: Seed of the samples.
@@ -205,6 +219,9 @@ class PlaceConfig:
     excluded: list[str] = field(default_factory=list)
     max_parts: int | None = None
     max_cuts: int = 200
+    variants: list[Precision] = field(default_factory=lambda: [Precision.fp32])
+    max_error: float = 0.1
+    calibration: str | None = None
     confidence: float = 0.6
     samples: int = 2000
     seed: int = 0
@@ -215,10 +232,18 @@ class PlaceConfig:
         a_name("place.experiment", self.experiment)
         within("place.max_parts", self.max_parts, 1)
         within("place.max_cuts", self.max_cuts, 1)
+        within("place.max_error", self.max_error, 0, above=True)
+        if not self.variants:
+            raise ConfigError(f"place.variants=[]: leaves none; give some of [{','.join(Precision)}]")
         within("place.confidence", self.confidence, 0, 1)
         within("place.samples", self.samples, 1)
         within("place.seed", self.seed, 0)
         within("place.time_limit_seconds", self.time_limit_seconds, 0, above=True)
+        if self.models and set(self.variants) != {Precision.fp32}:
+            raise ConfigError(
+                f"place.variants=[{','.join(self.variants)}]: several models are placed in their own precisions; leave"
+                " it out, or place.models"
+            )
         for name in self.models:
             if self.models.count(name) > 1:
                 raise ConfigError(f"place.models: names {name!r} twice; give it once, at the sum of the rates")

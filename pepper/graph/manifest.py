@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pepper.config.placing import Precision
 from pepper.documents import first_fault, read_json
 from pepper.errors import ModelError, argument
 from pepper.graph import source
@@ -27,6 +28,7 @@ class Part:
         operators: How many operators it has.
         inputs: Tensors to feed, by name: the model's inputs or outputs of earlier parts.
         outputs: Tensors that it gives: read by later parts, or outputs of the model.
+        precision: What it computes in; its inputs and outputs are those of the model in any.
     """
 
     file: str
@@ -35,6 +37,7 @@ class Part:
     operators: int
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    precision: Precision = Precision.fp32
 
     def is_intact(self, folder: Path) -> bool:
         """Whether its files in the folder are there, and as they were written."""
@@ -120,7 +123,14 @@ def read_manifest(folder: Path) -> Manifest:
             shapes={name: tuple(shape) for name, shape in content["shapes"].items()},
             cuts=tuple(tuple(names) for names in content["cuts"]),
             parts=tuple(
-                Part(**{**part, "inputs": _specs(part["inputs"]), "outputs": _specs(part["outputs"])})
+                Part(
+                    **{
+                        **part,
+                        "inputs": _specs(part["inputs"]),
+                        "outputs": _specs(part["outputs"]),
+                        "precision": Precision(part.get("precision", Precision.fp32)),  # earlier ones have none
+                    }
+                )
                 for part in content["parts"]
             ),
             proof=content.get("proof") or Manifest.proof,

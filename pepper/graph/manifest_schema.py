@@ -1,6 +1,6 @@
 """What may stand in the manifest of a split, checked whole before anything of it is used."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
@@ -36,6 +36,7 @@ class _Part(StrictModel):
     operators: Size
     inputs: list[_Tensor]
     outputs: list[_Tensor]
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"  # splits written before there were others have none
 
 
 class ManifestSchema(StrictModel):

@@ -20,7 +20,7 @@ def arrange(graph: Graph) -> Graph:
     levels = _levels(graph, separators)
     orders = [sorted(order, key=levels.__getitem__) for order in (range(len(levels)), _depth_first(graph))]
     best = min(orders, key=lambda order: _crossings(graph, order))
-    return _renumber(replace(graph, separators=separators), best)
+    return renumbered(replace(graph, separators=separators), best)
 
 
 def _levels(graph: Graph, separators: Sequence[Separator]) -> list[int]:
@@ -148,7 +148,8 @@ def _crossings(graph: Graph, order: Sequence[int]) -> int:
     return total
 
 
-def _renumber(graph: Graph, order: Sequence[int]) -> Graph:
+def renumbered(graph: Graph, order: Sequence[int]) -> Graph:
+    """Return the graph with its operators in another topological order: their indices, one after the other."""
     if all(position == index for position, index in enumerate(order)):
         return graph
     place = np.empty(len(order), int)

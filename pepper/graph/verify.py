@@ -14,6 +14,7 @@ from pepper.graph.noise import hold_to_noise
 from pepper.graph.rounding import (
     CONSTANT,
     Run,
+    Values,
     compare,
     difference,
     excess,
@@ -42,6 +43,7 @@ class Verification:
             write them, that diverges; the output itself if none does.
         untold: Outputs that tell nothing about how they were computed, with the reason.
         doubt: Why nothing is proved, though no difference was found; None if it is.
+        accepts: What accepts that difference.
     """
 
     difference: float = float("nan")
@@ -50,6 +52,7 @@ class Verification:
     boundary: str | None = None
     untold: Mapping[str, str] = field(default_factory=dict)
     doubt: str | None = None
+    accepts: str = "rounding explains"
 
     @property
     def ok(self) -> bool:
@@ -62,7 +65,7 @@ class Verification:
             return f"not proved: {self.doubt}"
         if self.boundary is not None:
             return (
-                f"not proved: parts and whole differ: {far}, where rounding explains {self.tolerance:.2g};"
+                f"not proved: parts and whole differ: {far}, where {self.accepts} {self.tolerance:.2g};"
                 f" the first boundary that diverges is {self.boundary!r}"
             )
         but = "".join(
@@ -70,7 +73,7 @@ class Verification:
             " nothing by itself"
             for reason in dict.fromkeys(self.untold.values())
         )
-        return f"proved: parts compute what the whole does ({far}; rounding explains {self.tolerance:.2g}){but}"
+        return f"proved: parts compute what the whole does ({far}; {self.accepts} {self.tolerance:.2g}){but}"
 
 
 def prove(
@@ -83,6 +86,37 @@ def prove(
     try:
         flaw = _flaw(graph, manifest, folder)
         found = Verification(doubt=flaw) if flaw else verify(graph, manifest, folder, tolerance, seed)
+    except ModelError as error:
+        found = Verification(doubt=str(error))
+    write_manifest(replace(manifest, proof=str(found)), folder)
+    return found
+
+
+def within_error(
+    graph: Graph, manifest: Manifest, folder: Path, samples: Sequence[Values], max_error: float
+) -> Verification:
+    """Run the whole model and its parts, some in other precisions, on the same samples, compare their outputs, and
+    write the outcome into the manifest.
+
+    Args:
+        graph: The whole model, at the shapes to run.
+        manifest: The parts.
+        folder: Where they are.
+        samples: Inputs by name.
+        max_error: The largest relative difference accepted.
+    """
+    try:
+        whole = open_whole(graph, 0)
+        expected = [whole(feeds) for feeds in samples]
+        got = [run_parts(manifest, folder, feeds) for feeds in samples]
+        far = {
+            name: max(difference(run[name], values[name]) for run, values in zip(expected, got, strict=True))
+            for name in expected[0]
+        }
+        worst = max(far, key=far.__getitem__)
+        beyond = worst if far[worst] > max_error else None
+        silent = untold(graph, samples, expected)
+        found = Verification(far[worst], worst, max_error, beyond, silent, accepts="place.max_error accepts")
     except ModelError as error:
         found = Verification(doubt=str(error))
     write_manifest(replace(manifest, proof=str(found)), folder)

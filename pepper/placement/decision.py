@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 
@@ -60,6 +60,11 @@ class Decision:
     def within_noise(self) -> bool:
         """Whether splitting is predicted to be better, but not surely enough."""
         return self.chosen is not self.best
+
+    def above(self, bound: float) -> "Decision":
+        """Return the same where no plan is below another bound, which may be lower."""
+        best = replace(self.best, bound=min(bound, self.best.bound))
+        return replace(self, best=best, chosen=replace(self.chosen, bound=best.bound) if self.within_noise else best)
 
 
 def decide(

@@ -7,7 +7,6 @@ schema is made from them.
 
 import json
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -15,34 +14,28 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from annotated_types import Ge, Le, MaxLen, MinLen
+from annotated_types import Ge, Le, MinLen
 
-from pepper.config.placing import PlanGraph
+from pepper.config.placing import PlanGraph, Precision
 from pepper.documents import first_fault, parse_json, read_json
 from pepper.errors import ConfigError, PlacementError
 from pepper.fleet import Fleet
+from pepper.placement.accuracy import Accuracy
 from pepper.placement.chain import Solution
-from pepper.placement.evaluate import CostedParts, evaluate, instances, unit
+from pepper.placement.evaluate import CostedParts, Stages, evaluate, instances, unit
 from pepper.placement.objectives import OBJECTIVES, Objective
 from pepper.placement.plan_fleet import planned_fleet
+from pepper.placement.plan_values import MOST_WHOLE, Amount, Rounded, Text, Whole
 from pepper.placement.problem import ChainProblem
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 SCHEMA = "pepper.plan"
-VERSION = 4
-_BEFORE = 3
-"""A version that is read, too: it had empty objects where there is nothing."""
-
-_MOST = 2**53  # whole numbers beyond are none that a float can hold
-
-Text = Annotated[str, MaxLen(4096)]
-_GREATEST = sys.float_info.max  # infinity is no figure
-Amount = Annotated[float, Ge(0), Le(_GREATEST)]
-Whole = Annotated[int, Ge(0), Le(_MOST)]
-Rounded = Annotated[float, Ge(-1e-6), Le(_GREATEST)]
-"""At least 0, but for rounding."""
+VERSION = 5
+_BEFORE = (3, 4)
+"""Versions that are read, too: all parts are in the model's own precision, and 3 has empty objects where there is
+nothing."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +78,7 @@ class PlanRules:
 
     pinned: Mapping[str, tuple[Whole, Whole]] = field(default_factory=dict)
     excluded: tuple[str, ...] = ()
-    max_parts: Annotated[int, Ge(1), Le(_MOST)] | None = None
+    max_parts: Annotated[int, Ge(1), Le(MOST_WHOLE)] | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +94,7 @@ class PlannedPart:
         memory_bytes: Memory.
         energy_j: Predicted energy of a request above idle; None where its device's power is not known.
         moved_ms: Of `time_ms`, what its inputs take into an accelerator's memory, and its outputs back.
+        precision: What it computes in; its inputs and outputs are those of the model in any.
         receive_ms: Predicted time of the transfer before it (0: none).
         receive_bytes: Bytes of that transfer.
         inputs: Names of the tensors that cross its first border, when known.
@@ -121,6 +115,7 @@ class PlannedPart:
     begin_ms: Amount | None = None
     energy_j: Amount | None = None
     moved_ms: Amount = 0.0
+    precision: Precision = Precision.fp32
 
 
 @dataclass(frozen=True)
@@ -134,6 +129,8 @@ class Origin:
         tensors: (n + 1) names of the tensors that cross each boundary.
         provenance: As of the plan.
         rules: As of the plan.
+        precisions: What the forms of the problem's parts are.
+        accuracies: As of the plan, by solution, of those with parts in other precisions than the model's own.
     """
 
     model: PlannedModel | None = None
@@ -142,6 +139,8 @@ class Origin:
     tensors: Sequence[tuple[str, ...]] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     rules: PlanRules = field(default_factory=PlanRules)
+    precisions: Sequence[Precision] = (Precision.fp32,)
+    accuracies: Mapping[Stages, Accuracy] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -166,6 +165,7 @@ class Plan:
         graph: ``chain``: each part hands on to the next one. ``dag``: each hands what it gives straight to those that
             read it, and starts as soon as what it reads is there; its received transfers are several then.
         links_j: Energy of one request over all links, as far as they state one.
+        accuracy: How far its answers may lie from the model's own; None where that is what rounding explains.
 
     Raises:
         ValueError: The parts do not follow one another, or their devices or the objective are not known.
@@ -187,6 +187,7 @@ class Plan:
     goal: Objective | None = None
     graph: PlanGraph = PlanGraph.chain
     links_j: Amount = 0.0
+    accuracy: Accuracy | None = None
 
     def __post_init__(self) -> None:
         if self.goal is None and self.objective not in OBJECTIVES:
@@ -208,6 +209,11 @@ class Plan:
     def devices(self) -> tuple[str, ...]:
         """Names of the parts' devices, in order."""
         return tuple(part.device for part in self.parts)
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """Precisions of the parts, in order."""
+        return tuple(part.precision for part in self.parts)
 
     @property
     def part_count(self) -> int:
@@ -287,6 +293,7 @@ class Plan:
                 begin_ms=None if begin_ms is None else begin_ms[k],
                 energy_j=cost.stage_j[k] if math.isfinite(cost.stage_j[k]) else None,
                 moved_ms=problem.part_moved_ms(stage.start, stage.stop, stage.device),
+                precision=origin.precisions[problem.part_form(stage.start, stage.stop, stage.device)],
             )
             for k, (stage, number) in enumerate(zip(solution.stages, numbers, strict=True))
         )
@@ -307,6 +314,7 @@ class Plan:
             goal=None if OBJECTIVES.get(objective.name) == objective else objective,
             graph=PlanGraph.chain if begin_ms is None else PlanGraph.dag,
             links_j=cost.links_j,
+            accuracy=origin.accuracies.get(solution.stages),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -356,10 +364,11 @@ class Plan:
         if content.pop("schema", None) != SCHEMA:
             raise PlacementError(f"{path}: not a plan (schema is not {SCHEMA!r}); give a plan.json")
         version = content.pop("version", None)
-        if version == _BEFORE:
+        if version in _BEFORE:
             content["model"] = content.get("model") or None
         elif version != VERSION:
-            raise PlacementError(f"{path}: plan version {version!r:.40}; this pepper reads {_BEFORE} and {VERSION}")
+            known = f"{', '.join(map(str, _BEFORE))} and {VERSION}"
+            raise PlacementError(f"{path}: plan version {version!r:.40}; this pepper reads {known}")
         try:
             return _adapter().validate_json(json.dumps(content), strict=True, extra="forbid")
         except ValidationError as error:

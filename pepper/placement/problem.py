@@ -148,6 +148,8 @@ class ChainProblem:
             device: each is a process of its own.
         link_wait_ms: How long a message waits for its link before it goes over it, (n + 1, D, D) by boundary, sender
             and receiver; empty where links are free.
+        forms: Which of several forms of a part on a kind `part_ms` is the time of, (n + 1, n + 1, D); empty where each
+            has one.
         source: Name of the device at which the input arises; None if its transfer is not counted.
         sink: Name of the device at which the output is wanted; None if its transfer is not counted.
         reuse: Whether a device may hold several parts (each device then has a count of one).
@@ -168,6 +170,7 @@ class ChainProblem:
     handling_ms: Floats
     moved_ms: Floats = field(default_factory=lambda: np.zeros(0))
     link_wait_ms: Floats = field(default_factory=lambda: np.zeros(0))
+    forms: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     source: str | None = None
     sink: str | None = None
     reuse: bool = False
@@ -304,6 +307,10 @@ class ChainProblem:
     def link_waits_ms(self, boundary: int) -> Floats:
         """Return how long a message at a boundary waits for each link, shape (D, D)."""
         return self.link_wait_ms[boundary] if self.link_wait_ms.size else np.zeros_like(self.links.latency_ms)
+
+    def part_form(self, start: int, stop: int, device: int) -> int:
+        """Return which of its forms a part has on one device."""
+        return int(self.forms[start, stop, device]) if self.forms.size else 0
 
     def part_memory_bytes(self, start: int, stop: int) -> float:
         """Return the memory of one part."""

@@ -24,6 +24,8 @@ from pepper.placement.objectives import LATENCY, Costed, Objective
 from pepper.placement.plan import Plan
 from pepper.placement.problem import ChainProblem, Links
 from pepper.planning.forecast import Forecast
+from pepper.planning.forms import Forms
+from pepper.planning.keeping import Keeper
 from pepper.planning.posing import chain_problem, origin_of
 
 LEAST_S = 0.1
@@ -46,6 +48,7 @@ class Branched:
         taken: Whether it is better than that, and surely enough better than not splitting.
         front: With all trade-offs wanted, its own, from the lowest latency on.
         front_complete: Whether these are all of the trade-offs that energy has a part in: the time was not short.
+        narrowed: Whether a plan broke the limit on the error, so that precisions were denied to some parts.
     """
 
     problem: BranchedProblem
@@ -56,6 +59,7 @@ class Branched:
     taken: bool
     front: tuple[Plan, ...] = ()
     front_complete: bool = True
+    narrowed: bool = False
 
 
 def find_branched(
@@ -65,6 +69,7 @@ def find_branched(
     objective: Objective,
     spread: Spread,
     lineage: Mapping[str, Any],
+    forms: Forms | None = None,
     *,
     chain_keeps: bool = True,
 ) -> Branched:
@@ -77,24 +82,28 @@ def find_branched(
         objective: What is minimised.
         spread: How far the predictions are off.
         lineage: As of `origin_of`.
+        forms: The model in the precisions that parts may run in; None is its own only.
         chain_keeps: Whether the chain's plan keeps to the limits; if not, whatever does is taken.
     """
     options = config.place
     fleet = single_devices(forecast.fleet)
-    problem = branched_problem(config, forecast, fleet)
-    origin = replace(origin_of(config, forecast, lineage), fleet=fleet)
-    start = _as_start(problem, forecast, *chain)
-    chain_value = chain[1].value if chain_keeps else math.inf
-    solution = solve_branched(problem, objective, options.time_limit_seconds, start, options.seed)
-    if solution is None:
-        return Branched(problem, None, None, None, chain_value, taken=False)
+    keeper = Keeper(forms, forecast) if forms else None
+    chain_value, bound = chain[1].value if chain_keeps else math.inf, math.inf
+    while True:
+        problem = branched_problem(config, forecast, fleet)
+        start = _as_start(problem, forecast, *chain)
+        solution = solve_branched(problem, objective, options.time_limit_seconds, start, options.seed)
+        if solution is None:
+            return Branched(problem, None, None, None, chain_value, taken=False)
+        bound = min(bound, solution.bound)  # the first is that of all plans, whatever their error
+        found, complete = _trade_offs(config, problem)
+        if keeper is None or not keeper.narrows(problem.chain, [each.stages for each in (solution, *found)]):
+            break
+    solution = replace(solution, bound=bound)
+    origin = replace(
+        origin_of(config, forecast, lineage), fleet=fleet, accuracies={} if keeper is None else keeper.found
+    )
     sure = chances(problem, solution.stages, objective, spread, options.samples, options.seed)
-    found, complete = list[Solution](), True
-    if config.objective.name == PARETO:
-        found = _front(problem, options.time_limit_seconds, options.seed)
-    elif config.objective.name == PARETO_ENERGY:
-        front = branched_front(problem, options.time_limit_seconds, options.seed)
-        found, complete = list(front.plans), front.complete
     better = solution.value < chain_value * (1 - LEAST_GAIN)
     return Branched(
         problem,
@@ -105,7 +114,19 @@ def find_branched(
         taken=better and (sure.probability >= options.confidence or not chain_keeps),
         front=tuple(branched_plan(problem, each, objective, origin) for each in found),
         front_complete=complete,
+        narrowed=keeper is not None and keeper.narrowed,
     )
+
+
+def _trade_offs(config: PepperConfig, problem: BranchedProblem) -> tuple[list[Solution], bool]:
+    """Return all trade-offs where they are wanted, and whether these are all."""
+    options = config.place
+    if config.objective.name == PARETO:
+        return _front(problem, options.time_limit_seconds, options.seed), True
+    if config.objective.name == PARETO_ENERGY:
+        front = branched_front(problem, options.time_limit_seconds, options.seed)
+        return list(front.plans), front.complete
+    return [], True
 
 
 def _front(problem: BranchedProblem, time_limit_s: float, seed: int) -> list[Solution]:
@@ -160,6 +181,7 @@ def branched_problem(config: PepperConfig, forecast: Forecast, fleet: Fleet) -> 
         chain.part_bytes,
         chain.handling_ms[:, column],
         moved_ms=chain.moved_ms[..., column],
+        forms=chain.forms[..., column],
         excluded=[unit for unit, kind in kind_of.items() if kind in chain.excluded],
         source=chain.source,
         sink=chain.sink,

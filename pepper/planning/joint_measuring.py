@@ -104,7 +104,7 @@ def ready(config: PepperConfig, name: str, rate_per_s: float, plan: Plan, folder
     """
     planned = Planned(config, plan, name)
     layout = Splitter(planned.graph, folder / name).planned(plan, name)
-    samples, untold = samples_of(config, planned.graph, layout)
+    samples, untold = samples_of(config, planned.graph, layout, plan, name)
     return Ready(name, rate_per_s, plan, planned.graph, layout, samples, untold)
 
 

@@ -25,11 +25,12 @@ from pepper.graph.inputs import read_arrays
 from pepper.graph.ir import Graph
 from pepper.graph.running import random_inputs, run_whole
 from pepper.graph.verify import telling
+from pepper.placement.plan import Plan
 from pepper.planning.foresight import Foresight
 from pepper.planning.measured import Adapted, Kept, MeasuredPlan
 from pepper.planning.planned import Planned
 from pepper.planning.replanning import replanner
-from pepper.planning.splitting import Splitter
+from pepper.planning.splitting import Splitter, samples_of_plan
 
 _SAMPLES = 4
 """Different inputs, in turn: so that answers cannot be mixed up unseen."""
@@ -37,18 +38,34 @@ _USUAL_RATE = 0.7
 """Of the throughput: busy, but not overloaded."""
 
 
-def samples_of(config: PepperConfig, graph: Graph, layout: Layout) -> tuple[list[Sample], dict[str, str]]:
+def samples_of(
+    config: PepperConfig, graph: Graph, layout: Layout, plan: Plan, name: str
+) -> tuple[list[Sample], dict[str, str]]:
     """Return the inputs to run on, with the whole model's outputs; and which of these tell nothing, with the reason.
+
+    Where parts run in other precisions than the model's own, the inputs are those that the plan's error was measured
+    on, and its limit is what is accepted.
+
+    Args:
+        config: The whole configuration.
+        graph: The model.
+        layout: Its parts.
+        plan: The plan.
+        name: How an error calls it.
 
     Raises:
         ExecutionError: The inputs that are given are not the model's.
         ModelError: onnxruntime cannot run the model.
     """
-    seed = config.execute.seed
-    if config.execute.inputs is None:
-        drawn: Sequence[Mapping[str, Any]] = [random_inputs(graph, seed + number) for number in range(_SAMPLES)]
-    else:
+    seed, tolerance = config.execute.seed, config.execute.tolerance
+    own = samples_of_plan(graph, plan, name)
+    drawn: Sequence[Mapping[str, Any]]
+    if config.execute.inputs is not None:
         drawn = [read_inputs(Path(config.execute.inputs))]
+    elif own is not None:
+        drawn = own[:_SAMPLES]
+    else:
+        drawn = [random_inputs(graph, seed + number) for number in range(_SAMPLES)]
     runs = []
     for inputs in drawn:
         try:
@@ -56,7 +73,11 @@ def samples_of(config: PepperConfig, graph: Graph, layout: Layout) -> tuple[list
         except ExecutionError as error:
             raise ExecutionError(f"execute.inputs={config.execute.inputs}: {error}") from error
         runs.append((dict(inputs), run_whole(graph, inputs)))
-    untold, limits = telling(graph, runs, config.execute.tolerance)
+    if own is None or plan.accuracy is None:
+        untold, limits = telling(graph, runs, tolerance)
+    else:
+        limit = plan.accuracy.max_error if tolerance is None else tolerance
+        untold, limits = {}, dict.fromkeys(runs[0][1], limit)
     return [Sample(inputs, expected, limits) for inputs, expected in runs], untold
 
 

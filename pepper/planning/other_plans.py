@@ -231,11 +231,11 @@ def _check(ran: OtherRun) -> None:
         raise ExecutionError(wrong_answer(ran.difference, ran.excess))
 
 
-def wrong_answer(difference: float, excess: float) -> str:
-    """Say that an answer is not the whole model's."""
+def wrong_answer(difference: float, excess: float, key: str = "execute.tolerance") -> str:
+    """Say that an answer is not the whole model's, and what key accepts more."""
     return (
         f"an answer differs from the whole model's by {difference:.2g} of the largest value,"
-        f" {excess:.2g} times what is accepted (execute.tolerance)"
+        f" {excess:.2g} times what is accepted ({key})"
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from pepper.config import PepperConfig
 from pepper.config.composing import Composition
-from pepper.config.placing import PARETO_ENERGY, PlanGraph
+from pepper.config.placing import PARETO_ENERGY, PlanGraph, Precision
 from pepper.console.progress import Told, untold
 from pepper.console.tables import figure
 from pepper.errors import ConfigError, PlacementError
@@ -29,8 +29,10 @@ from pepper.planning.branching import Branched, find_branched
 from pepper.planning.drift import disagreements, measured_names
 from pepper.planning.fleets import assemble, check_readable
 from pepper.planning.forecast import Forecast
+from pepper.planning.forms import Forms
+from pepper.planning.keeping import Keeper
 from pepper.planning.latency_models import chosen_version, load_spread, load_version, open_registry
-from pepper.planning.posing import chain_problem, named_by_key, objective_of, origin_of
+from pepper.planning.posing import chain_problem, check_had, named_by_key, objective_of, origin_of
 from pepper.planning.shipped import called, caution
 from pepper.units import per_second
 
@@ -67,6 +69,8 @@ class Placed:
         front_complete: Whether that front has all plans: the time was not short.
         cautions: What to know of the latency model, one line each.
         disagreements: On which devices newer measurements disagree with the latency model, one line each.
+        forms: The model in the precisions that parts may run in, where that is not its own alone.
+        narrowed: Whether a plan broke the limit on the error, so that precisions were denied to some parts.
     """
 
     forecast: Forecast
@@ -85,6 +89,8 @@ class Placed:
     front_complete: bool = True
     cautions: tuple[str, ...] = ()
     disagreements: tuple[str, ...] = ()
+    forms: Forms | None = None
+    narrowed: bool = False
 
     @property
     def predicted_by(self) -> str:
@@ -123,6 +129,7 @@ def find_plan(composition: Composition, told: Told = untold) -> Placed:
     Raises:
         ConfigError: The fleet, a limit or a pin is not what it must be.
         LatencyError: The champion cannot be used by this pepper.
+        ModelError: The model cannot be made in a precision that is allowed.
         PlacementError: No plan keeps to the rules.
     """
     config = composition.config
@@ -133,30 +140,29 @@ def find_plan(composition: Composition, told: Told = untold) -> Placed:
     fleet, model = assemble(composition), find_model(config.model)
     check_readable(fleet, model.file, config.place.excluded)
     graph, latency_model = model.graph(), load_version(registry, version)
-    forecast = Forecast(config, model, graph, fleet, latency_model, told)
-    problem = chain_problem(config, forecast)
-    objective = objective_of(config.objective)
     options = config.place
-    spread = load_spread(registry, version)
-    decision, refused = _decided(config, problem, objective, spread)
+    forms = Forms(config, graph) if set(options.variants) != {Precision.fp32} else None
+    whole_in = forms.graphs if forms else None
+    forecast = Forecast(config, model, graph, fleet, latency_model, told, whole_in=whole_in)
+    check_had(config, forecast)
+    objective, spread = objective_of(config.objective), load_spread(registry, version)
+    keeper = Keeper(forms, forecast) if forms else None
+    answer = _answered(config, forecast, objective, spread)
+    bound = answer.decision.best.bound  # that of all plans, whatever their error
+    while keeper is not None and keeper.narrows(answer.problem, answer.plans):
+        answer = _answered(config, forecast, objective, spread)
+    problem, decision, refused = answer.problem, answer.decision.above(bound), answer.refused
+    front, complete = answer.front, answer.complete
     told("solve", f"{figure(decision.best.value)} ms")
     against = disagreements(config, registry, version, latency_model, measured_names(fleet))
-    by_energy, complete = config.objective.name == PARETO_ENERGY, True
-    if by_energy:
-        trade_offs = chain_front(problem, options.time_limit_seconds)
-        front, complete = trade_offs.plans, trade_offs.complete
-    elif refused:
-        front = ()
-    else:
-        front = pareto(problem, options.time_limit_seconds)
     told("trade off", f"{len(front)} plans")
     lineage = registry.lineage(version)
-    origin = origin_of(config, forecast, lineage)
+    origin = replace(origin_of(config, forecast, lineage), accuracies=keeper.found if keeper else {})
     plan, branched = Plan.of(problem, decision.chosen, objective, origin), None
     if options.graph == PlanGraph.dag:
-        regions = Forecast(config, model, graph, fleet, latency_model, regions=True)
+        regions = Forecast(config, model, graph, fleet, latency_model, regions=True, whole_in=whole_in)
         chain = problem, decision.chosen, forecast
-        branched = find_branched(config, regions, chain, objective, spread, lineage, chain_keeps=refused is None)
+        branched = find_branched(config, regions, chain, objective, spread, lineage, forms, chain_keeps=refused is None)
         if refused and not branched.taken:
             raise refused
         plan = branched.plan if branched.taken and branched.plan else plan
@@ -173,11 +179,48 @@ def find_plan(composition: Composition, told: Told = untold) -> Placed:
         branched=branched,
         refused=refused,
         counts_energy=config.objective.counts_energy,
-        by_energy=by_energy,
+        by_energy=config.objective.name == PARETO_ENERGY,
         cautions=tuple(caution(registry, version)),
         disagreements=tuple(against),
         front_complete=complete and (branched is None or branched.front_complete),
+        forms=forms,
+        narrowed=bool((keeper and keeper.narrowed) or (branched and branched.narrowed)),
     )
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """A problem, its decision, and its trade-offs.
+
+    Attributes:
+        problem: What was posed.
+        decision: What is chosen.
+        refused: As of `Placed`.
+        front: Likewise.
+        complete: Whether that front has all plans.
+        plans: Those that may be run, whose answers must be near enough.
+    """
+
+    problem: ChainProblem
+    decision: Decision
+    refused: PlacementError | None
+    front: tuple[Solution, ...]
+    complete: bool
+    plans: tuple[Stages, ...]
+
+
+def _answered(config: PepperConfig, forecast: Forecast, objective: Objective, spread: Spread) -> _Answer:
+    """Pose the problem, and solve it."""
+    problem, time_limit_s = chain_problem(config, forecast), config.place.time_limit_seconds
+    decision, refused = _decided(config, problem, objective, spread)
+    front, complete = tuple[Solution, ...](), True
+    if config.objective.name == PARETO_ENERGY:
+        trade_offs = chain_front(problem, time_limit_s)
+        front, complete = trade_offs.plans, trade_offs.complete
+    elif not refused:
+        front = pareto(problem, time_limit_s)
+    plans = [decision.chosen, *(front if config.objective.wants_front else ())]
+    return _Answer(problem, decision, refused, front, complete, tuple(each.stages for each in plans))
 
 
 def _decided(

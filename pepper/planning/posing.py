@@ -95,6 +95,7 @@ def chain_problem(config: PepperConfig, forecast: Forecast) -> ChainProblem:
         forecast.part_bytes,
         forecast.handling_ms,
         moved_ms=forecast.moved_ms,
+        forms=forecast.forms,
         excluded=place.excluded,
         source=fleet.source,
         sink=fleet.sink,
@@ -102,6 +103,20 @@ def chain_problem(config: PepperConfig, forecast: Forecast) -> ChainProblem:
         labels=[f"operators {start} to {end}" for start, end in pairwise(forecast.borders.positions)],
         limits=Limits(**{name: value for name, value in limits.items() if value is not None}),
     )
+
+
+def check_had(config: PepperConfig, forecast: Forecast) -> None:
+    """Check that some device can run parts in some precision that is allowed.
+
+    Raises:
+        ConfigError: None can.
+    """
+    devices = [name for name in forecast.fleet.devices if name not in config.place.excluded]
+    if devices and all(set(devices) <= set(forecast.without(precision)) for precision in forecast.precisions):
+        raise ConfigError(
+            f"place.variants=[{','.join(forecast.precisions)}]: not on {', '.join(devices)}: the execution providers"
+            " there have no such arithmetic; allow fp32, too"
+        )
 
 
 def origin_of(config: PepperConfig, forecast: Forecast, lineage: Mapping[str, Any]) -> Origin:
@@ -126,6 +141,7 @@ def origin_of(config: PepperConfig, forecast: Forecast, lineage: Mapping[str, An
             tuple(config.place.excluded),
             config.place.max_parts,
         ),
+        precisions=forecast.precisions,
     )
 
 

@@ -3,14 +3,18 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from pepper.config.placing import PlanGraph
+from pepper.config.placing import PlanGraph, Precision
 from pepper.errors import ConfigError, ExecutionError
 from pepper.execution.layout import Layout
 from pepper.graph.cuts import Cut, cut_behind
 from pepper.graph.ir import Graph
-from pepper.graph.manifest import read_manifest
+from pepper.graph.manifest import Manifest, read_manifest
+from pepper.graph.precisions import parts_as
+from pepper.graph.rounding import Values
 from pepper.graph.split import split
+from pepper.graph.verify import Verification, prove, within_error
 from pepper.placement.plan import Plan
+from pepper.planning.forms import Samples
 
 
 def planned_cuts(graph: Graph, plan: Plan, name: str) -> list[Cut]:
@@ -35,6 +39,52 @@ def planned_cuts(graph: Graph, plan: Plan, name: str) -> list[Cut]:
     return cuts
 
 
+def samples_of_plan(graph: Graph, plan: Plan, name: str) -> tuple[Values, ...] | None:
+    """Return what the error of a plan's answers was measured on; None where all parts are in the model's precision.
+
+    Raises:
+        ExecutionError: It is gone, has changed, or the plan does not say it.
+    """
+    if set(plan.precisions) == {Precision.fp32}:
+        return None
+    if plan.accuracy is None:
+        raise ExecutionError(f"{name}: does not say how far its answers may differ; place the model again")
+    return Samples.of_plan(graph, plan.accuracy, name).values
+
+
+def proved_plan(
+    graph: Graph,
+    plan: Plan,
+    manifest: Manifest,
+    folder: Path,
+    name: str,
+    tolerance: float | None = None,
+    seed: int = 0,
+) -> tuple[Manifest, Verification]:
+    """Put the parts of a plan, split already, into their precisions, and hold them to the whole.
+
+    Args:
+        graph: The model that was placed.
+        plan: The plan.
+        manifest: The split.
+        folder: Where its files are.
+        name: How an error calls the plan.
+        tolerance: The largest relative difference accepted; None is what rounding explains, or the plan's own limit
+            where parts run in other precisions.
+        seed: Of the inputs; those of such a plan are its samples.
+
+    Raises:
+        ExecutionError: As of `samples_of_plan`.
+        ModelError: A part cannot be made.
+    """
+    samples = samples_of_plan(graph, plan, name)
+    if samples is None or plan.accuracy is None:
+        return manifest, prove(graph, manifest, folder, tolerance, seed)
+    manifest = parts_as(manifest, folder, plan.precisions, samples)
+    limit = plan.accuracy.max_error if tolerance is None else tolerance
+    return manifest, within_error(graph, manifest, folder, samples, limit)
+
+
 class Splitter:
     """Writes the parts of one model's plans.
 
@@ -53,14 +103,24 @@ class Splitter:
 
         Raises:
             ConfigError: The plan is of another model.
+            ExecutionError: As of `samples_of_plan`.
+            ModelError: A part cannot be made.
         """
-        return self.layout(planned_cuts(self.graph, plan, name), plan.devices, plan.graph == PlanGraph.dag)
+        folder = self._next()
+        manifest = split(self.graph, planned_cuts(self.graph, plan, name), folder)
+        samples = samples_of_plan(self.graph, plan, name)
+        if samples is not None:
+            manifest = parts_as(manifest, folder, plan.precisions, samples)
+        return Layout.of(manifest, folder, plan.devices, plan.graph == PlanGraph.dag)
 
     def layout(self, cuts: Collection[Cut], devices: Collection[str], direct: bool = False) -> Layout:
         """Split at these cuts, and place the parts."""
-        self._written += 1
-        folder = self._folder / f"{self._written}"
+        folder = self._next()
         return Layout.of(split(self.graph, list(cuts), folder), folder, list(devices), direct)
+
+    def _next(self) -> Path:
+        self._written += 1
+        return self._folder / f"{self._written}"
 
 
 def written_layout(plan: Plan, folder: Path, name: str) -> Layout:
@@ -77,6 +137,12 @@ def written_layout(plan: Plan, folder: Path, name: str) -> Layout:
         raise ExecutionError(
             f"execute.parts={folder}: holds parts cut at {cuts or 'no tensor'}, {name} cuts at {planned or 'none'};"
             " split the plan's model again, or leave execute.parts out"
+        )
+    written = tuple(part.precision for part in manifest.parts)
+    if written != plan.precisions:
+        raise ExecutionError(
+            f"execute.parts={folder}: holds parts in {', '.join(written)}, {name} has {', '.join(plan.precisions)};"
+            " split the plan's model again (split.plan=FILE), or leave execute.parts out"
         )
     layout = Layout.of(manifest, folder, plan.devices, plan.graph == PlanGraph.dag)
     for part in manifest.parts:

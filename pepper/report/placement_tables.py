@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from rich.filesize import decimal
 from rich.table import Table
 
+from pepper.config.placing import Precision
 from pepper.console.tables import figure, plain_table
 from pepper.placement.queueing import UnderLoad
 
@@ -27,6 +28,7 @@ class PartLine:
         memory_bytes: What it takes there; None for what is sent back.
         energy_j: Its energy; None where that is not known.
         moved_ms: Of its time, what bringing inputs to an accelerator's memory and outputs back takes.
+        precision: What it computes in; empty for what is sent back.
     """
 
     operators: str
@@ -38,6 +40,7 @@ class PartLine:
     memory_bytes: float | None
     energy_j: float | None = None
     moved_ms: float = 0.0
+    precision: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ def plan_table(lines: Sequence[PartLine]) -> Table:
     """Return one line a part: where it runs, and what that takes."""
     metered = any(line.energy_j is not None for line in lines)
     moving = any(line.moved_ms >= LEAST_MOVED_MS for line in lines)
+    mixed = any(line.precision not in ("", Precision.fp32) for line in lines)
     columns = (
         "predicted ms",
         *(["of it host-device"] if moving else []),
@@ -87,11 +91,12 @@ def plan_table(lines: Sequence[PartLine]) -> Table:
         "memory",
         *(["energy J"] if metered else []),
     )
-    table = plain_table(("operators", "device"), columns)
+    table = plain_table(("operators", "device", *(["precision"] if mixed else [])), columns)
     for line in lines:
         table.add_row(
             line.operators,
             line.device,
+            *([line.precision] if mixed else []),
             "" if line.time_ms is None else figure(line.time_ms),
             *([_moved(line.moved_ms)] if moving else []),
             figure(line.receive_ms) if line.receive_bytes else "",

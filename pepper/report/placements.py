@@ -34,6 +34,7 @@ def part_lines(plan: Plan) -> list[PartLine]:
             part.memory_bytes,
             part.energy_j,
             part.moved_ms,
+            part.precision,
         )
         for part in plan.parts
     ]
@@ -54,6 +55,18 @@ def energy_line(plan: Plan) -> str | None:
     return f"{line}; unmeasured, and not in it: {', '.join(plan.unmeasured)}"
 
 
+def error_line(plan: Plan) -> str | None:
+    """Say how far the answers lie from the model's own; None where all parts are in its precision."""
+    accuracy = plan.accuracy
+    if accuracy is None:
+        return None
+    source = "random samples" if accuracy.calibration is None else f"samples of {accuracy.calibration}"
+    return (
+        f"error {accuracy.error:.2g} of the largest magnitude, measured on {accuracy.samples} {source}"
+        f" (place.max_error={accuracy.max_error:g}); of other inputs it is not known"
+    )
+
+
 def verdict(placed: Placed, confidence: float) -> str:
     """Say how good the chosen plan is, how sure that is, and whether splitting is worth it."""
     decision, objective = placed.decision, placed.objective
@@ -66,6 +79,8 @@ def verdict(placed: Placed, confidence: float) -> str:
         f" (90 % interval {figure(decision.low)} to {figure(decision.high)}),"
         f" {'the best plan' if decision.within_noise else 'this plan'} {optimal} for the predicted times"
     )
+    if error := error_line(placed.plan):
+        line = f"{line}\n{error}"
     if decision.single is None or decision.probability is None:
         return line
     single_ms = objective.value(evaluate(placed.problem, decision.single))
@@ -202,6 +217,8 @@ def metrics(placed: Placed) -> dict[str, float]:
     }
     if not plan.unmeasured:
         found["energy_j"] = plan.energy_j
+    if plan.accuracy is not None:
+        found["error"] = plan.accuracy.error
     if decision.probability is not None:
         found["probability_split_is_better"] = decision.probability
     for name, entry in placed.baselines.items():
@@ -210,11 +227,33 @@ def metrics(placed: Placed) -> dict[str, float]:
     return found
 
 
+def _about_precisions(placed: Placed) -> Iterator[str]:
+    """Say where precisions that are allowed are not had, and what an error does not tell."""
+    if placed.forms is None:
+        return
+    for precision in placed.forms.graphs:
+        without = placed.forecast.without(precision)
+        if without:
+            yield (
+                f"{precision}: not on {', '.join(without)}: the execution provider there has no such arithmetic, or how"
+                " fast that is was not measured"
+            )
+    if placed.plan.accuracy is not None:
+        for output, reason in placed.forms.untold.items():
+            yield f"output {output!r} {reason}: its error tells nothing of other precisions"
+    if placed.narrowed:
+        yield (
+            f"place.max_error={placed.forms.max_error:g}: the quickest plan breaks it; this one is the best of those"
+            " that leave what breaks it in the model's own precision, and the bound is that of all plans"
+        )
+
+
 def warnings(placed: Placed) -> Iterator[str]:
     """Say what the predictions cannot be trusted in."""
     forecast = placed.forecast
     yield from placed.cautions
     yield from placed.disagreements
+    yield from _about_precisions(placed)
     for gap in in_kinds(forecast.gaps):
         yield f"{gap}; the predictions count it as nothing"
     if placed.counts_energy and (unmeasured := forecast.fleet.unmeasured):

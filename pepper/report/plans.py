@@ -13,7 +13,7 @@ from pepper.report import charts, plan_charts
 from pepper.report.execution_tables import MoveLine, RunLine, StepLine
 from pepper.report.page import Block, Chart, Facts, Section, Table
 from pepper.report.placement_tables import LEAST_MOVED_MS
-from pepper.report.placements import energy_line
+from pepper.report.placements import energy_line, error_line
 from pepper.report.timelines import Busy, lanes
 from pepper.units import per_second
 
@@ -60,10 +60,12 @@ def section(placement: PlanReport) -> Section:
         **_achieved(placement.steps),
         "sent a request": decimal(round(plan.sent_bytes)),
         **({} if (energy := energy_line(plan)) is None else {"energy": energy.removeprefix("energy ")}),
+        **({} if (error := error_line(plan)) is None else {"error": error.removeprefix("error ")}),
         "proof": "optimal" if plan.gap == 0 else f"within {plan.gap:.1%} of the optimum",
     }
     operators = parts[-1].stop - parts[0].start
     moving = any(part.moved_ms >= LEAST_MOVED_MS for part in parts)
+    mixed = plan.accuracy is not None
     model = plan.model.name if plan.model else "the plan"
     blocks: list[Block] = [
         Facts(facts),
@@ -78,6 +80,7 @@ def section(placement: PlanReport) -> Section:
                 "part",
                 "operators",
                 "device",
+                *(["precision"] if mixed else []),
                 "predicted ms",
                 *(["of it host-device ms"] if moving else []),
                 "memory",
@@ -91,6 +94,7 @@ def section(placement: PlanReport) -> Section:
                     str(number),
                     f"{part.start} to {part.stop}",
                     part.device,
+                    *([part.precision.value] if mixed else []),
                     part.time_ms,
                     *([part.moved_ms if part.moved_ms >= LEAST_MOVED_MS else None] if moving else []),
                     decimal(round(part.memory_bytes)),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pepper.config import PepperConfig
 from pepper.config.composing import Composition
-from pepper.config.placing import PlanGraph
+from pepper.config.placing import PlanGraph, Precision
 from pepper.console.output import add_results
 from pepper.console.progress import StepProgress
 from pepper.console.tables import figure, show
@@ -101,6 +101,12 @@ def execute_plan(config: PepperConfig, plan: Plan, name: str) -> Executed:
             "execute.moves.allowed=true: moves are for chains, and the parts of this plan run side by side; leave it"
             " out, or place with place.graph=chain"
         )
+    lower = set(plan.precisions) - {Precision.fp32}
+    if options.moves.allowed and lower:
+        raise ConfigError(
+            f"execute.moves.allowed=true: moves are for parts in the model's own precision, and some of this plan's run"
+            f" in {listed(sorted(lower))}; leave it out, or place with place.variants=[fp32]"
+        )
     check_devices("execute.moves.load_change", options.moves.load_change, list(fleet.devices))
     store = Store(replace(config.tracking, experiment=options.experiment))
     close_abandoned(store)
@@ -109,7 +115,7 @@ def execute_plan(config: PepperConfig, plan: Plan, name: str) -> Executed:
         folder = Path(scratch)
         splitter = Splitter(graph, folder / "parts")
         layout = written_layout(plan, Path(options.parts), name) if options.parts else splitter.planned(plan, name)
-        samples, untold = samples_of(config, graph, layout)
+        samples, untold = samples_of(config, graph, layout, plan, name)
         foresight = Foresight(planned, splitter, layout) if options.moves.allowed else None
         others = other_plans(planned)
         (folder / "net").mkdir()
@@ -131,7 +137,8 @@ def execute_plan(config: PepperConfig, plan: Plan, name: str) -> Executed:
         print(f"error: {len(failures)} requests or plans failed, the first: {failures[0]}", file=sys.stderr)
     wrong = measured.excess > 1
     if wrong:
-        print(f"error: {wrong_answer(measured.difference, measured.excess)}", file=sys.stderr)
+        key = "place.max_error, or execute.tolerance" if lower else "execute.tolerance"
+        print(f"error: {wrong_answer(measured.difference, measured.excess, key)}", file=sys.stderr)
     for reason in dict.fromkeys(untold.values()):
         outputs = [repr(output) for output, why in untold.items() if why == reason]
         print(f"warning: output {listed(outputs)} {reason}: its answers prove nothing", file=sys.stderr)

@@ -9,12 +9,12 @@ from pepper.deployment.standing import StandingPipeline, standing_pipeline
 from pepper.errors import ConfigError, PlacementError
 from pepper.execution.pool import specs
 from pepper.graph.split import split as write_parts
-from pepper.graph.verify import Verification, prove
+from pepper.graph.verify import Verification
 from pepper.hosts import reach
 from pepper.outputs import output_folder, replace_folder
 from pepper.placement.plan import Plan
 from pepper.planning.planned import Planned
-from pepper.planning.splitting import planned_cuts
+from pepper.planning.splitting import planned_cuts, proved_plan
 from pepper.tasks.result import Result
 from pepper.tasks.split import say_proof
 
@@ -50,7 +50,7 @@ def export(composition: Composition) -> Result:
 
     def write(folder: Path) -> None:
         manifest = write_parts(planned.graph, cuts, folder / PARTS, "export.out")
-        proof = prove(planned.graph, manifest, folder / PARTS)
+        manifest, proof = proved_plan(planned.graph, plan, manifest, folder / PARTS, name)
         pipeline = standing_pipeline(
             called, plan, manifest, folder / PARTS, specs(plan.fleet), config.measure.session, options
         )

@@ -12,16 +12,15 @@ from pepper.console.output import results_under
 from pepper.console.progress import StepProgress
 from pepper.console.tables import show
 from pepper.errors import TrackingError
+from pepper.graph.ir import Graph
 from pepper.graph.manifest import is_split
 from pepper.graph.split import split as write_parts
-from pepper.graph.verify import prove
 from pepper.outputs import fill_folder, output_folder, remove_stale, results_folder
 from pepper.placement.evaluate import Evaluation
 from pepper.placement.plan import Plan, is_plan
 from pepper.placement.queueing import UnderLoad
-from pepper.planning.forecast import Forecast
 from pepper.planning.placing import Placed, alone, busy_latencies, find_plan, flips
-from pepper.planning.splitting import planned_cuts
+from pepper.planning.splitting import planned_cuts, proved_plan
 from pepper.report import plans as pages
 from pepper.report.page import render
 from pepper.report.placement_pictures import draw
@@ -115,7 +114,7 @@ def place_one(composition: Composition) -> PlacedPlan:
         warnings=said,
         run_id=run_id,
     )
-    status = _split(placed.forecast, plan, out / "parts") if out and config.place.split else 0
+    status = _split(placed.forecast.graph, plan, out / "parts") if out and config.place.split else 0
     executed = None
     if config.place.execute:
         with results_under("execute"):
@@ -192,6 +191,7 @@ def _record(config: PepperConfig, title: str, placed: Placed, folder: Path) -> R
         "cuts": config.cuts.kind,
         "graph": plan.graph.value,
         "parts": len(plan.parts),
+        "precisions": " ".join(plan.precisions),
         "placement": " ".join(f"{part.device}[{part.start}:{part.stop}]" for part in plan.parts),
         "solver": plan.solver,
         "source": plan.fleet.source,
@@ -210,10 +210,10 @@ def _record(config: PepperConfig, title: str, placed: Placed, folder: Path) -> R
     )
 
 
-def _split(forecast: Forecast, plan: Plan, folder: Path) -> int:
+def _split(graph: Graph, plan: Plan, folder: Path) -> int:
     """Write the plan's parts, prove them, and return the exit status."""
-    manifest = write_parts(forecast.graph, planned_cuts(forecast.graph, plan, "plan"), folder, "place.out")
-    result = prove(forecast.graph, manifest, folder)
-    show(f"{len(manifest.parts)} parts in {folder}")
+    manifest = write_parts(graph, planned_cuts(graph, plan, "plan"), folder, "place.out")
+    show(f"{len(plan.parts)} parts in {folder}")
+    result = proved_plan(graph, plan, manifest, folder, "plan")[1]
     say_proof(result)
     return 0 if result.ok else 1

@@ -25,7 +25,7 @@ from pepper.graph.split import split as write_parts
 from pepper.graph.verify import Verification, prove
 from pepper.outputs import output_folder
 from pepper.placement.plan import Plan
-from pepper.planning.splitting import planned_cuts
+from pepper.planning.splitting import planned_cuts, proved_plan
 from pepper.tasks.cuts import configured_cuts, load
 from pepper.tasks.result import Result
 
@@ -48,11 +48,17 @@ def split(composition: Composition) -> Result:
         graph = load(config)
         macs = _macs(graph)
         work = operator_work(graph)
-        cuts = _cuts(graph, config, work)
+        name = f"split.plan={config.split.plan}"
+        plan = Plan.load(Path(config.split.plan)) if config.split.plan else None
+        cuts = _cuts(graph, config, work) if plan is None else planned_cuts(graph, plan, name)
         progress.advance("read the model", f"{len(graph.operators)} operators")
         manifest = write_parts(graph, cuts, out)
         progress.advance("write the parts", f"{len(manifest.parts)} parts")
-        result = prove(graph, manifest, out, config.split.tolerance, config.split.seed)
+        checked = config.split.tolerance, config.split.seed
+        if plan is None:
+            result = prove(graph, manifest, out, *checked)
+        else:
+            manifest, result = proved_plan(graph, plan, manifest, out, name, *checked)
         progress.advance("run parts and whole", "compared")
     _say(part_rows(graph, cuts, macs.tolist(), work), manifest, out, result)
     if config.split.log:
@@ -71,8 +77,6 @@ def _macs(graph: Graph) -> np.ndarray:
 
 
 def _cuts(graph: Graph, config: PepperConfig, work: Sequence[float]) -> list[Cut]:
-    if config.split.plan:
-        return planned_cuts(graph, Plan.load(Path(config.split.plan)), f"split.plan={config.split.plan}")
     at = config.split.at
     if at is not None:
         return [

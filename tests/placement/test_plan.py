@@ -122,7 +122,7 @@ def deep(levels: int) -> dict[str, object]:
     ("change", "message"),
     [
         ({"schema": "other"}, "not a plan"),
-        ({"version": 99}, "plan version 99; this pepper reads 3 and 4"),
+        ({"version": 99}, "plan version 99; this pepper reads 3, 4 and 5"),
         ({"parts": []}, "parts is \\[\\]: .*at least 1"),
         ({"gap": None, "surprise": 1}, "gap is None"),
         ({"surprise": 1}, "surprise is 1: unexpected"),
