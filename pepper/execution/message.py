@@ -100,6 +100,12 @@ def join(messages: Sequence[Message]) -> Message:
     )
 
 
+def newest(heads: Mapping[int, Message]) -> dict[int, Message]:
+    """Return those of several ways' next messages that are of the newest request: the others' requests are lost."""
+    latest = max(message.seq for message in heads.values())
+    return {way: message for way, message in heads.items() if message.seq == latest}
+
+
 def plain(name: str, tensor: Any) -> Array:
     """Return the tensor in one piece of memory.
 

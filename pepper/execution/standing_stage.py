@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pepper.errors import ExecutionError
-from pepper.execution.message import Message, decode, join
+from pepper.execution.message import Message, decode, join, newest
 from pepper.execution.queues import TCP, Keys, Sink, Source
 from pepper.execution.stage import Wire, WorkingStage
 from pepper.execution.standing_files import StageFile, ended, keys_of, read_told
@@ -96,12 +96,6 @@ class StandingStage(WorkingStage):
         beat_ms = self._supervisor.beat()
         waits = [wait for wait in (beat_ms, timeout_ms) if wait is not None]
         return super()._attend(end, min(waits, default=None))
-
-
-def newest(heads: Mapping[int, Message]) -> dict[int, Message]:
-    """Return those of several ways' next messages that are of the newest request: the others' requests are lost."""
-    latest = max(message.seq for message in heads.values())
-    return {way: message for way, message in heads.items() if message.seq == latest}
 
 
 class Supervisor:

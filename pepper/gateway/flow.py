@@ -11,10 +11,9 @@ import numpy as np
 
 from pepper.devices.protocol import GarbledError
 from pepper.errors import ExecutionError
-from pepper.execution.message import Array, Message, Stamp, decode, encode, join
+from pepper.execution.message import Array, Message, Stamp, decode, encode, join, newest
 from pepper.execution.queues import TCP, Keys, Sink, Source, open_sink, open_source
 from pepper.execution.standing_files import GatewayFile
-from pepper.execution.standing_stage import newest
 
 PROBE_S = 1.0
 """How often the way through all stages is tried."""

@@ -70,16 +70,11 @@ def ship(joined: Joined, host: str, model: ModelFile, still: Callable[[], None] 
         sizes = {name: file.stat().st_size for name, file in files.items()}
     except OSError as error:
         raise MeasureError(f"{error.filename}: {refusal(error)}; it was there when the sweep began") from error
-    refuse_unreadable(joined, host, needs_of(model.file))
-    state, whole = joined.ask(host, "state"), sum(sizes.values())
-    if whole > state["memory_available_bytes"]:
-        left = state["memory_available_bytes"] / 2**20
-        raise DeviceError(
-            f"host {host}: {left:,.0f} MiB of memory are left, the model alone takes {whole / 2**20:,.0f}; measure a"
-            " part of it, or on another host"
-        )
-    before = -1
+    whole, before = sum(sizes.values()), -1
     while lacking := _lacking(joined, host, model, sizes):
+        if before < 0:
+            refuse_unreadable(joined, host, needs_of(model.file))
+            _check_room(joined, host, whole)
         name, reached = lacking[0]
         total = whole - sum(sizes[each] - at for each, at in lacking)
         if total <= before:
@@ -92,6 +87,16 @@ def ship(joined: Joined, host: str, model: ModelFile, still: Callable[[], None] 
                 still()
                 peer.sendall(piece)
             peer.recv(1)
+
+
+def _check_room(joined: Joined, host: str, whole: int) -> None:
+    state = joined.ask(host, "state")
+    if whole > state["memory_available_bytes"]:
+        left = state["memory_available_bytes"] / 2**20
+        raise DeviceError(
+            f"host {host}: {left:,.0f} MiB of memory are left, the model alone takes {whole / 2**20:,.0f}; measure a"
+            " part of it, or on another host"
+        )
 
 
 def refuse_unreadable(joined: Joined, host: str, needs: Needs) -> None:

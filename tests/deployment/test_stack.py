@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import requests
-from harness import ROOT, wait_until
+from harness import ROOT, stop, wait_until
 from manifests import manifests
 from postgresql import running
 
@@ -99,13 +99,7 @@ class Cluster:
 
     def end(self) -> None:
         for program in self.programs.values():
-            program.terminate()
-        for program in self.programs.values():
-            try:
-                program.wait(20)
-            except subprocess.TimeoutExpired:
-                program.kill()
-                program.wait()
+            stop(program)
 
 
 def filled(text: str, given: dict[str, str], places: dict[str, Path]) -> str:

@@ -30,10 +30,19 @@ def needs(choice: Choice) -> Choice:
         if not SWIFTSHADER.is_file():
             pytest.skip("no Vulkan device in software: chromium is not installed")
         on_software()
-    if choice == OPENVINO and "GenuineIntel" not in Path("/proc/cpuinfo").read_text():
+    if choice == OPENVINO and not _is_intel():
         pytest.skip("OpenVINO's plug-in takes Intel's processors only")
     os.environ.setdefault("ORT_GGML_LOG", "off")
     return choice
+
+
+def at_hand() -> Choice:
+    """Return OpenVINO's choice where its plug-in computes, or else ggml's."""
+    return needs(OPENVINO if _is_intel() and find_spec(str(OPENVINO.library)) else GGML)
+
+
+def _is_intel() -> bool:
+    return "GenuineIntel" in Path("/proc/cpuinfo").read_text()
 
 
 def overrides(choice: Choice) -> list[str]:

@@ -14,7 +14,7 @@ from pepper.devices.cores import resolve
 from pepper.devices.providers.small_models import products
 from pepper.errors import ConfigError
 from pepper.sweep.axes import single_cell
-from tests.devices.plugins import GGML, needs, overrides
+from tests.devices.plugins import GGML, at_hand, needs, overrides
 from tests.tasks.plans import CORES
 
 CORE = ("device=share100", "load=idle")
@@ -128,14 +128,14 @@ CHAINS = {"wide": (64, *[384] * 6), "narrow": (64, *[128] * 10), "thin": (8, *[5
 @pytest.mark.slow
 @pytest.mark.skipif(len(CORES) < 2, reason="each device takes a core")
 def test_cores_and_a_plug_in_are_measured_learned_placed_and_run_together(desk: Desk) -> None:
-    ggml = needs(GGML)
+    choice = at_hand()
     for name, sizes in CHAINS.items():
         file = desk.folder / f"{name}.onnx"
         file.write_bytes(products(*sizes))
         (desk.options / "model" / f"{name}.yaml").write_text(f"# A test's.\nname: {name}\npath: {file}\n")
     (desk.options / "device").mkdir()
-    options = ", ".join(f"{key}: {value}" for key, value in ggml.options.items())
-    plug = f"name: plug\nprovider: {ggml.name}\nlibrary: {ggml.library}\noptions: {{{options}}}\nthreads: 1\n"
+    options = ", ".join(f"{key}: {value}" for key, value in choice.options.items())
+    plug = f"name: plug\nprovider: {choice.name}\nlibrary: {choice.library}\noptions: {{{options}}}\nthreads: 1\n"
     (desk.options / "device" / "plug.yaml").write_text(f"# A test's.\n{plug}")
     axes = "{model: [wide, narrow, thin], model.part: [0, 1, 2, 3], device: [share100, plug], load: [idle]}"
     desk.sweep("both", f"name: both\naxes: {axes}\n")
