@@ -56,7 +56,7 @@ def knapsack(value: Floats, weight: Floats, capacity: float) -> float:
 def together(problem: DagProblem, block: NDArray[np.int64], target_ms: float) -> NDArray[np.int64]:
     """Merge blocks that some placement under `target_ms` keeps together, if there is one at all.
 
-    A block that takes no time and has one neighbour can join it, unless memory could run short. An output
+    A block that takes no time can join its companion, unless memory could run short. An output
     that costs the target or more must not leave its device; with at most one host device none is free of it.
     """
     hosts = sum(kind.count for kind in problem.kinds if kind.host)
@@ -75,12 +75,11 @@ def together(problem: DagProblem, block: NDArray[np.int64], target_ms: float) ->
             for kind, unable, block_ms in zip(problem.kinds, blocks.unable, blocks.block_ms, strict=True)
         )
         link = [
-            (member, next(iter(near)))
+            (member, joined)
             for member, near in enumerate(neighbours)
-            if len(near) == 1
-            and not blocks.block_ms[:, member].any()
-            and not (blocks.unable[:, member] & ~blocks.unable[:, next(iter(near))]).any()
-            and (roomy or blocks.size[member] == 0)
+            if not blocks.block_ms[:, member].any() and (roomy or blocks.size[member] == 0)
+            if (joined := _companion(blocks, member, near)) is not None
+            and not (blocks.unable[:, member] & ~blocks.unable[:, joined]).any()
         ]
         if hosts <= 1:
             for net, cost_ms in zip(blocks.nets, blocks.net_ms, strict=True):
@@ -93,3 +92,17 @@ def together(problem: DagProblem, block: NDArray[np.int64], target_ms: float) ->
         circles = [(a, b) for pair in link for a, b in (pair, pair[::-1])]
         edges = [(b, a) for a, needs in enumerate(blocks.before) for b in needs]
         block = condense(np.arange(blocks.n), [*edges, *circles])[block]
+
+
+def _companion(blocks: Blocks, member: int, neighbours: set[int]) -> int | None:
+    """Return the block beside which another, of no time, costs nothing; None if there is no such block.
+
+    That is its only neighbour; or, where nothing comes after it, what alone comes before it, if that has to do with all
+    outputs that the member has to do with: these touch one device fewer then, and no order is broken.
+    """
+    if len(neighbours) == 1:
+        return next(iter(neighbours))
+    if blocks.after[member] or len(blocks.before[member]) != 1:
+        return None
+    (writer,) = blocks.before[member]
+    return writer if all(writer in net for net in blocks.nets if member in net) else None

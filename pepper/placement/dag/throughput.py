@@ -45,14 +45,16 @@ MOST_BYTES = 1 << 28
 MOST_CELLS = 200_000_000
 """Most numbers that a pass may hold: its ideals, times the states and blocks."""
 
-PAIRS = 1 << 18
-"""Pairs of ideals costed in one array operation."""
+PAIRS = 1 << 14
+"""Pairs of ideals costed in one array operation: so few that arrays of them stay in the processor's cache. Memory for
+larger ones comes from the system anew each time, which takes ten times as long as the arithmetic."""
 
 GRAIN = 2.0**40
 """What all work together is in whole numbers."""
 
-TARGETS = (0.02, 0.06, 0.15, 0.3, 0.6, 1.0)
-"""Where between the bound and the best known value the passes set their targets."""
+TARGETS = (0.02, 0.06, 0.15, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""Where between the bound and the best known value the passes set their targets: in steps, as a pass beyond the optimum
+takes many times as long as one just there."""
 
 NEAR_ORDERS = 4
 """Random orders searched together where all ideals are many or too many."""
