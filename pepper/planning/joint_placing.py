@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 from pepper.config import ModelConfig, PepperConfig, typed
@@ -32,6 +33,8 @@ from pepper.planning.posing import chain_problem, named_by_key, origin_of
 from pepper.planning.shipped import called, caution
 
 _LIMITS = ("max_latency_ms", "min_per_second", "max_energy_j")
+_OF_ONE = ("moves.allowed", "others.compare", "others.exhaustive", "parts", "inputs", "trials.rate_per_s")
+"""Keys of ``execute`` that say how one model's plan is run."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,11 @@ def _check(config: PepperConfig) -> None:
         )
     if place.graph == PlanGraph.dag:
         raise ConfigError("place.graph=dag: several models are placed as chains; give place.graph=chain")
+    for key in _OF_ONE if place.execute else ():
+        if value := attrgetter(key)(config.execute):
+            raise ConfigError(
+                f"execute.{key}={value}: says how one model's plan is run; leave it out, or run one with task=execute"
+            )
     for name, device in config.fleet.devices.items():
         if device.count > 1:
             raise ConfigError(

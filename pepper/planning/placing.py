@@ -119,6 +119,18 @@ class Placed:
         return kept
 
 
+def refuse_several(config: PepperConfig) -> None:
+    """Check that one model is to be placed.
+
+    Raises:
+        ConfigError: Several are.
+    """
+    if config.place.models:
+        raise ConfigError(
+            f"place.models=[{','.join(config.place.models)}]: several models are for task=place; leave it out"
+        )
+
+
 def find_plan(composition: Composition, told: Told = untold) -> Placed:
     """Predict the model's parts on the fleet and solve for the plan; says and logs nothing.
 
@@ -133,8 +145,7 @@ def find_plan(composition: Composition, told: Told = untold) -> Placed:
         PlacementError: No plan keeps to the rules.
     """
     config = composition.config
-    if config.place.models:
-        raise ConfigError(f"place.models=[{','.join(config.place.models)}]: several models are for task=place only")
+    refuse_several(config)
     registry = open_registry(config)
     version = chosen_version(registry, config.latency.version)
     fleet, model = assemble(composition), find_model(config.model)

@@ -15,6 +15,7 @@ from pepper.placement.evaluate import Evaluation
 from pepper.placement.plan import Plan
 from pepper.planning.fleets import assemble
 from pepper.planning.other_plans import UNSPLIT
+from pepper.planning.placing import refuse_several
 from pepper.report.executions import THE_PLAN
 from pepper.report.quickstart_table import RanLine, ran_table
 from pepper.tasks.execute import Executed, execute_plan
@@ -50,6 +51,7 @@ def quickstart(composition: Composition) -> Result:
     learning = composition.anew(_with_defaults(LEARNING, [each for each in given if _group(each) != "model"]))
     placing = composition.anew(_with_defaults(PLACING, [each for each in given if _group(each) != "sweep"]))
     to_learn, to_place = learning.config, placing.config
+    refuse_several(to_place)
     find_model(to_place.model)  # what is wrong is said before minutes are spent
     assemble(placing)
     for key, folder in (("place.out", to_place.place.out), ("execute.out", to_place.execute.out)):

@@ -95,6 +95,10 @@ def test_what_is_wrong_is_said_with_a_fix(desk: Desk) -> None:
     assert "objective.name=throughput" in refused(desk, "objective=throughput")
     assert "objective.max_latency_ms=5: does not hold for several models" in refused(desk, "objective.max_latency_ms=5")
     assert "place.graph=dag" in refused(desk, "place.graph=dag")
+    several = "execute.others.compare=True: says how one model's plan is run"
+    assert several in refused(desk, "place.execute=true", "execute.others.compare=true")
+    done = desk("task=quickstart", "place.models=[deep,flat]")
+    assert "place.models=[deep,flat]: several models are for task=place; leave it out" in done.error
 
 
 def test_rates_that_no_plan_carries_are_said_with_those_that_one_does(desk: Desk) -> None:
