@@ -13,7 +13,7 @@ from pepper.placement.dag.latency import solve_latency
 from pepper.placement.dag.problem import DagProblem, Kind, Output, Place, evaluate_dag
 from pepper.placement.dag.throughput import solve_throughput
 
-CASES = 400
+CASES = 200
 
 
 def random_problem(seed: int, training: bool = False) -> DagProblem:
