@@ -112,6 +112,18 @@ def test_a_run_of_a_form_is_described_as_its_part_is(
         assert run["weight_bytes"] == pytest.approx(whole["weight_bytes"], rel=0.05)
 
 
+@pytest.mark.parametrize("groups", [2, 8])
+def test_convolutions_of_several_channels_a_group_stay_as_they_are(groups: int, tmp_path: Path) -> None:
+    b = models.Builder()
+    x = b.op("Conv", "x", b.weight(8, 8 // groups, 1, 1), group=groups)
+    b.op("Conv", x, b.weight(4, 8, 1, 1))
+    model = b.model([models.value("x", [1, 8, 8, 8])], [models.value(b.nodes[-1].output[0], None)])
+    graph = load_graph(models.save(model, tmp_path / "m.onnx"))
+    form = whole_as(graph, Precision.int8, [random_inputs(graph)], tmp_path)
+    found = Characteristics(form).part(0, len(form.operators))
+    assert found["macs_int8"] == (found["macs"] if groups == 8 else 4 * 8 * 64)
+
+
 def test_what_is_in_8_bits_cannot_be_made_so(tmp_path: Path) -> None:
     graph, samples = loaded(residual, tmp_path)
     again = whole_as(graph, Precision.int8, samples, tmp_path)
