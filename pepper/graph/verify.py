@@ -73,7 +73,9 @@ class Verification:
             " nothing by itself"
             for reason in dict.fromkeys(self.untold.values())
         )
-        return f"proved: parts compute what the whole does ({far}; {self.accepts} {self.tolerance:.2g}){but}"
+        near = "on these samples parts answer nearly what the whole does"
+        what = "parts compute what the whole does" if self.accepts == Verification.accepts else near
+        return f"proved: {what} ({far}; {self.accepts} {self.tolerance:.2g}){but}"
 
 
 def prove(
