@@ -156,7 +156,7 @@ def edited(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (edited(lambda c: c.update(version=99)), "plan version 99; this pepper reads 3 and 4"),
+        (edited(lambda c: c.update(version=99)), "plan version 99; this pepper reads 3, 4 and 5"),
         (model(sha256="0" * 64), r"was made for another .* \(sha256 000000000000, the file"),
         (model(path="gone.onnx"), "gone.onnx: no such file"),
         (edited(lambda c: c.update(model=None)), "the plan names no model; make one with task=place"),
@@ -384,7 +384,7 @@ def test_other_plans_that_cannot_be_run_are_named(
     assert len(cuts) == 2
     assert {one["devices"] for one in found["not_run"]} == {"edge - camera"}
     assert all("no link from edge to camera" in one["reason"] for one in found["not_run"])
-    assert len(written) == 1 + 1 + 1, "the model is split once for all plans with the same cuts that can be run"
+    assert len(written) == 1 + 1, "the model is split once for all other plans with the same cuts that can be run"
     assert found["events"] == []
     assert f"[{4 + 2 + 3}/9] {cuts[1]} on edge - camera: not run: no link" in outcome.err
 
