@@ -42,6 +42,7 @@ WHOLE = 0.97
 _BUSY = 1.9  # slow-down by a neighbour that is always ready to run
 _LEAST_MS, _MOST_MS = 1e-6, 1e9
 _LEAST_SPREAD = 0.02  # relative; measurements are no finer
+_ALIKE = 1e-6  # log; an error is the relative one
 _ITERATIONS = 30
 _TOLD = 0.05  # of a row's work: a kind that never made as much has no factor of its own
 
@@ -60,7 +61,7 @@ class Roofline:
     def fit(cls, features: Values, latency_ms: Values, freedom: float = 10.0) -> Self:
         """Fit the factors to measured latencies.
 
-        The loss is Huber's on the relative error, so that a few bad measurements do not count much. Few rows
+        The loss is Huber's on the log error, so that a few bad measurements do not count much. Few rows
         cannot tell many kinds apart, so each factor is drawn to the common one of its class (arithmetic,
         memory, operators, inference).
 
@@ -198,7 +199,7 @@ def _robust(
     centre: npt.NDArray[np.float64] | None,
     spread: npt.NDArray[np.float64] | None,
 ) -> Values:
-    """Non-negative factors with the least Huber loss of the relative error, by reweighted least squares."""
+    """Non-negative factors with the least Huber loss of the log error, by reweighted least squares."""
     from scipy.optimize import nnls
 
     relative = times / latency_ms[:, None]
@@ -218,7 +219,10 @@ def _robust(
         factors = new
         if done:
             break
-        error = np.abs(np.log(np.maximum(relative @ factors, 1e-9)))
+        ratio = np.maximum(relative @ factors, 1e-9)
+        error = np.abs(np.log(ratio))
         scale = max(float(np.median(error)), _LEAST_SPREAD)
-        weight = 1 / np.sqrt(np.maximum(1, error / scale))
+        # A latency a thousand times too short is as far off as one that is as much too long, not a million times.
+        as_log = np.divide(error, np.abs(ratio - 1), out=np.ones(len(error)), where=error > _ALIKE)
+        weight = as_log / np.sqrt(np.maximum(1, error / scale))
     return factors

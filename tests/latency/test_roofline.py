@@ -33,6 +33,16 @@ def test_gross_errors_in_some_rows_hardly_matter() -> None:
     assert np.median(np.abs(dirty / clean - 1)) < 0.03
 
 
+@pytest.mark.parametrize("times", [1e-4, 1e4])
+def test_a_row_that_is_off_beyond_measure_does_not_bend_the_others(times: float) -> None:
+    """As where a runtime leaves out all that a model does, or a unit was mistaken."""
+    known = measured(models=20, noise=0.02)
+    wrong = known.p50_ms.copy()
+    wrong[7] *= times
+    clean, dirty = (Roofline.fit(known.features, values).latency_ms(known.features) for values in (known.p50_ms, wrong))
+    assert np.median(np.abs(dirty / clean - 1)) < 0.03
+
+
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 1000), factor=st.floats(1.1, 100))
 def test_twice_the_work_never_takes_less(seed: int, factor: float) -> None:
