@@ -97,6 +97,8 @@ SHORT = {
 # By sweep: few cells.
 AXES = {
     "learn": "{model.variant:[0,1,2],model.part:[0],device:[share100,share50],load:[idle,cpu25,cpu50]}",
+    "families": "{model.variant:[recommender-0],model.part:[0],device:[share50],load:[idle]}",
+    "informative": "{model:[squeezenet],model.part:[0,1],device:[share50],load:[idle,cpu50]}",
     "loads": "{model:[watch],device:[share50],load:[idle,cpu50]}",
     "parts": "{model:[squeezenet],model.part:[0,1],device:[share50],load:[idle,cpu50]}",
     "quickstart": "{model:[squeezenet],model.part:[0,1],device:[share50]}",

@@ -361,6 +361,8 @@ class SweepConfig:
         retries: How many times INVALID cells are measured again at the end.
         retest: Part of the VALID cells that is measured a second time at the end, to see how far two measurements
             differ: 0.05 is one in twenty; 0 is none.
+        budget: How many of the cells are measured, VALID ones of before counted: those that a latency model learns most
+            from; None is all of them.
     """
 
     name: str = MISSING
@@ -369,6 +371,7 @@ class SweepConfig:
     rerun: Rerun = Rerun.failed
     retries: int = 1
     retest: float = 0.05
+    budget: int | None = None
 
     def __post_init__(self) -> None:
         if not self.axes:
@@ -377,4 +380,5 @@ class SweepConfig:
             if not values:
                 raise ConfigError(f"sweep.axes.{axis}: empty; give at least one value")
         within("sweep.retries", self.retries, 0)
+        within("sweep.budget", self.budget, 1)
         within("sweep.retest", self.retest, 0, 1)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from pepper.errors import LatencyError
 from pepper.latency.dataset import Names
 from pepper.latency.features import COLUMN, SETTING, Values
+from pepper.latency.medoids import medoids
 from pepper.latency.roofline import BYTE_TERMS, MAC_TERMS, TERMS, Roofline
 
 DEVICE = (
@@ -155,11 +156,9 @@ def left_out(features: Values, ratios: Values, roofline: Roofline | None) -> Val
 def choose(candidates: Values, parts: Names, roofline: Roofline | None, count: int) -> list[int]:
     """Choose the rows that stand best for all candidates: what they teach then holds for the others.
 
-    Greedy k-medoids (the BUILD step of Kaufman and Rousseeuw, Finding Groups in Data, 1990) in the space of
-    `composition` and log latency, each axis scaled to unit variance. Designs that minimise the factors'
-    variance (D- and I-optimal) pick the extremes, where the champion errs most and for reasons of their own;
-    they were measured to adapt worse than rows chosen at random. What the champion gets wrong about a part it
-    gets wrong under every load, so no part is chosen twice before each was chosen once.
+    They are medoids in the space of `composition` and log latency, each axis scaled to unit variance. Designs
+    that minimise the factors' variance (D- and I-optimal) pick the extremes, where the champion errs most and for
+    reasons of their own; they were measured to adapt worse than rows chosen at random.
 
     Args:
         candidates: What can be measured on the device, rows of `features.rows`, shape (n, len(FEATURES)).
@@ -172,20 +171,7 @@ def choose(candidates: Values, parts: Names, roofline: Roofline | None, count: i
     """
     size = np.log((roofline or _CALIBRATED).latency_ms(candidates))
     points = np.column_stack((composition(candidates, roofline), size))
-    points = points / np.maximum(points.std(axis=0), 1e-9)
-    distance = np.sqrt(((points[:, None] - points) ** 2).sum(axis=2))
-    nearest = np.full(len(points), distance.max())
-    times = np.zeros(len(points), int)  # that the row's part was chosen
-    free = np.ones(len(points), bool)
-    chosen: list[int] = []
-    while len(chosen) < min(count, len(points)):
-        cost = np.minimum(nearest, distance).sum(axis=1)
-        best = int(np.where(free & (times == times[free].min()), cost, np.inf).argmin())
-        nearest = np.minimum(nearest, distance[best])
-        free[best] = False
-        times += parts == parts[best]
-        chosen.append(best)
-    return chosen
+    return medoids(points / np.maximum(points.std(axis=0), 1e-9), parts, count)
 
 
 def _factors(terms: Values, logs: Values) -> Values:

@@ -17,6 +17,7 @@ from pepper.console.progress import StepProgress, stepwise
 from pepper.console.tables import results_table, show
 from pepper.devices.calibration import Calibration
 from pepper.measure.noise import NoiseFloor, floor_of
+from pepper.planning.informing import within_budget
 from pepper.sweep.axes import plan
 from pepper.sweep.cells import Cell
 from pepper.sweep.runner import run
@@ -66,7 +67,10 @@ def profile(composition: Composition) -> Profiled:
         Its status is 0, or 1 if a cell failed or its result could not be logged.
     """
     config = composition.config
-    return measure(config, plan(composition, stepwise("find the models", config.is_quiet)))
+    cells = plan(composition, stepwise("find the models", config.is_quiet))
+    if config.sweep is not None:
+        cells = within_budget(config, cells, stepwise("calibrate devices", config.is_quiet))
+    return measure(config, cells)
 
 
 def measure(config: PepperConfig, cells: Sequence[Cell]) -> Profiled:
