@@ -205,7 +205,8 @@ def _robust(
     relative = times / latency_ms[:, None]
     size = np.maximum(np.abs(relative).max(axis=0), 1e-12)
     scaled = relative / size
-    weight = np.ones(len(latency_ms))
+    level = relative.sum(axis=1)  # begun at the calibrated speed: from a fit that a stray row drew away none comes back
+    weight = _weights(level / max(float(np.median(level)), 1e-12))
     factors = np.zeros(times.shape[1])
     for _ in range(_ITERATIONS):
         rows, target = scaled * weight[:, None], weight
@@ -219,10 +220,17 @@ def _robust(
         factors = new
         if done:
             break
-        ratio = np.maximum(relative @ factors, 1e-9)
-        error = np.abs(np.log(ratio))
-        scale = max(float(np.median(error)), _LEAST_SPREAD)
-        # A latency a thousand times too short is as far off as one that is as much too long, not a million times.
-        as_log = np.divide(error, np.abs(ratio - 1), out=np.ones(len(error)), where=error > _ALIKE)
-        weight = as_log / np.sqrt(np.maximum(1, error / scale))
+        weight = _weights(relative @ factors)
     return factors
+
+
+def _weights(ratio: Values) -> Values:
+    """Weights of rows by their estimated over their measured latency: errors count as logarithms, by Huber's loss.
+
+    So one that is a thousand times too short is as far off as one that is as much too long.
+    """
+    ratio = np.maximum(ratio, 1e-9)
+    error = np.abs(np.log(ratio))
+    scale = max(float(np.median(error)), _LEAST_SPREAD)
+    as_log = np.divide(error, np.abs(ratio - 1), out=np.ones(len(error)), where=error > _ALIKE)
+    return np.asarray(as_log / np.sqrt(np.maximum(1, error / scale)))
