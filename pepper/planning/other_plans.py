@@ -235,7 +235,8 @@ def wrong_answer(difference: float, excess: float, key: str = "execute.tolerance
     """Say that an answer is not the whole model's, and what key accepts more."""
     return (
         f"an answer differs from the whole model's by {difference:.2g} of the largest value,"
-        f" {excess:.2g} times what is accepted ({key})"
+        f" {excess:.2g} times what is accepted ({key}); a provider that rounds coarsely (TF32, bfloat16) has an option"
+        " against that"
     )
 
 

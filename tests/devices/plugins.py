@@ -13,7 +13,11 @@ SWIFTSHADER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")
 
 GGML = Choice("ggml", "onnxruntime_ggml", {"device": "cpu", "weights": "f32"})
 WEBGPU = Choice("WebGpuExecutionProvider", "onnxruntime_ep_webgpu")
-OPENVINO = Choice("OpenVINOExecutionProvider", "onnxruntime_ep_openvino")
+OPENVINO = Choice(
+    "OpenVINOExecutionProvider",
+    "onnxruntime_ep_openvino",
+    {"load_config": '{"CPU": {"INFERENCE_PRECISION_HINT": "f32"}}'},  # or processors that have it compute in bfloat16
+)
 
 
 def on_software() -> None:
@@ -47,5 +51,5 @@ def _is_intel() -> bool:
 
 def overrides(choice: Choice) -> list[str]:
     """Return what chooses a provider on the command line."""
-    options = [f"device.options.{name}={value}" for name, value in choice.options.items()]
+    options = [f"device.options.{name}='{value}'" for name, value in choice.options.items()]
     return [f"device.provider={choice.name}", f"device.library={choice.library}", *options]

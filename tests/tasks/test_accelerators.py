@@ -134,7 +134,7 @@ def test_cores_and_a_plug_in_are_measured_learned_placed_and_run_together(desk: 
         file.write_bytes(products(*sizes))
         (desk.options / "model" / f"{name}.yaml").write_text(f"# A test's.\nname: {name}\npath: {file}\n")
     (desk.options / "device").mkdir()
-    options = ", ".join(f"{key}: {value}" for key, value in choice.options.items())
+    options = ", ".join(f"{key}: '{value}'" for key, value in choice.options.items())
     plug = f"name: plug\nprovider: {choice.name}\nlibrary: {choice.library}\noptions: {{{options}}}\nthreads: 1\n"
     (desk.options / "device" / "plug.yaml").write_text(f"# A test's.\n{plug}")
     axes = "{model: [wide, narrow, thin], model.part: [0, 1, 2, 3], device: [share100, plug], load: [idle]}"
