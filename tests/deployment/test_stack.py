@@ -159,7 +159,7 @@ def test_from_the_manifests_to_a_model_that_was_measured_on_a_node(cluster: Clus
     cluster.start("host")
     cluster.start("token")
     cluster.programs["token"].wait(60)
-    (token,) = re.findall(r"pepper_\w+", cluster.said("token"))
+    (token,) = re.findall(r"pepper_[\w-]+", cluster.said("token"))
     mlflow, service = f"http://{cluster.inside.there}:5000", f"http://{cluster.inside.there}:8780"
     wait_until(lambda: answers(f"{mlflow}/health"), 120)
     cluster.start("service")
@@ -170,6 +170,7 @@ def test_from_the_manifests_to_a_model_that_was_measured_on_a_node(cluster: Clus
     asked.headers["Authorization"] = f"Bearer {token}"
     kind = {"Content-Type": "application/octet-stream"}
     sent = asked.post(f"{service}/v1/models", data=models["conv"].read_bytes(), headers=kind, timeout=60)
+    assert sent.status_code == 201, sent.text
     model = sent.json()["model"]
     refused = asked.post(f"{service}/v1/profile", json={"model": model}, timeout=60)
     assert refused.status_code == 403, "the job's token may not measure"
