@@ -16,7 +16,7 @@ from pepper.placement.front import beats, chain_front
 from pepper.placement.objectives import ENERGY, FEWEST_PARTS, LATENCY, THROUGHPUT, Objective
 from pepper.placement.problem import ChainProblem, DeviceKind, Limits, Links
 
-CASES = 600
+CASES = 300
 
 FRUGAL = Objective("frugal", "cost", per_ms=0.5, per_part=2.0)
 WANTED = (LATENCY, THROUGHPUT, FEWEST_PARTS, FRUGAL, ENERGY)
