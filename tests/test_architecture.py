@@ -227,7 +227,7 @@ def test_no_two_classes_share_a_name() -> None:
 
 MOST_LINES = {"tasks": 220}
 """Of a file, by room."""
-MOST_TASK_LINES = 3500
+MOST_TASK_LINES = 3490
 
 
 @pytest.mark.parametrize("path", modules(), ids=dotted)

@@ -11,7 +11,6 @@ from pepper.config.composing import Composition
 from pepper.console.output import results_under
 from pepper.console.progress import StepProgress
 from pepper.console.tables import show
-from pepper.errors import TrackingError
 from pepper.graph.ir import Graph
 from pepper.graph.manifest import is_split
 from pepper.graph.split import split as write_parts
@@ -42,10 +41,9 @@ from pepper.tasks.place_together import PlacedTogether, place_together
 from pepper.tasks.result import Result
 from pepper.tasks.split import say_proof
 from pepper.tracking.abandoned import close_abandoned
-from pepper.tracking.posting import log
+from pepper.tracking.posting import begun, log
 from pepper.tracking.record import Record
 from pepper.tracking.store import Store
-from pepper.tracking.writer import begin
 
 _STEPS = 9
 """What is told of while placing, and each device twice more."""
@@ -164,11 +162,7 @@ def _log(
         fill_folder("place.out", folder, out)
     title = f"{placed.forecast.model.name} on {config.fleet.name}"
     record = _record(config, title, placed, folder)
-    try:
-        record = replace(record, run_id=begin(store, replace(record, artifacts=None, data_of=None)))
-        link = {"placement_run": record.run_id}
-    except TrackingError:  # then it waits, and plans say by what it can be found later
-        link = {"placement_record": record.key}
+    record, link = begun(store, record, "placement")
     plans = {name: replace(plan, provenance={**plan.provenance, **link}) for name, plan in plans.items()}
     for name, plan in plans.items():
         plan.save(folder / name)

@@ -10,7 +10,6 @@ from pepper.config.composing import Composition
 from pepper.console.output import results_under
 from pepper.console.progress import StepProgress
 from pepper.console.tables import show
-from pepper.errors import TrackingError
 from pepper.outputs import fill_folder, results_folder
 from pepper.placement.plan import Plan
 from pepper.planning.joint_placing import PlacedModels, find_joint_plan
@@ -31,10 +30,9 @@ from pepper.report.page import render
 from pepper.tasks.execute_together import execute_together
 from pepper.tasks.result import Result
 from pepper.tracking.abandoned import close_abandoned
-from pepper.tracking.posting import log
+from pepper.tracking.posting import begun, log
 from pepper.tracking.record import Record
 from pepper.tracking.store import Store
-from pepper.tracking.writer import begin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,11 +122,7 @@ def _log(
         artifacts=folder,
         data_of=placed.lineage["training_run"] or None,
     )
-    try:
-        record = replace(record, run_id=begin(store, replace(record, artifacts=None, data_of=None)))
-        link = {"placement_run": record.run_id}
-    except TrackingError:  # then it waits, and plans say by what it can be found later
-        link = {"placement_record": record.key}
+    record, link = begun(store, record, "placement")
     plans = {name: replace(plan, provenance={**plan.provenance, **link}) for name, plan in plans.items()}
     _save(plans, folder)
     if out:

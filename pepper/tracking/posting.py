@@ -1,7 +1,7 @@
 """Logs records or keeps them on disk; logs what waits there. What cannot be logged is set aside and stops nothing."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pepper.errors import TrackingError
@@ -11,7 +11,7 @@ from pepper.tracking.locks import lock
 from pepper.tracking.outbox import Outbox, SetAside
 from pepper.tracking.record import Record
 from pepper.tracking.store import DeletedError, RefusedError, Store, insist
-from pepper.tracking.writer import Written, forget, write
+from pepper.tracking.writer import Written, begin, forget, write
 
 
 @dataclass
@@ -54,6 +54,25 @@ def log(store: Store, record: Record, what: str) -> Written:
             error.args = (where,)
             raise
         raise TrackingError(f"{error}; {where}") from error
+
+
+def begun(store: Store, record: Record, called: str) -> tuple[Record, dict[str, str]]:
+    """Begin a record's run before what it holds is whole, so that this can name it.
+
+    Args:
+        store: The store.
+        record: The record.
+        called: What its run is to those who name it: ``placement``.
+
+    Returns:
+        The record with its run, and what leads to it: the run, or where the store does not answer the record's key, by
+        which it is found once it is logged.
+    """
+    try:
+        record = replace(record, run_id=begin(store, replace(record, artifacts=None, data_of=None)))
+    except TrackingError:
+        return record, {f"{called}_record": record.key}
+    return record, {f"{called}_run": str(record.run_id)}
 
 
 def waiting(folder: Path) -> list[Path]:

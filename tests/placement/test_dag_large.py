@@ -1,12 +1,16 @@
 """DAGs beyond brute force: answers within the time limit, bounds that hold, clear lines for bad input."""
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.device_placement import load_workload
+from benchmarks.translator import Translator
 from pepper.errors import PlacementError
 from pepper.placement.dag.latency import solve_latency
 from pepper.placement.dag.problem import DagProblem, DagSolution, Kind, Output, condense, evaluate_dag
@@ -80,3 +84,13 @@ def test_bad_dag_is_one_clear_line(solver: Solver, changes: dict[str, object], m
     with pytest.raises(PlacementError, match=message) as error:
         solver(replace(grid(2, 2), **changes), time_limit_s=1.0)
     assert "\n" not in str(error.value)
+
+
+def test_states_that_nobody_reads_do_not_hinder_the_proof(tmp_path: Path) -> None:
+    """Each of them would double the ideals."""
+    file = tmp_path / "translator.json"
+    file.write_text(json.dumps(Translator(seed=1, layers=8, state_ms=0.0).workload()))
+    problem = load_workload(file)
+    solution = solve_throughput(problem, time_limit_s=20.0)
+    assert solution.proven
+    assert evaluate_dag(problem, solution.places).period_ms == pytest.approx(solution.value)
