@@ -182,6 +182,7 @@ MISTAKES = [
     (["measure.min_samples=null"], ["measure.min_samples=null: must have a value"]),
     (["output=[text]"], ["output=[text]: must be one of text, json, quiet; did you mean 'text'?"]),
     (["output=1.5"], ["output=1.5: must be one of text, json, quiet"]),
+    (["place.variants=[int4]"], ["place.variants[0]=int4: must be one of fp32, fp16, int8; did you mean 'int8'?"]),
     (["cuts.kind={a: 1}"], ["cuts.kind={a: 1}: must be one of tensors, bridges, frontiers"]),
     (["+sweep=threads", "sweep.axes.device.throttle=[none]"], ["sweep.axes.device.throttle: 'none'", "auto, cgroup"]),
     (["device.cores=text"], ["device.cores: must be a list", "device.cores=[...]"]),

@@ -24,6 +24,7 @@ _WRONG_TYPE = (
 )
 _NO_GROUP = re.compile(r"Could not override '(?P<key>.*?)'.*list use (?P<add>\+\S+)", re.S)
 _SEVERAL = re.compile(r"Ambiguous value for argument '(?P<override>.*?)'\s", re.S)
+_CHOICES = re.compile(r"expected one of \[(.*)\]")
 _NO_MAPPING = re.compile(r"Cannot (?:assign \w+ to Dict\[|merge DictConfig with ListConfig)")
 _GROUP_TWICE = re.compile(r"Multiple values for (?P<group>\w+)\.")
 _KINDS = {"float": "a number", "int": "a whole number", "bool": "true or false", "str": "text"}
@@ -171,7 +172,8 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
         if "is not Optional" in message:
             return f"{key}=null: must have a value"
         for wrong in filter(None, (pattern.match(message) for pattern in _WRONG_TYPE)):
-            if choices := _choices(schema, name):
+            said = _CHOICES.search(message)  # also of the items of a list
+            if choices := said[1].split(", ") if said else _choices(schema, name):
                 return not_one_of(key, wrong["value"], choices)
             wanted = wrong["wanted"].lower()
             kind = next((kind for name, kind in _KINDS.items() if wanted.startswith(name)), wanted)
